@@ -1,0 +1,1 @@
+"""Turns reported failures into issues."""

@@ -1,0 +1,1 @@
+"""Groups issues that share a root cause."""

@@ -1,0 +1,1 @@
+"""Forecasts recurrence, calibrated and frozen."""

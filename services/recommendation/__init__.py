@@ -1,0 +1,1 @@
+"""Ranks remediations for each pattern."""
