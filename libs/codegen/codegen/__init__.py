@@ -1,0 +1,1 @@
+"""Generators: the event contract as Python and AsyncAPI, SQL as typed queries."""

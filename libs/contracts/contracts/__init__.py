@@ -1,0 +1,43 @@
+"""Everything that crosses a service boundary: events, commands, their envelope and their ids."""
+
+from contracts.codec import (
+    MalformedEventError,
+    Recorded,
+    UnknownEventError,
+    decode,
+    encode,
+    record,
+)
+from contracts.generated import (
+    AGGREGATES,
+    EMITTERS,
+    EVENT_TYPES,
+    Event,
+    ingest,
+    pattern,
+    prediction,
+    recommendation,
+    workspace,
+)
+from contracts.ids import derived_id, issue_id, new_id
+
+__all__ = [
+    "AGGREGATES",
+    "EMITTERS",
+    "EVENT_TYPES",
+    "Event",
+    "MalformedEventError",
+    "Recorded",
+    "UnknownEventError",
+    "decode",
+    "derived_id",
+    "encode",
+    "ingest",
+    "issue_id",
+    "new_id",
+    "pattern",
+    "prediction",
+    "recommendation",
+    "record",
+    "workspace",
+]

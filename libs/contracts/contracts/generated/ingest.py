@@ -1,0 +1,336 @@
+"""Events and commands of ingest.
+
+Generated from proto/causeloop/ingest/v1 by `causeloop-codegen contracts`; do not edit.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from contracts.types import Timestamp
+
+
+class Severity(StrEnum):
+    """How bad a failure is; p1 is the worst.
+
+    p1: Critical.
+    p2: High.
+    p3: Medium; the default where a source says nothing.
+    p4: Low.
+    """
+
+    P1 = "p1"
+    P2 = "p2"
+    P3 = "p3"
+    P4 = "p4"
+
+
+class IssueStatus(StrEnum):
+    """Where an issue stands.
+
+    new: Reported, nobody has looked yet.
+    analyzing: An analysis is running.
+    analyzed: An analysis has ended.
+    in_loop: Part of a loop that is being worked on.
+    pattern_found: Linked to a pattern.
+    mitigating: Somebody is mitigating it.
+    resolved: The failure is over.
+    closed: Closed without further work.
+    wont_fix: Will not be fixed.
+    """
+
+    NEW = "new"
+    ANALYZING = "analyzing"
+    ANALYZED = "analyzed"
+    IN_LOOP = "in_loop"
+    PATTERN_FOUND = "pattern_found"
+    MITIGATING = "mitigating"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+    WONT_FIX = "wont_fix"
+
+
+class ReportOutcome(StrEnum):
+    """What became of one record.
+
+    created: A new issue.
+    updated: A known issue changed.
+    unchanged: A known issue, nothing new in it.
+    rejected: Not taken; the reason says why.
+    """
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    REJECTED = "rejected"
+
+
+class IssueReported(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A failure was reported for the first time.
+
+    Emitted by ingest on issue/<issue_id>, expecting an empty subject: the id derives from
+    (workspace, source, external_id), so the same failure can be reported only once.
+    The envelope's time is when the failure happened at its source.
+
+    issue_id: Id of the issue, prefix "iss_".
+    source: Connector type that the failure came from, or "custom_api".
+    external_id: The source's own id, 1 to 300 characters; unique within workspace and source.
+    title: One line, 1 to 300 characters.
+    body: Text or Markdown; may be empty; at most 65,536 characters.
+    severity: Normalised severity.
+    status: Normalised status.
+    service: Service or product that failed.
+    component: Part of the service that failed.
+    error_type: Class of the error, such as an exception's name.
+    environment: Deployment environment, such as "production".
+    version: Version or release in which it failed.
+    team: Team that owns the failure.
+    assignee: Id or name of the person on it, as the source spells it.
+    external_url: Where a person can read the original.
+    connector_id: Id of the connector that delivered it, prefix "con_".
+    source_updated_at: When the source last changed it.
+    metadata: Free keys and values, kept as they came.
+    """
+
+    issue_id: str
+    source: str
+    external_id: str
+    title: str
+    body: str
+    severity: Severity
+    status: IssueStatus
+    service: str | None = None
+    component: str | None = None
+    error_type: str | None = None
+    environment: str | None = None
+    version: str | None = None
+    team: str | None = None
+    assignee: str | None = None
+    external_url: str | None = None
+    connector_id: str | None = None
+    source_updated_at: Timestamp | None = None
+    metadata: dict[str, object]
+
+
+class IssueUpdated(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An issue changed; only the fields that changed are present.
+
+    Emitted by ingest on issue/<issue_id>. The envelope's time is when it changed at its source.
+
+    issue_id: Id of the issue.
+    title: New title.
+    body: New body.
+    severity: New severity.
+    status: New status.
+    service: New service.
+    component: New component.
+    error_type: New error type.
+    environment: New environment.
+    version: New version.
+    team: New team.
+    assignee: New assignee.
+    external_url: New address of the original.
+    source_updated_at: New time of the source's last change.
+    metadata: The whole new metadata.
+    cleared: Names of the optional fields that now have no value.
+    """
+
+    issue_id: str
+    title: str | None = None
+    body: str | None = None
+    severity: Severity | None = None
+    status: IssueStatus | None = None
+    service: str | None = None
+    component: str | None = None
+    error_type: str | None = None
+    environment: str | None = None
+    version: str | None = None
+    team: str | None = None
+    assignee: str | None = None
+    external_url: str | None = None
+    source_updated_at: Timestamp | None = None
+    metadata: dict[str, object] | None = None
+    cleared: tuple[str, ...] = ()
+
+
+class IssueClosed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Work on an issue ended.
+
+    Emitted by ingest on issue/<issue_id>.
+
+    issue_id: Id of the issue.
+    status: The final status: resolved, closed or wont_fix.
+    reason: Why, in a person's words; may be empty.
+    """
+
+    issue_id: str
+    status: IssueStatus
+    reason: str
+
+
+class IssueReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One failure as a client describes it; ingest normalises it.
+
+    external_id: The source's own id; a single report without one gets the new issue's id.
+    source: Connector type; an unknown one becomes "custom_api", which is also the default.
+    title: 1 to 300 characters after falling back to external_id.
+    body: Text or Markdown.
+    severity: p1 to p4 or critical, high, medium, low, in any case; default p3.
+    status: Any status or status group of the contract; default new.
+    service: Service or product that failed; falls back to metadata.service.
+    component: Part of the service; falls back to metadata.component.
+    error_type: Class of the error; falls back to metadata.error_type.
+    environment: Deployment environment; falls back to metadata.environment.
+    version: Version or release; falls back to metadata.version.
+    team: Team that owns it.
+    assignee: Person on it.
+    external_url: Where a person can read the original.
+    connector_id: Id of the connector that delivered it.
+    source_created_at: When it happened at its source; default: now.
+    source_updated_at: When the source last changed it.
+    metadata: Free keys and values, at most 64 KiB as JSON.
+    """
+
+    external_id: str | None = None
+    source: str | None = None
+    title: str | None = None
+    body: str | None = None
+    severity: str | None = None
+    status: str | None = None
+    service: str | None = None
+    component: str | None = None
+    error_type: str | None = None
+    environment: str | None = None
+    version: str | None = None
+    team: str | None = None
+    assignee: str | None = None
+    external_url: str | None = None
+    connector_id: str | None = None
+    source_created_at: Timestamp | None = None
+    source_updated_at: Timestamp | None = None
+    metadata: dict[str, object] | None = None
+
+
+class ReportIssues(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Report 1 to 500 failures. Endpoint: ingest.report_issues.
+
+    The bytes of a batch request over HTTP are this message, unparsed by the gateway.
+
+    records: Each is judged by itself: one bad record never fails the rest.
+    """
+
+    records: tuple[IssueReport, ...] = ()
+
+
+class ReportResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one record of ReportIssues.
+
+    index: Position in records, from 0.
+    outcome: What became of it.
+    issue_id: The issue; absent when rejected.
+    reason: Why it was rejected, naming the field.
+    """
+
+    index: int
+    outcome: ReportOutcome
+    issue_id: str | None = None
+    reason: str | None = None
+
+
+class IssuesReported(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to ReportIssues.
+
+    results: One per record, in their order.
+    sequence: Stream sequence of the last event appended; 0 when none was.
+    """
+
+    results: tuple[ReportResult, ...] = ()
+    sequence: int
+
+
+class UpdateIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Change fields of an issue. Endpoint: ingest.update_issue.
+
+    issue_id: Id of the issue.
+    severity: New severity, any spelling.
+    status: New status or status group, any spelling.
+    title: New title.
+    body: New body.
+    team: New team.
+    assignee: New assignee.
+    service: New service.
+    component: New component.
+    error_type: New error type.
+    environment: New environment.
+    version: New version.
+    external_url: New address of the original.
+    metadata: The whole new metadata.
+    cleared: Names of optional fields to empty.
+    """
+
+    issue_id: str
+    severity: str | None = None
+    status: str | None = None
+    title: str | None = None
+    body: str | None = None
+    team: str | None = None
+    assignee: str | None = None
+    service: str | None = None
+    component: str | None = None
+    error_type: str | None = None
+    environment: str | None = None
+    version: str | None = None
+    external_url: str | None = None
+    metadata: dict[str, object] | None = None
+    cleared: tuple[str, ...] = ()
+
+
+class CloseIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """End work on an issue. Endpoint: ingest.close_issue.
+
+    issue_id: Id of the issue.
+    status: The final status: resolved, closed or wont_fix.
+    reason: Why; may be empty.
+    """
+
+    issue_id: str
+    status: IssueStatus
+    reason: str
+
+
+class IssueChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to UpdateIssue and CloseIssue: the issue after the change.
+
+    issue: The issue as it is now.
+    occurred_at: When it happened.
+    sequence: Stream sequence of the issue's last event.
+    """
+
+    issue: IssueReported
+    occurred_at: Timestamp
+    sequence: int
+
+
+Event: TypeAlias = (
+    IssueReported
+    | IssueUpdated
+    | IssueClosed
+)
+"""Any event of ingest."""
+
+AGGREGATES: dict[type[Event], str] = {
+    IssueReported: "issue",
+    IssueUpdated: "issue",
+    IssueClosed: "issue",
+}
+"""The type of the aggregate that each event is about."""
+
+ENDPOINTS: dict[type[Struct], str] = {
+    ReportIssues: "ingest.report_issues",
+    UpdateIssue: "ingest.update_issue",
+    CloseIssue: "ingest.close_issue",
+}
+"""The endpoint that answers each request."""

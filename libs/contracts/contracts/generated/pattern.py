@@ -1,0 +1,369 @@
+"""Events and commands of pattern.
+
+Generated from proto/causeloop/pattern/v1 by `causeloop-codegen contracts`; do not edit.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from contracts.generated import ingest
+from contracts.types import Timestamp
+
+
+class PatternStatus(StrEnum):
+    """Where a pattern stands.
+
+    candidate: Too few issues to show; kept so that the next one finds it.
+    emerging: Reached the minimum cluster size.
+    active: Recurs.
+    mitigating: A fix is being worked on.
+    watching: A closure note is recorded and the proof window runs.
+    resolved: Stayed quiet for the whole proof window.
+    merged: Its issues moved into another pattern.
+    """
+
+    CANDIDATE = "candidate"
+    EMERGING = "emerging"
+    ACTIVE = "active"
+    MITIGATING = "mitigating"
+    WATCHING = "watching"
+    RESOLVED = "resolved"
+    MERGED = "merged"
+
+
+class LinkMethod(StrEnum):
+    """How an issue came to a pattern.
+
+    seed: It is the pattern's first issue.
+    exact_key: Same masked title and service as an earlier member.
+    text_similarity: Text similar enough to an earlier member.
+    dimension_key: No usable text; same dimensions as an earlier member.
+    human: A person decided it.
+    """
+
+    SEED = "seed"
+    EXACT_KEY = "exact_key"
+    TEXT_SIMILARITY = "text_similarity"
+    DIMENSION_KEY = "dimension_key"
+    HUMAN = "human"
+
+
+class ConstraintKind(StrEnum):
+    """What a person has decided about an issue and a pattern.
+
+    must_link: Must be a member.
+    cannot_link: Must never be a member.
+    """
+
+    MUST_LINK = "must_link"
+    CANNOT_LINK = "cannot_link"
+
+
+class Link(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One issue's membership of a pattern, with its reasons.
+
+    issue_id: Id of the issue.
+    score: Certainty of the membership in [0, 1].
+    method: How it was found.
+    method_version: Dated version of the method, such as "exact-key@2026-11-22".
+    matched_dimensions: Dimensions on which the issue agrees with the pattern, such as "service".
+    grouping_key: Digest of the issue's masked title and service; equal keys are the same failure.
+    occurred_at: When the failure happened at its source.
+    severity: Severity of the issue when it was linked.
+    """
+
+    issue_id: str
+    score: float
+    method: LinkMethod
+    method_version: str
+    matched_dimensions: tuple[str, ...] = ()
+    grouping_key: str
+    occurred_at: Timestamp
+    severity: ingest.Severity
+
+
+class Assessment(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a pattern after an event.
+
+    issue_count: Number of member issues.
+    risk_score: Urgency in [0, 100]; the formula is in docs/reference/risk-score.md.
+    confidence: Certainty that the members share one cause, in [0, 1].
+    first_seen_at: Earliest event time of a member.
+    last_seen_at: Latest event time of a member.
+    """
+
+    issue_count: int
+    risk_score: float
+    confidence: float
+    first_seen_at: Timestamp
+    last_seen_at: Timestamp
+
+
+class FingerprintDimension(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value that members of a pattern share.
+
+    name: service, component, error_type, environment, team, source or hour_of_day.
+    value: The most common value.
+    share: Share of the members that have it, in (0, 1].
+    """
+
+    name: str
+    value: str
+    share: float
+
+
+class IssuesLinked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Issues joined a pattern; those of one batch come as one event.
+
+    The first such event of a pattern makes it a candidate.
+    Emitted by pattern on pattern/<pattern_id>.
+
+    pattern_id: Id of the pattern, prefix "pat_".
+    links: The new members, in their order in the log.
+    assessment: The pattern with them.
+    exemplar: Masked text that stands for the first link's issue; later issues are compared with it.
+    """
+
+    pattern_id: str
+    links: tuple[Link, ...] = ()
+    assessment: Assessment
+    exemplar: str | None = None
+
+
+class PatternDetected(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A candidate reached the minimum cluster size and is shown from now on, as emerging.
+
+    Emitted by pattern on pattern/<pattern_id>.
+
+    pattern_id: Id of the pattern.
+    name: Name for people, 1 to 200 characters.
+    fingerprint: What the members share, most telling first.
+    assessment: The pattern at its detection.
+    """
+
+    pattern_id: str
+    name: str
+    fingerprint: tuple[FingerprintDimension, ...] = ()
+    assessment: Assessment
+
+
+class PatternDescribed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pattern was described anew after it had grown, or renamed by a person.
+
+    Emitted by pattern on pattern/<pattern_id>.
+
+    pattern_id: Id of the pattern.
+    name: Its name now.
+    fingerprint: What the members share now.
+    assessment: The pattern now.
+    """
+
+    pattern_id: str
+    name: str
+    fingerprint: tuple[FingerprintDimension, ...] = ()
+    assessment: Assessment
+
+
+class PatternStatusChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pattern moved to another status.
+
+    Emitted by pattern on pattern/<pattern_id>.
+
+    pattern_id: Id of the pattern.
+    from_status: The status before.
+    to_status: The status now.
+    reason: The rule or the person's reason, in a sentence.
+    closure_note: What was done about it, when a person closed the pattern.
+    """
+
+    pattern_id: str
+    from_status: PatternStatus
+    to_status: PatternStatus
+    reason: str
+    closure_note: str | None = None
+
+
+class IssueUnlinked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person or a correction took an issue out of a pattern.
+
+    Emitted by pattern on pattern/<pattern_id>.
+
+    pattern_id: Id of the pattern.
+    issue_id: Id of the issue.
+    assessment: The pattern without it.
+    """
+
+    pattern_id: str
+    issue_id: str
+    assessment: Assessment
+
+
+class LinkConstrained(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's decision that every later grouping obeys.
+
+    Emitted by pattern on pattern/<pattern_id>.
+
+    pattern_id: Id of the pattern.
+    issue_id: Id of the issue that the decision was about.
+    kind: Must or cannot.
+    grouping_key: Grouping key of that issue: later issues with it follow the decision.
+    """
+
+    pattern_id: str
+    issue_id: str
+    kind: ConstraintKind
+    grouping_key: str
+
+
+class PatternsMerged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All members of one pattern moved into another, for good: later issues follow.
+
+    Emitted by pattern on pattern/<target_pattern_id>; the source gets a PatternStatusChanged in the same batch.
+
+    target_pattern_id: The pattern that remains.
+    source_pattern_id: The pattern that ended.
+    assessment: The target with all members.
+    """
+
+    target_pattern_id: str
+    source_pattern_id: str
+    assessment: Assessment
+
+
+class PatternSplit(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Some members left a pattern for a new one, for good: later issues like them follow.
+
+    Emitted by pattern on pattern/<pattern_id>; the new pattern gets IssuesLinked and PatternDetected in the same batch.
+
+    pattern_id: The pattern that they left.
+    new_pattern_id: The pattern that they form.
+    issue_ids: The issues that moved.
+    assessment: The old pattern without them.
+    """
+
+    pattern_id: str
+    new_pattern_id: str
+    issue_ids: tuple[str, ...] = ()
+    assessment: Assessment
+
+
+class LinkIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Put an issue into a pattern by hand. Endpoint: pattern.link_issue.
+
+    pattern_id: Id of the pattern.
+    issue_id: Id of the issue.
+    """
+
+    pattern_id: str
+    issue_id: str
+
+
+class UnlinkIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Take an issue out of its pattern by hand. Endpoint: pattern.unlink_issue.
+
+    pattern_id: Id of the pattern; absent: whichever it is in.
+    issue_id: Id of the issue.
+    """
+
+    pattern_id: str | None = None
+    issue_id: str
+
+
+class MergePatterns(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Move all members of one pattern into another. Endpoint: pattern.merge_patterns.
+
+    target_pattern_id: The pattern that remains.
+    source_pattern_id: The pattern that ends.
+    """
+
+    target_pattern_id: str
+    source_pattern_id: str
+
+
+class SplitPattern(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Move some members into a new pattern. Endpoint: pattern.split_pattern.
+
+    pattern_id: The pattern that they leave.
+    issue_ids: 1 to 500 of its members, not all of them.
+    name: Name of the new pattern; absent: from its issues.
+    """
+
+    pattern_id: str
+    issue_ids: tuple[str, ...] = ()
+    name: str | None = None
+
+
+class UpdatePattern(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Rename a pattern or move it to another status. Endpoint: pattern.update_pattern.
+
+    pattern_id: Id of the pattern.
+    name: New name, 1 to 200 characters.
+    status: New status.
+    """
+
+    pattern_id: str
+    name: str | None = None
+    status: PatternStatus | None = None
+
+
+class ClosePattern(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Record what was done about a pattern; the proof window starts. Endpoint: pattern.close_pattern.
+
+    pattern_id: Id of the pattern.
+    closure_note: What was done, 1 to 10,000 characters.
+    """
+
+    pattern_id: str
+    closure_note: str
+
+
+class PatternChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to every command on patterns.
+
+    pattern_id: The pattern that the command was about; of a split, the new one.
+    status: Its status now.
+    sequence: Stream sequence of the last event appended.
+    """
+
+    pattern_id: str
+    status: PatternStatus
+    sequence: int
+
+
+Event: TypeAlias = (
+    IssuesLinked
+    | PatternDetected
+    | PatternDescribed
+    | PatternStatusChanged
+    | IssueUnlinked
+    | LinkConstrained
+    | PatternsMerged
+    | PatternSplit
+)
+"""Any event of pattern."""
+
+AGGREGATES: dict[type[Event], str] = {
+    IssuesLinked: "pattern",
+    PatternDetected: "pattern",
+    PatternDescribed: "pattern",
+    PatternStatusChanged: "pattern",
+    IssueUnlinked: "pattern",
+    LinkConstrained: "pattern",
+    PatternsMerged: "pattern",
+    PatternSplit: "pattern",
+}
+"""The type of the aggregate that each event is about."""
+
+ENDPOINTS: dict[type[Struct], str] = {
+    LinkIssue: "pattern.link_issue",
+    UnlinkIssue: "pattern.unlink_issue",
+    MergePatterns: "pattern.merge_patterns",
+    SplitPattern: "pattern.split_pattern",
+    UpdatePattern: "pattern.update_pattern",
+    ClosePattern: "pattern.close_pattern",
+}
+"""The endpoint that answers each request."""

@@ -1,0 +1,62 @@
+"""Events and commands of workspace.
+
+Generated from proto/causeloop/workspace/v1 by `causeloop-codegen contracts`; do not edit.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class WorkspaceCreated(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A workspace exists from now on.
+
+    Emitted by gateway on workspace/<workspace_id>.
+
+    workspace_id: Id of the workspace, prefix "ws_".
+    slug: Lower-case letters, digits and hyphens, 1 to 60 characters.
+    name: Name for people, 2 to 100 characters.
+    timezone: IANA time zone.
+    """
+
+    workspace_id: str
+    slug: str
+    name: str
+    timezone: str
+
+
+class WorkspaceSettingsChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An administrator changed how the services judge; only the settings that changed are present.
+
+    Emitted by gateway on workspace/<workspace_id>.
+
+    workspace_id: Id of the workspace.
+    confidence_threshold: Least confidence to link or to recommend by itself, in [0, 1]; default 0.7.
+    alert_probability: Probability at which an alert fires, in [0, 1]; default 0.7.
+    minimum_cluster_size: Issues before a pattern is shown, 2 to 50; default 3.
+    proof_window_days: Days of quiet that prove a fix, 7 to 365; default 14.
+    """
+
+    workspace_id: str
+    confidence_threshold: float | None = None
+    alert_probability: float | None = None
+    minimum_cluster_size: int | None = None
+    proof_window_days: int | None = None
+
+
+Event: TypeAlias = (
+    WorkspaceCreated
+    | WorkspaceSettingsChanged
+)
+"""Any event of workspace."""
+
+AGGREGATES: dict[type[Event], str] = {
+    WorkspaceCreated: "workspace",
+    WorkspaceSettingsChanged: "workspace",
+}
+"""The type of the aggregate that each event is about."""
+
+ENDPOINTS: dict[type[Struct], str] = {}
+"""The endpoint that answers each request."""
