@@ -1,0 +1,64 @@
+"""What a service says about its read model and its reactions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Protocol
+
+import msgspec
+from contracts import Event, Recorded
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+Connection = AsyncConnection[TupleRow]
+
+
+class Projection(msgspec.Struct, frozen=True):
+    """A read model: which events it reads and how they become rows.
+
+    name: of the service and of its Postgres schema.
+    aggregates: aggregate types whose events it reads; none = all.
+    project: writes the rows of a batch of at most 1,000 events in log order, inside a transaction
+        whose search_path is the schema. A function of the events and the rows alone: no clock, no chance.
+    schema_sql: the whole text of schema.sql; another text is another version.
+    """
+
+    name: str
+    aggregates: tuple[str, ...]
+    project: Callable[[Sequence[Recorded[Event]], Connection], Awaitable[None]]
+    schema_sql: str
+
+    @property
+    def version(self) -> str:
+        """The first 16 hex digits of the schema's SHA-256."""
+        return schema_version(self.schema_sql)
+
+
+def schema_version(schema_sql: str) -> str:
+    """The first 16 hex digits of the SHA-256 of a schema's text."""
+    return sha256(schema_sql.encode()).hexdigest()[:16]
+
+
+class Reaction(Protocol):
+    """Others' events become our decisions: only live, only on the leader, never in a replay.
+
+    Calls never overlap. What is raised restarts it when the world failed (log, database, conflict),
+    else it stops the projector with an alarm.
+    """
+
+    async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
+        """Begin as leader: the rows are at `position`, the log ended at `caught_up_at`; load memory from the rows."""
+        ...
+
+    async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
+        """Take events whose rows are committed, in log order; some come again after a restart.
+
+        live: everything that was in the log at the start has been seen; decide what is undecided.
+        """
+        ...
+
+    async def tick(self, *, now: datetime) -> None:
+        """Do what is due; about once a second while live."""
+        ...

@@ -1,0 +1,439 @@
+"""One projector: the only writer of a read model's partition, and what reacts behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import msgspec
+import psycopg
+import structlog
+from contracts import Event, MalformedEventError, Recorded
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from psycopg import AsyncConnection
+
+from .errors import ConflictError, LogUnavailableError, PoisonEventError
+from .log import EventLog
+from .projection import Connection, Projection, Reaction
+
+_STANDBY_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+_TICK_SECONDS = 1.0
+_RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
+_MAX_ERRORS = 20
+_RATE_SECONDS = 10.0
+_MAX_LINKS = 16
+
+# The server notices a vanished leader within about five seconds and frees its lock.
+_KEEPALIVE = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
+
+_WORLD_FAILED = (
+    LogUnavailableError,
+    ConflictError,
+    NatsError,
+    APIError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    ConnectionError,
+    TimeoutError,
+)
+
+log = structlog.get_logger("eventlog.projector")
+tracer = trace.get_tracer("eventlog")
+_propagator = TraceContextTextMapPropagator()
+
+
+class ProjectorStatus(msgspec.Struct, frozen=True):
+    """What a dashboard shows of a projector; the README explains each state."""
+
+    service: str
+    partition: int
+    state: str
+    leader: bool
+    position: int
+    log_end: int
+    lag: int
+    reaction_position: int
+    events_total: int
+    events_per_second: float
+    latency_ms_p50: float
+    latency_ms_p99: float
+    version: str
+    alarm: str | None
+    last_errors: tuple[str, ...]
+
+
+class ProjectedBatch(msgspec.Struct, frozen=True):
+    """What a metrics exporter learns of one committed batch."""
+
+    n_events: int
+    position: int
+    pending: int
+    seconds: float
+
+
+class _ReadModelSwitchedError(Exception):
+    """The rows are no longer at the position that we know: a rebuild has switched them."""
+
+
+class Projector:
+    """Keeps one partition of a read model up to date.
+
+    url: Postgres as the projector role. clock: the time that reactions are told.
+    on_batch: called after each commit.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        projection: Projection,
+        *,
+        url: str,
+        partition: int = 0,
+        reaction: Reaction | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_batch: Callable[[ProjectedBatch], None] | None = None,
+        on_leadership: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._log = event_log
+        self._projection = projection
+        self._url = url
+        self._partition = partition
+        self._reaction = reaction
+        self._clock = clock
+        self._on_batch = on_batch
+        self._on_leadership = on_leadership
+        self._state = "starting"
+        self._is_leader = False
+        self._is_live = False
+        self._position = 0
+        self._reaction_position = 0
+        self._saved_reaction_position = 0
+        self._log_end = 0
+        self._pending = 0
+        self._events_total = 0
+        self._alarm: str | None = None
+        self._errors: deque[str] = deque(maxlen=_MAX_ERRORS)
+        self._batches: deque[tuple[float, int, float]] = deque(maxlen=512)
+        self._moved = asyncio.Condition()
+        self._n_waiting = 0
+        self._wanted = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Project until cancelled: stand by, lead, and after a failure of the world begin again.
+
+        An event that cannot be applied ends the work with an alarm in `status`; nothing is skipped.
+        """
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await self._stand_by_and_lead()
+            except _ReadModelSwitchedError:
+                log.info("projector.read_model_switched", service=self._projection.name)
+                continue
+            except _WORLD_FAILED as error:
+                self._remember(f"{type(error).__name__}: {error}".strip())
+                failures = 0 if time.monotonic() - started > 10 else failures + 1
+                await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+            except PoisonEventError as error:
+                self._stop(error)
+                await asyncio.Event().wait()
+            finally:
+                self._resign()
+
+    async def reached(self, seq: int, *, timeout: float) -> bool:  # noqa: ASYNC109
+        """Whether the rows hold everything up to a sequence, waiting at most `timeout` seconds for it."""
+        if self._position >= seq:
+            return True
+        self._n_waiting += 1
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(timeout), self._moved:
+                await self._moved.wait_for(lambda: self._position >= seq)
+        except TimeoutError:
+            return False
+        finally:
+            self._n_waiting -= 1
+        return True
+
+    @property
+    def status(self) -> ProjectorStatus:
+        """A snapshot for dashboards and readiness."""
+        now = time.monotonic()
+        recent = [(count, seconds) for at, count, seconds in self._batches if now - at <= _RATE_SECONDS]
+        latencies = sorted(seconds * 1000 for _, _, seconds in self._batches)
+        return ProjectorStatus(
+            service=self._projection.name,
+            partition=self._partition,
+            state=self._state,
+            leader=self._is_leader,
+            position=self._position,
+            log_end=max(self._log_end, self._position),
+            lag=self._pending,
+            reaction_position=self._reaction_position,
+            events_total=self._events_total,
+            events_per_second=round(sum(count for count, _ in recent) / _RATE_SECONDS, 2),
+            latency_ms_p50=_quantile(latencies, 0.5),
+            latency_ms_p99=_quantile(latencies, 0.99),
+            version=self._projection.version,
+            alarm=self._alarm,
+            last_errors=tuple(self._errors),
+        )
+
+    async def _stand_by_and_lead(self) -> None:
+        options = f"-c search_path={self._projection.name} {_KEEPALIVE}"
+        conn = await AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            options=options,
+            connect_timeout=5,
+            application_name=f"{self._projection.name}-projector-{self._partition}",
+            cursor_factory=psycopg.AsyncRawCursor,
+        )
+        async with conn:
+            await self._await_leadership(conn)
+            self._is_leader = True
+            await self._lead(conn)
+
+    async def _await_leadership(self, conn: Connection) -> None:
+        """Hold the advisory lock of (database, service, partition); it lives and dies with the connection."""
+        key = int.from_bytes(
+            sha256(f"projector/{self._projection.name}/{self._partition}".encode()).digest()[:8],
+            "big",
+            signed=True,
+        )
+        while True:
+            cursor = await conn.execute("SELECT pg_try_advisory_lock($1)", (key,))
+            row = await cursor.fetchone()
+            if row is not None and row[0]:
+                return
+            self._state = "standby"
+            await self._follow(conn)
+
+    async def _follow(self, conn: Connection) -> None:
+        """For a second, keep up with the leader's position as closely as somebody here waits for it."""
+        deadline = time.monotonic() + _STANDBY_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            await self._moved_to((await self._checkpoint(conn))[0])
+            if self._n_waiting:
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            self._wanted.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._wanted.wait()
+            except TimeoutError:
+                return
+
+    async def _lead(self, conn: Connection) -> None:
+        position, self._reaction_position = await self._checkpoint(conn)
+        self._saved_reaction_position = self._reaction_position
+        self._position = 0
+        await self._moved_to(position)
+        end = self._log_end = await self._log.last_seq(self._partition)
+        self._state, self._is_live = "catching_up", False
+        log.info(
+            "projector.leadership_taken",
+            service=self._projection.name,
+            partition=self._partition,
+            position=position,
+            log_end=end,
+        )
+        start = position
+        if self._reaction is not None:
+            start = min(position, self._reaction_position)
+            await self._reaction.start(partition=self._partition, position=position, caught_up_at=end)
+        if self._on_leadership is not None:
+            self._on_leadership(True)
+        await _first_failure(self._consume(conn, start, end), self._tick(conn))
+
+    async def _consume(self, conn: Connection, start: int, end: int) -> None:
+        batches = self._log.read(self._partition, after=start, aggregates=self._projection.aggregates)
+        async with aclosing(batches):  # type: ignore[type-var]  # an async generator, typed as its interface
+            while True:
+                try:
+                    batch = await anext(batches)
+                except MalformedEventError as error:
+                    raise PoisonEventError(
+                        seq=self._position, event_type="behind it", reason=str(error)
+                    ) from error
+                async with self._turn:
+                    self._pending = batch.pending
+                    self._log_end = max(self._log_end, batch.last_seq)
+                    if batch.last_seq > self._position:
+                        await self._project(conn, batch.events, batch.last_seq)
+                    live = batch.last_seq >= end or batch.pending == 0
+                    await self._react(batch.events, batch.last_seq, live=live)
+
+    async def _project(self, conn: Connection, events: Sequence[Recorded[Event]], last_seq: int) -> None:
+        fresh = [event for event in events if event.seq > self._position]
+        started = time.perf_counter()
+        with _span(self._projection.name, fresh):
+            try:
+                async with conn.transaction():
+                    if fresh:
+                        await self._projection.project(fresh, conn)
+                    await self._advance(conn, last_seq)
+            except (*_WORLD_FAILED, _ReadModelSwitchedError):
+                raise
+            except Exception as error:  # the edge: whatever a projection raises is this event's alarm
+                if (await self._checkpoint(conn))[0] != self._position:
+                    raise _ReadModelSwitchedError from error
+                raise await self._poison(conn, fresh, error) from error
+        seconds = time.perf_counter() - started
+        self._events_total += len(fresh)
+        self._batches.append((time.monotonic(), len(fresh), seconds))
+        await self._moved_to(last_seq)
+        if self._on_batch is not None:
+            self._on_batch(ProjectedBatch(len(fresh), last_seq, self._pending, seconds))
+
+    async def _advance(self, conn: Connection, last_seq: int) -> None:
+        cursor = await conn.execute(
+            "UPDATE checkpoint SET position = $1, reaction_position = $2 WHERE partition = $3 AND position = $4",
+            (last_seq, self._reaction_position, self._partition, self._position),
+        )
+        if cursor.rowcount != 1:
+            raise _ReadModelSwitchedError
+        self._saved_reaction_position = self._reaction_position
+
+    async def _poison(
+        self, conn: Connection, events: Sequence[Recorded[Event]], error: Exception
+    ) -> PoisonEventError:
+        """Which event it is: the batch again, one by one, committing those before it."""
+        for event in events:
+            try:
+                async with conn.transaction():
+                    await self._projection.project([event], conn)
+                    await self._advance(conn, event.seq)
+            except _WORLD_FAILED:
+                raise
+            except Exception as culprit:  # noqa: BLE001  # the edge, as in _project
+                return PoisonEventError(
+                    seq=event.seq, event_type=event.type, reason=f"{type(culprit).__name__}: {culprit}"
+                )
+            await self._moved_to(event.seq)
+        first, last = events[0], events[-1]
+        return PoisonEventError(
+            seq=first.seq,
+            event_type=f"to {last.seq}",
+            reason=f"fails only as a batch: {type(error).__name__}: {error}",
+        )
+
+    async def _react(self, events: Sequence[Recorded[Event]], last_seq: int, *, live: bool) -> None:
+        if self._reaction is not None:
+            with _loud_reaction(
+                events[0].seq if events else last_seq, events[0].type if events else "no event"
+            ):
+                await self._reaction.observe(events, live=live)
+        if live:
+            self._reaction_position = max(self._reaction_position, last_seq)
+            self._is_live, self._state = True, "live"
+
+    async def _tick(self, conn: Connection) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            async with self._turn:
+                if not self._is_live:
+                    continue
+                if self._reaction is not None:
+                    with _loud_reaction(self._reaction_position, "tick behind it"):
+                        await self._reaction.tick(now=self._clock())
+                if self._saved_reaction_position != self._reaction_position:
+                    async with conn.transaction():
+                        await self._advance(conn, self._position)
+
+    async def _checkpoint(self, conn: Connection) -> tuple[int, int]:
+        cursor = await conn.execute(
+            "SELECT position, reaction_position FROM checkpoint WHERE partition = $1", (self._partition,)
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            await conn.execute(
+                "INSERT INTO checkpoint (partition, position, reaction_position) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING",
+                (self._partition,),
+            )
+            return 0, 0
+        return int(row[0]), int(row[1])
+
+    async def _moved_to(self, position: int) -> None:
+        if position != self._position:
+            self._position = position
+            async with self._moved:
+                self._moved.notify_all()
+
+    def _resign(self) -> None:
+        if self._is_leader and self._on_leadership is not None:
+            self._on_leadership(False)
+        self._is_leader = self._is_live = False
+
+    def _stop(self, error: PoisonEventError) -> None:
+        self._state = "stopped"
+        self._alarm = str(error)
+        self._remember(str(error))
+        log.error(
+            "projector.stopped",
+            service=self._projection.name,
+            partition=self._partition,
+            seq=error.seq,
+            event_type=error.event_type,
+            reason=str(error),
+            exc_info=error,
+        )
+
+    def _remember(self, message: str) -> None:
+        self._errors.append(f"{self._clock().isoformat(timespec='seconds')} {message}")
+        log.warning(
+            "projector.failed", service=self._projection.name, partition=self._partition, reason=message
+        )
+
+
+async def _first_failure(*work: Coroutine[None, None, None]) -> None:
+    """Run side by side until one fails; the failure is raised as it is, the others are cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def _loud_reaction(seq: int, event_type: str) -> Iterator[None]:
+    """A bug in a reaction stops the projector instead of losing a decision; failures of the world pass through."""
+    try:
+        yield
+    except _WORLD_FAILED:
+        raise
+    except Exception as error:
+        raise PoisonEventError(
+            seq=seq, event_type=event_type, reason=f"reaction: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _span(service: str, events: Sequence[Recorded[Event]]) -> AbstractContextManager[trace.Span]:
+    """One span per batch: the child of the only trace in it, or linked to the first few."""
+    parents = list(dict.fromkeys(event.traceparent for event in events[:_MAX_LINKS] if event.traceparent))
+    contexts = [_propagator.extract({"traceparent": parent}) for parent in parents]
+    if len(contexts) == 1:
+        return tracer.start_as_current_span(
+            f"{service}.project", context=contexts[0], attributes={"events": len(events)}
+        )
+    links = [trace.Link(trace.get_current_span(context).get_span_context()) for context in contexts]
+    return tracer.start_as_current_span(f"{service}.project", links=links, attributes={"events": len(events)})
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) if ordered else 0.0

@@ -1,0 +1,185 @@
+"""Ordered reading of a partition: a push consumer that is made anew whenever a gap shows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+
+import msgspec
+import structlog
+from contracts import Event, Recorded, UnknownEventError, decode
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+
+_HEARTBEAT_SECONDS = 1.0
+_SILENCE_SECONDS = 3.5
+_LOW_WATER = 2000
+_RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+log = structlog.get_logger("eventlog.reader")
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Events in log order.
+
+    last_seq: position after them, also when the last ones were of unknown types.
+    pending: matching events behind it that were in the log when it was read.
+    """
+
+    events: list[Recorded[Event]]
+    last_seq: int
+    pending: int
+
+
+class Cursor(msgspec.Struct):
+    """Where a reader is and what it wants."""
+
+    stream: str
+    partition: int
+    filters: list[str]
+    position: int
+    max_batch: int
+    until: int | None
+
+
+class _SessionLostError(Exception):
+    """The consumer is gone or has skipped; start again behind the last event read."""
+
+
+class _Session:
+    """One ephemeral consumer: messages as they come, in order, with flow control by our own buffer."""
+
+    def __init__(self, nc: Client, cursor: Cursor) -> None:
+        self._nc = nc
+        self._cursor = cursor
+        self._buffer: deque[tuple[int, int, bytes]] = deque()
+        self._arrived = asyncio.Event()
+        self._expected = 1
+        self._gap: str | None = None
+        self._flow_reply: str | None = None
+
+    async def __aenter__(self) -> int:
+        """Open; returns how many matching events wait."""
+        inbox = self._nc.new_inbox()
+        self._sub = await self._nc.subscribe(
+            inbox, cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self._cursor.position + 1,
+            ack_policy=AckPolicy.NONE,
+            max_deliver=1,
+            deliver_subject=inbox,
+            filter_subjects=self._cursor.filters,
+            flow_control=True,
+            idle_heartbeat=_HEARTBEAT_SECONDS,
+            mem_storage=True,
+            num_replicas=1,
+            inactive_threshold=30.0,
+        )
+        self._js = self._nc.jetstream(timeout=5.0)
+        info = await self._js.add_consumer(self._cursor.stream, config)
+        self._name = info.name
+        return info.num_pending or 0
+
+    async def __aexit__(self, *_: object) -> None:
+        with contextlib.suppress(NatsError, APIError, TimeoutError, ConnectionError):
+            await self._sub.unsubscribe()
+        with contextlib.suppress(NatsError, APIError, TimeoutError, ConnectionError):
+            await asyncio.wait_for(self._js.delete_consumer(self._cursor.stream, self._name), 1.0)
+
+    async def take(self) -> list[tuple[int, int, bytes]]:
+        """The next messages as (sequence, pending, payload), at least one. Raises _SessionLostError."""
+        while not self._buffer:
+            if self._gap:
+                raise _SessionLostError(self._gap)
+            await self._answer_flow_control()
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    await self._arrived.wait()
+            except TimeoutError as error:
+                raise _SessionLostError("no heartbeat") from error
+        count = min(len(self._buffer), self._cursor.max_batch)
+        taken = [self._buffer.popleft() for _ in range(count)]
+        if len(self._buffer) < _LOW_WATER:
+            await self._answer_flow_control()
+        return taken
+
+    async def _answer_flow_control(self) -> None:
+        if self._flow_reply is not None:
+            reply, self._flow_reply = self._flow_reply, None
+            await self._nc.publish(reply)
+
+    async def _on_message(self, message: Msg) -> None:
+        self._arrived.set()
+        headers = message.headers
+        if headers is not None and headers.get("Status") is not None:
+            self._on_control(message, headers)
+            return
+        tokens = message.reply.split(".")
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and account.
+        offset = 5 if len(tokens) == 9 else 7
+        if int(tokens[offset + 1]) != self._expected:
+            self._gap = self._gap or f"consumer sequence {tokens[offset + 1]}, expected {self._expected}"
+            return
+        self._expected += 1
+        self._buffer.append((int(tokens[offset]), int(tokens[offset + 3]), message.data))
+
+    def _on_control(self, message: Msg, headers: dict[str, str]) -> None:
+        if headers.get("Status") != "100":
+            self._gap = self._gap or headers.get("Description", "consumer ended")
+        elif message.reply:
+            self._flow_reply = message.reply
+        elif stalled := headers.get("Nats-Consumer-Stalled"):
+            self._flow_reply = stalled
+        elif int(headers.get("Nats-Last-Consumer", "0")) >= self._expected:
+            self._gap = self._gap or "messages lost before a heartbeat"
+
+
+async def read(nc: Client, cursor: Cursor) -> AsyncIterator[Batch]:
+    """Batches from the cursor's position on; see EventLog.read."""
+    failures = 0
+    is_first = True
+    while True:
+        session = _Session(nc, cursor)
+        try:
+            async with session as waiting:
+                if waiting == 0 and (is_first or cursor.until is not None):
+                    yield Batch(events=[], last_seq=cursor.position, pending=0)
+                    if cursor.until is not None:
+                        return
+                is_first = False
+                while True:
+                    batch = _decode(await session.take(), cursor)
+                    failures = 0
+                    cursor.position = batch.last_seq
+                    yield batch
+                    if cursor.until is not None and (batch.last_seq >= cursor.until or batch.pending == 0):
+                        return
+        except (_SessionLostError, NatsError, APIError, TimeoutError, ConnectionError) as error:
+            log.warning(
+                "reader.session_lost",
+                stream=cursor.stream,
+                position=cursor.position,
+                reason=str(error) or repr(error),
+            )
+            await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+            failures += 1
+
+
+def _decode(messages: list[tuple[int, int, bytes]], cursor: Cursor) -> Batch:
+    events: list[Recorded[Event]] = []
+    last_seq, behind = cursor.position, 0
+    for seq, pending, payload in messages:
+        if cursor.until is not None and seq > cursor.until:
+            return Batch(events=events, last_seq=cursor.until, pending=0)
+        last_seq, behind = seq, pending
+        with contextlib.suppress(UnknownEventError):
+            events.append(decode(payload, seq=seq, partition=cursor.partition))
+    return Batch(events=events, last_seq=last_seq, pending=behind)
