@@ -1,0 +1,59 @@
+"""Postgres pools, and the transaction that row-level security is bound to."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from runtime.errors import StartError, UnavailableError
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+
+def pool(url: str, *, schema: str, min_size: int = 1, max_size: int = 8) -> Pool:
+    """A pool, not yet open, whose connections take `$1` parameters and see only `schema`.
+
+    The caller opens it in the loop that uses it (`async with` or `await pool.open()`) and closes it.
+    """
+    return AsyncConnectionPool(
+        url,
+        kwargs={
+            "options": f"-c search_path={schema}",
+            "cursor_factory": AsyncRawCursor,
+            "application_name": f"causeloop-{schema}",
+            "connect_timeout": 5,
+        },
+        min_size=min_size,
+        max_size=max_size,
+        timeout=5.0,
+        open=False,
+        name=schema,
+    )
+
+
+@asynccontextmanager
+async def tenant(source: Pool, workspace_id: str) -> AsyncIterator[Connection]:
+    """A transaction that can see the rows of one workspace only, by row-level security.
+
+    Raises UnavailableError when no connection comes free in time.
+    """
+    try:
+        async with source.connection() as conn, conn.transaction():
+            await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
+            yield conn
+    except PoolTimeout as error:
+        raise UnavailableError("The database does not answer in time.") from error
+
+
+async def require(url: str, *, variable: str) -> None:
+    """Raise StartError with what to do when the database behind `variable` cannot be used."""
+    try:
+        conn = await AsyncConnection.connect(url, connect_timeout=5)
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise StartError(f"Cannot reach PostgreSQL: {reason}. Is it running? Check {variable}.") from error
+    await conn.close()

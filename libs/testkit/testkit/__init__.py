@@ -1,0 +1,1 @@
+"""Real servers, builders and laws for the tests."""
