@@ -1,0 +1,1 @@
+"""The causeloop command."""
