@@ -1,0 +1,17 @@
+"""What ingest can be asked to do: pure decisions; time and ids are passed in.
+
+The menu: `canonical_report` + `report_issue`, `update_issue`, `close_issue`.
+"""
+
+from services.ingest.commands.change import close_issue, update_issue
+from services.ingest.commands.report import Change, ReportIssue, canonical_report, is_issue_id, report_issue
+
+__all__ = [
+    "Change",
+    "ReportIssue",
+    "canonical_report",
+    "close_issue",
+    "is_issue_id",
+    "report_issue",
+    "update_issue",
+]

@@ -1,0 +1,66 @@
+"""The kinds of systems that failures come from."""
+
+CUSTOM_SOURCE = "custom_api"
+"""What a source becomes that is not in the table, and the default."""
+
+KNOWN_SOURCES = frozenset(
+    {
+        # Issue trackers and code hosts.
+        *("azure_devops", "bitbucket", "bugzilla", "clickup", "github", "gitlab", "jira", "linear"),
+        *("asana", "monday", "redmine", "shortcut", "trello", "youtrack", "notion"),
+        # Incident management and alerting.
+        *("alertmanager", "betterstack", "firehydrant", "grafana_oncall", "incident_io", "opsgenie"),
+        *("pagerduty", "rootly", "squadcast", "statuspage", "victorops", "xmatters"),
+        # IT service management, governance.
+        *("archer", "audit", "bmc_helix", "freshservice", "ivanti", "servicenow", "solarwinds"),
+        # Customers and support.
+        *("freshdesk", "front", "gorgias", "helpscout", "hubspot", "intercom", "salesforce", "zendesk"),
+        # Errors, cloud and monitoring.
+        *("appdynamics", "aws_cloudwatch", "azure_monitor", "bugsnag", "checkly", "cloudflare"),
+        *("datadog", "dynatrace", "elastic", "gcp_monitoring", "grafana", "honeycomb", "logicmonitor"),
+        *("nagios", "newrelic", "pingdom", "prometheus", "rollbar", "sentry", "uptimerobot", "zabbix"),
+        # Build and deployment.
+        *("argocd", "circleci", "github_actions", "jenkins", "kubernetes", "launchdarkly", "terraform"),
+        # Data.
+        *(
+            "airflow",
+            "bigquery",
+            "databricks",
+            "dbt",
+            "fivetran",
+            "mongodb",
+            "mysql",
+            "postgresql",
+            "snowflake",
+        ),
+        # Security.
+        *("aws_security_hub", "crowdstrike", "okta", "qualys", "snyk", "splunk", "sumologic", "wiz"),
+        # Conversations.
+        *("email", "slack", "teams"),
+        CUSTOM_SOURCE,
+    }
+)
+"""Every source slug that keeps its own name."""
+
+_ALIASES = {
+    "atlassian_jira": "jira",
+    "azuredevops": "azure_devops",
+    "cloudwatch": "aws_cloudwatch",
+    "google_cloud_monitoring": "gcp_monitoring",
+    "microsoft_teams": "teams",
+    "new_relic": "newrelic",
+    "pager_duty": "pagerduty",
+    "postgres": "postgresql",
+    "service_now": "servicenow",
+    "splunk_oncall": "victorops",
+    "sumo_logic": "sumologic",
+}
+
+
+def known_source(source: str | None) -> str:
+    """The slug of a source in any usual spelling; one that nobody knows becomes "custom_api"."""
+    if source is None or source in KNOWN_SOURCES:
+        return source or CUSTOM_SOURCE
+    slug = "_".join(source.lower().replace("-", " ").replace(".", " ").replace("_", " ").split())
+    slug = _ALIASES.get(slug, slug)
+    return slug if slug in KNOWN_SOURCES else CUSTOM_SOURCE

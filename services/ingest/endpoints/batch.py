@@ -1,0 +1,173 @@
+"""Reporting a batch: judge each record, append what is new, decide again where somebody was faster."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from contracts import Event, Recorded, derived_id, ingest, record
+from eventlog import Append, Conflict, EventLog
+from msgspec import Struct
+from runtime.broker import CommandContext
+
+from services.ingest.commands import Change, ReportIssue, canonical_report, report_issue
+from services.ingest.errors import InvalidIssueError
+from services.ingest.state import Issue, evolve, fold
+
+SERVICE = "ingest"
+AGGREGATE = "issue"
+ATTEMPTS_MAX = 5
+"""How often a decision is made again because somebody else was faster."""
+
+_CONTENDED = "issue_id: others keep changing this issue; send the record again"
+_OUTCOMES = {
+    ingest.IssueReported: ingest.ReportOutcome.CREATED,
+    ingest.IssueUpdated: ingest.ReportOutcome.UPDATED,
+}
+
+
+class Turn(Struct, frozen=True):
+    """What stays the same while one request is answered."""
+
+    context: CommandContext
+    now: datetime
+
+    def recorded(self, issue_id: str, change: Change, version: int) -> Recorded[Event]:
+        """The change in its envelope; its id derives from the issue and the version that it follows."""
+        return record(
+            change.event,
+            workspace_id=self.context.workspace_id,
+            aggregate_id=issue_id,
+            occurred_at=change.occurred_at,
+            recorded_at=self.now,
+            source=SERVICE,
+            actor=self.context.actor,
+            correlation_id=self.context.correlation_id,
+            traceparent=self.context.traceparent,
+            event_id=_event_id(self.context.workspace_id, issue_id, version),
+        )
+
+
+def _event_id(workspace_id: str, issue_id: str, version: int) -> str:
+    """An id that deciding the same again gives again; for the first event without hashing, as most are that."""
+    if not version:
+        return "evt_" + issue_id.removeprefix("iss_")
+    return derived_id("evt_", workspace_id, issue_id, str(version))
+
+
+class _Queue:
+    """The records of one identity, to be applied in their order."""
+
+    __slots__ = ("conflicts", "is_outdated", "issue", "issue_id", "version", "waiting")
+
+    def __init__(self, issue_id: str) -> None:
+        self.issue_id = issue_id
+        self.waiting: list[tuple[int, ReportIssue]] = []
+        self.issue: Issue | None = None
+        self.version = 0
+        self.is_outdated = False
+        self.conflicts = 0
+
+
+class Batch:
+    """One ReportIssues request on its way through."""
+
+    def __init__(self, log: EventLog, turn: Turn, size: int) -> None:
+        self._log = log
+        self._turn = turn
+        self._results: list[ingest.ReportResult | None] = [None] * size
+        self._queues: dict[str, _Queue] = {}
+        self._sequence = 0
+
+    def judge(
+        self, records: Sequence[ingest.IssueReport | InvalidIssueError], *, fresh_id: str | None
+    ) -> None:
+        """Bring every record into canonical shape; queue the good ones by identity, reject the others."""
+        workspace_id, now = self._turn.context.workspace_id, self._turn.now
+        for index, item in enumerate(records):
+            try:
+                if isinstance(item, InvalidIssueError):
+                    raise item
+                cmd = canonical_report(item, workspace_id=workspace_id, fresh_id=fresh_id, now=now)
+            except InvalidIssueError as error:
+                self._reject(index, error.reason)
+                continue
+            queue = self._queues.get(cmd.issue_id)
+            if queue is None:
+                queue = self._queues[cmd.issue_id] = _Queue(cmd.issue_id)
+            queue.waiting.append((index, cmd))
+
+    async def settle(self) -> ingest.IssuesReported:
+        """Append until every record has its outcome. A round appends at most one event per issue.
+
+        Raises LogUnavailableError when the outcome of an append is unknown.
+        """
+        queues = list(self._queues.values())
+        while queues:
+            await self._reload([queue for queue in queues if queue.is_outdated])
+            steps = [
+                (
+                    queue,
+                    change,
+                    Append(self._turn.recorded(queue.issue_id, change, queue.version), queue.version),
+                )
+                for queue in queues
+                if (change := self._next_change(queue)) is not None
+            ]
+            outcomes = await self._log.append_each([append for _, _, append in steps]) if steps else []
+            for (queue, change, _), outcome in zip(steps, outcomes, strict=True):
+                if isinstance(outcome, Conflict):
+                    self._outrun(queue)
+                else:
+                    self._appended(queue, change, outcome)
+            queues = [queue for queue in queues if queue.waiting]
+        results = tuple(result for result in self._results if result is not None)
+        return ingest.IssuesReported(results=results, sequence=self._sequence)
+
+    async def _reload(self, queues: list[_Queue]) -> None:
+        if not queues:
+            return
+        ids = [queue.issue_id for queue in queues]
+        histories = await self._log.histories(self._turn.context.workspace_id, AGGREGATE, ids)
+        for queue, history in zip(queues, histories, strict=True):
+            queue.issue = fold(history)
+            queue.version = history[-1].seq if history else 0
+            queue.is_outdated = False
+
+    def _next_change(self, queue: _Queue) -> Change | None:
+        """Decide the queue's records up to the first that changes something, which keeps waiting."""
+        while queue.waiting:
+            index, cmd = queue.waiting[0]
+            try:
+                change = report_issue(cmd, queue.issue, now=self._turn.now)
+            except InvalidIssueError as error:
+                self._reject(index, error.reason)
+            else:
+                if change is not None:
+                    return change
+                self._accept(index, cmd.issue_id, ingest.ReportOutcome.UNCHANGED)
+            del queue.waiting[0]
+        return None
+
+    def _appended(self, queue: _Queue, change: Change, sequence: int) -> None:
+        """The first waiting record is stored; what follows in the queue builds on it."""
+        index, _ = queue.waiting.pop(0)
+        self._sequence = max(self._sequence, sequence)
+        self._accept(index, queue.issue_id, _OUTCOMES[type(change.event)])
+        if queue.waiting:
+            queue.issue = evolve(queue.issue, change.event, at=change.occurred_at)
+            queue.version, queue.conflicts = sequence, 0
+
+    def _outrun(self, queue: _Queue) -> None:
+        """Somebody appended to the issue first: decide again on what there is now, or give up."""
+        queue.conflicts += 1
+        queue.is_outdated = True
+        if queue.conflicts > ATTEMPTS_MAX:
+            for index, _ in queue.waiting:
+                self._reject(index, _CONTENDED)
+            queue.waiting.clear()
+
+    def _accept(self, index: int, issue_id: str, outcome: ingest.ReportOutcome) -> None:
+        self._results[index] = ingest.ReportResult(index=index, outcome=outcome, issue_id=issue_id)
+
+    def _reject(self, index: int, reason: str) -> None:
+        outcome = ingest.ReportOutcome.REJECTED
+        self._results[index] = ingest.ReportResult(index=index, outcome=outcome, reason=reason)

@@ -1,0 +1,102 @@
+"""The fold: an issue's events give the issue as it is now."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import assert_never
+
+from contracts import Event, Recorded, ingest
+from msgspec import Struct
+from msgspec.structs import replace
+
+OPTIONAL_FIELDS = (
+    "service",
+    "component",
+    "error_type",
+    "environment",
+    "version",
+    "team",
+    "assignee",
+    "external_url",
+)
+"""Fields of an issue that may have no value."""
+
+_CHANGEABLE_FIELDS = (
+    "title",
+    "body",
+    "severity",
+    "status",
+    *OPTIONAL_FIELDS,
+    "source_updated_at",
+    "metadata",
+)
+
+
+class Issue(Struct, frozen=True, kw_only=True):
+    """An issue and what the decisions need to know of its past.
+
+    content: every field as it is now.
+    occurred_at: when the failure happened at its source.
+    emptied: optional fields that somebody emptied on purpose.
+    edited: fields that changed after the source's last known revision, so that the same revision,
+    delivered once more, must leave them alone.
+    """
+
+    content: ingest.IssueReported
+    occurred_at: datetime
+    emptied: frozenset[str] = frozenset()
+    edited: frozenset[str] = frozenset()
+
+
+def evolve(state: Issue | None, event: ingest.Event, *, at: datetime) -> Issue:
+    """The issue after one more event that happened `at`.
+
+    Raises ValueError when the first event is not IssueReported: the log is broken.
+    """
+    if isinstance(event, ingest.IssueReported):
+        return Issue(content=event, occurred_at=at)
+    if state is None:
+        raise ValueError(f"the history of {event.issue_id} does not begin with IssueReported")
+    match event:
+        case ingest.IssueUpdated():
+            return _updated(state, event, at)
+        case ingest.IssueClosed():
+            return replace(
+                state,
+                content=replace(state.content, status=event.status),
+                edited=_edited(state, {"status"}, at),
+            )
+        case _:
+            assert_never(event)
+
+
+def fold(history: Iterable[Recorded[Event]]) -> Issue | None:
+    """The issue that these events, oldest first, add up to; None when there are none."""
+    state: Issue | None = None
+    for recorded in history:
+        if isinstance(recorded.data, ingest.IssueReported | ingest.IssueUpdated | ingest.IssueClosed):
+            state = evolve(state, recorded.data, at=recorded.time)
+    return state
+
+
+def _updated(state: Issue, event: ingest.IssueUpdated, at: datetime) -> Issue:
+    changes: dict[str, object] = {
+        field: value for field in _CHANGEABLE_FIELDS if (value := getattr(event, field)) is not None
+    }
+    emptied = (state.emptied - changes.keys()) | frozenset(event.cleared)
+    # A new revision is newer than every edit before it.
+    is_new_revision = event.source_updated_at is not None
+    touched = {*changes, *event.cleared}
+    return replace(
+        state,
+        content=replace(state.content, **changes, **dict.fromkeys(event.cleared)),
+        emptied=emptied,
+        edited=frozenset() if is_new_revision else _edited(state, touched, at),
+    )
+
+
+def _edited(state: Issue, touched: set[str], at: datetime) -> frozenset[str]:
+    """The edited fields once `touched` changed too; a revision's own or an older time is not an edit."""
+    revision = state.content.source_updated_at
+    if revision is None or at <= revision:
+        return state.edited
+    return state.edited | touched
