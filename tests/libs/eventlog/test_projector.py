@@ -1,0 +1,300 @@
+"""Rows follow the log exactly, through crashes, rebuilds and rivals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+import pytest
+from contracts import Event, Recorded, derived_id, ingest, record
+from eventlog import (
+    Append,
+    Conflict,
+    EventLog,
+    LogUnavailableError,
+    Projector,
+    ReadModelError,
+    apply_schema,
+    rebuild,
+    verify,
+)
+from testkit.servers import Database
+from testkit.waiting import eventually
+
+from .conftest import NOW, SCHEMA, TALLY, closed, new, reported
+
+
+@pytest.fixture
+async def tally(database: Database) -> Database:
+    """A database with the empty read model."""
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+        assert await apply_schema(owner, "tally", SCHEMA) == "created"
+        assert await apply_schema(owner, "tally", SCHEMA) == "current"
+        assert await apply_schema(owner, "tally", SCHEMA + "-- version 2") == "outdated"
+    return database
+
+
+@asynccontextmanager
+async def running(*projectors: Projector) -> AsyncIterator[None]:
+    """Projectors at work."""
+    tasks = [asyncio.create_task(projector.run()) for projector in projectors]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def rows(database: Database) -> list[tuple[object, ...]]:
+    """All rows, as the projector sees them."""
+    async with await psycopg.AsyncConnection.connect(database.projector_url) as conn:
+        cursor = await conn.execute(
+            "SELECT workspace_id, issue_id, title, status, last_seq FROM tally.issues ORDER BY last_seq"
+        )
+        return list(await cursor.fetchall())
+
+
+def projector(log: EventLog, database: Database, **options: object) -> Projector:
+    """A projector of the tally."""
+    return Projector(log, TALLY, url=database.projector_url, **options)  # type: ignore[arg-type]
+
+
+async def test_projector_writes_each_event_once(event_log: EventLog, tally: Database) -> None:
+    """What is in the log when it starts and what comes later becomes rows."""
+    events = [reported(number) for number in range(1500)]
+    await event_log.append_each(new(*events))
+    at_work = projector(event_log, tally)
+    async with running(at_work):
+        assert await at_work.reached(1500, timeout=20)
+        await event_log.append(Append(closed(events[0]), 1))
+        assert await at_work.reached(1501, timeout=5)
+        await eventually(lambda: at_work.status.state == "live")
+        assert (at_work.status.position, at_work.status.lag, at_work.status.leader) == (1501, 0, True)
+    found = await rows(tally)
+    assert len(found) == 1500
+    assert found[-1][1:] == (events[0].aggregate_id, "Failure 0", "closed", 1501)
+
+
+async def test_projector_reached_gives_up_in_time(event_log: EventLog, tally: Database) -> None:
+    """Waiting for a position that does not come is bounded."""
+    at_work = projector(event_log, tally)
+    async with running(at_work):
+        assert not await at_work.reached(1, timeout=0.05)
+
+
+async def test_projector_restarted_continues_behind_its_position(
+    event_log: EventLog, tally: Database
+) -> None:
+    """A second run neither repeats nor misses."""
+    await event_log.append_each(new(*(reported(number) for number in range(10))))
+    first = projector(event_log, tally)
+    async with running(first):
+        assert await first.reached(10, timeout=10)
+    await event_log.append_each(new(*(reported(number) for number in range(10, 20))))
+    second = projector(event_log, tally)
+    async with running(second):
+        assert await second.reached(20, timeout=10)
+        assert second.status.events_total == 10
+    assert [row[4] for row in await rows(tally)] == list(range(1, 21))
+
+
+async def test_projector_stops_at_a_poison_event_with_an_alarm(event_log: EventLog, tally: Database) -> None:
+    """What lies before it is written, it is named, and nothing behind it is applied."""
+    await event_log.append_each(new(reported(1), reported(2), reported(3, title="poison"), reported(4)))
+    at_work = projector(event_log, tally)
+    async with running(at_work):
+        status = await eventually(
+            lambda: at_work.status if at_work.status.state == "stopped" else None, deadline=10
+        )
+        assert status.alarm is not None
+        assert "event 3 (causeloop.ingest.v1.IssueReported): CannotApplyError" in status.alarm
+        assert status.position == 2
+    assert [row[4] for row in await rows(tally)] == [1, 2]
+
+
+async def test_projector_standby_takes_over_within_five_seconds(event_log: EventLog, tally: Database) -> None:
+    """When the leader's connection dies, the standby leads, and nothing is lost or repeated."""
+    one, two = projector(event_log, tally), projector(event_log, tally)
+    async with running(one):
+        await eventually(lambda: one.status.leader)
+        async with running(two):
+            await eventually(lambda: two.status.state == "standby")
+            await event_log.append(*new(reported(1)))
+            assert await two.reached(1, timeout=5), "a standby follows the leader's position"
+        async with running(two):
+            await eventually(lambda: two.status.state == "standby")
+            one_task_ended = asyncio.get_running_loop().time()
+            async with await psycopg.AsyncConnection.connect(tally.admin_url, autocommit=True) as admin:
+                await admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
+            await event_log.append(*new(reported(2)))
+            await eventually(lambda: one.status.leader or two.status.leader, deadline=5)
+            assert await two.reached(2, timeout=5)
+            assert asyncio.get_running_loop().time() - one_task_ended < 5
+    assert [row[4] for row in await rows(tally)] == [1, 2]
+
+
+async def test_rebuild_under_load_switches_to_equal_rows(event_log: EventLog, tally: Database) -> None:
+    """Rows are built anew beside the live ones while events keep coming; the projector goes on behind the switch."""
+    await event_log.append_each(new(*(reported(number) for number in range(1000))))
+    at_work = projector(event_log, tally)
+
+    async def keep_reporting() -> None:
+        for start in range(1000, 2000, 50):
+            await event_log.append_each(new(*(reported(number) for number in range(start, start + 50))))
+
+    async with running(at_work):
+        assert await at_work.reached(1000, timeout=10)
+        load = asyncio.create_task(keep_reporting())
+        positions = await rebuild(
+            event_log, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url
+        )
+        await load
+        assert positions[0] >= 1000
+        assert await at_work.reached(2000, timeout=10)
+        certificate = await verify(
+            event_log, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url
+        )
+        assert certificate.is_equal
+        assert [(t.workspace_id, t.table, t.live_rows) for t in certificate.tables] == [
+            ("ws_one", "issues", 2000)
+        ]
+    assert [row[4] for row in await rows(tally)] == list(range(1, 2001))
+
+
+async def test_verify_finds_a_row_that_was_tampered_with(event_log: EventLog, tally: Database) -> None:
+    """One changed letter is a difference."""
+    await event_log.append_each(new(*(reported(number) for number in range(10))))
+    at_work = projector(event_log, tally)
+    async with running(at_work):
+        assert await at_work.reached(10, timeout=10)
+    async with await psycopg.AsyncConnection.connect(tally.projector_url) as conn:
+        await conn.execute("UPDATE tally.issues SET title = 'Failure X' WHERE last_seq = 5")
+    certificate = await verify(event_log, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url)
+    assert not certificate.is_equal
+    assert [table.is_equal for table in certificate.tables] == [False]
+
+
+async def test_rebuild_beside_another_is_refused(event_log: EventLog, tally: Database) -> None:
+    """Two rebuilds of one read model do not mix."""
+    async with await psycopg.AsyncConnection.connect(tally.owner_url, autocommit=True) as other:
+        await other.execute("SELECT pg_advisory_lock(hashtextextended('tally_rebuild', 0))")
+        with pytest.raises(ReadModelError, match="another run"):
+            await rebuild(event_log, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url)
+
+
+@dataclass
+class ClosesEverything:
+    """A policy: every reported issue is closed, once. Dies where it is told to."""
+
+    log: EventLog
+    die_before_append: set[int] = field(default_factory=set)
+    die_after_append: set[int] = field(default_factory=set)
+    undecided: dict[str, Recorded[Event]] = field(default_factory=dict)
+    decided: set[str] = field(default_factory=set)
+
+    async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
+        """Forget everything, as a new process would."""
+        self.undecided.clear()
+        self.decided.clear()
+
+    async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
+        """Close what is open once everything is known."""
+        for event in batch:
+            if isinstance(event.data, ingest.IssueClosed):
+                self.decided.add(event.aggregate_id)
+                self.undecided.pop(event.aggregate_id, None)
+            elif event.aggregate_id not in self.decided:
+                self.undecided[event.aggregate_id] = event
+        if not live:
+            return
+        for issue, cause in list(self.undecided.items()):
+            self._maybe_die(self.die_before_append, cause)
+            assert not isinstance(
+                (await self.log.append_each([Append(_closing(cause), cause.seq)]))[0], Conflict
+            )
+            self._maybe_die(self.die_after_append, cause)
+            self.decided.add(issue)
+            del self.undecided[issue]
+
+    async def tick(self, *, now: datetime) -> None:
+        """Nothing is ever due."""
+
+    @staticmethod
+    def _maybe_die(where: set[int], cause: Recorded[Event]) -> None:
+        if cause.seq in where:
+            where.remove(cause.seq)
+            raise LogUnavailableError("died here")
+
+
+def _closing(cause: Recorded[Event]) -> Recorded[Event]:
+    data = ingest.IssueClosed(issue_id=cause.aggregate_id, status=ingest.IssueStatus.CLOSED, reason="policy")
+    return record(
+        data,
+        workspace_id=cause.workspace_id,
+        aggregate_id=cause.aggregate_id,
+        occurred_at=NOW,
+        recorded_at=NOW,
+        source="/causeloop/test",
+        cause=cause,
+        event_id=derived_id("evt_", "close", cause.id),
+    )
+
+
+async def test_reaction_that_dies_around_its_append_decides_exactly_once(
+    event_log: EventLog, tally: Database
+) -> None:
+    """Killed before or after an append, a decision is neither lost nor repeated."""
+    await event_log.append_each(new(*(reported(number) for number in range(50))))
+    reaction = ClosesEverything(event_log, die_before_append={3, 30}, die_after_append={10, 31, 50})
+    at_work = projector(event_log, tally, reaction=reaction)
+    async with running(at_work):
+        assert await at_work.reached(100, timeout=30)
+        await event_log.append(*new(reported(1000)))
+        assert await at_work.reached(102, timeout=10)
+        assert at_work.status.alarm is None
+        await eventually(lambda: at_work.status.reaction_position >= 102)
+    assert await event_log.last_seq(0) == 102
+    assert [row[3] for row in await rows(tally)] == ["closed"] * 51
+
+
+async def test_reaction_is_not_told_twice_after_a_clean_stop(event_log: EventLog, tally: Database) -> None:
+    """Its position is kept, also when nothing more is projected."""
+    await event_log.append(*new(reported(1)))
+    first = projector(event_log, tally, reaction=ClosesEverything(event_log))
+    async with running(first):
+        assert await first.reached(2, timeout=10)
+        await eventually(lambda: _saved(tally) == (2, 2), deadline=5)
+    again = projector(event_log, tally, reaction=ClosesEverything(event_log))
+    async with running(again):
+        await eventually(lambda: again.status.state == "live")
+        assert again.status.events_total == 0
+    assert await event_log.last_seq(0) == 2
+
+
+def _saved(database: Database) -> tuple[int, int] | None:
+    with psycopg.connect(database.projector_url) as conn:
+        row = conn.execute("SELECT position, reaction_position FROM tally.checkpoint").fetchone()
+    return (int(row[0]), int(row[1])) if row else None
+
+
+async def test_reaction_with_a_bug_stops_loudly(event_log: EventLog, tally: Database) -> None:
+    """A decision that cannot be made is an alarm, not a silence."""
+
+    class Broken(ClosesEverything):
+        async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
+            if batch:
+                raise ZeroDivisionError("policy")
+
+    await event_log.append(*new(reported(1)))
+    at_work = projector(event_log, tally, reaction=Broken(event_log))
+    async with running(at_work):
+        status = await eventually(lambda: at_work.status if at_work.status.alarm else None)
+        assert "reaction: ZeroDivisionError: policy" in (status.alarm or "")
