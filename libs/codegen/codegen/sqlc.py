@@ -270,7 +270,8 @@ def _whole_table(columns: Sequence[Column], tables: Mapping[str, Table]) -> str 
 def _python_type(query: Query, column: Column, scalar: str | None = None) -> str:
     if column.embed_table is not None and column.embed_table.name:
         raise QueryError(f"{query.name}: sqlc.embed is not supported; name the columns")
-    found = scalar or _PYTHON_TYPES.get(column.type.name if column.type else "")
+    # A view's columns carry their type with its schema.
+    found = scalar or _PYTHON_TYPES.get(column.type.name.removeprefix("pg_catalog.") if column.type else "")
     if found is None:
         kind = column.type.name if column.type else "nothing"
         raise QueryError(
