@@ -1,0 +1,1 @@
+"""`causeloop up`: everything that one machine needs, as one process with children."""
