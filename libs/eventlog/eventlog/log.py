@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Self
 
@@ -173,7 +173,7 @@ class EventLog:
         workspace_id: str | None = None,
         max_batch: int = 1000,
         until: int | None = None,
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncGenerator[Batch, None]:
         """Batches of events in log order, first those that are there, then live, without end.
 
         after: the position already known. aggregates: types wanted; none = all.

@@ -259,7 +259,7 @@ class Projector:
 
     async def _consume(self, conn: Connection, start: int, end: int) -> None:
         batches = self._log.read(self._partition, after=start, aggregates=self._projection.aggregates)
-        async with aclosing(batches):  # type: ignore[type-var]  # an async generator, typed as its interface
+        async with aclosing(batches):
             while True:
                 try:
                     batch = await anext(batches)

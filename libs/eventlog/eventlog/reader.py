@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 import structlog
@@ -142,8 +142,27 @@ class _Session:
             self._gap = self._gap or "messages lost before a heartbeat"
 
 
-async def read(nc: Client, cursor: Cursor) -> AsyncIterator[Batch]:
-    """Batches from the cursor's position on; see EventLog.read."""
+async def read(nc: Client, cursor: Cursor) -> AsyncGenerator[Batch, None]:
+    """Batches from the cursor's position on; see EventLog.read.
+
+    The next batch is decoded while the caller waits for its database.
+    """
+    async with contextlib.aclosing(_batches(nc, cursor)) as batches:
+        upcoming = asyncio.ensure_future(anext(batches))
+        try:
+            while True:
+                try:
+                    batch = await upcoming
+                except StopAsyncIteration:
+                    return
+                upcoming = asyncio.ensure_future(anext(batches))
+                yield batch
+        finally:
+            upcoming.cancel()
+            await asyncio.gather(upcoming, return_exceptions=True)
+
+
+async def _batches(nc: Client, cursor: Cursor) -> AsyncGenerator[Batch, None]:
     failures = 0
     is_first = True
     while True:

@@ -26,7 +26,7 @@ async def collect(log: EventLog, *, until: int, after: int = 0, **options: objec
 
 async def test_read_of_an_empty_log_gives_one_empty_batch(event_log: EventLog) -> None:
     """A reader learns at once that nothing waits."""
-    async with aclosing(event_log.read(0, after=0)) as batches:  # type: ignore[type-var]
+    async with aclosing(event_log.read(0, after=0)) as batches:
         batch = await anext(batches)
     assert (batch.events, batch.last_seq, batch.pending) == ([], 0, 0)
 
@@ -47,7 +47,7 @@ async def test_read_filters_by_workspace_and_aggregate(event_log: EventLog) -> N
 
 async def test_read_goes_on_live(event_log: EventLog) -> None:
     """What is appended later arrives too."""
-    async with aclosing(event_log.read(0, after=0)) as batches:  # type: ignore[type-var]
+    async with aclosing(event_log.read(0, after=0)) as batches:
         assert (await anext(batches)).events == []
         first = reported(1)
         await event_log.append(*new(first))
