@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind
 
 from runtime import errors, metrics
 from runtime.errors import AppError, InternalError, StartError, UnavailableError, ValidationFailedError
+from runtime.faults import refusal_for
 from runtime.telemetry import current_traceparent, format_traceparent, span_from
 
 log = structlog.get_logger()
@@ -162,6 +163,11 @@ async def _request(
         await asyncio.sleep(0.05)
 
 
+def name_on_partition(endpoint: str, partition: int, partitions: int) -> str:
+    """The name of a leader's endpoint: where there are several leaders, each has its own."""
+    return endpoint if partitions == 1 else f"{endpoint}.{partition}"
+
+
 class EndpointServer:
     """The endpoints of one service while they are served; `stop` lets running requests finish."""
 
@@ -186,7 +192,7 @@ async def serve(nc: Client, service: str, version: str, endpoints: Sequence[Endp
         handlers.append(handler)
         await micro.add_endpoint(
             EndpointConfig(
-                name=endpoint.name.rpartition(".")[2],
+                name=endpoint.name.partition(".")[2].replace(".", "-"),
                 subject=f"svc.{endpoint.name}",
                 handler=handler.accept,
             )
@@ -222,18 +228,22 @@ class _Handler(Generic[R]):
         with span_from(headers.get(_TRACEPARENT), f"serve {name}", kind=SpanKind.SERVER):
             try:
                 answer = await self._handle(request.data, headers)
-            except AppError as error:
-                outcome = error.code
-                log.info("command.refused", endpoint=name, code=error.code, message=error.message)
-                await _refuse(request, error)
-            except Exception as error:  # Edge: a bug in a handler must not end the process
-                outcome = "internal_error"
-                log.exception("command.failed", endpoint=name, error=repr(error))
-                metrics.remember_error(f"{name}: {error!r}")
-                await _refuse(request, InternalError("Something went wrong on our side."))
+            except Exception as error:  # noqa: BLE001  # edge: a bug in a handler must not end the process
+                refusal = refusal_for(error)
+                outcome = refusal.code
+                self._note(refusal, error)
+                await _refuse(request, refusal)
             else:
                 await request.respond(answer)
         metrics.observe_endpoint(name, outcome, time.perf_counter() - started)
+
+    def _note(self, refusal: AppError, error: Exception) -> None:
+        name = self._endpoint.name
+        if isinstance(refusal, InternalError):
+            log.exception("command.failed", endpoint=name, error=repr(error))
+            metrics.remember_error(f"{name}: {error!r}")
+        else:
+            log.info("command.refused", endpoint=name, code=refusal.code, reason=str(error))
 
     async def _handle(self, payload: bytes, headers: dict[str, str]) -> bytes:
         context = _context_of(headers)

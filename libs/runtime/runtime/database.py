@@ -57,3 +57,12 @@ async def require(url: str, *, variable: str) -> None:
         reason = str(error).strip().splitlines()[-1]
         raise StartError(f"Cannot reach PostgreSQL: {reason}. Is it running? Check {variable}.") from error
     await conn.close()
+
+
+def is_passing(error: StartError) -> bool:
+    """Whether waiting may help: the server is away or starting, rather than refusing us."""
+    cause = error.__cause__
+    text = str(cause).lower()
+    return isinstance(cause, psycopg.OperationalError) and not any(
+        word in text for word in ("password authentication", "does not exist", "no pg_hba.conf entry")
+    )

@@ -124,5 +124,5 @@ def details_of(error: Exception) -> dict[str, str]:
     fault, found, path = text.partition(" - at `")
     if not found:
         return {"body": text}
-    field = path.rstrip("`").removeprefix("$").lstrip(".").replace("[...]", "[]")
+    field = path.rstrip("`").removeprefix("$").lstrip(".").removeprefix("data.").replace("[...]", "[]")
     return {field or "body": fault}

@@ -1,15 +1,23 @@
-"""What the process counts: Prometheus metrics, and the last errors for the dashboard."""
+"""What the process counts: Prometheus metrics, and the recent past for the dashboard."""
 
+import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
 
 REGISTRY = CollectorRegistry()
-"""One registry for a process; tests read it through `/metrics`."""
+"""The one registry of a process, printed by `/metrics`."""
+
+RECENT_SECONDS = 60.0
+"""The dashboard's rates and quantiles are over this window."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+ProcessCollector(registry=REGISTRY)
 
 ENDPOINT_SECONDS = Histogram(
     "causeloop_endpoint_seconds",
@@ -37,6 +45,12 @@ PROJECTOR_LAG = Gauge(
     ["service", "partition"],
     registry=REGISTRY,
 )
+PROJECTOR_LEADER = Gauge(
+    "causeloop_projector_leader",
+    "1 while this process is the one that projects the partition.",
+    ["service", "partition"],
+    registry=REGISTRY,
+)
 PROJECTOR_STOPPED = Gauge(
     "causeloop_projector_stopped",
     "1 when a projection has stopped on an event it cannot apply.",
@@ -44,12 +58,12 @@ PROJECTOR_STOPPED = Gauge(
     registry=REGISTRY,
 )
 PROJECTED_EVENTS = Counter(
-    "causeloop_projected_events_total", "Events written to rows.", ["service", "partition"], registry=REGISTRY
+    "causeloop_projected_events", "Events written to rows.", ["service", "partition"], registry=REGISTRY
 )
 PROJECTION_SECONDS = Histogram(
     "causeloop_projection_seconds",
-    "Time from an event's record to its rows.",
-    ["service"],
+    "Time to write and commit the rows of one batch.",
+    ["service", "partition"],
     buckets=_SECONDS,
     registry=REGISTRY,
 )
@@ -62,7 +76,46 @@ class SeenError(Struct, frozen=True):
     text: str
 
 
+class Traffic(Struct, frozen=True):
+    """How one endpoint or route did: totals since start, rate and quantiles over the last minute."""
+
+    name: str
+    requests: int
+    errors: int
+    per_second: float
+    ms_p50: float
+    ms_p99: float
+
+
+class _Meter:
+    """Totals and the recent durations of one endpoint or route."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self._recent: deque[tuple[float, float]] = deque(maxlen=2048)
+
+    def add(self, seconds: float, *, is_error: bool) -> None:
+        self.requests += 1
+        self.errors += is_error
+        self._recent.append((time.monotonic(), seconds))
+
+    def view(self, name: str) -> Traffic:
+        since = time.monotonic() - RECENT_SECONDS
+        recent = sorted(seconds for at, seconds in self._recent if at >= since)
+        return Traffic(
+            name=name,
+            requests=self.requests,
+            errors=self.errors,
+            per_second=round(len(recent) / RECENT_SECONDS, 2),
+            ms_p50=_quantile_ms(recent, 0.5),
+            ms_p99=_quantile_ms(recent, 0.99),
+        )
+
+
 _last_errors: deque[SeenError] = deque(maxlen=10)
+_endpoints: dict[str, _Meter] = {}
+_routes: dict[str, _Meter] = {}
 
 
 def remember_error(text: str) -> None:
@@ -76,5 +129,28 @@ def last_errors() -> tuple[SeenError, ...]:
 
 
 def observe_endpoint(endpoint: str, outcome: str, seconds: float) -> None:
-    """Count one answered command."""
+    """Count one answered command; `outcome` is "ok" or the code of the refusal."""
     ENDPOINT_SECONDS.labels(endpoint, outcome).observe(seconds)
+    is_error = outcome in ("internal_error", "unavailable")
+    _endpoints.setdefault(endpoint, _Meter()).add(seconds, is_error=is_error)
+
+
+def observe_http(method: str, route: str, *, status: int, seconds: float) -> None:
+    """Count one answered HTTP request; `route` is the template, never the path with its ids."""
+    HTTP_SECONDS.labels(method, route, str(status)).observe(seconds)
+    _routes.setdefault(f"{method} {route}", _Meter()).add(seconds, is_error=status >= 500)
+
+
+def endpoint_traffic() -> tuple[Traffic, ...]:
+    """The endpoints of this process, by name."""
+    return tuple(meter.view(name) for name, meter in sorted(_endpoints.items()))
+
+
+def http_traffic(*, limit: int = 12) -> tuple[Traffic, ...]:
+    """The busiest routes of this process."""
+    busiest = sorted(_routes.items(), key=lambda item: -item[1].requests)[:limit]
+    return tuple(meter.view(name) for name, meter in busiest)
+
+
+def _quantile_ms(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 2) if ordered else 0.0

@@ -27,7 +27,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
     nats_url: the broker and event log, nats://user:password@host:port.
     database_url: the role that reads under row-level security.
     database_projector_url: the role that writes read models.
-    database_owner_url: the role that owns them; applies schemas, replays, verifies.
+    database_owner_url: the role that owns them; makes schemas, replays, verifies; empty where another does it.
     partitions: number of event streams, fixed when the log is made.
     service_urls: dashboards of all services as name=url pairs, for the links on the page.
     """
@@ -36,7 +36,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
     nats_url: str
     database_url: str
     database_projector_url: str
-    database_owner_url: str
+    database_owner_url: str = ""
     host: str = "127.0.0.1"
     partitions: Annotated[int, Meta(ge=1, le=64)] = 1
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1

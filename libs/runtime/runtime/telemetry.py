@@ -4,6 +4,7 @@ import importlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from uuid import uuid4
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
@@ -90,5 +91,6 @@ def span_from(
 def _child_of(parent: SpanContext | None) -> SpanContext:
     """New ids under a parent: what the SDK would do, without recording anything."""
     current = parent or trace.get_current_span().get_span_context()
-    trace_id = current.trace_id if current.is_valid else _rng.getrandbits(128)
+    # A random trace id in the form of a UUID 4, since HTTP shows it as one.
+    trace_id = current.trace_id if current.is_valid else uuid4().int
     return SpanContext(trace_id, _rng.getrandbits(64) or 1, is_remote=False, trace_flags=_SAMPLED)

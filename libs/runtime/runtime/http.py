@@ -1,0 +1,199 @@
+"""The web face that every service has: probes, metrics, the dashboard, and errors of one shape."""
+
+import base64
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types.composite_types import ExceptionHandlersMap
+from opentelemetry.trace import SpanKind
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from runtime import metrics
+from runtime.health import ServiceStatus
+from runtime.problems import answer_error, request_id
+from runtime.telemetry import span_from
+
+log = structlog.get_logger()
+
+Ready = Callable[[], Awaitable[Sequence[str]]]
+
+_QUIET_PATHS = frozenset({"/health", "/ready", "/metrics", "/status.json"})
+_ASSETS = Path(__file__).with_name("dashboard")
+
+
+async def _always_ready() -> Sequence[str]:
+    return ()
+
+
+def build_app(
+    service: str,
+    *,
+    status: Callable[[], ServiceStatus],
+    ready: Ready = _always_ready,
+    routes: Sequence[Any] = (),  # Any: whatever Litestar takes as a route handler
+    dashboard_path: str = "/",
+    **options: Any,  # Any: handed to Litestar as they are
+) -> Litestar:
+    """The Litestar app of a service: its routes, /health, /ready, /metrics, /status.json and the dashboard.
+
+    status: the present state, cheap. ready: reasons why requests cannot be answered, asked at each /ready.
+    options: further arguments of Litestar; OpenAPI is off unless `openapi_config` is among them.
+    """
+    handlers: ExceptionHandlersMap = {Exception: answer_error, **options.pop("exception_handlers", {})}
+    options.setdefault("openapi_config", None)
+    app = Litestar(
+        route_handlers=[*routes, *_house_routes(service, status, ready, dashboard_path)],
+        exception_handlers=handlers,
+        # Litestar would set up logging for the whole process otherwise.
+        logging_config=None,
+        **options,
+    )
+    # Outside of the router, because Litestar's own middleware does not see a 404.
+    app.asgi_handler = _Observed(app.asgi_handler)
+    return app
+
+
+def _house_routes(
+    service: str, status: Callable[[], ServiceStatus], ready: Ready, dashboard_path: str
+) -> list[Any]:  # Any: Litestar's handlers
+    page, headers = dashboard_page(service)
+
+    @get("/health", include_in_schema=True, sync_to_thread=False, operation_id="health", tags=["Operations"])
+    def health() -> Response[dict[str, str]]:
+        """Whether the process lives and wants requests."""
+        if status().is_stopping:
+            return Response({"status": "unhealthy"}, status_code=503)
+        return Response({"status": "ok"})
+
+    @get("/ready", include_in_schema=True, operation_id="ready", tags=["Operations"])
+    async def readiness() -> Response[dict[str, object]]:
+        """Whether requests can be answered now, and if not, why."""
+        now = status()
+        reasons = [*now.reasons, *await ready()]
+        is_ready = now.is_ready and (now.state == "degraded" or not reasons)
+        word = now.state if is_ready else "not_ready"
+        return Response({"status": word, "reasons": reasons}, status_code=200 if is_ready else 503)
+
+    @get("/metrics", include_in_schema=False, sync_to_thread=False)
+    def prometheus() -> Response[bytes]:
+        """All metrics in the Prometheus text format."""
+        _set_gauges(status())
+        return Response(generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @get("/status.json", include_in_schema=False, sync_to_thread=False)
+    def as_json() -> Response[ServiceStatus]:
+        """What the dashboard shows."""
+        return Response(status(), headers={"Cache-Control": "no-store"})
+
+    @get(dashboard_path, include_in_schema=False, sync_to_thread=False, media_type=MediaType.HTML)
+    def dashboard() -> Response[bytes]:
+        """The health dashboard, a page for people."""
+        return Response(page, media_type=MediaType.HTML, headers=headers)
+
+    return [health, readiness, prometheus, as_json, dashboard]
+
+
+def _set_gauges(now: ServiceStatus) -> None:
+    for partition in now.partitions:
+        labels = (now.service, str(partition.partition))
+        metrics.PROJECTOR_POSITION.labels(*labels).set(partition.position)
+        metrics.PROJECTOR_LAG.labels(*labels).set(partition.lag)
+        metrics.PROJECTOR_LEADER.labels(*labels).set(partition.leader)
+        metrics.PROJECTOR_STOPPED.labels(*labels).set(partition.state == "stopped")
+
+
+@cache
+def dashboard_page(service: str) -> tuple[bytes, dict[str, str]]:
+    """The page, and the headers that let it run only its own script and style, by their hashes."""
+    style = (_ASSETS / "page.css").read_text()
+    script = (_ASSETS / "page.js").read_text()
+    page = (_ASSETS / "page.html").read_text()
+    page = (
+        page.replace("{{service}}", service.title()).replace("{{style}}", style).replace("{{script}}", script)
+    )
+    policy = (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return page.encode(), {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+class _Observed:
+    """Gives every HTTP request a trace, an X-Request-Id, a metric and one log line."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._inner(scope, receive, send)
+            return
+        started = time.perf_counter()
+        sent = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal sent
+            if message["type"] == "http.response.start":
+                sent = message["status"]
+                MutableScopeHeaders(message)["X-Request-Id"] = request_id()
+            await send(message)
+
+        parent = _traceparent_of(scope)
+        with span_from(parent, f"{scope['method']} {scope['path']}", kind=SpanKind.SERVER):
+            try:
+                await self._inner(scope, receive, send_with_id)
+            finally:
+                _note(scope, sent or 500, time.perf_counter() - started)
+
+
+def _note(scope: HTTPScope, status: int, seconds: float) -> None:
+    """The metric and the canonical line of one request."""
+    route = str(scope.get("path_template") or "unmatched")
+    metrics.observe_http(scope["method"], route, status=status, seconds=seconds)
+    if scope["path"] not in _QUIET_PATHS:
+        log.info(
+            "request.answered",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round(seconds * 1000, 2),
+            request_id=request_id(),
+        )
+
+
+def _traceparent_of(scope: Scope) -> str | None:
+    """The caller's trace: its traceparent, or one made of its X-Request-Id when that is a UUID."""
+    headers = dict(scope["headers"])
+    given = headers.get(b"traceparent")
+    if given is not None:
+        return given.decode("latin-1")
+    try:
+        asked = UUID(headers.get(b"x-request-id", b"").decode("latin-1"))
+    except ValueError:
+        return None
+    return f"00-{asked.hex}-{asked.hex[:16]}-01" if asked.int and int(asked.hex[:16], 16) else None
+
+
+def client_of(request: Request[Any, Any, Any]) -> str:  # Any: every kind of user, auth and state
+    """The caller's address: the first of X-Forwarded-For behind a proxy, else the peer."""
+    forwarded = request.headers.get("x-forwarded-for", "").split(",")[0].strip()
+    return forwarded or (request.client.host if request.client else "")
