@@ -8,7 +8,9 @@ import ast
 import re
 from pathlib import Path
 
-_BLOCK = re.compile(r"(<!-- code: (?P<path>[^:>]+)::(?P<name>[^ >]+) -->\n\n?)```\w*\n.*?^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(<!-- code: (?P<path>[^:>]+)::(?P<name>[^ >]+) -->\n\n?)```\w*\n.*?^```$", re.DOTALL | re.MULTILINE
+)
 _LANGUAGES = {".py": "python", ".proto": "proto", ".sql": "sql"}
 
 

@@ -11,6 +11,8 @@ import msgspec
 import msgspec.yaml
 from msgspec import Struct
 
+from codegen.sqlc import FILE_NAME
+
 CONFIG = "sqlc.yaml"
 
 
@@ -68,7 +70,29 @@ def generate(root: Path, services: Collection[str] = ()) -> tuple[Path, ...]:
     packages = present(config, root, services)
     if packages:
         run(msgspec.structs.replace(config, sql=packages), root)
-    return tuple(root / package.output / "_queries.py" for package in packages)
+    return tuple(root / package.output / FILE_NAME for package in packages)
+
+
+def preview(root: Path) -> dict[Path, str]:
+    """What `generate` would write now for every service, by path relative to the root."""
+    config = load(root)
+    packages = present(config, root)
+    if not packages:
+        return {}
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name) / str(index) for index in range(len(packages))]
+        # sqlc takes output folders relative to its configuration only.
+        redirected = [
+            msgspec.structs.replace(
+                package, codegen=({**package.codegen[0], "out": os.path.relpath(folder, root)},)
+            )
+            for package, folder in zip(packages, folders, strict=True)
+        ]
+        run(msgspec.structs.replace(config, sql=tuple(redirected)), root)
+        return {
+            package.output / FILE_NAME: (folder / FILE_NAME).read_text(encoding="utf-8")
+            for package, folder in zip(packages, folders, strict=True)
+        }
 
 
 def run(config: Config, root: Path) -> None:
