@@ -27,7 +27,7 @@ T = TypeVar("T")
 _ISSUE_ID = re.compile(r"iss_[0-9A-HJKMNP-TV-Z]{26}")
 
 
-class ReportIssue(Struct, frozen=True, kw_only=True):
+class ReportIssue(Struct, frozen=True, kw_only=True, gc=False):
     """One failure in canonical shape.
 
     None: the source did not say. An empty optional field: the source says that there is no value.
@@ -56,7 +56,7 @@ class ReportIssue(Struct, frozen=True, kw_only=True):
     metadata: dict[str, object] | None = None
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """What a decision adds to an issue's history, and when it happened."""
 
     event: ingest.Event
@@ -231,7 +231,7 @@ def _said(
     """What the record says about an optional field; where it is silent, a usable string of its metadata."""
     if value is not None:
         return clean.line(field, value)
-    return usable_line(metadata.get(field)) if metadata else None
+    return usable_line(metadata[field]) if metadata and field in metadata else None
 
 
 def _moment(clean: Cleaner, field: str, value: datetime | None) -> datetime | None:
