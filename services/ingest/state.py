@@ -73,7 +73,7 @@ def fold(history: Iterable[Recorded[Event]]) -> Issue | None:
     """The issue that these events, oldest first, add up to; None when there are none."""
     state: Issue | None = None
     for recorded in history:
-        if isinstance(recorded.data, ingest.IssueReported | ingest.IssueUpdated | ingest.IssueClosed):
+        if isinstance(recorded.data, ingest.Event):
             state = evolve(state, recorded.data, at=recorded.time)
     return state
 

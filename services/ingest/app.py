@@ -1,0 +1,28 @@
+"""The composition root: builds the service from its rooms."""
+
+import random
+from pathlib import Path
+
+from eventlog import Projection
+from runtime.service import Resources, Service
+
+from services.ingest.endpoints import Desk, endpoints
+from services.ingest.endpoints.intake import intake_route
+from services.ingest.projections import AGGREGATES, project
+from services.ingest.settings import IngestSettings
+
+NAME = "ingest"
+
+
+def build(settings: IngestSettings, resources: Resources) -> Service:
+    """Ingest: its endpoints over the log, its counts, and what operators see of them."""
+    desk = Desk(resources.event_log, clock=resources.clock, rng=random.SystemRandom())
+    # Its own page spans workspaces, which only the role that writes the rows may.
+    pool = resources.pool(NAME, url=settings.database_projector_url, max_size=2)
+    schema_sql = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+    return Service(
+        name=NAME,
+        projection=Projection(NAME, AGGREGATES, project, schema_sql),
+        endpoints=endpoints(desk),
+        routes=[intake_route(pool, clock=resources.clock)],
+    )
