@@ -1,0 +1,196 @@
+"""Decisions: what a person may do with a recommendation, and what is recommended for a pattern. Pure."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from contracts import derived_id, recommendation
+from msgspec import Struct
+
+from services.recommendation.engine.matching import PLAYS_MAX, Fit, Matcher, Traits
+from services.recommendation.engine.ranking import TrackRecord, Worth, assess, is_material
+from services.recommendation.errors import (
+    DismissedError,
+    MoveNotAllowedError,
+    NoSuchStepError,
+    ReasonTooLongError,
+)
+from services.recommendation.state import CLOSED_PATTERNS, OPEN_STATUSES, Pattern, Recommendation
+
+REASON_MAX = 2_000
+DEFAULT_CONFIDENCE_THRESHOLD = 0.7
+
+ALLOWED_MOVES: Mapping[
+    recommendation.RecommendationStatus, frozenset[recommendation.RecommendationStatus]
+] = MappingProxyType(
+    {
+        recommendation.RecommendationStatus.PENDING: frozenset(
+            {
+                recommendation.RecommendationStatus.IN_PROGRESS,
+                recommendation.RecommendationStatus.IMPLEMENTED,
+                recommendation.RecommendationStatus.DISMISSED,
+            }
+        ),
+        recommendation.RecommendationStatus.IN_PROGRESS: frozenset(
+            {
+                recommendation.RecommendationStatus.PENDING,
+                recommendation.RecommendationStatus.IMPLEMENTED,
+                recommendation.RecommendationStatus.DISMISSED,
+            }
+        ),
+        recommendation.RecommendationStatus.IMPLEMENTED: frozenset(
+            {recommendation.RecommendationStatus.PENDING}
+        ),
+        recommendation.RecommendationStatus.DISMISSED: frozenset(
+            {recommendation.RecommendationStatus.PENDING}
+        ),
+    }
+)
+
+Kind = tuple[recommendation.RecommendationType, recommendation.Effort]
+
+
+class Situation(Struct, frozen=True, kw_only=True):
+    """Everything that recommending for one pattern depends on.
+
+    made: the recommendations that the pattern has. in_flight: plays recommended for it whose event has not
+    come back yet. records: what became of this workspace's implemented fixes, by kind.
+    """
+
+    pattern: Pattern
+    threshold: float = DEFAULT_CONFIDENCE_THRESHOLD
+    made: Sequence[Recommendation] = ()
+    in_flight: Collection[str] = ()
+    records: Mapping[Kind, TrackRecord] = MappingProxyType({})
+
+
+def change_status(
+    command: recommendation.ChangeStatus, state: Recommendation
+) -> list[recommendation.RecommendationStatusChanged]:
+    """Move to another status; the status it has already needs no event.
+
+    Raises MoveNotAllowedError, ReasonTooLongError.
+    """
+    if len(command.reason) > REASON_MAX:
+        raise ReasonTooLongError(len(command.reason), REASON_MAX)
+    if command.status is state.status:
+        return []
+    allowed = ALLOWED_MOVES[state.status]
+    if command.status not in allowed:
+        raise MoveNotAllowedError(state.status, command.status, allowed)
+    return [
+        recommendation.RecommendationStatusChanged(
+            recommendation_id=state.recommendation_id,
+            pattern_id=state.pattern_id,
+            from_status=state.status,
+            to_status=command.status,
+            reason=command.reason,
+        )
+    ]
+
+
+def check_step(
+    command: recommendation.CheckStep, state: Recommendation
+) -> list[recommendation.RecommendationStepChecked]:
+    """Tick a step or take the tick back; a step that is so already needs no event.
+
+    Raises NoSuchStepError, DismissedError.
+    """
+    if not 0 <= command.step_index < state.n_steps:
+        raise NoSuchStepError(command.step_index, state.n_steps)
+    if state.status is recommendation.RecommendationStatus.DISMISSED:
+        raise DismissedError
+    if (command.step_index in state.done_steps) == command.is_done:
+        return []
+    return [
+        recommendation.RecommendationStepChecked(
+            recommendation_id=state.recommendation_id, step_index=command.step_index, is_done=command.is_done
+        )
+    ]
+
+
+def recommend(situation: Situation, matcher: Matcher) -> list[recommendation.RecommendationMade]:
+    """The plays that fit the pattern and were not recommended for it before, at most 3 over its life.
+
+    Nothing for a candidate, a resolved or merged pattern, or one below the workspace's confidence.
+    """
+    seen = situation.pattern
+    if seen.status in CLOSED_PATTERNS or seen.confidence < situation.threshold:
+        return []
+    known = {made.play_id for made in situation.made} | set(situation.in_flight)
+    fresh = [fit for fit in matcher.choose(traits_of(seen)) if fit.play.id not in known]
+    return [
+        _made(fit, situation, matcher.playbook.version) for fit in fresh[: max(0, PLAYS_MAX - len(known))]
+    ]
+
+
+def reassess(
+    situation: Situation, matcher: Matcher
+) -> list[tuple[Recommendation, recommendation.RecommendationReassessed]]:
+    """The open recommendations of the pattern whose score has changed by at least 10 %, with the new worth.
+
+    A play that is no longer in the playbook keeps its last score.
+    """
+    if situation.pattern.status in CLOSED_PATTERNS:
+        return []
+    traits = traits_of(situation.pattern)
+    changed: list[tuple[Recommendation, recommendation.RecommendationReassessed]] = []
+    for made in situation.made:
+        fit = matcher.fit_of(made.play_id, traits)
+        if made.status not in OPEN_STATUSES or fit is None:
+            continue
+        worth = _worth(fit, situation)
+        if is_material(made.score, worth.arithmetic.score):
+            event = recommendation.RecommendationReassessed(
+                recommendation_id=made.recommendation_id, impact=worth.impact, arithmetic=worth.arithmetic
+            )
+            changed.append((made, event))
+    return changed
+
+
+def traits_of(seen: Pattern) -> Traits:
+    """What matching looks at."""
+    return Traits(name=seen.name, exemplar=seen.exemplar, fingerprint=seen.fingerprint)
+
+
+def records_by_kind(records: Iterable[tuple[Kind, TrackRecord]]) -> Mapping[Kind, TrackRecord]:
+    """A read-only look-up of track records."""
+    return MappingProxyType(dict(records))
+
+
+def _worth(fit: Fit, situation: Situation) -> Worth:
+    play = fit.play
+    return assess(
+        fit=fit.fit,
+        holds=play.holds,
+        effort=play.effort,
+        record=situation.records.get((play.type, play.effort), TrackRecord()),
+        risk=situation.pattern.risk,
+    )
+
+
+def _made(fit: Fit, situation: Situation, playbook_version: str) -> recommendation.RecommendationMade:
+    play, seen = fit.play, situation.pattern
+    worth = _worth(fit, situation)
+    return recommendation.RecommendationMade(
+        recommendation_id=derived_id("rec_", seen.workspace_id, seen.pattern_id, play.id),
+        pattern_id=seen.pattern_id,
+        play_id=play.id,
+        playbook_version=playbook_version,
+        title=play.title,
+        description=play.description,
+        type=play.type,
+        effort=play.effort,
+        impact=worth.impact,
+        steps=tuple(
+            recommendation.Step(title=step.title, description=step.description) for step in play.steps
+        ),
+        verification=play.verification,
+        evidence=fit.evidence,
+        arithmetic=worth.arithmetic,
+    )
+
+
+# The menu.
+COMMANDS = MappingProxyType(
+    {recommendation.ChangeStatus: change_status, recommendation.CheckStep: check_step}
+)

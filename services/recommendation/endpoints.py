@@ -1,0 +1,103 @@
+"""The door on the bus: a request is decided on the recommendation's own history and appended, guarded."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from contracts import recommendation
+from contracts import record as in_envelope
+from eventlog import Append, ConflictError, EventLog, LogUnavailableError
+from msgspec.structs import replace
+from runtime.broker import CommandContext, Endpoint
+
+from services.recommendation.commands import change_status, check_step
+from services.recommendation.errors import (
+    LogUnreachableError,
+    RecommendationContendedError,
+    RecommendationNotFoundError,
+)
+from services.recommendation.state import Recommendation, evolve, fold
+
+MAX_ATTEMPTS = 5
+
+C = TypeVar("C", recommendation.ChangeStatus, recommendation.CheckStep)
+Decision = Callable[
+    [C, Recommendation],
+    Sequence[recommendation.RecommendationStatusChanged | recommendation.RecommendationStepChecked],
+]
+
+
+class Desk:
+    """Answers commands about recommendations."""
+
+    def __init__(self, event_log: EventLog, *, clock: Callable[[], datetime]) -> None:
+        self._log = event_log
+        self._clock = clock
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this service answers on the bus."""
+        names = recommendation.ENDPOINTS
+        return [
+            Endpoint(names[recommendation.ChangeStatus], recommendation.ChangeStatus, self.change_status),
+            Endpoint(names[recommendation.CheckStep], recommendation.CheckStep, self.check_step),
+        ]
+
+    async def change_status(
+        self, command: recommendation.ChangeStatus, context: CommandContext
+    ) -> recommendation.RecommendationChanged:
+        """Take up, finish, reopen or dismiss a recommendation."""
+        return await self._decide(command, context, change_status)
+
+    async def check_step(
+        self, command: recommendation.CheckStep, context: CommandContext
+    ) -> recommendation.RecommendationChanged:
+        """Tick a step of a recommendation, or take the tick back."""
+        return await self._decide(command, context, check_step)
+
+    async def _decide(
+        self, command: C, context: CommandContext, decision: Decision[C]
+    ) -> recommendation.RecommendationChanged:
+        """Decide on the history and append; when somebody was faster, again, at most 5 times."""
+        try:
+            for _ in range(MAX_ATTEMPTS):
+                state = await self._load(command.recommendation_id, context)
+                try:
+                    return await self._append(decision(command, state), state, context)
+                except ConflictError:
+                    continue
+        except LogUnavailableError as error:
+            raise LogUnreachableError from error
+        raise RecommendationContendedError(command.recommendation_id)
+
+    async def _load(self, recommendation_id: str, context: CommandContext) -> Recommendation:
+        state = fold(await self._log.history(context.workspace_id, "recommendation", recommendation_id))
+        if state is None:
+            raise RecommendationNotFoundError(recommendation_id)
+        return state
+
+    async def _append(
+        self,
+        events: Sequence[
+            recommendation.RecommendationStatusChanged | recommendation.RecommendationStepChecked
+        ],
+        state: Recommendation,
+        context: CommandContext,
+    ) -> recommendation.RecommendationChanged:
+        for event in events:
+            now = self._clock()
+            recorded = in_envelope(
+                event,
+                workspace_id=context.workspace_id,
+                aggregate_id=state.recommendation_id,
+                occurred_at=now,
+                recorded_at=now,
+                source="recommendation",
+                actor=context.actor,
+                correlation_id=context.correlation_id or None,
+                traceparent=context.traceparent,
+            )
+            seq = await self._log.append(Append(recorded, expected=state.seq))
+            state = replace(evolve(state, recorded) or state, seq=seq)
+        return recommendation.RecommendationChanged(
+            recommendation_id=state.recommendation_id, status=state.status, sequence=state.seq
+        )

@@ -1,0 +1,180 @@
+"""Which plays fit a pattern, how well, and which facts say so."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
+
+from contracts import pattern, recommendation
+from msgspec import Struct
+
+from services.recommendation.engine.playbook import TERM_WORDS_MAX, Play, Playbook
+from services.recommendation.engine.words import glued, words
+
+Stems = tuple[str, ...]
+
+FIT_FLOOR = 0.5
+"""Below this fit nothing is said: a wrong remediation costs more trust than none."""
+RELATIVE_FLOOR = 0.6
+"""A play that fits much worse than the best one is left out."""
+SAME_TYPE_DISCOUNT = 0.85
+"""Factor on the fit, for choosing only, per play of the same type that is already chosen."""
+PLAYS_MAX = 3
+EVIDENCE_MAX = 5
+
+# How much a word says about the cause, by where it stands: a service is often named after what it does.
+_PLACE_NAME = 1.0
+_PLACE_EXEMPLAR = 0.9
+_PLACE_DIMENSIONS: Mapping[str, float] = {"error_type": 1.0, "component": 0.6, "service": 0.4}
+
+
+class Traits(Struct, frozen=True, kw_only=True):
+    """What is known of a pattern, as far as matching looks at it."""
+
+    name: str
+    exemplar: str = ""
+    fingerprint: tuple[pattern.FingerprintDimension, ...] = ()
+
+
+class Fit(Struct, frozen=True, kw_only=True):
+    """A play that fits a pattern."""
+
+    play: Play
+    fit: float
+    """Chance in (0, 1) that the pattern has the cause that the play removes, as far as its marks tell."""
+    evidence: tuple[str, ...]
+    """Why, fact by fact, the strongest first."""
+
+
+class _Place(Struct, frozen=True):
+    phrases: frozenset[Stems]
+    factor: float
+    says: str
+
+
+class _Mark(Struct, frozen=True):
+    strength: float
+    stems: Stems
+    sentence: str
+
+
+class Matcher:
+    """Finds the plays of one playbook for a pattern; the cost is linear in the words of the pattern."""
+
+    def __init__(self, playbook: Playbook) -> None:
+        self.playbook = playbook
+        self._plays: dict[str, Play] = {play.id: play for play in playbook.plays}
+        self._terms: dict[Stems, list[tuple[str, str, float, Stems]]] = defaultdict(list)
+        self._excludes: dict[Stems, list[str]] = defaultdict(list)
+        for play in playbook.plays:
+            for term, weight in play.matches.terms.items():
+                stems = words(term)
+                for form in {stems, glued(stems)}:
+                    self._terms[form].append((play.id, term, weight, stems))
+            for term in play.matches.excludes:
+                self._excludes[words(term)].append(play.id)
+
+    def choose(self, traits: Traits) -> tuple[Fit, ...]:
+        """The plays to recommend, best first: at most 3, diverse in type, none below the floor."""
+        return choose(self.fits(traits))
+
+    def fits(self, traits: Traits) -> tuple[Fit, ...]:
+        """Every play at or above the floor, the best first; equal fits in the order of their ids."""
+        fits = (_fit(self._plays[play_id], marks) for play_id, marks in self._marks(traits).items())
+        return tuple(sorted((fit for fit in fits if fit.fit >= FIT_FLOOR), key=_best_first))
+
+    def fit_of(self, play_id: str, traits: Traits) -> Fit | None:
+        """How well one play fits, 0 when nothing speaks for it; None when the playbook does not have it."""
+        play = self._plays.get(play_id)
+        return None if play is None else _fit(play, self._marks(traits).get(play_id, ()))
+
+    def _marks(self, traits: Traits) -> dict[str, list[_Mark]]:
+        found: dict[str, list[_Mark]] = defaultdict(list)
+        ruled_out: set[str] = set()
+        for place in _places(traits):
+            for phrase in place.phrases:
+                ruled_out.update(self._excludes.get(phrase, ()))
+                for play_id, term, weight, stems in self._terms.get(phrase, ()):
+                    sentence = f'{place.says} "{term}".'
+                    found[play_id].append(_Mark(weight * place.factor, stems, sentence))
+        for play in self.playbook.plays:
+            found[play.id].extend(_dimension_marks(play, traits.fingerprint))
+        return {play_id: marks for play_id, marks in found.items() if marks and play_id not in ruled_out}
+
+
+def choose(fits: Sequence[Fit]) -> tuple[Fit, ...]:
+    """At most 3 of the fits, greedily, each further one of a type counting less; in order of choice."""
+    remaining = [fit for fit in fits if fit.fit >= RELATIVE_FLOOR * max(fit.fit for fit in fits)]
+    chosen: list[Fit] = []
+    while remaining and len(chosen) < PLAYS_MAX:
+        types = [fit.play.type for fit in chosen]
+        best = min(remaining, key=lambda fit: (-_discounted(fit, types), fit.play.id))
+        chosen.append(best)
+        remaining.remove(best)
+    return tuple(chosen)
+
+
+def _discounted(fit: Fit, chosen: Sequence[recommendation.RecommendationType]) -> float:
+    return fit.fit * SAME_TYPE_DISCOUNT ** chosen.count(fit.play.type)
+
+
+def _best_first(fit: Fit) -> tuple[float, str]:
+    return -fit.fit, fit.play.id
+
+
+def _fit(play: Play, marks: Iterable[_Mark]) -> Fit:
+    """Marks are taken as independent: the chance that at least one of them is right."""
+    kept = _independent(marks)
+    return Fit(
+        play=play,
+        fit=round(1.0 - prod(1.0 - mark.strength for mark in kept), 4),
+        evidence=tuple(mark.sentence for mark in kept[:EVIDENCE_MAX]),
+    )
+
+
+def _independent(marks: Iterable[_Mark]) -> list[_Mark]:
+    """The strongest first, without a phrase that is part of a stronger or longer one already there."""
+    kept: list[_Mark] = []
+    for mark in sorted(marks, key=lambda mark: (-len(mark.stems), -mark.strength, mark.sentence)):
+        if not any(mark.stems and _is_part(mark.stems, other.stems) for other in kept):
+            kept.append(mark)
+    return sorted(kept, key=lambda mark: (-mark.strength, mark.sentence))
+
+
+def _is_part(part: Stems, whole: Stems) -> bool:
+    return any(whole[at : at + len(part)] == part for at in range(len(whole) - len(part) + 1))
+
+
+def _places(traits: Traits) -> Iterator[_Place]:
+    yield _Place(_phrases(traits.name), _PLACE_NAME, "The name contains")
+    if traits.exemplar:
+        yield _Place(_phrases(traits.exemplar), _PLACE_EXEMPLAR, "A typical issue says")
+    for dimension in traits.fingerprint:
+        factor = _PLACE_DIMENSIONS.get(dimension.name)
+        if factor is not None:
+            says = f'{dimension.share:.0%} of its issues have {dimension.name} "{dimension.value}", which contains'
+            yield _Place(_phrases(dimension.value), factor * dimension.share, says)
+
+
+def _phrases(text: str) -> frozenset[Stems]:
+    stems = words(text)
+    return frozenset(
+        stems[at : at + length]
+        for length in range(1, TERM_WORDS_MAX + 1)
+        for at in range(len(stems) - length + 1)
+    )
+
+
+def _dimension_marks(play: Play, fingerprint: Sequence[pattern.FingerprintDimension]) -> Iterator[_Mark]:
+    shared = {dimension.name: dimension for dimension in fingerprint}
+    for name, weights in play.matches.dimensions.items():
+        dimension = shared.get(name)
+        if dimension is None:
+            continue
+        by_value = {value.lower(): weight for value, weight in weights.items()}
+        weight = by_value.get(dimension.value.lower(), by_value.get("*"))
+        if weight is not None:
+            sentence = f'{dimension.share:.0%} of its issues have {name} "{dimension.value}".'
+            yield _Mark(weight * dimension.share, (), sentence)
+    for name, weight in play.matches.lacks.items():
+        if name not in shared:
+            yield _Mark(weight, (), f"Its issues share no {name}.")

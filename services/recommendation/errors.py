@@ -1,0 +1,76 @@
+"""What recommendation refuses, and why."""
+
+from collections.abc import Iterable
+
+from contracts import recommendation
+from runtime.errors import NotFoundError, StateConflictError, UnavailableError, ValidationFailedError
+
+
+class RecommendationNotFoundError(NotFoundError):
+    """The workspace has no such recommendation."""
+
+    def __init__(self, recommendation_id: str) -> None:
+        super().__init__(f"there is no recommendation {recommendation_id}", details={"id": recommendation_id})
+
+
+class MoveNotAllowedError(StateConflictError):
+    """The recommendation cannot go from its status to the wanted one; the message names where it can go."""
+
+    def __init__(
+        self,
+        current: recommendation.RecommendationStatus,
+        wanted: recommendation.RecommendationStatus,
+        allowed: Iterable[recommendation.RecommendationStatus],
+    ) -> None:
+        moves = ", ".join(sorted(allowed))
+        super().__init__(
+            f"a recommendation that is {current} cannot become {wanted}; from here it can become: {moves}",
+            details={"status": f"is {current}; allowed: {moves}"},
+        )
+
+
+class DismissedError(StateConflictError):
+    """Nobody works on the steps of a dismissed recommendation."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the recommendation is dismissed; reopen it (status pending) before checking its steps",
+            details={"status": "is dismissed"},
+        )
+
+
+class NoSuchStepError(ValidationFailedError):
+    """The recommendation has fewer steps."""
+
+    def __init__(self, step_index: int, n_steps: int) -> None:
+        super().__init__(
+            f"there is no step {step_index}; the recommendation has steps 0 to {n_steps - 1}",
+            details={"step_index": f"must be from 0 to {n_steps - 1}"},
+        )
+
+
+class ReasonTooLongError(ValidationFailedError):
+    """The reason has too many characters."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(
+            f"the reason has {length} characters; at most {limit} are allowed",
+            details={"reason": f"at most {limit} characters"},
+        )
+
+
+class RecommendationContendedError(StateConflictError):
+    """Others kept changing the recommendation while the command was being decided."""
+
+    def __init__(self, recommendation_id: str) -> None:
+        super().__init__(
+            f"recommendation {recommendation_id} keeps changing; send the command again",
+            details={"id": recommendation_id},
+        )
+
+
+class LogUnreachableError(UnavailableError):
+    """The event log did not confirm; sending the same command again is safe."""
+
+    def __init__(self) -> None:
+        super().__init__("the event log did not confirm the write; send the same request again")

@@ -1,0 +1,216 @@
+"""Patterns and forecasts change → recommendations are made and reassessed. Never runs in a replay."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+
+import structlog
+from contracts import Event, Recorded, pattern, prediction, recommendation, record, workspace
+from eventlog import Append, Conflict, EventLog
+from runtime.database import Connection, Pool
+
+from services.recommendation import _queries
+from services.recommendation.commands import (
+    DEFAULT_CONFIDENCE_THRESHOLD,
+    Kind,
+    Situation,
+    reassess,
+    recommend,
+    records_by_kind,
+)
+from services.recommendation.engine.matching import Matcher
+from services.recommendation.engine.ranking import TrackRecord
+from services.recommendation.projections import Key, PatternKey, as_json, find_patterns, recommendation_of
+from services.recommendation.state import FORECAST_WINDOW_DAYS, Recommendation
+
+SERVICE = "recommendation"
+PATTERNS_PER_ROUND = 200
+
+log = structlog.get_logger()
+
+
+class Recommender:
+    """Decides for the patterns that events have touched, from the rows as they are after those events.
+
+    Memory is what waits for a decision and nothing else, so it does not grow with the number of patterns.
+    Doing it twice is harmless: an id derives from pattern and play and is appended expecting an empty subject,
+    and a reassessment expects the sequence that it was computed from.
+    """
+
+    def __init__(
+        self, event_log: EventLog, pool: Pool, matcher: Matcher, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._log = event_log
+        self._pool = pool
+        self._matcher = matcher
+        self._clock = clock
+        # Pattern or workspace → the latest event that asks for a decision; it becomes the decision's cause.
+        self._patterns: dict[Key, Recorded[Event]] = {}
+        self._workspaces: dict[str, Recorded[Event]] = {}
+        self._in_flight: defaultdict[Key, set[str]] = defaultdict(set)
+        self._contended: dict[Key, Recorded[Event]] = {}
+
+    async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
+        """Begin as leader with nothing to decide; the rows hold all that is needed."""
+        self._patterns.clear()
+        self._workspaces.clear()
+        self._in_flight.clear()
+        self._contended.clear()
+
+    async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
+        """Note what a batch touches; once live, decide all that is noted."""
+        for event in batch:
+            self._note(event)
+        if live:
+            await self._decide()
+
+    async def tick(self, *, now: datetime) -> None:
+        """Decide again where somebody was faster."""
+        self._patterns |= self._contended
+        self._contended.clear()
+        await self._decide()
+
+    def _note(self, event: Recorded[Event]) -> None:
+        data = event.data
+        match data:
+            case (
+                pattern.PatternDetected()
+                | pattern.PatternDescribed()
+                | pattern.PatternStatusChanged()
+                | pattern.PatternSplit()
+                | recommendation.RecommendationStatusChanged()
+            ):
+                self._patterns[event.workspace_id, data.pattern_id] = event
+            case pattern.PatternsMerged():
+                self._patterns[event.workspace_id, data.target_pattern_id] = event
+            case prediction.PredictionMade() if data.window_days == FORECAST_WINDOW_DAYS:
+                self._patterns[event.workspace_id, data.pattern_id] = event
+            case workspace.WorkspaceSettingsChanged() if data.confidence_threshold is not None:
+                self._workspaces[event.workspace_id] = event
+            case recommendation.RecommendationMade():
+                self._landed(event, data)
+            case _:
+                pass
+
+    def _landed(self, event: Recorded[Event], made: recommendation.RecommendationMade) -> None:
+        """What came between its decision and its row could not reassess it, so look at its pattern again."""
+        key = (event.workspace_id, made.pattern_id)
+        plays = self._in_flight.pop(key, set()) - {made.play_id}
+        if plays:
+            self._in_flight[key] = plays
+        self._patterns.setdefault(key, event)
+
+    async def _decide(self) -> None:
+        await self._spread_workspaces()
+        while self._patterns:
+            causes = dict(islice(self._patterns.items(), PATTERNS_PER_ROUND))
+            async with self._pool.connection() as conn, conn.transaction():
+                situations = await self._situations(conn, causes)
+            decided = [
+                (key, append)
+                for key, situation in situations.items()
+                for append in self._appends(situation, causes[key])
+            ]
+            await self._append(decided, causes)
+            for key in causes:
+                self._patterns.pop(key, None)
+
+    async def _spread_workspaces(self) -> None:
+        """A new threshold concerns every open pattern of its workspace."""
+        while self._workspaces:
+            workspace_id, cause = next(iter(self._workspaces.items()))
+            async with self._pool.connection() as conn:
+                pattern_ids = await _queries.list_open_patterns(conn, workspace_id=workspace_id)
+            for pattern_id in pattern_ids:
+                self._patterns.setdefault((workspace_id, pattern_id), cause)
+            self._workspaces.pop(workspace_id)
+
+    async def _situations(
+        self, conn: Connection, causes: Mapping[Key, Recorded[Event]]
+    ) -> dict[Key, Situation]:
+        workspace_ids = sorted({workspace_id for workspace_id, _ in causes})
+        patterns = await find_patterns(conn, causes)
+        made = await _made_for(conn, causes)
+        thresholds = {
+            row.workspace_id: row.confidence_threshold
+            for row in await _queries.list_thresholds(conn, workspace_ids=workspace_ids)
+        }
+        records = await _records(conn, workspace_ids)
+        return {
+            key: Situation(
+                pattern=seen,
+                threshold=thresholds.get(seen.workspace_id, DEFAULT_CONFIDENCE_THRESHOLD),
+                made=made.get(key, ()),
+                in_flight=self._in_flight.get(key, ()),
+                records=records.get(seen.workspace_id, {}),
+            )
+            for key, seen in patterns.items()
+        }
+
+    def _appends(self, situation: Situation, cause: Recorded[Event]) -> list[Append]:
+        fresh = [
+            Append(self._record(made, made.recommendation_id, cause), expected=0)
+            for made in recommend(situation, self._matcher)
+        ]
+        changed = [
+            Append(self._record(event, made.recommendation_id, cause), expected=made.seq)
+            for made, event in reassess(situation, self._matcher)
+        ]
+        return [*fresh, *changed]
+
+    def _record(
+        self,
+        event: recommendation.RecommendationMade | recommendation.RecommendationReassessed,
+        aggregate_id: str,
+        cause: Recorded[Event],
+    ) -> Recorded[Event]:
+        now = self._clock()
+        return record(
+            event,
+            workspace_id=cause.workspace_id,
+            aggregate_id=aggregate_id,
+            occurred_at=now,
+            recorded_at=now,
+            source=SERVICE,
+            cause=cause,
+        )
+
+    async def _append(
+        self, decided: Sequence[tuple[Key, Append]], causes: Mapping[Key, Recorded[Event]]
+    ) -> None:
+        if not decided:
+            return
+        # Before the append: its outcome may be unknown, and then the play must not be replaced by another.
+        for key, append in decided:
+            if isinstance(append.event.data, recommendation.RecommendationMade):
+                self._in_flight[key].add(append.event.data.play_id)
+        outcomes = await self._log.append_each([append for _, append in decided])
+        lost = [
+            (key, append)
+            for (key, append), outcome in zip(decided, outcomes, strict=True)
+            if isinstance(outcome, Conflict)
+        ]
+        for key, append in lost:
+            # A recommendation that is there already will be observed; a reassessment was based on an old state.
+            if isinstance(append.event.data, recommendation.RecommendationReassessed):
+                self._contended[key] = causes[key]
+        log.info("recommendations.decided", n_events=len(decided) - len(lost), n_conflicts=len(lost))
+
+
+async def _made_for(conn: Connection, keys: Mapping[Key, object]) -> dict[Key, list[Recommendation]]:
+    """The recommendations of each pattern."""
+    wanted = as_json([PatternKey(*key) for key in sorted(keys)])
+    made: defaultdict[Key, list[Recommendation]] = defaultdict(list)
+    for row in await _queries.list_recommendations_of_patterns(conn, keys=wanted):
+        made[row.workspace_id, row.pattern_id].append(recommendation_of(row))
+    return made
+
+
+async def _records(conn: Connection, workspace_ids: Sequence[str]) -> dict[str, Mapping[Kind, TrackRecord]]:
+    """What became of implemented fixes, by workspace and kind."""
+    found: defaultdict[str, list[tuple[Kind, TrackRecord]]] = defaultdict(list)
+    for row in await _queries.list_track_records(conn, workspace_ids=list(workspace_ids)):
+        kind = (recommendation.RecommendationType(row.type), recommendation.Effort(row.effort))
+        found[row.workspace_id].append((kind, TrackRecord(n_held=row.n_held, n_recurred=row.n_recurred)))
+    return {workspace_id: records_by_kind(records) for workspace_id, records in found.items()}
