@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "replay": "replay",
     "verify": "verify",
     "token": "token",
+    "migrate": "migrate",
 }
 """Command → module in causeloop.commands."""
 
@@ -30,10 +31,10 @@ Start it with [bold]make up[/bold], then for instance:
 
   causeloop import incidents.jsonl.gz      put failures in
   causeloop status                         see whether all is well
-  causeloop export patterns.csv patterns   take findings out
+  causeloop export patterns found.csv      take findings out
   causeloop events tail                    watch facts as they are recorded
 
-Exit codes: 0 done and well; 1 a problem was found; 2 wrong usage; 69 something needed does not
+Exit codes: 0 done and well; 1 a problem was found; 2 wrong usage; 69 something needed does not \
 answer or is taken; 70 a bug; 73 a file or folder cannot be written; 77 the API refused; 130 Ctrl-C.
 """
 
@@ -45,6 +46,7 @@ def build(names: Sequence[str]) -> typer.Typer:
         help=HELP,
         rich_markup_mode="rich",
         no_args_is_help=True,
+        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -28,7 +28,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     """What was found and done."""
 
     schemas: dict[str, SchemaState]
-    """Service → state of its read model; an outdated one must be replayed."""
+    """Service → state of its read model; an outdated one is built again by the service at its start."""
     migrations: tuple[str, ...]
     """Those that were applied now, as service/name."""
 
@@ -53,9 +53,16 @@ async def prepare_database(owner_url: str, root: Path) -> Prepared:
         migrations = await _migrate(owner, root)
         schemas: dict[str, SchemaState] = {}
         for service in SERVICES:
-            text = (root / "services" / service / "schema.sql").read_text()
-            schemas[service] = await apply_schema(owner, service, text)
+            text = _schema(root, service)
+            if text is not None:
+                schemas[service] = await apply_schema(owner, service, text)
     return Prepared(schemas=schemas, migrations=tuple(migrations))
+
+
+def _schema(root: Path, service: str) -> str | None:
+    """The read model's schema; None for a service that has none."""
+    path = root / "services" / service / "schema.sql"
+    return path.read_text() if path.exists() else None
 
 
 class _Migration(Struct, frozen=True):

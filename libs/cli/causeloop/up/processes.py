@@ -92,9 +92,10 @@ class ServiceProcess:
             await asyncio.sleep(POLL_SECONDS)
             if self.exit_code is None:
                 continue
-            steady = time.monotonic() - self._started_at > STEADY_SECONDS
-            self._n_failures = 0 if steady else self._n_failures + 1
-            pause = PAUSES_SECONDS[min(self._n_failures, len(PAUSES_SECONDS)) - 1 if self._n_failures else 0]
+            if time.monotonic() - self._started_at > STEADY_SECONDS:
+                self._n_failures = 0
+            pause = PAUSES_SECONDS[min(self._n_failures, len(PAUSES_SECONDS) - 1)]
+            self._n_failures += 1
             say(
                 f"{self.plan.name} ended {_how(self.exit_code)}; starting it again in {pause:g} s.\n{self.last_lines()}"
             )

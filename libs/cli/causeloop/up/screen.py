@@ -19,7 +19,6 @@ class Screen(Struct, frozen=True, kw_only=True):
     token: str | None
     workspace_id: str
     seconds: float
-    is_mock: bool
     story: str
     """What the demo does now; empty without it."""
 
@@ -32,18 +31,12 @@ def show(screen: Screen, console: Console) -> None:
         Text.assemble(("Causeloop is running", "bold green"), f"  (ready after {screen.seconds:.1f} s)")
     )
     console.print()
-    _line(console, "API", f"{api}/v1", "explorer", f"{api}/docs")
-    _line(
-        console,
-        "Live events",
-        f"{api.replace('http', 'ws', 1)}/v1/stream?token=$TOKEN&workspace={screen.workspace_id}",
-    )
-    _line(
-        console,
-        "Dashboards",
-        f"{api}/status",
-        *(f"{name} {url}" for name, url in screen.urls.items() if name != "gateway"),
-    )
+    _line(console, "API", f"{api}/v1")
+    _line(console, "Explorer", f"{api}/docs")
+    stream = api.replace("http", "ws", 1)
+    _line(console, "Live events", f"{stream}/v1/stream?token=$TOKEN&workspace={screen.workspace_id}")
+    dashboards = [f"{name:<16}{url}" for name, url in screen.urls.items() if name != "gateway"]
+    _line(console, "Dashboards", f"{'gateway':<16}{api}/status", *dashboards)
     _line(console, "Data", screen.folder)
     if screen.story:
         _line(console, "Demo", screen.story)

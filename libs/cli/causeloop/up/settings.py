@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from runtime.settings import Port
 
 from causeloop.exits import UsageError
-
-N_PORTS = 5
 
 
 class UpSettings(Struct, frozen=True, kw_only=True):
@@ -24,7 +21,7 @@ class UpSettings(Struct, frozen=True, kw_only=True):
     jwt_secret, causeloop_master_key: made once and kept in the data folder when empty.
     """
 
-    port: Annotated[Port, Meta(le=65535 - N_PORTS)] = 4000
+    port: Annotated[int, Meta(ge=1, le=65531)] = 4000
     host: str = "127.0.0.1"
     causeloop_data: Path = Path(".causeloop")
     database_url: str = ""

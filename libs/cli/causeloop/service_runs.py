@@ -1,0 +1,72 @@
+"""Runs a service's own maintenance, `python -m services.<s> replay|verify`, against what runs here."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from causeloop.exits import NotAvailableError, UsageError
+from causeloop.running import SERVICES, read_running
+from causeloop.up.processes import service_environment
+
+Maintenance = Literal["replay", "verify"]
+
+
+class RunResult(Struct, frozen=True, kw_only=True):
+    """How one run ended."""
+
+    service: str
+    exit_code: int
+    output: str
+    errors: str
+
+
+def chosen(services: list[str]) -> list[str]:
+    """The services named, or all; raises UsageError for one that does not exist."""
+    for service in services:
+        if service not in SERVICES:
+            raise UsageError(
+                f"there is no service {service!r}", advice=f"Services are {', '.join(SERVICES)}."
+            )
+    return services or list(SERVICES)
+
+
+async def run_maintenance(service: str, what: Maintenance, folder: Path) -> RunResult:
+    """Run it to its end with the addresses of the Causeloop that runs here, or those in the environment.
+
+    Raises NotAvailableError when neither says where the database and NATS are.
+    """
+    running = read_running(folder)
+    if running is None and not ("NATS_URL" in os.environ and "DATABASE_OWNER_URL" in os.environ):
+        raise NotAvailableError(
+            f"Causeloop does not run with the data folder {folder}",
+            advice="Start it with `make up`, say where it is with --data, or set NATS_URL and the DATABASE_…URLs.",
+        )
+    decided = {} if running is None else running.environment
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", f"services.{service}", what, "--json"),
+        # Its own port is not used, yet every service wants one.
+        env=service_environment(os.environ, {"PORT": "1", **decided}),
+        cwd=repository(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    return RunResult(
+        service=service,
+        exit_code=process.returncode or 0,
+        output=output.decode(errors="replace"),
+        errors=errors.decode(errors="replace"),
+    )
+
+
+def repository() -> Path:
+    """The folder that holds services/: where this package is installed from, or the working folder."""
+    for folder in (Path(__file__).resolve().parents[3], Path.cwd()):
+        if (folder / "services" / "gateway").is_dir():
+            return folder
+    raise NotAvailableError("the folder services/ is not here", advice="Run this in a clone of Causeloop.")
