@@ -1,10 +1,10 @@
 """The pytest fixtures: one PostgreSQL and one NATS per test process, a clean slate per test."""
 
-import importlib
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from eventlog import EventLog
 from nats.aio.client import Client
 from runtime import broker
 from runtime.embedded import EmbeddedNats, EmbeddedPostgres
@@ -53,6 +53,6 @@ def nats_url(nats_server: EmbeddedNats, nc: Client) -> str:
 
 
 @pytest_asyncio.fixture
-async def event_log(nc: Client) -> object:
+async def event_log(nc: Client) -> EventLog:
     """An EventLog with one partition on clean streams."""
-    return await importlib.import_module("eventlog").EventLog.connect(nc, partitions=1)
+    return await EventLog.connect(nc, partitions=1)

@@ -1,17 +1,26 @@
 """Waiting for a condition with a deadline, instead of sleeping."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    predicate: Callable[[], T | Awaitable[T]], *, deadline: float = 5.0, every: float = 0.01
-) -> T:
+    predicate: Callable[[], Awaitable[T]], *, deadline: float = 5.0, every: float = 0.01
+) -> T: ...
+
+
+@overload
+async def eventually(predicate: Callable[[], T], *, deadline: float = 5.0, every: float = 0.01) -> T: ...
+
+
+async def eventually(
+    predicate: Callable[[], object], *, deadline: float = 5.0, every: float = 0.01
+) -> object:
     """The first truthy value of `predicate`, which may be async; AssertionError after `deadline` seconds.
 
     An AssertionError inside the predicate counts as "not yet" and is shown when time runs out.
@@ -22,7 +31,8 @@ async def eventually(
     while True:
         try:
             value = predicate()
-            value = await value if inspect.isawaitable(value) else value
+            if isinstance(value, Awaitable):
+                value = await value
             if value:
                 return value
             last, reason = value, None
