@@ -1,5 +1,6 @@
 """The real thing: PostgreSQL, NATS and service processes that a test can kill and start again."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,7 +13,14 @@ from typing import Self
 import httpx
 import msgspec
 from runtime import children
-from runtime.embedded import EmbeddedNats, EmbeddedPostgres, bootstrap_roles, free_port
+from runtime.embedded import (
+    EmbeddedNats,
+    EmbeddedPostgres,
+    NatsOptions,
+    PostgresOptions,
+    bootstrap_roles,
+    free_port,
+)
 from runtime.health import ServiceStatus
 from runtime.monitor import SERVICES
 
@@ -80,6 +88,22 @@ class ServiceProcess:
         async with httpx.AsyncClient(base_url=self.url, timeout=5.0) as client:
             return msgspec.json.decode((await client.get("/status.json")).content, type=ServiceStatus)
 
+    async def run(self, *arguments: str) -> tuple[int, str]:
+        """Run `python -m <module> <arguments>` beside it, such as verify; exit code and output."""
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **self._env}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            self._module,
+            *arguments,
+            env=environment,
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode(errors="replace")
+
     def wait(self, *, deadline: float = 10.0) -> int:
         """Wait for it to end by itself; the exit code."""
         assert self._child is not None
@@ -107,11 +131,21 @@ class Stack:
     """The servers and services of one Causeloop on free ports, in a folder that goes away.
 
     services: which of the five to run. env: further variables for all of them.
+    postgres, nats: options of the servers; the default is small and without fsync.
     """
 
-    def __init__(self, *, services: Sequence[str] = SERVICES, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        services: Sequence[str] = SERVICES,
+        env: Mapping[str, str] | None = None,
+        postgres: PostgresOptions = SMALL_POSTGRES,
+        nats: NatsOptions = SMALL_NATS,
+    ) -> None:
         self._names = tuple(services)
         self._extra_env = dict(env or {})
+        self._postgres_options = postgres
+        self._nats_options = nats
         self._stack = ExitStack()
         self.postgres: EmbeddedPostgres
         self.nats: EmbeddedNats
@@ -134,10 +168,10 @@ class Stack:
     def start_servers(self) -> None:
         """Start PostgreSQL and NATS and prepare the services, without starting them."""
         folder = self._stack.enter_context(temporary_folder("causeloop-stack-"))
-        self.postgres = EmbeddedPostgres(folder / "postgres", options=SMALL_POSTGRES)
+        self.postgres = EmbeddedPostgres(folder / "postgres", options=self._postgres_options)
         self._stack.callback(self.postgres.stop)
         bootstrap_roles(self.postgres.start(), self.postgres.role_passwords())
-        self.nats = EmbeddedNats(folder / "nats", options=SMALL_NATS)
+        self.nats = EmbeddedNats(folder / "nats", options=self._nats_options)
         self._stack.callback(self.nats.stop)
         self.nats.start()
         self.database = urls_of(self.postgres, "causeloop")
