@@ -36,14 +36,12 @@ class Issue(Struct, frozen=True, kw_only=True):
 
     content: every field as it is now.
     occurred_at: when the failure happened at its source.
-    emptied: optional fields that somebody emptied on purpose.
     edited: fields that changed after the source's last known revision, so that the same revision,
     delivered once more, must leave them alone.
     """
 
     content: ingest.IssueReported
     occurred_at: datetime
-    emptied: frozenset[str] = frozenset()
     edited: frozenset[str] = frozenset()
 
 
@@ -82,14 +80,12 @@ def _updated(state: Issue, event: ingest.IssueUpdated, at: datetime) -> Issue:
     changes: dict[str, object] = {
         field: value for field in _CHANGEABLE_FIELDS if (value := getattr(event, field)) is not None
     }
-    emptied = (state.emptied - changes.keys()) | frozenset(event.cleared)
     # A new revision is newer than every edit before it.
     is_new_revision = event.source_updated_at is not None
     touched = {*changes, *event.cleared}
     return replace(
         state,
         content=replace(state.content, **changes, **dict.fromkeys(event.cleared)),
-        emptied=emptied,
         edited=frozenset() if is_new_revision else _edited(state, touched, at),
     )
 

@@ -111,8 +111,8 @@ def report_issue(cmd: ReportIssue, state: Issue | None, *, now: datetime) -> Cha
     """A new issue, the fields of a known one that changed, or None when the report says nothing new.
 
     Last writer wins, by `source_updated_at`: a newer revision, and one without a time, changes what it
-    sends; the known revision once more leaves alone what was edited here since; an older one only fills
-    fields that nobody ever set. A field that the report leaves out stays as it is.
+    sends; the known revision once more leaves alone what was edited here since; an older one changes
+    nothing. A field that the report leaves out stays as it is.
     Raises InvalidIssueError when the id belongs to an issue of another identity.
     """
     if state is None:
@@ -185,6 +185,9 @@ def _new_issue(cmd: ReportIssue) -> ingest.IssueReported:
 
 def _wanted(cmd: ReportIssue, state: Issue) -> dict[str, object]:
     """What the report may change, by name: what it says, less what something newer has said."""
+    revision, sent = state.content.source_updated_at, cmd.source_updated_at
+    if revision is not None and sent is not None and sent < revision:
+        return {}
     wanted: dict[str, object] = {
         field: value
         for field in ("title", "body", "severity", "status", *OPTIONAL_FIELDS, "metadata")
@@ -192,17 +195,9 @@ def _wanted(cmd: ReportIssue, state: Issue) -> dict[str, object]:
     }
     if cmd.status_group and is_in_group(state.content.status, cmd.status_group):
         wanted.pop("status", None)
-    revision, sent = state.content.source_updated_at, cmd.source_updated_at
-    if revision is None or sent is None or sent > revision:
-        return wanted
-    if sent == revision:
+    if sent is not None and sent == revision:
         return {field: value for field, value in wanted.items() if field not in state.edited}
-    return {
-        field: value
-        for field, value in wanted.items()
-        if field in OPTIONAL_FIELDS and value and getattr(state.content, field) is None
-        if field not in state.emptied
-    }
+    return wanted
 
 
 def _identity(workspace_id: str, source: str, external_id: str) -> str:

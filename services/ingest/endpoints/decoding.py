@@ -30,6 +30,10 @@ _decode_record = msgspec.json.Decoder(_Record).decode
 # What msgspec raises for bytes that are not the message.
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PATH = re.compile(r"(?P<fault>.*) - at `\$\.?(?P<field>\w+).*`", re.DOTALL)
+_OPENING = re.compile(rb'\s*\{\s*"records"\s*:\s*\[')
+_CLOSING = re.compile(rb"\]\s*\}\s*")
+# A string that nobody closes reaches to the end, so that no byte is looked at twice.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)|[][{},]', re.DOTALL)
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
 
 
@@ -49,14 +53,44 @@ def decode_batch(body: bytes) -> list[ingest.IssueReport | InvalidIssueError]:
     return records
 
 
-def _raw_records(body: bytes) -> list[Raw]:
+def split_records(body: bytes) -> list[bytes] | None:
+    """The records of a message as they stand between its commas; None where its brackets do not match.
+
+    For bytes that no JSON reader takes as a whole: half a surrogate pair (a title that JavaScript cut inside
+    an emoji), absurd nesting. One pass, linear in the length, whatever the bytes are.
+    """
+    opening = _OPENING.match(body)
+    if opening is None:
+        return None
+    pieces: list[bytes] = []
+    depth, begin = 1, opening.end()
+    for token in _TOKEN.finditer(body, begin):
+        match token[0][:1]:
+            case b"{" | b"[":
+                depth += 1
+            case b"}" | b"]":
+                depth -= 1
+                if depth == 0:
+                    last = body[begin : token.start()].strip()
+                    is_closed = _CLOSING.fullmatch(body, token.start()) is not None
+                    return [*pieces, *([last] if last or pieces else [])] if is_closed else None
+            case b"," if depth == 1:
+                pieces.append(body[begin : token.start()])
+                begin = token.end()
+    return None
+
+
+def _raw_records(body: bytes) -> list[Raw] | list[bytes]:
     try:
         return _decode_raw_batch(body).records
     except _REFUSED as error:
-        raise InvalidIssueError(_problems(error, whole="body")) from error
+        pieces = split_records(body)
+        if pieces is None:
+            raise InvalidIssueError(_problems(error, whole="body")) from error
+        return pieces
 
 
-def _record(raw: Raw) -> ingest.IssueReport | InvalidIssueError:
+def _record(raw: Raw | bytes) -> ingest.IssueReport | InvalidIssueError:
     try:
         return _decode_record(raw)
     except _REFUSED as error:
@@ -75,4 +109,6 @@ def _problems(error: Exception, *, whole: str) -> dict[str, str]:
         return {unknown["field"][:80]: "is not a known field; check its spelling, or put it into metadata"}
     if located := _PATH.fullmatch(text):
         return {located["field"]: f"{located['fault']}; send the right type"}
-    return {whole: f"{text}; send a JSON object as the contract describes it"}
+    if isinstance(error, msgspec.ValidationError):
+        return {whole: f"{text}; send a JSON object as the contract describes it"}
+    return {whole: f"{text}; mend the JSON (a text that was cut inside an emoji is a usual cause)"}
