@@ -69,11 +69,11 @@ class PostgresOptions(Struct, frozen=True, kw_only=True):
 class NatsOptions(Struct, frozen=True, kw_only=True):
     """How an embedded nats-server is tuned.
 
-    sync_interval: "always" syncs every write before its ack; otherwise a duration such as "2s",
+    sync_interval: "always" syncs every write before its ack; otherwise a duration such as "1s",
     the longest time of acknowledged writes that a crash of the machine, not of a process, can take.
     """
 
-    sync_interval: str = "2s"
+    sync_interval: str = "1s"
     max_payload: str = "8MB"
     max_file_store: str = "50GB"
     max_memory_store: str = "64MB"

@@ -30,7 +30,7 @@ class UpSettings(Struct, frozen=True, kw_only=True):
     nats_url: str = ""
     postgres_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     nats_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    nats_sync_interval: str = "2s"
+    nats_sync_interval: str = "1s"
     use_mock: bool = False
     jwt_secret: str = ""
     causeloop_master_key: str = ""
