@@ -64,62 +64,68 @@ class Summary(Struct, frozen=True, kw_only=True):
     errors_file: str | None
 
 
+Source = Annotated[Path, typer.Argument(help="JSON Lines, CSV or Parquet file.", exists=True, dir_okay=False)]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="FIELD=COLUMN",
+        help="Take a field from this column; a dot looks into nested objects.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Give a field the same value in every row."),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="COLUMN", help="Leave a column out, also of the metadata."),
+]
+SeverityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--severity-map",
+        metavar="NAME|WORD=pN,…",
+        help="generic, jira, bugzilla, statuspage, pagerduty, syslog, servicenow, or words of your own; "
+        "default: by the row's source.",
+    ),
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mapping",
+        exists=True,
+        dir_okay=False,
+        help="YAML file with map, set, severity and ignore; flags win over it.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the first rows as they would be reported, and report nothing.")
+]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", help="Begin with the first row even when an earlier import was interrupted."),
+]
+ErrorsOption = Annotated[
+    Path | None, typer.Option("--errors", help="Where refused rows are written; default: FILE.errors.jsonl.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("import", help=HELP)(import_file)
 
 
 def import_file(
-    file: Annotated[
-        Path, typer.Argument(help="JSON Lines, CSV or Parquet file.", exists=True, dir_okay=False)
-    ],
-    map_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="FIELD=COLUMN",
-            help="Take a field from this column; a dot looks into nested objects.",
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Give a field the same value in every row."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option("--ignore", metavar="COLUMN", help="Leave a column out, also of the metadata."),
-    ] = None,
-    severity_map: Annotated[
-        str | None,
-        typer.Option(
-            "--severity-map",
-            metavar="NAME|WORD=pN,…",
-            help="generic, jira, bugzilla, statuspage, pagerduty, syslog, servicenow, or your own words; default: by the row's source.",
-        ),
-    ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            "--mapping",
-            exists=True,
-            dir_okay=False,
-            help="YAML file with map, set, severity and ignore; flags win over it.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show the first rows as they would be reported, and report nothing."),
-    ] = False,
-    restart: Annotated[
-        bool,
-        typer.Option(
-            "--restart", help="Start from the first row even when an earlier import was interrupted."
-        ),
-    ] = False,
-    errors: Annotated[
-        Path | None,
-        typer.Option("--errors", help="Where refused rows are written; default FILE.errors.jsonl."),
-    ] = None,
+    file: Source,
+    map_: MapOption = None,
+    set_: SetOption = None,
+    ignore: IgnoreOption = None,
+    severity_map: SeverityOption = None,
+    mapping: MappingOption = None,
+    dry_run: DryRun = False,
+    restart: Restart = False,
+    errors: ErrorsOption = None,
     url: Url = None,
     token: AccessToken = None,
     data: Folder = DEFAULT_FOLDER,

@@ -32,11 +32,11 @@ def migrate(as_json: AsJson = False) -> None:
         raise UsageError(
             "DATABASE_OWNER_URL is not set", advice="Set it to the address with the role causeloop_owner."
         )
-    prepared = asyncio.run(prepare_database(url, repository()))
+    prepared = asyncio.run(prepare_database(url, repository(), os.environ))
     if as_json:
         print_json(prepared)
         return
-    for name in prepared.migrations:
-        answers().print(f"migration {name}: applied")
+    for line in prepared.migrations:
+        answers().print(line)
     for service, state in prepared.schemas.items():
         answers().print(f"read model {service}: {state}")

@@ -112,7 +112,7 @@ class Supervisor:
         return Addresses(nats_url=await self._servers.start_nats(), database=database)
 
     async def _prepare(self, addresses: Addresses) -> None:
-        prepared = await prepare_database(addresses.database.owner, self._root)
+        prepared = await prepare_database(addresses.database.owner, self._root, self._environment)
         for service, state in prepared.schemas.items():
             if state == "outdated":
                 self._say(
