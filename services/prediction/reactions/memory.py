@@ -1,0 +1,155 @@
+"""What the leader keeps in memory, so that an event that makes nothing due costs no query."""
+
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import TypeAlias
+
+from contracts import Event, Recorded
+from contracts.generated.pattern import PatternStatus
+from msgspec import Struct
+
+from services.prediction.commands import Outlook
+from services.prediction.state import Prediction
+
+Key: TypeAlias = tuple[str, str]
+"""Workspace and pattern, or workspace and prediction."""
+
+FORECAST = frozenset(
+    {PatternStatus.EMERGING, PatternStatus.ACTIVE, PatternStatus.MITIGATING, PatternStatus.WATCHING}
+)
+"""Patterns in these states are forecast."""
+
+MAX_MERGES = 100
+
+
+class Due(Struct, frozen=True):
+    """Why a pattern is to be forecast: an event, or (event None) a forecast that grew old."""
+
+    cause_id: str
+    event: Recorded[Event] | None
+    is_growth: bool = False
+
+
+class Hit(Struct, frozen=True):
+    """An issue inside the window of an open prediction."""
+
+    issue_id: str
+    at: datetime
+    event: Recorded[Event]
+
+
+class Tracked(Struct, kw_only=True):
+    """A pattern that was shown: its size now and at its last forecast, and its open predictions by id."""
+
+    workspace_id: str
+    pattern_id: str
+    status: PatternStatus
+    n_issues: int = 0
+    forecast_n_issues: int = 0
+    forecast_at: datetime | None = None
+    forecast_id: str = ""
+    merged_into: str | None = None
+    outlooks: dict[int, Outlook] = {}
+    open: dict[str, Prediction] = {}
+
+    @property
+    def key(self) -> Key:
+        """Workspace and pattern."""
+        return self.workspace_id, self.pattern_id
+
+    @property
+    def is_forecast(self) -> bool:
+        """Whether its status calls for forecasts."""
+        return self.status in FORECAST
+
+    def has_grown(self, by: float) -> bool:
+        """Whether it has at least `by` times the members of its last forecast."""
+        return self.forecast_n_issues > 0 and self.n_issues >= by * self.forecast_n_issues
+
+
+class Memory:
+    """Shown patterns, what is undecided, and when something becomes due by time alone."""
+
+    def __init__(self) -> None:
+        self.patterns: dict[Key, Tracked] = {}
+        self.due: dict[Key, Due] = {}
+        self.hits: dict[Key, Hit] = {}
+        self.zones: dict[str, str] = {}
+        self.thresholds: dict[str, float] = {}
+        self._ages: list[tuple[datetime, Key]] = []
+        self._ends: list[tuple[datetime, str, str]] = []
+        self._owners: dict[Key, Tracked] = {}
+
+    def holder(self, workspace_id: str, pattern_id: str) -> Tracked | None:
+        """The pattern, or the one that it was merged into, however often."""
+        tracked = self.patterns.get((workspace_id, pattern_id))
+        for _ in range(MAX_MERGES):
+            if tracked is None or tracked.merged_into is None:
+                return tracked
+            tracked = self.patterns.get((workspace_id, tracked.merged_into), tracked)
+        return tracked
+
+    def add_open(self, workspace_id: str, state: Prediction) -> None:
+        """Remember an open prediction with the pattern whose issues decide about it."""
+        tracked = self.holder(workspace_id, state.pattern_id)
+        if tracked is not None:
+            tracked.open[state.prediction_id] = state
+            self._owners[workspace_id, state.prediction_id] = tracked
+            heappush(self._ends, (state.expires_at, workspace_id, state.prediction_id))
+
+    def find_open(self, workspace_id: str, prediction_id: str) -> Prediction | None:
+        """The open prediction with this id, None when it was decided or never known."""
+        tracked = self._owners.get((workspace_id, prediction_id))
+        return None if tracked is None else tracked.open.get(prediction_id)
+
+    def replace_open(self, workspace_id: str, state: Prediction) -> None:
+        """An open prediction has changed."""
+        tracked = self._owners.get((workspace_id, state.prediction_id))
+        if tracked is not None and state.prediction_id in tracked.open:
+            tracked.open[state.prediction_id] = state
+
+    def drop_open(self, workspace_id: str, prediction_id: str) -> None:
+        """Forget a prediction that was decided."""
+        self.hits.pop((workspace_id, prediction_id), None)
+        tracked = self._owners.pop((workspace_id, prediction_id), None)
+        if tracked is not None:
+            tracked.open.pop(prediction_id, None)
+
+    def hand_over(self, source: Tracked, target: Tracked) -> None:
+        """The issues of the target decide about the source's open predictions from now on."""
+        for prediction_id in source.open:
+            self._owners[source.workspace_id, prediction_id] = target
+        target.open.update(source.open)
+        source.open.clear()
+
+    def set_forecast(self, tracked: Tracked, *, at: datetime, forecast_id: str, n_issues: int) -> None:
+        """The pattern has been forecast; it grows old from now on."""
+        tracked.forecast_at, tracked.forecast_id, tracked.forecast_n_issues = at, forecast_id, n_issues
+        heappush(self._ages, (at, tracked.key))
+
+    def grown_old(self, *, before: datetime, limit: int) -> list[Tracked]:
+        """Patterns whose last forecast was made before this, oldest first; each is given once."""
+        found: list[Tracked] = []
+        while self._ages and self._ages[0][0] <= before and len(found) < limit:
+            at, key = heappop(self._ages)
+            tracked = self.patterns.get(key)
+            if tracked is not None and tracked.is_forecast and tracked.forecast_at == at:
+                found.append(tracked)
+        return found
+
+    def ended(self, *, before: datetime, limit: int) -> list[tuple[str, Prediction]]:
+        """Open predictions whose window ended before this, each with its workspace; each is given once."""
+        found: list[tuple[str, Prediction]] = []
+        while self._ends and self._ends[0][0] <= before and len(found) < limit:
+            _, workspace_id, prediction_id = heappop(self._ends)
+            state = self.find_open(workspace_id, prediction_id)
+            if state is not None:
+                found.append((workspace_id, state))
+        return found
+
+    def threshold(self, workspace_id: str) -> float:
+        """The probability at which an alert fires in the workspace."""
+        return self.thresholds.get(workspace_id, DEFAULT_THRESHOLD)
+
+
+DEFAULT_THRESHOLD = 0.7

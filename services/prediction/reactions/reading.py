@@ -1,0 +1,156 @@
+"""From the leader's own rows: its memory at the start, and what forecasts are computed from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from contracts.generated.ingest import Severity
+from contracts.generated.pattern import PatternStatus
+from contracts.generated.prediction import Outcome
+from eventlog import Connection
+from msgspec import Struct
+
+from services.prediction import _queries
+from services.prediction.commands import Outlook
+from services.prediction.engine.episodes import episodes
+from services.prediction.engine.scoring import Score
+from services.prediction.engine.trigger import MIN_EPISODES, Occurrence
+from services.prediction.reactions.memory import Key, Memory, Tracked
+from services.prediction.state import Prediction
+
+SCORED_FOR = timedelta(days=365)
+MAX_MOMENTS = 200
+MAX_NEIGHBOURS = 20
+
+
+class Material(Struct):
+    """What one pattern's forecast is computed from, as the rows have it."""
+
+    occurrences: list[Occurrence]
+    severities: dict[Severity, int]
+    neighbours: dict[str, tuple[str, Sequence[datetime]]]
+
+
+async def load_memory(conn: Connection, *, is_ours: Callable[[str], bool]) -> Memory:
+    """The memory as the rows have it, of the workspaces that are ours."""
+    memory = Memory()
+    for setting in await _queries.list_workspaces(conn):
+        memory.zones[setting.workspace_id] = setting.timezone
+        memory.thresholds[setting.workspace_id] = setting.alert_probability
+    for row in await _queries.list_shown_patterns(conn):
+        if is_ours(row.workspace_id):
+            _add_pattern(memory, row)
+    for outlook in await _queries.list_outlooks(conn):
+        tracked = memory.patterns.get((outlook.workspace_id, outlook.pattern_id))
+        if tracked is not None:
+            tracked.outlooks[outlook.window_days] = Outlook(outlook.probability, outlook.alert_threshold)
+    for made in await _queries.list_open_predictions(conn):
+        if is_ours(made.workspace_id):
+            memory.add_open(made.workspace_id, _open(made))
+    return memory
+
+
+def _add_pattern(memory: Memory, row: _queries.ListShownPatternsRow) -> None:
+    tracked = Tracked(
+        workspace_id=row.workspace_id,
+        pattern_id=row.pattern_id,
+        status=PatternStatus(row.status),
+        n_issues=row.n_issues,
+        merged_into=row.merged_into,
+    )
+    memory.patterns[tracked.key] = tracked
+    if row.forecast_at is not None:
+        memory.set_forecast(
+            tracked,
+            at=row.forecast_at,
+            forecast_id=row.forecast_id or "",
+            n_issues=row.forecast_n_issues or 0,
+        )
+
+
+def _open(row: _queries.ListOpenPredictionsRow) -> Prediction:
+    return Prediction(
+        prediction_id=row.prediction_id,
+        pattern_id=row.pattern_id,
+        window_days=row.window_days,
+        probability=row.probability,
+        made_at=row.made_at,
+        expires_at=row.expires_at,
+        seq=row.seq,
+        feedback=None if row.feedback is None else Outcome(row.feedback),
+    )
+
+
+async def load_material(conn: Connection, keys: Sequence[Key]) -> dict[Key, Material]:
+    """What forecasts of these patterns are computed from: three statements, however many patterns."""
+    found = await _occurrences(conn, keys)
+    moments = [
+        {"workspace_id": key[0], "pattern_id": key[1], "at": at}
+        for key, material in found.items()
+        if len(starts := episodes(one.at for one in material.occurrences)) >= MIN_EPISODES
+        for at in starts[-MAX_MOMENTS:]
+    ]
+    if moments:
+        await _add_neighbours(conn, found, moments)
+    return found
+
+
+async def load_scores(
+    conn: Connection, workspace_ids: Sequence[str], *, now: datetime
+) -> dict[str, dict[int, Score]]:
+    """The scores of the last twelve months by workspace and window."""
+    since: date = (now - SCORED_FOR).astimezone(UTC).date().replace(day=1)
+    scores: dict[str, dict[int, Score]] = {}
+    for row in await _queries.list_scores(conn, workspace_ids=list(workspace_ids), since=since):
+        by_window = scores.setdefault(row.workspace_id, {})
+        by_window[row.window_days] = Score(row.n_resolved, row.n_hits, row.model_brier_nano)
+    return scores
+
+
+def zone_of(name: str) -> tzinfo:
+    """The time zone with this IANA name, UTC when nobody knows it."""
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+async def _occurrences(conn: Connection, keys: Sequence[Key]) -> dict[Key, Material]:
+    ids = [{"workspace_id": workspace_id, "pattern_id": pattern_id} for workspace_id, pattern_id in keys]
+    found: dict[Key, Material] = {}
+    for row in await _queries.list_occurrences(conn, rows=_rows(ids)):
+        material = found.setdefault((row.workspace_id, row.pattern_id), Material([], {}, {}))
+        material.occurrences.append(Occurrence(row.first_at.astimezone(UTC), row.first_issue_id))
+        if row.last_at > row.first_at:
+            material.occurrences.append(Occurrence(row.last_at.astimezone(UTC), row.last_issue_id))
+        for severity, count in zip(Severity, (row.n_p1, row.n_p2, row.n_p3, row.n_p4), strict=True):
+            material.severities[severity] = material.severities.get(severity, 0) + count
+    return found
+
+
+async def _add_neighbours(
+    conn: Connection, found: Mapping[Key, Material], moments: Sequence[Mapping[str, object]]
+) -> None:
+    """Give each pattern those that came before it most often, with their times."""
+    names: dict[Key, dict[str, str]] = {}
+    rows = await _queries.find_forerunners(conn, rows=_rows(moments), least_led=MIN_EPISODES - 1)
+    for row in rows:
+        of_pattern = names.setdefault((row.workspace_id, row.pattern_id), {})
+        if len(of_pattern) < MAX_NEIGHBOURS:
+            of_pattern[row.forerunner_id] = row.name
+    wanted = sorted({(key[0], neighbour) for key, of_pattern in names.items() for neighbour in of_pattern})
+    if not wanted:
+        return
+    times = await _occurrences(conn, wanted)
+    for key, of_pattern in names.items():
+        for neighbour, name in of_pattern.items():
+            others = times.get((key[0], neighbour))
+            if others is not None:
+                found[key].neighbours[neighbour] = (name, [one.at for one in others.occurrences])
+
+
+def _rows(rows: Sequence[object]) -> str:
+    return msgspec.json.encode(rows).decode()

@@ -1,0 +1,74 @@
+"""The fold: what a prediction is after its events."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+from contracts import Event, Recorded, prediction
+from msgspec import Struct
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """A frozen forecast and what became of it.
+
+    seq: stream sequence of its last event. outcome: what the log says, None while open.
+    feedback: what a person said last.
+    """
+
+    prediction_id: str
+    pattern_id: str
+    window_days: int
+    probability: float
+    made_at: datetime
+    expires_at: datetime
+    seq: int
+    outcome: prediction.Outcome | None = None
+    feedback: prediction.Outcome | None = None
+    note: str = ""
+    is_dismissed: bool = False
+
+    @property
+    def is_censored(self) -> bool:
+        """Whether somebody prevented the recurrence, so that its absence says nothing about the forecast."""
+        return self.feedback is prediction.Outcome.PREVENTED
+
+
+def fold(history: Iterable[Recorded[Event]]) -> Prediction | None:
+    """The prediction after its history; None when there is none."""
+    state: Prediction | None = None
+    for event in history:
+        state = evolve(state, event)
+    return state
+
+
+def evolve(state: Prediction | None, event: Recorded[Event]) -> Prediction | None:
+    """The prediction after one more event."""
+    data = event.data
+    if isinstance(data, prediction.PredictionMade):
+        return Prediction(
+            prediction_id=data.prediction_id,
+            pattern_id=data.pattern_id,
+            window_days=data.window_days,
+            probability=data.probability,
+            made_at=event.time,
+            expires_at=data.expires_at,
+            seq=event.seq,
+        )
+    if state is None or not isinstance(data, prediction.Event):
+        return state
+    return _change(state, data, event.seq)
+
+
+def _change(state: Prediction, data: prediction.Event, seq: int) -> Prediction:
+    match data:
+        case prediction.PredictionResolved():
+            return msgspec.structs.replace(state, seq=seq, outcome=data.outcome)
+        case prediction.PredictionFeedbackGiven():
+            return msgspec.structs.replace(state, seq=seq, feedback=data.outcome, note=data.note)
+        case prediction.PredictionDismissed():
+            return msgspec.structs.replace(state, seq=seq, is_dismissed=True)
+        case prediction.AlertFired() | prediction.PredictionMade():
+            return msgspec.structs.replace(state, seq=seq)
+        case _:
+            assert_never(data)
