@@ -19,10 +19,15 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
     desk = Desk(resources.event_log, clock=resources.clock, rng=random.SystemRandom())
     # Its own page spans workspaces, which only the role that writes the rows may.
     pool = resources.pool(NAME, url=settings.database_projector_url, max_size=2)
-    schema_sql = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
     return Service(
         name=NAME,
-        projection=Projection(NAME, AGGREGATES, project, schema_sql),
+        projection=projection(),
         endpoints=endpoints(desk),
         routes=[intake_route(pool, clock=resources.clock)],
     )
+
+
+def projection() -> Projection:
+    """Ingest's read model."""
+    schema_sql = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+    return Projection(NAME, AGGREGATES, project, schema_sql)

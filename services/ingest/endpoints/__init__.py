@@ -1,6 +1,7 @@
 """The door on the bus: requests in, typed replies or typed refusals out."""
 
 import random
+from collections import Counter as Tally
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
@@ -8,6 +9,8 @@ from typing import TypeVar
 import structlog
 from contracts import ingest, new_id
 from eventlog import Append, AppendRefusedError, ConflictError, EventLog, LogUnavailableError
+from prometheus_client import Counter
+from runtime import metrics
 from runtime.broker import CommandContext, Endpoint
 
 from services.ingest.commands import Change, close_issue, is_issue_id, update_issue
@@ -21,6 +24,13 @@ __all__ = ["Desk", "endpoints"]
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+RECORDS = Counter(
+    "causeloop_ingest_records",
+    "Records of reports, by what became of them.",
+    ["outcome"],
+    registry=metrics.REGISTRY,
+)
 
 
 class Desk:
@@ -46,7 +56,10 @@ class Desk:
         batch = Batch(self._log, turn, len(records))
         # Only a report that comes alone gets an identity from us: of a batch nobody could tell a repetition.
         batch.judge(records, fresh_id=self._fresh_id(turn) if len(records) == 1 else None)
-        return await _or_unreachable(batch.settle())
+        reply = await _or_unreachable(batch.settle())
+        for outcome, n_records in Tally(result.outcome for result in reply.results).items():
+            RECORDS.labels(outcome.value).inc(n_records)
+        return reply
 
     async def update_issue(self, cmd: ingest.UpdateIssue, context: CommandContext) -> ingest.IssueChanged:
         """Change fields of an issue.

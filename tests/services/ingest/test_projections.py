@@ -1,0 +1,71 @@
+"""The counts of what came in: right, the same on every replay, and closed to other workspaces."""
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+from contracts import Event, Recorded, ingest
+from eventlog import EventLog, apply_schema
+from psycopg import AsyncConnection
+from testkit.builders import NOW, WORKSPACE, issue_reported, recorded
+from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
+from testkit.servers import Database
+
+from services.ingest.app import projection
+
+
+def story() -> list[Recorded[Event]]:
+    """Two sources, two workspaces, two days, and every kind of event."""
+    later = NOW + timedelta(days=1)
+    events = [
+        issue_reported(1, source="jira", at=NOW),
+        issue_reported(2, source="jira", at=NOW + timedelta(minutes=5)),
+        issue_reported(3, source="github", at=NOW),
+        issue_reported(4, source="jira", at=later),
+        issue_reported(5, source="jira", at=NOW, workspace_id="ws_other"),
+    ]
+    id_ = events[0].aggregate_id
+    changes: list[ingest.Event] = [
+        ingest.IssueUpdated(issue_id=id_, title="x"),
+        ingest.IssueUpdated(issue_id=id_, title="y"),
+        ingest.IssueClosed(issue_id=id_, status=ingest.IssueStatus.CLOSED, reason=""),
+    ]
+    return [*events, *(recorded(change, id_, at=later) for change in changes)]
+
+
+async def test_counts_follow_the_events_however_they_are_cut_into_batches(database: Database) -> None:
+    rows = await assert_projection_laws(projection(), story(), database=database)
+    assert rows == {
+        "changes_daily": [
+            '(ws_test,2026-03-02,closed,1,"2026-03-02 12:00:00+00")',
+            '(ws_test,2026-03-02,updated,2,"2026-03-02 12:00:00+00")',
+        ],
+        "sources_daily": [
+            '(ws_other,2026-03-01,jira,1,"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")',
+            '(ws_test,2026-03-01,github,1,"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")',
+            '(ws_test,2026-03-01,jira,2,"2026-03-01 12:05:00+00","2026-03-01 12:05:00+00")',
+            '(ws_test,2026-03-02,jira,1,"2026-03-02 12:00:00+00","2026-03-02 12:00:00+00")',
+        ],
+    }
+
+
+async def test_rebuilt_counts_equal_the_live_ones(database: Database, event_log: EventLog) -> None:
+    await assert_rebuild_equals_live(projection(), story(), database=database, event_log=event_log)
+
+
+@pytest.mark.parametrize("table", ["sources_daily", "changes_daily"])
+async def test_rows_of_another_workspace_are_invisible_and_closed(database: Database, table: str) -> None:
+    """The app role sees only the workspace of its transaction, and writes nothing."""
+    async with await AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+        await apply_schema(owner, "ingest", projection().schema_sql)
+    async with await AsyncConnection.connect(
+        database.projector_url, options="-c search_path=ingest", cursor_factory=psycopg.AsyncRawCursor
+    ) as writer:
+        await projection().project(story(), writer)
+    async with await AsyncConnection.connect(database.app_url, options="-c search_path=ingest") as app:
+        query = psycopg.sql.SQL("SELECT DISTINCT workspace_id FROM {}").format(psycopg.sql.Identifier(table))
+        assert await (await app.execute(query)).fetchall() == []
+        await app.execute("SELECT set_config('app.current_workspace', %s, false)", (WORKSPACE,))
+        assert await (await app.execute(query)).fetchall() == [(WORKSPACE,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await app.execute(psycopg.sql.SQL("DELETE FROM {}").format(psycopg.sql.Identifier(table)))
