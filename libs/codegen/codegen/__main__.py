@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from codegen import asyncapi, contracts, eventlist, image, model, release, sql
+from codegen import asyncapi, contracts, docs, eventlist, image, model, release, sql
 
 GENERATED = Path("libs/contracts/contracts/generated")
 ASYNCAPI = Path("docs/reference/asyncapi.yaml")
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("contracts", help="proto/ to libs/contracts")
     commands.add_parser("asyncapi", help="proto/ to docs/reference/asyncapi.yaml")
+    commands.add_parser("docs", help="source to the code blocks of docs/")
     commands.add_parser("events", help="proto/ to docs/reference/events.md")
     sql_command = commands.add_parser("sql", help="queries.sql to _queries.py")
     sql_command.add_argument("service", nargs="*", help="default: every service with queries")
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     root: Path = chosen.root
     match chosen.command:
+        case "docs":
+            for page in (chosen.root / "docs").rglob("*.md"):
+                page.write_text(docs.filled(page.read_text(encoding="utf-8"), chosen.root), encoding="utf-8")
         case "sql":
             _print(sql.generate(root, chosen.service))
         case "release":
