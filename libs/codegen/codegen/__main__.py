@@ -45,8 +45,7 @@ def _run(chosen: argparse.Namespace) -> int:
     root: Path = chosen.root
     match chosen.command:
         case "docs":
-            for page in (chosen.root / "docs").rglob("*.md"):
-                page.write_text(docs.filled(page.read_text(encoding="utf-8"), chosen.root), encoding="utf-8")
+            _fill(root)
         case "sql":
             _print(sql.generate(root, chosen.service))
         case "release":
@@ -60,6 +59,7 @@ def _run(chosen: argparse.Namespace) -> int:
         case "all":
             _write(root, from_proto(root))
             _print(sql.generate(root))
+            _fill(root)
         case generator:
             _write(root, _GENERATORS[generator](root, _contexts(root)))
     return 0
@@ -72,6 +72,11 @@ def from_proto(root: Path) -> dict[Path, str]:
     for generator in _GENERATORS.values():
         files |= generator(root, found)
     return files
+
+
+def _fill(root: Path) -> None:
+    for page in (root / "docs").rglob("*.md"):
+        page.write_text(docs.filled(page.read_text(encoding="utf-8"), root), encoding="utf-8")
 
 
 def drift(root: Path) -> list[Path]:
