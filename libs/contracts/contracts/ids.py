@@ -15,8 +15,7 @@ def derived_id(prefix: str, *parts: str) -> str:
 
     Parts are length-prefixed, so ("ab", "c") and ("a", "bc") differ.
     """
-    encoded = [part.encode() for part in parts]
-    return prefix + digest(b"".join(b"%d:%b" % (len(part), part) for part in encoded))
+    return prefix + digest("".join([f"{len(part)}:{part}" for part in parts]).encode())
 
 
 def issue_id(workspace_id: str, source: str, external_id: str) -> str:
