@@ -251,7 +251,7 @@ class _Handler(Generic[R]):
             return msgspec.json.encode(await self._endpoint.handle(payload, context))
         try:
             command = msgspec.json.decode(payload, type=self._endpoint.request)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValidationFailedError(str(error), details=errors.details_of(error)) from error
         return msgspec.json.encode(await self._endpoint.handle(command, context))
 

@@ -238,6 +238,12 @@ async def test_endpoints_answer_and_refuse_over_the_bus(nc: Client, event_log: E
                 context=CONTEXT,
             )
         assert refused.value.details == {"status": "new ends nothing; use one of resolved, closed, wont_fix"}
+        deep = b'{"issue_id":"iss_1","metadata":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}"
+        for broken in (deep, b'{"issue_id":"\xff"}', b'{"issue_id":"iss_1","titel":"x"}'):
+            with pytest.raises(ValidationFailedError):
+                await ask(
+                    nc, broken, endpoint="ingest.update_issue", reply=ingest.IssueChanged, context=CONTEXT
+                )
     finally:
         await server.stop()
 
