@@ -1,0 +1,603 @@
+"""Generated from queries.sql by `causeloop-codegen sql`; do not edit."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.rows import args_row, scalar_row
+
+
+class WorkspacesRow(Struct, frozen=True):
+    """One row of the table workspaces."""
+
+    workspace_id: str
+    minimum_cluster_size: int | None
+    proof_window_days: int | None
+    newest_at: datetime | None
+
+
+class PatternsRow(Struct, frozen=True):
+    """One row of the table patterns."""
+
+    workspace_id: str
+    pattern_id: str
+    status: str
+    name: str
+    is_named_by_person: bool
+    version: int
+    described_count: int
+    watched_since: datetime | None
+    status_seq: int
+    merged_into: str
+
+
+class SummaryOfPattern(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+    n_members: int
+    score_sum: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class TallyOfPattern(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+    kind: str
+    value: str | None
+    n: int
+
+
+class ExemplarOfIssue(Struct, frozen=True):
+    """One row of a result."""
+
+    seq: int
+    issue_id: str
+    pattern_id: str | None
+    grouping_key: str
+    title: str
+    exemplar: str
+
+
+class ConstraintsRow(Struct, frozen=True):
+    """One row of the table constraints."""
+
+    workspace_id: str
+    grouping_key: str
+    pattern_id: str
+    kind: str
+
+
+class RecommendationsRow(Struct, frozen=True):
+    """One row of the table recommendations."""
+
+    workspace_id: str
+    recommendation_id: str
+    pattern_id: str
+    status: str
+    changed_at: datetime
+    seq: int
+
+
+class UndecidedIssue(Struct, frozen=True):
+    """One row of a result."""
+
+    issue_id: str
+
+
+class IssueWithMembership(Struct, frozen=True):
+    """One row of a result."""
+
+    issue_id: str
+    title: str
+    source: str
+    severity: str
+    service: str | None
+    component: str | None
+    error_type: str | None
+    team: str | None
+    environment: str | None
+    occurred_at: datetime
+    pattern_id: str | None
+    grouping_key: str | None
+    score: float | None
+    linked_severity: str | None
+
+
+class SeenSpan(Struct, frozen=True):
+    """One row of a result."""
+
+    first_seen_at: datetime | None
+    last_seen_at: datetime | None
+
+
+_UPSERT_WORKSPACES = """
+INSERT INTO workspaces (workspace_id, minimum_cluster_size, proof_window_days, newest_at)
+SELECT r.workspace_id, r.minimum_cluster_size, r.proof_window_days, r.newest_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    minimum_cluster_size = coalesce(excluded.minimum_cluster_size, workspaces.minimum_cluster_size),
+    proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
+    newest_at = greatest(excluded.newest_at, workspaces.newest_at)
+"""
+
+
+async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the settings that a person changed and the newest event time of each workspace (WorkspaceSettingsChanged, IssueReported)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_WORKSPACES, (rows,))
+
+
+_INSERT_ISSUES = """
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at)
+SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, issue_id text, title text, source text, severity text, service text, component text,
+    error_type text, team text, environment text, occurred_at timestamptz)
+ON CONFLICT (workspace_id, issue_id) DO NOTHING
+"""
+
+
+async def insert_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write new issues (IssueReported); an issue is reported only once."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_ISSUES, (rows,))
+
+
+_UPSERT_MEMBERS = """
+INSERT INTO members (workspace_id, issue_id, pattern_id, grouping_key, score, method, method_version, severity, occurred_at)
+SELECT r.workspace_id, r.issue_id, r.pattern_id, r.grouping_key, r.score, r.method, r.method_version, r.severity, r.occurred_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, grouping_key text, score double precision, method text,
+    method_version text, severity text, occurred_at timestamptz)
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, grouping_key = excluded.grouping_key, score = excluded.score,
+    method = excluded.method, method_version = excluded.method_version, severity = excluded.severity
+WHERE members.pattern_id IS NULL
+"""
+
+
+async def upsert_members(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write memberships (IssuesLinked); an issue that has a pattern keeps it until it leaves."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_MEMBERS, (rows,))
+
+
+_INSERT_EXEMPLARS = """
+INSERT INTO exemplars (workspace_id, issue_id, seq, exemplar)
+SELECT r.workspace_id, r.issue_id, r.seq, r.exemplar
+FROM json_to_recordset($1::json) AS r(workspace_id text, issue_id text, seq bigint, exemplar text)
+ON CONFLICT (workspace_id, issue_id) DO NOTHING
+"""
+
+
+async def insert_exemplars(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write texts of the similarity index (IssuesLinked)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_EXEMPLARS, (rows,))
+
+
+_INSERT_PATTERNS = """
+INSERT INTO patterns (workspace_id, pattern_id, status, name, is_named_by_person, version, described_count, status_seq, merged_into)
+SELECT r.workspace_id, r.pattern_id, 'candidate', '', false, 0, 0, 0, ''
+FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
+ON CONFLICT (workspace_id, pattern_id) DO NOTHING
+"""
+
+
+async def insert_patterns(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Begin the patterns that have their first issue (IssuesLinked)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_PATTERNS, (rows,))
+
+
+_UPDATE_PATTERNS = """
+UPDATE patterns SET
+    version = r.version,
+    status = coalesce(r.status, patterns.status),
+    name = coalesce(r.name, patterns.name),
+    is_named_by_person = coalesce(r.is_named_by_person, patterns.is_named_by_person),
+    described_count = coalesce(r.described_count, patterns.described_count),
+    watched_since = coalesce(r.watched_since, patterns.watched_since),
+    status_seq = coalesce(r.status_seq, patterns.status_seq)
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, pattern_id text, version bigint, status text, name text, is_named_by_person boolean,
+    described_count bigint, watched_since timestamptz, status_seq bigint)
+WHERE patterns.workspace_id = r.workspace_id AND patterns.pattern_id = r.pattern_id
+"""
+
+
+async def update_patterns(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Change what a batch says of patterns; what it does not mention stays (every event of a pattern)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_PATTERNS, (rows,))
+
+
+_RELEASE_MEMBERS = """
+UPDATE members SET pattern_id = NULL
+WHERE workspace_id = $1 AND pattern_id = $2
+  AND issue_id = ANY($3::text[])
+"""
+
+
+async def release_members(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str | None,
+    issue_ids: list[str],
+) -> None:
+    """Take issues out of a pattern (IssueUnlinked, PatternSplit)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RELEASE_MEMBERS, (workspace_id, pattern_id, issue_ids))
+
+
+_DROP_MUSTS = """
+DELETE FROM constraints WHERE workspace_id = $1 AND grouping_key = $2 AND kind = 'must_link'
+"""
+
+
+async def drop_musts(conn: AsyncConnection[Any], *, workspace_id: str, grouping_key: str) -> None:
+    """Drop every "must" on a key: a person has decided anew (LinkConstrained)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DROP_MUSTS, (workspace_id, grouping_key))
+
+
+_UPSERT_CONSTRAINT = """
+INSERT INTO constraints (workspace_id, grouping_key, pattern_id, kind) VALUES ($1, $2, $3, $4)
+ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET kind = excluded.kind
+"""
+
+
+async def upsert_constraint(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    grouping_key: str,
+    pattern_id: str,
+    kind: str,
+) -> None:
+    """Write a person's decision on a key and a pattern; the latest one counts (LinkConstrained)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_CONSTRAINT, (workspace_id, grouping_key, pattern_id, kind))
+
+
+_MOVE_MEMBERS = """
+UPDATE members SET pattern_id = $1
+WHERE workspace_id = $2 AND pattern_id = $3
+"""
+
+
+async def move_members(
+    conn: AsyncConnection[Any],
+    *,
+    target_id: str | None,
+    workspace_id: str,
+    source_id: str | None,
+) -> None:
+    """Move all members into the pattern that remains (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MOVE_MEMBERS, (target_id, workspace_id, source_id))
+
+
+_DROP_MERGED_NEVERS = """
+DELETE FROM constraints AS c
+WHERE c.workspace_id = $1 AND c.kind = 'cannot_link'
+  AND c.pattern_id IN ($2, $3)
+  AND (EXISTS (SELECT 1 FROM members AS m WHERE m.workspace_id = c.workspace_id
+               AND m.pattern_id = $2 AND m.grouping_key = c.grouping_key)
+       OR EXISTS (SELECT 1 FROM constraints AS o WHERE o.workspace_id = c.workspace_id
+                  AND o.pattern_id IN ($2, $3)
+                  AND o.grouping_key = c.grouping_key AND o.kind = 'must_link'))
+"""
+
+
+async def drop_merged_nevers(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    target_id: str,
+    source_id: str,
+) -> None:
+    """End the "nevers" of both parts on keys that the merged pattern holds or must have (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DROP_MERGED_NEVERS, (workspace_id, target_id, source_id))
+
+
+_DROP_SHADOWED_CONSTRAINTS = """
+DELETE FROM constraints AS c
+WHERE c.workspace_id = $1 AND c.pattern_id = $2 AND c.kind = 'cannot_link'
+  AND EXISTS (SELECT 1 FROM constraints AS t WHERE t.workspace_id = c.workspace_id
+              AND t.pattern_id = $3 AND t.grouping_key = c.grouping_key)
+"""
+
+
+async def drop_shadowed_constraints(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    source_id: str,
+    target_id: str,
+) -> None:
+    """Drop the "nevers" of the source that the target has as well (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DROP_SHADOWED_CONSTRAINTS, (workspace_id, source_id, target_id))
+
+
+_MOVE_CONSTRAINTS = """
+UPDATE constraints SET pattern_id = $1
+WHERE workspace_id = $2 AND pattern_id = $3
+"""
+
+
+async def move_constraints(
+    conn: AsyncConnection[Any],
+    *,
+    target_id: str,
+    workspace_id: str,
+    source_id: str,
+) -> None:
+    """Move the decisions of the source to the pattern that remains (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MOVE_CONSTRAINTS, (target_id, workspace_id, source_id))
+
+
+_MOVE_RECOMMENDATIONS = """
+UPDATE recommendations SET pattern_id = $1
+WHERE workspace_id = $2 AND pattern_id = $3
+"""
+
+
+async def move_recommendations(
+    conn: AsyncConnection[Any],
+    *,
+    target_id: str,
+    workspace_id: str,
+    source_id: str,
+) -> None:
+    """Move the recommendations of the source to the pattern that remains (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MOVE_RECOMMENDATIONS, (target_id, workspace_id, source_id))
+
+
+_NOTE_MERGE = """
+UPDATE patterns SET merged_into = $1
+WHERE workspace_id = $2
+  AND (pattern_id = $3 OR merged_into = $3)
+"""
+
+
+async def note_merge(
+    conn: AsyncConnection[Any],
+    *,
+    target_id: str,
+    workspace_id: str,
+    source_id: str,
+) -> None:
+    """Note where a merged pattern went, and those that were merged into it before (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_NOTE_MERGE, (target_id, workspace_id, source_id))
+
+
+_UPSERT_RECOMMENDATION = """
+INSERT INTO recommendations (workspace_id, recommendation_id, pattern_id, status, changed_at, seq)
+SELECT $1, $2,
+       coalesce((SELECT nullif(p.merged_into, '') FROM patterns AS p
+                 WHERE p.workspace_id = $1 AND p.pattern_id = $3), $3),
+       $4, $5::timestamptz, $6::bigint
+ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, status = excluded.status, changed_at = excluded.changed_at, seq = excluded.seq
+"""
+
+
+async def upsert_recommendation(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    recommendation_id: str,
+    pattern_id: str,
+    status: str,
+    changed_at: datetime,
+    seq: int,
+) -> None:
+    """Write where a recommendation stands; one of a merged pattern counts for the pattern that remains (RecommendationStatusChanged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_RECOMMENDATION, (workspace_id, recommendation_id, pattern_id, status, changed_at, seq))
+
+
+_LIST_WORKSPACES = """
+SELECT workspace_id, minimum_cluster_size, proof_window_days, newest_at FROM workspaces ORDER BY workspace_id
+"""
+
+
+async def list_workspaces(conn: AsyncConnection[Any]) -> list[WorkspacesRow]:
+    """Every workspace with its settings."""
+    async with AsyncRawCursor(conn, row_factory=args_row(WorkspacesRow)) as cursor:
+        await cursor.execute(_LIST_WORKSPACES)
+        fetched: list[WorkspacesRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_PATTERNS = """
+SELECT workspace_id, pattern_id, status, name, is_named_by_person, version, described_count, watched_since, status_seq, merged_into FROM patterns WHERE workspace_id = $1 ORDER BY pattern_id
+"""
+
+
+async def list_patterns(conn: AsyncConnection[Any], *, workspace_id: str) -> list[PatternsRow]:
+    """Every pattern of a workspace."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PatternsRow)) as cursor:
+        await cursor.execute(_LIST_PATTERNS, (workspace_id,))
+        fetched: list[PatternsRow] = await cursor.fetchall()
+        return fetched
+
+
+_SUMMARIZE_MEMBERS = """
+SELECT m.pattern_id::text AS pattern_id, count(*)::bigint AS n_members,
+       sum(round(m.score * 10000))::bigint AS score_sum,
+       min(m.occurred_at)::timestamptz AS first_seen_at, max(m.occurred_at)::timestamptz AS last_seen_at
+FROM members AS m
+WHERE m.workspace_id = $1 AND m.pattern_id IS NOT NULL
+GROUP BY m.pattern_id
+"""
+
+
+async def summarize_members(conn: AsyncConnection[Any], *, workspace_id: str) -> list[SummaryOfPattern]:
+    """Sums over the members of each pattern of a workspace."""
+    async with AsyncRawCursor(conn, row_factory=args_row(SummaryOfPattern)) as cursor:
+        await cursor.execute(_SUMMARIZE_MEMBERS, (workspace_id,))
+        fetched: list[SummaryOfPattern] = await cursor.fetchall()
+        return fetched
+
+
+_TALLY_MEMBERS = """
+SELECT m.pattern_id::text AS pattern_id,
+       (CASE GROUPING(m.grouping_key, m.severity, (m.occurred_at AT TIME ZONE 'UTC')::date,
+                      to_char(m.occurred_at AT TIME ZONE 'UTC', 'HH24'), i.source, i.service, i.component,
+                      i.error_type, i.team, i.environment)
+            WHEN 511 THEN 'key' WHEN 767 THEN 'severity' WHEN 895 THEN 'day' WHEN 959 THEN 'hour_of_day'
+            WHEN 991 THEN 'source' WHEN 1007 THEN 'service' WHEN 1015 THEN 'component' WHEN 1019 THEN 'error_type'
+            WHEN 1021 THEN 'team' ELSE 'environment' END)::text AS kind,
+       coalesce(m.grouping_key, m.severity,
+                ((m.occurred_at AT TIME ZONE 'UTC')::date - date '1970-01-01')::text,
+                to_char(m.occurred_at AT TIME ZONE 'UTC', 'HH24'), i.source, i.service, i.component, i.error_type,
+                i.team, i.environment)::text AS value,
+       count(*)::bigint AS n
+FROM members AS m JOIN issues AS i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
+WHERE m.workspace_id = $1 AND m.pattern_id IS NOT NULL
+GROUP BY m.pattern_id, GROUPING SETS (
+    (m.grouping_key), (m.severity), ((m.occurred_at AT TIME ZONE 'UTC')::date),
+    (to_char(m.occurred_at AT TIME ZONE 'UTC', 'HH24')), (i.source), (i.service), (i.component), (i.error_type),
+    (i.team), (i.environment))
+"""
+
+
+async def tally_members(conn: AsyncConnection[Any], *, workspace_id: str) -> list[TallyOfPattern]:
+    """How many members of each pattern have each key, severity, day and dimension."""
+    async with AsyncRawCursor(conn, row_factory=args_row(TallyOfPattern)) as cursor:
+        await cursor.execute(_TALLY_MEMBERS, (workspace_id,))
+        fetched: list[TallyOfPattern] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_EXEMPLARS = """
+SELECT e.seq, e.issue_id, m.pattern_id, m.grouping_key, i.title, e.exemplar
+FROM exemplars AS e
+JOIN members AS m ON m.workspace_id = e.workspace_id AND m.issue_id = e.issue_id
+JOIN issues AS i ON i.workspace_id = e.workspace_id AND i.issue_id = e.issue_id
+WHERE e.workspace_id = $1
+ORDER BY e.seq
+"""
+
+
+async def list_exemplars(conn: AsyncConnection[Any], *, workspace_id: str) -> list[ExemplarOfIssue]:
+    """The texts of the similarity index in the order of the log, with whose they are."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ExemplarOfIssue)) as cursor:
+        await cursor.execute(_LIST_EXEMPLARS, (workspace_id,))
+        fetched: list[ExemplarOfIssue] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_CONSTRAINTS = """
+SELECT workspace_id, grouping_key, pattern_id, kind FROM constraints WHERE workspace_id = $1 ORDER BY grouping_key, pattern_id
+"""
+
+
+async def list_constraints(conn: AsyncConnection[Any], *, workspace_id: str) -> list[ConstraintsRow]:
+    """Every decision of a person."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ConstraintsRow)) as cursor:
+        await cursor.execute(_LIST_CONSTRAINTS, (workspace_id,))
+        fetched: list[ConstraintsRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_RECOMMENDATIONS = """
+SELECT workspace_id, recommendation_id, pattern_id, status, changed_at, seq FROM recommendations WHERE workspace_id = $1 ORDER BY recommendation_id
+"""
+
+
+async def list_recommendations(conn: AsyncConnection[Any], *, workspace_id: str) -> list[RecommendationsRow]:
+    """Every recommendation that somebody has touched."""
+    async with AsyncRawCursor(conn, row_factory=args_row(RecommendationsRow)) as cursor:
+        await cursor.execute(_LIST_RECOMMENDATIONS, (workspace_id,))
+        fetched: list[RecommendationsRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_UNDECIDED = """
+SELECT i.issue_id FROM issues AS i
+WHERE i.workspace_id = $1 AND NOT EXISTS (
+    SELECT 1 FROM members AS m WHERE m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id)
+ORDER BY i.issue_id
+"""
+
+
+async def list_undecided(conn: AsyncConnection[Any], *, workspace_id: str) -> list[UndecidedIssue]:
+    """Issues that no decision has been stored for yet."""
+    async with AsyncRawCursor(conn, row_factory=args_row(UndecidedIssue)) as cursor:
+        await cursor.execute(_LIST_UNDECIDED, (workspace_id,))
+        fetched: list[UndecidedIssue] = await cursor.fetchall()
+        return fetched
+
+
+_FIND_ISSUES = """
+SELECT i.issue_id, i.title, i.source, i.severity, i.service, i.component, i.error_type, i.team, i.environment,
+       i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
+FROM issues AS i
+LEFT JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
+WHERE i.workspace_id = $1 AND i.issue_id = ANY($2::text[])
+ORDER BY i.issue_id
+"""
+
+
+async def find_issues(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    issue_ids: list[str],
+) -> list[IssueWithMembership]:
+    """Issues with their memberships, for a command on them."""
+    async with AsyncRawCursor(conn, row_factory=args_row(IssueWithMembership)) as cursor:
+        await cursor.execute(_FIND_ISSUES, (workspace_id, issue_ids))
+        fetched: list[IssueWithMembership] = await cursor.fetchall()
+        return fetched
+
+
+_SPAN_WITHOUT = """
+SELECT min(occurred_at)::timestamptz AS first_seen_at, max(occurred_at)::timestamptz AS last_seen_at
+FROM members
+WHERE workspace_id = $1 AND pattern_id = $2
+  AND NOT issue_id = ANY($3::text[])
+"""
+
+
+async def span_without(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str | None,
+    issue_ids: list[str],
+) -> SeenSpan:
+    """Earliest and latest event time of a pattern's members but some."""
+    async with AsyncRawCursor(conn, row_factory=args_row(SeenSpan)) as cursor:
+        await cursor.execute(_SPAN_WITHOUT, (workspace_id, pattern_id, issue_ids))
+        fetched: SeenSpan | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("span_without gave no row")
+        return fetched
+
+
+_VERSION_OF = """
+SELECT version FROM patterns WHERE workspace_id = $1 AND pattern_id = $2
+"""
+
+
+async def version_of(conn: AsyncConnection[Any], *, workspace_id: str, pattern_id: str) -> int | None:
+    """Stream sequence of the last event of a pattern that the rows hold."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_VERSION_OF, (workspace_id, pattern_id))
+        fetched: int | None = await cursor.fetchone()
+        return fetched

@@ -1,0 +1,497 @@
+"""Decisions, all pure: undecided issues, and what people ask for, become events.
+
+Every decision changes the grouper as its events say, so that the next one builds on it; when the events cannot be
+appended, the grouper must be loaded anew.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from contracts import derived_id, pattern
+from contracts.generated.ingest import Severity
+from contracts.generated.pattern import ConstraintKind, LinkMethod, PatternStatus
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .engine.describing import GROWTH_TO_DESCRIBE_ANEW, fingerprint, name_of
+from .engine.grouping import Assignment, Grouper
+from .engine.issues import Dimensions, Issue, agreement_of, features_of
+from .engine.lifecycle import Transition, due, is_to_detect, proven
+from .engine.memory import Member, Pattern
+from .engine.risk import assess
+from .errors import (
+    InvalidCommandError,
+    IssueNotFoundError,
+    NotAMemberError,
+    PatternMergedError,
+    PatternNotFoundError,
+    StatusNotAllowedError,
+)
+from .state import Evidence, Known, Leaving, evolve
+
+HUMAN_VERSION = "human@2026-11-22"
+MAX_SPLIT = 500
+MAX_NAME = 200
+MAX_NOTE = 10_000
+
+
+class Decided(Struct, frozen=True):
+    """An event that a decision asks for.
+
+    pattern_id: the aggregate. at: event time; None = now. issue_id: the issue that it follows from, if one.
+    is_by_person: a person asked for it; the rules did otherwise.
+    """
+
+    event: pattern.Event
+    pattern_id: str
+    at: datetime | None = None
+    issue_id: str | None = None
+    is_by_person: bool = False
+
+
+class Subject(Struct, frozen=True):
+    """An issue that a person's command is about, as the rows and the log tell of it.
+
+    member: its membership; None while it is undecided. text: what the index compares, if it is known.
+    """
+
+    issue_id: str
+    title: str
+    grouping_key: str
+    severity: Severity
+    occurred_at: datetime
+    dimensions: Dimensions
+    member: Member | None
+    text: str | None = None
+
+    @property
+    def pattern_id(self) -> str | None:
+        """The pattern that it is in now."""
+        return None if self.member is None else self.member.pattern_id
+
+
+class Gathered(Struct, frozen=True):
+    """What a command needs of the rows: its issues, and by pattern those of them that are members."""
+
+    subjects: Mapping[str, Subject] = {}
+    leaving: Mapping[str, Leaving] = {}
+
+    def subject(self, issue_id: str) -> Subject:
+        """One of the issues. Raises IssueNotFoundError."""
+        found = self.subjects.get(issue_id)
+        if found is None:
+            raise IssueNotFoundError(issue_id)
+        return found
+
+
+class _Open(Struct):
+    """An IssuesLinked in the making."""
+
+    pattern_id: str
+    links: list[pattern.Link]
+    exemplar: str | None
+    assessment: pattern.Assessment | None = None
+
+
+def group(grouper: Grouper, issues: Iterable[Issue]) -> list[Decided]:
+    """Put every issue into a pattern: one IssuesLinked per pattern, then what follows from its new members.
+
+    A further text that stands for a pattern begins a further IssuesLinked, for an event has room for one. They
+    come in the order in which they began, which is the order of the texts in the index.
+    """
+    in_order: list[_Open] = []
+    latest: dict[str, _Open] = {}
+    for issue in issues:
+        assignment = grouper.assign(issue)
+        pattern_id, exemplar = assignment.pattern_id, assignment.exemplar
+        entry = latest.get(pattern_id)
+        if entry is None or exemplar is not None:
+            if entry is not None:
+                entry.assessment = assess(grouper.patterns[pattern_id], newest_at=grouper.newest_at)
+            entry = latest[pattern_id] = _Open(pattern_id, [], exemplar)
+            in_order.append(entry)
+        grouper.link(assignment.member(issue), exemplar=exemplar, title=issue.title)
+        entry.links.append(_link(assignment, issue))
+    decided = [_close(grouper, entry) for entry in in_order]
+    for pattern_id, entry in latest.items():
+        following = settle(grouper, grouper.patterns[pattern_id])
+        decided += [replace(each, issue_id=entry.links[-1].issue_id) for each in following]
+    return decided
+
+
+def settle(grouper: Grouper, found: Pattern) -> list[Decided]:
+    """Every event that the rules ask for as the pattern now is: detected, moved, described."""
+    decided: list[Decided] = []
+    while (following := _next_due(grouper, found)) is not None:
+        evolve(grouper, following.event, at=following.at or found.last_seen_at, is_by_person=False)
+        decided.append(following)
+    return decided
+
+
+def prove(grouper: Grouper, found: Pattern, *, now: datetime) -> list[Decided]:
+    """The move to resolved, when the proof window of a watched pattern has passed in silence."""
+    transition = proven(found, grouper.settings, now=now)
+    return [] if transition is None else [_move(grouper, found, transition)]
+
+
+def link_issue(grouper: Grouper, command: pattern.LinkIssue, gathered: Gathered) -> list[Decided]:
+    """Put an issue into a pattern for good: later issues with its key follow."""
+    pattern_id, issue_id = command.pattern_id, command.issue_id
+    _living(grouper, pattern_id)
+    subject = gathered.subject(issue_id)
+    key, from_id = subject.grouping_key, subject.pattern_id
+    if from_id == pattern_id and grouper.must_of(key) == pattern_id:
+        return []
+    decided: list[Decided] = []
+    if from_id is not None and from_id != pattern_id:
+        decided += _leave(grouper, gathered.leaving[from_id])
+    must = pattern.LinkConstrained(
+        pattern_id=pattern_id, issue_id=issue_id, kind=ConstraintKind.MUST_LINK, grouping_key=key
+    )
+    decided.append(_take(grouper, must, pattern_id, issue_id=issue_id))
+    if from_id != pattern_id:
+        decided.append(_join(grouper, pattern_id, [subject]))
+        decided += settle(grouper, grouper.patterns[pattern_id])
+    return decided
+
+
+def unlink_issue(grouper: Grouper, command: pattern.UnlinkIssue, gathered: Gathered) -> list[Decided]:
+    """Take an issue out of its pattern for good: later issues with its key never join it again."""
+    subject = gathered.subject(command.issue_id)
+    pattern_id = command.pattern_id or subject.pattern_id
+    if pattern_id is None:
+        raise NotAMemberError(command.issue_id, None)
+    _living(grouper, pattern_id)
+    if subject.pattern_id != pattern_id:
+        if grouper.is_forbidden(subject.grouping_key, pattern_id):
+            return []
+        raise NotAMemberError(command.issue_id, pattern_id)
+    never = pattern.LinkConstrained(
+        pattern_id=pattern_id,
+        issue_id=subject.issue_id,
+        kind=ConstraintKind.CANNOT_LINK,
+        grouping_key=subject.grouping_key,
+    )
+    left = _leave(grouper, gathered.leaving[pattern_id])
+    return [*left, _take(grouper, never, pattern_id, issue_id=subject.issue_id)]
+
+
+def merge_patterns(grouper: Grouper, command: pattern.MergePatterns, _gathered: Gathered) -> list[Decided]:
+    """Move all members of the source into the target; the source ends."""
+    target_id, source_id = command.target_pattern_id, command.source_pattern_id
+    if target_id == source_id:
+        raise InvalidCommandError("source_pattern_id", "a pattern cannot be merged into itself")
+    target = _known(grouper, target_id)
+    source = _known(grouper, source_id)
+    if source.merged_into == target_id:
+        return []
+    _living(grouper, target_id)
+    _living(grouper, source_id)
+    from_status = source.status
+    grouper.merge(target_id, source_id)
+    merged = pattern.PatternsMerged(
+        target_pattern_id=target_id,
+        source_pattern_id=source_id,
+        assessment=assess(target, newest_at=grouper.newest_at),
+    )
+    ended = pattern.PatternStatusChanged(
+        pattern_id=source_id,
+        from_status=from_status,
+        to_status=PatternStatus.MERGED,
+        reason=f"A person merged it into {target_id}.",
+    )
+    decided = [Decided(merged, target_id, is_by_person=True), _take(grouper, ended, source_id)]
+    return decided + settle(grouper, target)
+
+
+def split_pattern(grouper: Grouper, command: pattern.SplitPattern, gathered: Gathered) -> list[Decided]:
+    """Move members into a new pattern; later issues like them follow.
+
+    A key of which every member moves never returns to the old pattern; one that both parts have is decided by the
+    dimensions of the issue that arrives.
+    """
+    pattern_id, name = command.pattern_id, command.name
+    old = _living(grouper, pattern_id)
+    if not 1 <= len(command.issue_ids) <= MAX_SPLIT:
+        raise InvalidCommandError("issue_ids", f"name 1 to {MAX_SPLIT} members")
+    subjects = [gathered.subject(issue_id) for issue_id in dict.fromkeys(command.issue_ids)]
+    _check_split(old, subjects, name)
+    leaving = gathered.leaving[pattern_id]
+    moved = [subject.issue_id for subject in subjects]
+    new_id = derived_id("pat_", grouper.workspace_id, "split", pattern_id, str(old.version), *sorted(moved))
+    decided = _leave(grouper, leaving, new_pattern_id=new_id)
+    decided.append(_join(grouper, new_id, subjects))
+    new = grouper.patterns[new_id]
+    detected = pattern.PatternDetected(
+        pattern_id=new_id,
+        name=name_of(new, grouper.exemplars_of(new)),
+        fingerprint=fingerprint(new),
+        assessment=assess(new, newest_at=grouper.newest_at),
+    )
+    decided.append(_take(grouper, detected, new_id))
+    if name is not None:
+        decided += _rename(grouper, new, name)
+    for key, subject in {subject.grouping_key: subject for subject in subjects}.items():
+        if key not in old.keys:
+            never = pattern.LinkConstrained(
+                pattern_id=pattern_id,
+                issue_id=subject.issue_id,
+                kind=ConstraintKind.CANNOT_LINK,
+                grouping_key=key,
+            )
+            decided.append(_take(grouper, never, pattern_id))
+    return decided + settle(grouper, old) + settle(grouper, new)
+
+
+def update_pattern(grouper: Grouper, command: pattern.UpdatePattern, _gathered: Gathered) -> list[Decided]:
+    """Rename a pattern or move it to another status."""
+    name, status = command.name, command.status
+    found = _living(grouper, command.pattern_id)
+    if name is None and status is None:
+        raise InvalidCommandError("name", "give a name, a status or both")
+    is_moved = status is not None and status is not found.status
+    if status is not None and is_moved:
+        _check_status(found, status)
+    _check_name(name)
+    decided: list[Decided] = []
+    if name is not None:
+        decided += _rename(grouper, found, name)
+    if status is not None and is_moved:
+        moved = Transition(status, f"A person set it to {status.value}.")
+        decided.append(_move(grouper, found, moved, is_by_person=True))
+    return decided
+
+
+def close_pattern(
+    grouper: Grouper, command: pattern.ClosePattern, _gathered: Gathered, *, now: datetime
+) -> list[Decided]:
+    """Record what was done about a pattern and start its proof window."""
+    found = _living(grouper, command.pattern_id)
+    note = command.closure_note.strip()
+    if not 1 <= len(note) <= MAX_NOTE:
+        raise InvalidCommandError("closure_note", f"say in 1 to {MAX_NOTE:,} characters what was done")
+    if found.status is PatternStatus.CANDIDATE:
+        raise StatusNotAllowedError("watching", "it has too few issues to be a pattern yet")
+    # A source's clock may be ahead: what is known of the failure now does not break the proof.
+    at = max(now, found.last_seen_at)
+    reason = "A person closed it with a note; the proof window runs."
+    return [
+        _move(grouper, found, Transition(PatternStatus.WATCHING, reason, at), note=note, is_by_person=True)
+    ]
+
+
+def _next_due(grouper: Grouper, found: Pattern) -> Decided | None:
+    if is_to_detect(found, grouper.settings):
+        detected = pattern.PatternDetected(
+            pattern_id=found.pattern_id,
+            name=name_of(found, grouper.exemplars_of(found)),
+            fingerprint=fingerprint(found),
+            assessment=assess(found, newest_at=grouper.newest_at),
+        )
+        return Decided(detected, found.pattern_id)
+    transition = due(found, grouper.recommendations_of(found))
+    if transition is not None:
+        return Decided(_changed(found, transition), found.pattern_id, transition.at)
+    has_grown = found.n_members >= GROWTH_TO_DESCRIBE_ANEW * found.described_count
+    if found.described_count and has_grown and found.status is not PatternStatus.MERGED:
+        return Decided(_described(grouper, found), found.pattern_id)
+    return None
+
+
+def _described(grouper: Grouper, found: Pattern, name: str | None = None) -> pattern.PatternDescribed:
+    if name is None:
+        keeps = found.is_named_by_person
+        name = found.name if keeps else name_of(found, grouper.exemplars_of(found))
+    return pattern.PatternDescribed(
+        pattern_id=found.pattern_id,
+        name=name,
+        fingerprint=fingerprint(found),
+        assessment=assess(found, newest_at=grouper.newest_at),
+    )
+
+
+def _changed(found: Pattern, transition: Transition, note: str | None = None) -> pattern.PatternStatusChanged:
+    return pattern.PatternStatusChanged(
+        pattern_id=found.pattern_id,
+        from_status=found.status,
+        to_status=transition.to_status,
+        reason=transition.reason,
+        closure_note=note,
+    )
+
+
+def _move(
+    grouper: Grouper,
+    found: Pattern,
+    transition: Transition,
+    *,
+    note: str | None = None,
+    is_by_person: bool = False,
+) -> Decided:
+    changed = _changed(found, transition, note)
+    evolve(grouper, changed, at=transition.at or grouper.newest_at, is_by_person=is_by_person)
+    return Decided(changed, found.pattern_id, transition.at, is_by_person=is_by_person)
+
+
+def _take(grouper: Grouper, event: pattern.Event, pattern_id: str, *, issue_id: str | None = None) -> Decided:
+    evolve(grouper, event, at=grouper.newest_at, is_by_person=True)
+    return Decided(event, pattern_id, issue_id=issue_id, is_by_person=True)
+
+
+def _leave(grouper: Grouper, leaving: Leaving, *, new_pattern_id: str | None = None) -> list[Decided]:
+    """Members leave their pattern: one by a person's word, or several for a new pattern."""
+    pattern_id = leaving.members[0].pattern_id
+    if pattern_id is None:
+        return []
+    found = grouper.patterns[pattern_id]
+    grouper.unlink(
+        found, leaving.members, first_seen_at=leaving.first_seen_at, last_seen_at=leaving.last_seen_at
+    )
+    assessment = assess(found, newest_at=grouper.newest_at)
+    if new_pattern_id is not None:
+        split = pattern.PatternSplit(
+            pattern_id=pattern_id,
+            new_pattern_id=new_pattern_id,
+            issue_ids=tuple(member.issue_id for member in leaving.members),
+            assessment=assessment,
+        )
+        return [Decided(split, pattern_id, is_by_person=True)]
+    return [
+        Decided(
+            pattern.IssueUnlinked(pattern_id=pattern_id, issue_id=member.issue_id, assessment=assessment),
+            pattern_id,
+            issue_id=member.issue_id,
+            is_by_person=True,
+        )
+        for member in leaving.members
+    ]
+
+
+def _join(grouper: Grouper, pattern_id: str, subjects: Sequence[Subject]) -> Decided:
+    """Issues become members by a person's word; the first one's text, where it is known, is compared from now on."""
+    before = grouper.patterns.get(pattern_id)
+    links = tuple(
+        pattern.Link(
+            issue_id=subject.issue_id,
+            score=1.0,
+            method=LinkMethod.HUMAN,
+            method_version=HUMAN_VERSION,
+            matched_dimensions=agreement_of(before.agreement(subject.dimensions)) if before else (),
+            grouping_key=subject.grouping_key,
+            occurred_at=subject.occurred_at,
+            severity=subject.severity,
+        )
+        for subject in subjects
+    )
+    exemplar = None if grouper.has_exemplar(subjects[0].issue_id) else subjects[0].text
+    unassessed = pattern.Assessment(
+        issue_count=0,
+        risk_score=0.0,
+        confidence=0.0,
+        first_seen_at=subjects[0].occurred_at,
+        last_seen_at=subjects[0].occurred_at,
+    )
+    event = pattern.IssuesLinked(
+        pattern_id=pattern_id, links=links, assessment=unassessed, exemplar=exemplar or None
+    )
+    joining = {subject.issue_id: Known(subject.title, subject.dimensions) for subject in subjects}
+    evolve(grouper, event, at=grouper.newest_at, is_by_person=True, evidence=Evidence(joining))
+    assessment = assess(grouper.patterns[pattern_id], newest_at=grouper.newest_at)
+    linked = pattern.IssuesLinked(
+        pattern_id=pattern_id, links=links, assessment=assessment, exemplar=exemplar or None
+    )
+    return Decided(linked, pattern_id, issue_id=subjects[0].issue_id, is_by_person=True)
+
+
+def _rename(grouper: Grouper, found: Pattern, name: str) -> list[Decided]:
+    name = name.strip()
+    if name == found.name and found.is_named_by_person:
+        return []
+    return [_take(grouper, _described(grouper, found, name), found.pattern_id)]
+
+
+def _check_status(found: Pattern, status: PatternStatus) -> None:
+    if found.status is PatternStatus.CANDIDATE:
+        raise StatusNotAllowedError(status.value, "it has too few issues to be a pattern yet")
+    match status:
+        case PatternStatus.ACTIVE | PatternStatus.MITIGATING:
+            return
+        case PatternStatus.WATCHING:
+            raise StatusNotAllowedError(status.value, "close it with a note of what was done")
+        case PatternStatus.RESOLVED:
+            raise StatusNotAllowedError(
+                status.value, "close it with a note; it is resolved once it stayed quiet for the proof window"
+            )
+        case PatternStatus.CANDIDATE | PatternStatus.EMERGING | PatternStatus.MERGED:
+            raise StatusNotAllowedError(status.value, "set it to active or mitigating, or close it")
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not 1 <= len(name.strip()) <= MAX_NAME:
+        raise InvalidCommandError("name", f"must have 1 to {MAX_NAME} characters")
+
+
+def _check_split(old: Pattern, subjects: Sequence[Subject], name: str | None) -> None:
+    _check_name(name)
+    for subject in subjects:
+        if subject.pattern_id != old.pattern_id:
+            raise NotAMemberError(subject.issue_id, old.pattern_id)
+    if len(subjects) >= old.n_members:
+        raise InvalidCommandError("issue_ids", "at least one member must stay")
+
+
+def _known(grouper: Grouper, pattern_id: str) -> Pattern:
+    found = grouper.patterns.get(pattern_id)
+    if found is None:
+        raise PatternNotFoundError(pattern_id)
+    return found
+
+
+def _living(grouper: Grouper, pattern_id: str) -> Pattern:
+    found = _known(grouper, pattern_id)
+    if found.status is PatternStatus.MERGED:
+        raise PatternMergedError(pattern_id, found.merged_into)
+    return found
+
+
+def _link(assignment: Assignment, issue: Issue) -> pattern.Link:
+    return pattern.Link(
+        issue_id=issue.issue_id,
+        score=assignment.score,
+        method=assignment.method,
+        method_version=assignment.method_version,
+        matched_dimensions=assignment.matched_dimensions,
+        grouping_key=assignment.grouping_key,
+        occurred_at=issue.occurred_at,
+        severity=issue.severity,
+    )
+
+
+def _close(grouper: Grouper, entry: _Open) -> Decided:
+    linked = pattern.IssuesLinked(
+        pattern_id=entry.pattern_id,
+        links=tuple(entry.links),
+        assessment=entry.assessment
+        or assess(grouper.patterns[entry.pattern_id], newest_at=grouper.newest_at),
+        exemplar=entry.exemplar,
+    )
+    return Decided(linked, entry.pattern_id, issue_id=entry.links[0].issue_id)
+
+
+def subject_of(issue: Issue) -> Subject:
+    """An issue that no pattern has yet, as the subject of a command."""
+    features = features_of(issue)
+    return Subject(
+        issue_id=issue.issue_id,
+        title=issue.title,
+        grouping_key=features.key,
+        severity=issue.severity,
+        occurred_at=issue.occurred_at,
+        dimensions=issue.dimensions,
+        member=None,
+        text=features.text or None,
+    )
+
+
+COMMANDS = (link_issue, unlink_issue, merge_patterns, split_pattern, update_pattern, close_pattern)
+"""Everything that a person can ask of patterns; `group`, `settle` and `prove` are what happens by itself."""

@@ -1,0 +1,127 @@
+"""The door on the bus: what people decide about patterns. Served by the leader only, for it has the memory."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from contracts import pattern
+from runtime.broker import CommandContext, Endpoint
+
+from . import commands
+from .commands import Decided, Gathered
+from .engine.grouping import Grouper
+from .engine.memory import Pattern
+
+Decide = Callable[[Grouper, Gathered], list[Decided]]
+
+
+class Leader(Protocol):
+    """Who carries a command out: the reaction of the workspace's partition."""
+
+    async def carry_out(
+        self,
+        context: CommandContext,
+        decide: Decide,
+        *,
+        pattern_id: str | None,
+        issue_ids: Sequence[str] = (),
+    ) -> tuple[Pattern, int]:
+        """The pattern that the command was about, and the last sequence."""
+        ...
+
+
+class PatternEndpoints:
+    """Answers the commands on patterns.
+
+    leader_of: the leader of a workspace.
+    """
+
+    def __init__(self, leader_of: Callable[[str], Leader], *, clock: Callable[[], datetime]) -> None:
+        self._leader_of = leader_of
+        self._clock = clock
+
+    def all(self) -> list[Endpoint]:
+        """Every endpoint, by its name in the contract."""
+        names = pattern.ENDPOINTS
+        return [
+            Endpoint(names[pattern.LinkIssue], pattern.LinkIssue, self.link_issue),
+            Endpoint(names[pattern.UnlinkIssue], pattern.UnlinkIssue, self.unlink_issue),
+            Endpoint(names[pattern.MergePatterns], pattern.MergePatterns, self.merge_patterns),
+            Endpoint(names[pattern.SplitPattern], pattern.SplitPattern, self.split_pattern),
+            Endpoint(names[pattern.UpdatePattern], pattern.UpdatePattern, self.update_pattern),
+            Endpoint(names[pattern.ClosePattern], pattern.ClosePattern, self.close_pattern),
+        ]
+
+    async def link_issue(self, command: pattern.LinkIssue, context: CommandContext) -> pattern.PatternChanged:
+        """Put an issue into a pattern."""
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.link_issue(grouper, command, gathered),
+            pattern_id=command.pattern_id,
+            issue_ids=[command.issue_id],
+        )
+
+    async def unlink_issue(
+        self, command: pattern.UnlinkIssue, context: CommandContext
+    ) -> pattern.PatternChanged:
+        """Take an issue out of its pattern."""
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.unlink_issue(grouper, command, gathered),
+            pattern_id=command.pattern_id,
+            issue_ids=[command.issue_id],
+        )
+
+    async def merge_patterns(
+        self, command: pattern.MergePatterns, context: CommandContext
+    ) -> pattern.PatternChanged:
+        """Move all members of one pattern into another."""
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.merge_patterns(grouper, command, gathered),
+            pattern_id=command.target_pattern_id,
+        )
+
+    async def split_pattern(
+        self, command: pattern.SplitPattern, context: CommandContext
+    ) -> pattern.PatternChanged:
+        """Move some members into a new pattern."""
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.split_pattern(grouper, command, gathered),
+            pattern_id=command.pattern_id,
+            issue_ids=command.issue_ids[: commands.MAX_SPLIT],
+        )
+
+    async def update_pattern(
+        self, command: pattern.UpdatePattern, context: CommandContext
+    ) -> pattern.PatternChanged:
+        """Rename a pattern or move it to another status."""
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.update_pattern(grouper, command, gathered),
+            pattern_id=command.pattern_id,
+        )
+
+    async def close_pattern(
+        self, command: pattern.ClosePattern, context: CommandContext
+    ) -> pattern.PatternChanged:
+        """Record what was done; the proof window starts."""
+        now = self._clock()
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.close_pattern(grouper, command, gathered, now=now),
+            pattern_id=command.pattern_id,
+        )
+
+    async def _carry_out(
+        self,
+        context: CommandContext,
+        decide: Decide,
+        *,
+        pattern_id: str | None,
+        issue_ids: Sequence[str] = (),
+    ) -> pattern.PatternChanged:
+        leader = self._leader_of(context.workspace_id)
+        found, seq = await leader.carry_out(context, decide, pattern_id=pattern_id, issue_ids=issue_ids)
+        return pattern.PatternChanged(pattern_id=found.pattern_id, status=found.status, sequence=seq)

@@ -1,0 +1,1 @@
+"""Online grouping: pure and deterministic, without I/O and without a clock."""

@@ -1,0 +1,364 @@
+"""The online grouper of one workspace: which pattern an arriving issue belongs to, obeying what people decided."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from contracts import derived_id
+from contracts.generated.pattern import ConstraintKind, LinkMethod, PatternStatus
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .issues import Dimensions, Features, Issue, agreement_of, features_of
+from .linking import Candidate, CosineLinker, Linker
+from .memory import (
+    NEVER,
+    NOT_YET_STORED,
+    ConstraintRow,
+    ExemplarRow,
+    Member,
+    Pattern,
+    RecommendationRow,
+    Settings,
+    Snapshot,
+    pattern_from,
+)
+from .similarity import NgramIndex, grams_of
+
+EXACT_KEY_VERSION: Final = "exact-key@2026-11-22"
+DIMENSION_KEY_VERSION: Final = "dimension-key@2026-11-22"
+CONSTRAINT_VERSION: Final = "constraint@2026-11-22"
+# Texts kept of one pattern; the first ones stand for it well enough, and the index stays small.
+MAX_EXEMPLARS: Final = 8
+_N_NEIGHBOURS = 16
+
+
+class Assignment(Struct, frozen=True):
+    """The pattern of an issue, and why.
+
+    is_new: the issue is the pattern's first. exemplar: text to enter into the index, if any.
+    """
+
+    pattern_id: str
+    is_new: bool
+    score: float
+    method: LinkMethod
+    method_version: str
+    matched_dimensions: tuple[str, ...]
+    grouping_key: str
+    dimensions: Dimensions
+    exemplar: str | None
+
+    def member(self, issue: Issue) -> Member:
+        """The membership that it proposes."""
+        return Member(
+            issue_id=issue.issue_id,
+            pattern_id=self.pattern_id,
+            grouping_key=self.grouping_key,
+            score=self.score,
+            severity=issue.severity,
+            occurred_at=issue.occurred_at,
+            dimensions=self.dimensions,
+        )
+
+
+class Exemplar(Struct):
+    """A text in the index and whose it is; `pattern_id` changes when people move its issue."""
+
+    seq: int
+    issue_id: str
+    pattern_id: str | None
+    grouping_key: str
+    title: str
+    text: str
+
+
+class Grouper:
+    """Groups the issues of one workspace.
+
+    Everything it knows comes from `Snapshot` rows and the calls below, which mirror the events of the log; two
+    groupers that took the same events decide the same. Cost per issue does not grow with the number of patterns.
+    """
+
+    def __init__(self, workspace_id: str, *, linker: Linker | None = None) -> None:
+        self.workspace_id = workspace_id
+        self.settings = Settings()
+        self.newest_at: datetime = NEVER
+        self.patterns: dict[str, Pattern] = {}
+        self._recommendations: dict[str, dict[str, RecommendationRow]] = {}
+        self.exemplars: list[Exemplar] = []
+        self._linker: Linker = linker or CosineLinker()
+        self._index = NgramIndex()
+        self._position_of_issue: dict[str, int] = {}
+        self._patterns_of_key: dict[str, list[str]] = {}
+        self._must: dict[str, str] = {}
+        self._cannot: dict[str, set[str]] = {}
+
+    @classmethod
+    def load(cls, workspace_id: str, snapshot: Snapshot, *, linker: Linker | None = None) -> "Grouper":
+        """A grouper as it was when the snapshot was taken."""
+        grouper = cls(workspace_id, linker=linker)
+        grouper.settings, grouper.newest_at = snapshot.settings, snapshot.newest_at
+        grouper.patterns = {row.pattern_id: pattern_from(row) for row in snapshot.patterns}
+        for summary in snapshot.summaries:
+            pattern = grouper.patterns[summary.pattern_id]
+            pattern.n_members, pattern.score_sum = summary.n_members, summary.score_sum
+            pattern.first_seen_at, pattern.last_seen_at = summary.first_seen_at, summary.last_seen_at
+        for tally in snapshot.tallies:
+            grouper.patterns[tally.pattern_id].take_tally(tally)
+            if tally.kind == "key":
+                grouper._patterns_of_key.setdefault(tally.value, []).append(tally.pattern_id)
+        for row in snapshot.exemplars:
+            grouper._enter(
+                Exemplar(row.seq, row.issue_id, row.pattern_id, row.grouping_key, row.title, row.text)
+            )
+        for constraint in snapshot.constraints:
+            grouper.constrain(constraint.grouping_key, constraint.pattern_id, constraint.kind)
+        for recommendation in snapshot.recommendations:
+            grouper.note_recommendation(recommendation)
+        return grouper
+
+    def snapshot(self) -> Snapshot:
+        """Everything it knows, in one canonical order; equal snapshots decide equally."""
+        filled = [pattern for pattern in self.patterns.values() if pattern.n_members]
+        musts = [ConstraintRow(k, p, ConstraintKind.MUST_LINK) for k, p in self._must.items()]
+        cannots = [
+            ConstraintRow(k, p, ConstraintKind.CANNOT_LINK) for k, ps in self._cannot.items() for p in ps
+        ]
+        return Snapshot(
+            settings=self.settings,
+            newest_at=self.newest_at,
+            patterns=tuple(sorted(pattern.row() for pattern in self.patterns.values())),
+            summaries=tuple(sorted(pattern.summary() for pattern in filled)),
+            tallies=tuple(sorted(tally for pattern in filled for tally in pattern.tallies())),
+            exemplars=tuple(
+                ExemplarRow(e.seq, e.issue_id, e.pattern_id, e.grouping_key, e.title, e.text)
+                for e in self.exemplars
+            ),
+            constraints=tuple(sorted(musts + cannots)),
+            recommendations=tuple(
+                sorted(row for rows in self._recommendations.values() for row in rows.values())
+            ),
+        )
+
+    def assign(self, issue: Issue) -> Assignment:
+        """The pattern that an issue belongs to; nothing changes until `link` is called with it."""
+        features = features_of(issue)
+        dimensions = issue.dimensions
+        forbidden = self._cannot.get(features.key, _NONE)
+        must = self._must.get(features.key)
+        if must is not None and must not in forbidden:
+            return self._known(self.patterns[must], features, dimensions, CONSTRAINT_VERSION)
+        holders = self._patterns_of_key.get(features.key)
+        if holders:
+            pattern = self._best_holder(holders, dimensions, forbidden)
+            if pattern is not None:
+                version = EXACT_KEY_VERSION if features.text else DIMENSION_KEY_VERSION
+                return self._known(pattern, features, dimensions, version)
+        return self._by_similarity(issue, features, dimensions, forbidden)
+
+    def link(
+        self, member: Member, *, exemplar: str | None = None, title: str = "", seq: int = NOT_YET_STORED
+    ) -> Pattern:
+        """Count a new member of its pattern, which begins with its first one. Returns the pattern."""
+        pattern_id = member.pattern_id
+        if pattern_id is None:
+            raise ValueError(f"{member.issue_id} has no pattern to be linked to")
+        pattern = self.patterns.get(pattern_id)
+        if pattern is None:
+            pattern = self.patterns[pattern_id] = Pattern(pattern_id=pattern_id)
+        if member.grouping_key not in pattern.keys:
+            self._patterns_of_key.setdefault(member.grouping_key, []).append(pattern_id)
+        pattern.add(member)
+        position = self._position_of_issue.get(member.issue_id)
+        if position is not None:
+            self._give(position, pattern)
+        elif exemplar is not None:
+            self._enter(Exemplar(seq, member.issue_id, pattern_id, member.grouping_key, title, exemplar))
+        return pattern
+
+    def unlink(
+        self, pattern: Pattern, members: Sequence[Member], *, first_seen_at: datetime, last_seen_at: datetime
+    ) -> None:
+        """Take members out of a pattern; the times are those of the members that stay."""
+        held = set(pattern.keys)
+        pattern.remove(members, first_seen_at=first_seen_at, last_seen_at=last_seen_at)
+        for key in held - pattern.keys.keys():
+            self._drop_holder(key, pattern.pattern_id)
+        for member in members:
+            position = self._position_of_issue.get(member.issue_id)
+            if position is not None:
+                self._give(position, None)
+
+    def constrain(self, key: str, pattern_id: str, kind: ConstraintKind) -> None:
+        """Obey a person's decision on a key and a pattern; the latest one counts."""
+        if kind is ConstraintKind.MUST_LINK:
+            self._must[key] = pattern_id
+            self._allow(key, pattern_id)
+        else:
+            self._cannot.setdefault(key, set()).add(pattern_id)
+            if self._must.get(key) == pattern_id:
+                del self._must[key]
+
+    def merge(self, target_id: str, source_id: str) -> None:
+        """Move all members, keys, texts and decisions of one pattern into another.
+
+        A merge is a later decision than any "never" between the keys that both parts hold, so those end.
+        """
+        target, source = self.patterns[target_id], self.patterns[source_id]
+        for key in source.keys:
+            self._drop_holder(key, source_id)
+            if key not in target.keys:
+                self._patterns_of_key.setdefault(key, []).append(target_id)
+        for position in source.exemplars:
+            self.exemplars[position].pattern_id = target_id
+        target.absorb(source)
+        for key, patterns in list(self._cannot.items()):
+            if not patterns.isdisjoint((target_id, source_id)):
+                self._allow(key, target_id)
+                self._allow(key, source_id)
+                is_decided = self._must.get(key) in (target_id, source_id)
+                if key not in target.keys and not is_decided:
+                    self._cannot.setdefault(key, set()).add(target_id)
+        for key, pattern_id in self._must.items():
+            if pattern_id == source_id:
+                self._must[key] = target_id
+        for pattern in self.patterns.values():
+            if pattern.merged_into == source_id:
+                pattern.merged_into = target_id
+        source.merged_into = target_id
+        for row in self._recommendations.pop(source_id, {}).values():
+            self.note_recommendation(row)
+
+    def note_recommendation(self, row: RecommendationRow) -> None:
+        """Remember where a recommendation stands; one of a merged pattern counts for the pattern that remains."""
+        pattern = self.patterns.get(row.pattern_id)
+        if pattern is not None and pattern.merged_into:
+            row = replace(row, pattern_id=pattern.merged_into)
+        self._recommendations.setdefault(row.pattern_id, {})[row.recommendation_id] = row
+
+    def recommendations_of(self, pattern: Pattern) -> Iterable[RecommendationRow]:
+        """The recommendations for a pattern that somebody has touched."""
+        return self._recommendations.get(pattern.pattern_id, {}).values()
+
+    def has_exemplar(self, issue_id: str) -> bool:
+        """Whether an issue's text is in the index."""
+        return issue_id in self._position_of_issue
+
+    def place(self, issue_id: str, seq: int) -> None:
+        """Note the sequence at which the exemplar of an issue was stored."""
+        position = self._position_of_issue.get(issue_id)
+        if position is not None and self.exemplars[position].seq == NOT_YET_STORED:
+            self.exemplars[position].seq = seq
+
+    def is_forbidden(self, key: str, pattern_id: str) -> bool:
+        """Whether a person decided that issues with the key never belong to the pattern."""
+        return pattern_id in self._cannot.get(key, _NONE)
+
+    def must_of(self, key: str) -> str | None:
+        """The pattern that a person decided for the key."""
+        return self._must.get(key)
+
+    def exemplars_of(self, pattern: Pattern) -> list[Exemplar]:
+        """The texts that stand for a pattern, oldest first."""
+        return [self.exemplars[position] for position in pattern.exemplars]
+
+    @property
+    def n_bytes_of_texts(self) -> int:
+        """Bytes that the similarity index has reserved for its texts."""
+        return self._index.n_bytes
+
+    def _known(
+        self, pattern: Pattern, features: Features, dimensions: Dimensions, version: str
+    ) -> Assignment:
+        method = LinkMethod.EXACT_KEY if features.text else LinkMethod.DIMENSION_KEY
+        matched = agreement_of(pattern.agreement(dimensions))
+        key = features.key
+        return Assignment(pattern.pattern_id, False, 1.0, method, version, matched, key, dimensions, None)
+
+    def _best_holder(
+        self, holders: list[str], dimensions: Dimensions, forbidden: set[str] | frozenset[str]
+    ) -> Pattern | None:
+        """Of the patterns that have the key: the one sharing most dimensions, then the largest."""
+        if len(holders) == 1:
+            return None if holders[0] in forbidden else self.patterns[holders[0]]
+        allowed = [self.patterns[holder] for holder in holders if holder not in forbidden]
+        return min(
+            allowed,
+            key=lambda p: (-p.agreement(dimensions).bit_count(), -p.n_members, p.pattern_id),
+            default=None,
+        )
+
+    def _by_similarity(
+        self, issue: Issue, features: Features, dimensions: Dimensions, forbidden: set[str] | frozenset[str]
+    ) -> Assignment:
+        key = features.key
+        if features.text and len(self._index):
+            candidates = self._candidates(features, dimensions, forbidden)
+            choice = self._linker.choose(issue, features, candidates)
+            if choice is not None:
+                pattern, agreement = choice.candidate.pattern, choice.candidate.agreement
+                return Assignment(
+                    pattern.pattern_id,
+                    False,
+                    choice.score,
+                    choice.method,
+                    choice.method_version,
+                    agreement_of(agreement),
+                    key,
+                    dimensions,
+                    features.text if len(pattern.exemplars) < MAX_EXEMPLARS else None,
+                )
+        version = EXACT_KEY_VERSION if features.text else DIMENSION_KEY_VERSION
+        pattern_id = derived_id("pat_", self.workspace_id, issue.issue_id)
+        exemplar = features.text or None
+        return Assignment(pattern_id, True, 1.0, LinkMethod.SEED, version, (), key, dimensions, exemplar)
+
+    def _candidates(
+        self, features: Features, dimensions: Dimensions, forbidden: set[str] | frozenset[str]
+    ) -> list[Candidate]:
+        """The patterns of the nearest texts, each with its closest one, without those a person forbade."""
+        best: dict[str, float] = {}
+        for neighbour in self._index.nearest(grams_of(features.text), n_wanted=_N_NEIGHBOURS):
+            pattern_id = self.exemplars[neighbour.position].pattern_id
+            if pattern_id is not None and pattern_id not in forbidden:
+                best.setdefault(pattern_id, neighbour.cosine)
+        return [
+            Candidate(self.patterns[pattern_id], cosine, self.patterns[pattern_id].agreement(dimensions))
+            for pattern_id, cosine in best.items()
+            if self.patterns[pattern_id].status is not PatternStatus.MERGED
+        ]
+
+    def _enter(self, exemplar: Exemplar) -> None:
+        position = self._index.add(grams_of(exemplar.text))
+        self.exemplars.append(exemplar)
+        self._position_of_issue[exemplar.issue_id] = position
+        if exemplar.pattern_id is not None:
+            self.patterns[exemplar.pattern_id].exemplars.append(position)
+
+    def _give(self, position: int, pattern: Pattern | None) -> None:
+        """Let an exemplar follow its issue into another pattern, or out of every one."""
+        exemplar = self.exemplars[position]
+        if exemplar.pattern_id is not None:
+            held = self.patterns[exemplar.pattern_id].exemplars
+            if position in held:
+                held.remove(position)
+        exemplar.pattern_id = None if pattern is None else pattern.pattern_id
+        if pattern is not None:
+            pattern.exemplars = sorted([*pattern.exemplars, position])
+
+    def _drop_holder(self, key: str, pattern_id: str) -> None:
+        holders = self._patterns_of_key[key]
+        holders.remove(pattern_id)
+        if not holders:
+            del self._patterns_of_key[key]
+
+    def _allow(self, key: str, pattern_id: str) -> None:
+        patterns = self._cannot.get(key)
+        if patterns is not None:
+            patterns.discard(pattern_id)
+            if not patterns:
+                del self._cannot[key]
+
+
+_NONE: frozenset[str] = frozenset()

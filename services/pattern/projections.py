@@ -1,0 +1,297 @@
+"""Events → rows: what the grouper's memory is loaded from. A function of the log alone."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeAlias, assert_never
+
+import msgspec
+from contracts import Event, Recorded, ingest, pattern, recommendation, workspace
+from contracts.generated.pattern import ConstraintKind, PatternStatus
+from eventlog import Projection
+from eventlog.projection import Connection
+from msgspec import Struct, field
+
+from . import _queries
+
+HumanDecision: TypeAlias = (
+    pattern.IssueUnlinked | pattern.LinkConstrained | pattern.PatternsMerged | pattern.PatternSplit
+)
+
+
+class _WorkspaceRow(Struct, kw_only=True, omit_defaults=True):
+    workspace_id: str
+    minimum_cluster_size: int | None = None
+    proof_window_days: int | None = None
+    newest_at: datetime | None = None
+
+
+class _PatternRow(Struct, kw_only=True, omit_defaults=True):
+    workspace_id: str
+    pattern_id: str
+    version: int = 0
+    status: str | None = None
+    name: str | None = None
+    is_named_by_person: bool | None = None
+    described_count: int | None = None
+    watched_since: datetime | None = None
+    status_seq: int | None = None
+
+
+class _IssueRow(Struct, frozen=True, omit_defaults=True):
+    workspace_id: str
+    issue_id: str
+    title: str
+    source: str
+    severity: str
+    occurred_at: datetime
+    service: str | None
+    component: str | None
+    error_type: str | None
+    team: str | None
+    environment: str | None
+
+
+class _MemberRow(Struct, frozen=True):
+    workspace_id: str
+    issue_id: str
+    pattern_id: str
+    grouping_key: str
+    score: float
+    method: str
+    method_version: str
+    severity: str
+    occurred_at: datetime
+
+
+class _ExemplarRow(Struct, frozen=True):
+    workspace_id: str
+    issue_id: str
+    seq: int
+    exemplar: str
+
+
+class _Rows(Struct):
+    """The rows of the events since the last human decision of a batch, folded: each at most once."""
+
+    workspaces: dict[str, _WorkspaceRow] = field(default_factory=dict)
+    patterns: dict[tuple[str, str], _PatternRow] = field(default_factory=dict)
+    begun: dict[tuple[str, str], _PatternRow] = field(default_factory=dict)
+    issues: list[_IssueRow] = field(default_factory=list)
+    members: dict[tuple[str, str], _MemberRow] = field(default_factory=dict)
+    exemplars: dict[tuple[str, str], _ExemplarRow] = field(default_factory=dict)
+
+    def workspace(self, workspace_id: str) -> _WorkspaceRow:
+        """The workspace's row of this fold."""
+        row = self.workspaces.get(workspace_id)
+        if row is None:
+            row = self.workspaces[workspace_id] = _WorkspaceRow(workspace_id=workspace_id)
+        return row
+
+    def pattern(self, event: Recorded[Event]) -> _PatternRow:
+        """The row of the event's pattern, at the event's place in the log."""
+        key = (event.workspace_id, event.aggregate_id)
+        row = self.patterns.get(key)
+        if row is None:
+            row = self.patterns[key] = _PatternRow(workspace_id=key[0], pattern_id=key[1])
+        row.version = event.seq
+        return row
+
+    async def flush(self, conn: Connection) -> None:
+        """Write and forget, one statement per kind."""
+        if self.workspaces:
+            await _queries.upsert_workspaces(conn, rows=_json(list(self.workspaces.values())))
+        if self.issues:
+            await _queries.insert_issues(conn, rows=_json(self.issues))
+        if self.members:
+            await _queries.upsert_members(conn, rows=_json(list(self.members.values())))
+        if self.exemplars:
+            await _queries.insert_exemplars(conn, rows=_json(list(self.exemplars.values())))
+        if self.begun:
+            await _queries.insert_patterns(conn, rows=_json(list(self.begun.values())))
+        if self.patterns:
+            await _queries.update_patterns(conn, rows=_json(list(self.patterns.values())))
+        for rows in (self.workspaces, self.patterns, self.begun, self.issues, self.members, self.exemplars):
+            rows.clear()
+
+
+async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+    """Write the rows of a batch; what people decided is applied at its place between the rest."""
+    rows = _Rows()
+    for event in batch:
+        data = event.data
+        match data:
+            case ingest.IssueReported():
+                _reported(rows, event, data)
+            case (
+                pattern.IssuesLinked()
+                | pattern.PatternDetected()
+                | pattern.PatternDescribed()
+                | pattern.PatternStatusChanged()
+            ):
+                _grown(rows, event, data)
+            case (
+                pattern.IssueUnlinked()
+                | pattern.LinkConstrained()
+                | pattern.PatternsMerged()
+                | pattern.PatternSplit()
+            ):
+                rows.pattern(event)
+                await rows.flush(conn)
+                await _decided(conn, event.workspace_id, data)
+            case recommendation.RecommendationStatusChanged():
+                await rows.flush(conn)
+                await _recommended(conn, event, data)
+            case workspace.WorkspaceSettingsChanged():
+                _configured(rows.workspace(event.workspace_id), data)
+            case _:
+                # Other events of these aggregates say nothing about grouping.
+                continue
+    await rows.flush(conn)
+
+
+PROJECTION = Projection(
+    name="pattern",
+    aggregates=("issue", "pattern", "recommendation", "workspace"),
+    project=project,
+    schema_sql=Path(__file__).with_name("schema.sql").read_text(),
+)
+"""The read model of the pattern service."""
+
+
+def _reported(rows: _Rows, event: Recorded[Event], data: ingest.IssueReported) -> None:
+    rows.issues.append(
+        _IssueRow(
+            workspace_id=event.workspace_id,
+            issue_id=data.issue_id,
+            title=data.title,
+            source=data.source,
+            severity=data.severity.value,
+            occurred_at=event.time,
+            service=data.service,
+            component=data.component,
+            error_type=data.error_type,
+            team=data.team,
+            environment=data.environment,
+        )
+    )
+    row = rows.workspace(event.workspace_id)
+    newest_at = min(event.time, event.recorded_at)
+    if row.newest_at is None or newest_at > row.newest_at:
+        row.newest_at = newest_at
+
+
+def _grown(
+    rows: _Rows,
+    event: Recorded[Event],
+    data: pattern.IssuesLinked
+    | pattern.PatternDetected
+    | pattern.PatternDescribed
+    | pattern.PatternStatusChanged,
+) -> None:
+    row = rows.pattern(event)
+    match data:
+        case pattern.IssuesLinked():
+            _linked(rows, event, data)
+            rows.begun[(row.workspace_id, row.pattern_id)] = row
+        case pattern.PatternDetected():
+            row.status, row.status_seq = PatternStatus.EMERGING.value, event.seq
+            row.name, row.described_count = data.name, data.assessment.issue_count
+        case pattern.PatternDescribed():
+            row.name, row.described_count = data.name, data.assessment.issue_count
+            if event.actor is not None:
+                row.is_named_by_person = True
+        case pattern.PatternStatusChanged():
+            row.status, row.status_seq = data.to_status.value, event.seq
+            if data.to_status is PatternStatus.WATCHING:
+                row.watched_since = event.time
+        case _:
+            assert_never(data)
+
+
+def _linked(rows: _Rows, event: Recorded[Event], data: pattern.IssuesLinked) -> None:
+    for link in data.links:
+        # The first membership counts, within a batch as between batches.
+        rows.members.setdefault(
+            (event.workspace_id, link.issue_id),
+            _MemberRow(
+                workspace_id=event.workspace_id,
+                issue_id=link.issue_id,
+                pattern_id=data.pattern_id,
+                grouping_key=link.grouping_key,
+                score=link.score,
+                method=link.method.value,
+                method_version=link.method_version,
+                severity=link.severity.value,
+                occurred_at=link.occurred_at,
+            ),
+        )
+    if data.exemplar is not None and data.links:
+        issue_id = data.links[0].issue_id
+        row = _ExemplarRow(event.workspace_id, issue_id, event.seq, data.exemplar)
+        rows.exemplars.setdefault((event.workspace_id, issue_id), row)
+
+
+def _configured(row: _WorkspaceRow, data: workspace.WorkspaceSettingsChanged) -> None:
+    if data.minimum_cluster_size is not None:
+        row.minimum_cluster_size = data.minimum_cluster_size
+    if data.proof_window_days is not None:
+        row.proof_window_days = data.proof_window_days
+
+
+async def _decided(conn: Connection, workspace_id: str, data: HumanDecision) -> None:
+    match data:
+        case pattern.IssueUnlinked():
+            await _queries.release_members(
+                conn, workspace_id=workspace_id, pattern_id=data.pattern_id, issue_ids=[data.issue_id]
+            )
+        case pattern.PatternSplit():
+            await _queries.release_members(
+                conn, workspace_id=workspace_id, pattern_id=data.pattern_id, issue_ids=list(data.issue_ids)
+            )
+        case pattern.LinkConstrained():
+            if data.kind is ConstraintKind.MUST_LINK:
+                await _queries.drop_musts(conn, workspace_id=workspace_id, grouping_key=data.grouping_key)
+            await _queries.upsert_constraint(
+                conn,
+                workspace_id=workspace_id,
+                grouping_key=data.grouping_key,
+                pattern_id=data.pattern_id,
+                kind=data.kind.value,
+            )
+        case pattern.PatternsMerged():
+            await _merged(conn, workspace_id, data)
+        case _:
+            assert_never(data)
+
+
+async def _merged(conn: Connection, workspace_id: str, data: pattern.PatternsMerged) -> None:
+    """Moves what belongs to the source; the "nevers" that the merge overrules go first."""
+    target_id, source_id = data.target_pattern_id, data.source_pattern_id
+    for move in (
+        _queries.move_members,
+        _queries.drop_merged_nevers,
+        _queries.drop_shadowed_constraints,
+        _queries.move_constraints,
+        _queries.move_recommendations,
+        _queries.note_merge,
+    ):
+        await move(conn, workspace_id=workspace_id, target_id=target_id, source_id=source_id)
+
+
+async def _recommended(
+    conn: Connection, event: Recorded[Event], data: recommendation.RecommendationStatusChanged
+) -> None:
+    await _queries.upsert_recommendation(
+        conn,
+        workspace_id=event.workspace_id,
+        recommendation_id=data.recommendation_id,
+        pattern_id=data.pattern_id,
+        status=data.to_status.value,
+        changed_at=event.time,
+        seq=event.seq,
+    )
+
+
+def _json(rows: Sequence[Struct]) -> str:
+    return msgspec.json.encode(rows).decode()

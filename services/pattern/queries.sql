@@ -1,0 +1,218 @@
+-- Write the settings that a person changed and the newest event time of each workspace (WorkspaceSettingsChanged, IssueReported).
+-- name: UpsertWorkspaces :exec
+INSERT INTO workspaces (workspace_id, minimum_cluster_size, proof_window_days, newest_at)
+SELECT r.workspace_id, r.minimum_cluster_size, r.proof_window_days, r.newest_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    minimum_cluster_size = coalesce(excluded.minimum_cluster_size, workspaces.minimum_cluster_size),
+    proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
+    newest_at = greatest(excluded.newest_at, workspaces.newest_at);
+
+-- Write new issues (IssueReported); an issue is reported only once.
+-- name: InsertIssues :exec
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at)
+SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, issue_id text, title text, source text, severity text, service text, component text,
+    error_type text, team text, environment text, occurred_at timestamptz)
+ON CONFLICT (workspace_id, issue_id) DO NOTHING;
+
+-- Write memberships (IssuesLinked); an issue that has a pattern keeps it until it leaves.
+-- name: UpsertMembers :exec
+INSERT INTO members (workspace_id, issue_id, pattern_id, grouping_key, score, method, method_version, severity, occurred_at)
+SELECT r.workspace_id, r.issue_id, r.pattern_id, r.grouping_key, r.score, r.method, r.method_version, r.severity, r.occurred_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, grouping_key text, score double precision, method text,
+    method_version text, severity text, occurred_at timestamptz)
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, grouping_key = excluded.grouping_key, score = excluded.score,
+    method = excluded.method, method_version = excluded.method_version, severity = excluded.severity
+WHERE members.pattern_id IS NULL;
+
+-- Write texts of the similarity index (IssuesLinked).
+-- name: InsertExemplars :exec
+INSERT INTO exemplars (workspace_id, issue_id, seq, exemplar)
+SELECT r.workspace_id, r.issue_id, r.seq, r.exemplar
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text, seq bigint, exemplar text)
+ON CONFLICT (workspace_id, issue_id) DO NOTHING;
+
+-- Begin the patterns that have their first issue (IssuesLinked).
+-- name: InsertPatterns :exec
+INSERT INTO patterns (workspace_id, pattern_id, status, name, is_named_by_person, version, described_count, status_seq, merged_into)
+SELECT r.workspace_id, r.pattern_id, 'candidate', '', false, 0, 0, 0, ''
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, pattern_id text)
+ON CONFLICT (workspace_id, pattern_id) DO NOTHING;
+
+-- Change what a batch says of patterns; what it does not mention stays (every event of a pattern).
+-- name: UpdatePatterns :exec
+UPDATE patterns SET
+    version = r.version,
+    status = coalesce(r.status, patterns.status),
+    name = coalesce(r.name, patterns.name),
+    is_named_by_person = coalesce(r.is_named_by_person, patterns.is_named_by_person),
+    described_count = coalesce(r.described_count, patterns.described_count),
+    watched_since = coalesce(r.watched_since, patterns.watched_since),
+    status_seq = coalesce(r.status_seq, patterns.status_seq)
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, pattern_id text, version bigint, status text, name text, is_named_by_person boolean,
+    described_count bigint, watched_since timestamptz, status_seq bigint)
+WHERE patterns.workspace_id = r.workspace_id AND patterns.pattern_id = r.pattern_id;
+
+-- Take issues out of a pattern (IssueUnlinked, PatternSplit).
+-- name: ReleaseMembers :exec
+UPDATE members SET pattern_id = NULL
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(pattern_id)
+  AND issue_id = ANY(sqlc.arg(issue_ids)::text[]);
+
+-- Drop every "must" on a key: a person has decided anew (LinkConstrained).
+-- name: DropMusts :exec
+DELETE FROM constraints WHERE workspace_id = $1 AND grouping_key = $2 AND kind = 'must_link';
+
+-- Write a person's decision on a key and a pattern; the latest one counts (LinkConstrained).
+-- name: UpsertConstraint :exec
+INSERT INTO constraints (workspace_id, grouping_key, pattern_id, kind) VALUES ($1, $2, $3, $4)
+ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET kind = excluded.kind;
+
+-- Move all members into the pattern that remains (PatternsMerged).
+-- name: MoveMembers :exec
+UPDATE members SET pattern_id = sqlc.arg(target_id)
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(source_id);
+
+-- End the "nevers" of both parts on keys that the merged pattern holds or must have (PatternsMerged).
+-- name: DropMergedNevers :exec
+DELETE FROM constraints AS c
+WHERE c.workspace_id = sqlc.arg(workspace_id) AND c.kind = 'cannot_link'
+  AND c.pattern_id IN (sqlc.arg(target_id), sqlc.arg(source_id))
+  AND (EXISTS (SELECT 1 FROM members AS m WHERE m.workspace_id = c.workspace_id
+               AND m.pattern_id = sqlc.arg(target_id) AND m.grouping_key = c.grouping_key)
+       OR EXISTS (SELECT 1 FROM constraints AS o WHERE o.workspace_id = c.workspace_id
+                  AND o.pattern_id IN (sqlc.arg(target_id), sqlc.arg(source_id))
+                  AND o.grouping_key = c.grouping_key AND o.kind = 'must_link'));
+
+-- Drop the "nevers" of the source that the target has as well (PatternsMerged).
+-- name: DropShadowedConstraints :exec
+DELETE FROM constraints AS c
+WHERE c.workspace_id = sqlc.arg(workspace_id) AND c.pattern_id = sqlc.arg(source_id) AND c.kind = 'cannot_link'
+  AND EXISTS (SELECT 1 FROM constraints AS t WHERE t.workspace_id = c.workspace_id
+              AND t.pattern_id = sqlc.arg(target_id) AND t.grouping_key = c.grouping_key);
+
+-- Move the decisions of the source to the pattern that remains (PatternsMerged).
+-- name: MoveConstraints :exec
+UPDATE constraints SET pattern_id = sqlc.arg(target_id)
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(source_id);
+
+-- Move the recommendations of the source to the pattern that remains (PatternsMerged).
+-- name: MoveRecommendations :exec
+UPDATE recommendations SET pattern_id = sqlc.arg(target_id)
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(source_id);
+
+-- Note where a merged pattern went, and those that were merged into it before (PatternsMerged).
+-- name: NoteMerge :exec
+UPDATE patterns SET merged_into = sqlc.arg(target_id)
+WHERE workspace_id = sqlc.arg(workspace_id)
+  AND (pattern_id = sqlc.arg(source_id) OR merged_into = sqlc.arg(source_id));
+
+-- Write where a recommendation stands; one of a merged pattern counts for the pattern that remains (RecommendationStatusChanged).
+-- name: UpsertRecommendation :exec
+INSERT INTO recommendations (workspace_id, recommendation_id, pattern_id, status, changed_at, seq)
+SELECT sqlc.arg(workspace_id), sqlc.arg(recommendation_id),
+       coalesce((SELECT nullif(p.merged_into, '') FROM patterns AS p
+                 WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.pattern_id = sqlc.arg(pattern_id)), sqlc.arg(pattern_id)),
+       sqlc.arg(status), sqlc.arg(changed_at)::timestamptz, sqlc.arg(seq)::bigint
+ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, status = excluded.status, changed_at = excluded.changed_at, seq = excluded.seq;
+
+-- Every workspace with its settings.
+-- name: ListWorkspaces :many
+SELECT * FROM workspaces ORDER BY workspace_id;
+
+-- Every pattern of a workspace.
+-- name: ListPatterns :many
+SELECT * FROM patterns WHERE workspace_id = $1 ORDER BY pattern_id;
+
+-- Sums over the members of each pattern of a workspace.
+-- row: SummaryOfPattern
+-- column pattern_id: str
+-- name: SummarizeMembers :many
+SELECT m.pattern_id::text AS pattern_id, count(*)::bigint AS n_members,
+       sum(round(m.score * 10000))::bigint AS score_sum,
+       min(m.occurred_at)::timestamptz AS first_seen_at, max(m.occurred_at)::timestamptz AS last_seen_at
+FROM members AS m
+WHERE m.workspace_id = $1 AND m.pattern_id IS NOT NULL
+GROUP BY m.pattern_id;
+
+-- How many members of each pattern have each key, severity, day and dimension.
+-- row: TallyOfPattern
+-- column value: str | None
+-- name: TallyMembers :many
+SELECT m.pattern_id::text AS pattern_id,
+       (CASE GROUPING(m.grouping_key, m.severity, (m.occurred_at AT TIME ZONE 'UTC')::date,
+                      to_char(m.occurred_at AT TIME ZONE 'UTC', 'HH24'), i.source, i.service, i.component,
+                      i.error_type, i.team, i.environment)
+            WHEN 511 THEN 'key' WHEN 767 THEN 'severity' WHEN 895 THEN 'day' WHEN 959 THEN 'hour_of_day'
+            WHEN 991 THEN 'source' WHEN 1007 THEN 'service' WHEN 1015 THEN 'component' WHEN 1019 THEN 'error_type'
+            WHEN 1021 THEN 'team' ELSE 'environment' END)::text AS kind,
+       coalesce(m.grouping_key, m.severity,
+                ((m.occurred_at AT TIME ZONE 'UTC')::date - date '1970-01-01')::text,
+                to_char(m.occurred_at AT TIME ZONE 'UTC', 'HH24'), i.source, i.service, i.component, i.error_type,
+                i.team, i.environment)::text AS value,
+       count(*)::bigint AS n
+FROM members AS m JOIN issues AS i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
+WHERE m.workspace_id = $1 AND m.pattern_id IS NOT NULL
+GROUP BY m.pattern_id, GROUPING SETS (
+    (m.grouping_key), (m.severity), ((m.occurred_at AT TIME ZONE 'UTC')::date),
+    (to_char(m.occurred_at AT TIME ZONE 'UTC', 'HH24')), (i.source), (i.service), (i.component), (i.error_type),
+    (i.team), (i.environment));
+
+-- The texts of the similarity index in the order of the log, with whose they are.
+-- row: ExemplarOfIssue
+-- column pattern_id: str | None
+-- name: ListExemplars :many
+SELECT e.seq, e.issue_id, m.pattern_id, m.grouping_key, i.title, e.exemplar
+FROM exemplars AS e
+JOIN members AS m ON m.workspace_id = e.workspace_id AND m.issue_id = e.issue_id
+JOIN issues AS i ON i.workspace_id = e.workspace_id AND i.issue_id = e.issue_id
+WHERE e.workspace_id = $1
+ORDER BY e.seq;
+
+-- Every decision of a person.
+-- name: ListConstraints :many
+SELECT * FROM constraints WHERE workspace_id = $1 ORDER BY grouping_key, pattern_id;
+
+-- Every recommendation that somebody has touched.
+-- name: ListRecommendations :many
+SELECT * FROM recommendations WHERE workspace_id = $1 ORDER BY recommendation_id;
+
+-- Issues that no decision has been stored for yet.
+-- row: UndecidedIssue
+-- name: ListUndecided :many
+SELECT i.issue_id FROM issues AS i
+WHERE i.workspace_id = $1 AND NOT EXISTS (
+    SELECT 1 FROM members AS m WHERE m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id)
+ORDER BY i.issue_id;
+
+-- Issues with their memberships, for a command on them.
+-- row: IssueWithMembership
+-- name: FindIssues :many
+SELECT i.issue_id, i.title, i.source, i.severity, i.service, i.component, i.error_type, i.team, i.environment,
+       i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
+FROM issues AS i
+LEFT JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
+ORDER BY i.issue_id;
+
+-- Earliest and latest event time of a pattern's members but some.
+-- row: SeenSpan
+-- column first_seen_at: datetime | None
+-- column last_seen_at: datetime | None
+-- always
+-- name: SpanWithout :one
+SELECT min(occurred_at)::timestamptz AS first_seen_at, max(occurred_at)::timestamptz AS last_seen_at
+FROM members
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(pattern_id)
+  AND NOT issue_id = ANY(sqlc.arg(issue_ids)::text[]);
+
+-- Stream sequence of the last event of a pattern that the rows hold.
+-- name: VersionOf :one
+SELECT version FROM patterns WHERE workspace_id = $1 AND pattern_id = $2;

@@ -1,0 +1,155 @@
+"""Rows → what the engine and the commands take."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from contracts import ingest
+from contracts.generated.pattern import ConstraintKind, PatternStatus
+from contracts.generated.recommendation import RecommendationStatus
+from eventlog import Connection
+
+from .. import _queries
+from .._queries import IssueWithMembership, PatternsRow, WorkspacesRow
+from ..engine.issues import Dimensions, Issue
+from ..engine.memory import (
+    NEVER,
+    ConstraintRow,
+    ExemplarRow,
+    Member,
+    PatternRow,
+    RecommendationRow,
+    Settings,
+    Snapshot,
+    SummaryRow,
+    TallyRow,
+)
+from ..state import Leaving
+
+Workspace: TypeAlias = WorkspacesRow
+
+
+async def workspaces(conn: Connection) -> list[Workspace]:
+    """Every workspace that has rows."""
+    return await _queries.list_workspaces(conn)
+
+
+async def snapshot(conn: Connection, workspace: Workspace) -> Snapshot:
+    """All that the rows say of a workspace's patterns. The cost grows with its members: one aggregating pass."""
+    workspace_id = workspace.workspace_id
+    tallies = await _queries.tally_members(conn, workspace_id=workspace_id)
+    summaries = await _queries.summarize_members(conn, workspace_id=workspace_id)
+    patterns = await _queries.list_patterns(conn, workspace_id=workspace_id)
+    exemplars = await _queries.list_exemplars(conn, workspace_id=workspace_id)
+    constraints = await _queries.list_constraints(conn, workspace_id=workspace_id)
+    recommendations = await _queries.list_recommendations(conn, workspace_id=workspace_id)
+    return Snapshot(
+        settings=_settings(workspace),
+        newest_at=workspace.newest_at or NEVER,
+        patterns=tuple(sorted(_pattern(row) for row in patterns)),
+        summaries=tuple(
+            sorted(
+                SummaryRow(s.pattern_id, s.n_members, s.score_sum, s.first_seen_at, s.last_seen_at)
+                for s in summaries
+            )
+        ),
+        tallies=tuple(
+            sorted(TallyRow(t.pattern_id, t.kind, t.value, t.n) for t in tallies if t.value is not None)
+        ),
+        exemplars=tuple(
+            ExemplarRow(e.seq, e.issue_id, e.pattern_id, e.grouping_key, e.title, e.exemplar)
+            for e in exemplars
+        ),
+        constraints=tuple(
+            sorted(ConstraintRow(c.grouping_key, c.pattern_id, ConstraintKind(c.kind)) for c in constraints)
+        ),
+        recommendations=tuple(
+            sorted(
+                RecommendationRow(
+                    r.recommendation_id, r.pattern_id, RecommendationStatus(r.status), r.changed_at, r.seq
+                )
+                for r in recommendations
+            )
+        ),
+    )
+
+
+async def undecided(conn: Connection, workspace_id: str) -> list[str]:
+    """Ids of the issues for which no decision is in the rows."""
+    return [row.issue_id for row in await _queries.list_undecided(conn, workspace_id=workspace_id)]
+
+
+async def issues(
+    conn: Connection, workspace_id: str, issue_ids: Sequence[str]
+) -> list[tuple[Issue, Member | None]]:
+    """Issues that the rows know, without their bodies, with their memberships."""
+    rows = await _queries.find_issues(conn, workspace_id=workspace_id, issue_ids=list(issue_ids))
+    return [(_issue(row), _member(row)) for row in rows]
+
+
+async def leaving(conn: Connection, workspace_id: str, pattern_id: str, members: Sequence[Member]) -> Leaving:
+    """Members of a pattern as those who leave it; a pattern that nobody stays in keeps their times."""
+    span = await _queries.span_without(
+        conn,
+        workspace_id=workspace_id,
+        pattern_id=pattern_id,
+        issue_ids=[member.issue_id for member in members],
+    )
+    times = [member.occurred_at for member in members]
+    return Leaving(members, span.first_seen_at or min(times), span.last_seen_at or max(times))
+
+
+async def version(conn: Connection, workspace_id: str, pattern_id: str) -> int:
+    """Sequence of the pattern's last event that the rows hold; 0 = none."""
+    return await _queries.version_of(conn, workspace_id=workspace_id, pattern_id=pattern_id) or 0
+
+
+def _settings(workspace: Workspace) -> Settings:
+    default = Settings()
+    return Settings(
+        minimum_cluster_size=workspace.minimum_cluster_size or default.minimum_cluster_size,
+        proof_window_days=workspace.proof_window_days or default.proof_window_days,
+    )
+
+
+def _pattern(row: PatternsRow) -> PatternRow:
+    return PatternRow(
+        pattern_id=row.pattern_id,
+        status=PatternStatus(row.status),
+        name=row.name,
+        is_named_by_person=row.is_named_by_person,
+        version=row.version,
+        described_count=row.described_count,
+        watched_since=row.watched_since or NEVER,
+        status_seq=row.status_seq,
+        merged_into=row.merged_into,
+    )
+
+
+def _issue(row: IssueWithMembership) -> Issue:
+    return Issue(
+        issue_id=row.issue_id,
+        title=row.title,
+        source=row.source,
+        severity=ingest.Severity(row.severity),
+        occurred_at=row.occurred_at,
+        service=row.service,
+        component=row.component,
+        error_type=row.error_type,
+        team=row.team,
+        environment=row.environment,
+    )
+
+
+def _member(row: IssueWithMembership) -> Member | None:
+    if row.grouping_key is None or row.score is None or row.linked_severity is None:
+        return None
+    dimensions: Dimensions = _issue(row).dimensions
+    return Member(
+        issue_id=row.issue_id,
+        pattern_id=row.pattern_id,
+        grouping_key=row.grouping_key,
+        score=row.score,
+        severity=ingest.Severity(row.linked_severity),
+        occurred_at=row.occurred_at,
+        dimensions=dimensions,
+    )

@@ -1,0 +1,140 @@
+-- What the pattern service knows: enough to load its memory from, no more. Rebuilt from the log, never migrated.
+
+-- One row per workspace that has reported an issue or changed a setting.
+CREATE TABLE workspaces (
+    workspace_id text NOT NULL PRIMARY KEY,
+    minimum_cluster_size integer,
+    proof_window_days integer,
+    newest_at timestamptz
+);
+COMMENT ON TABLE workspaces IS 'One row per workspace that has reported an issue or changed a setting.';
+COMMENT ON COLUMN workspaces.minimum_cluster_size IS 'Issues before a pattern is shown; NULL = never set.';
+COMMENT ON COLUMN workspaces.proof_window_days IS 'Days of quiet that prove a fix; NULL = never set.';
+COMMENT ON COLUMN workspaces.newest_at IS 'Newest event time of an issue, at most its recorded time; NULL = no issue yet.';
+
+-- One row per issue, as first reported.
+CREATE TABLE issues (
+    workspace_id text NOT NULL,
+    issue_id text NOT NULL,
+    title text NOT NULL,
+    source text NOT NULL,
+    severity text NOT NULL,
+    service text,
+    component text,
+    error_type text,
+    team text,
+    environment text,
+    occurred_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, issue_id)
+);
+COMMENT ON TABLE issues IS 'One row per issue, as first reported.';
+COMMENT ON COLUMN issues.title IS 'Names patterns.';
+COMMENT ON COLUMN issues.occurred_at IS 'Event time.';
+
+-- One row per issue that was ever linked.
+CREATE TABLE members (
+    workspace_id text NOT NULL,
+    issue_id text NOT NULL,
+    pattern_id text,
+    grouping_key text NOT NULL,
+    score double precision NOT NULL,
+    method text NOT NULL,
+    method_version text NOT NULL,
+    severity text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, issue_id)
+);
+CREATE INDEX members_of_pattern ON members (workspace_id, pattern_id);
+COMMENT ON TABLE members IS 'One row per issue that was ever linked.';
+COMMENT ON COLUMN members.pattern_id IS 'Its pattern now; NULL once a person has taken it out.';
+COMMENT ON COLUMN members.grouping_key IS 'Equal keys are the same failure.';
+COMMENT ON COLUMN members.severity IS 'When it was linked.';
+
+-- One row per text in the similarity index; whose it is follows from the membership of its issue.
+CREATE TABLE exemplars (
+    workspace_id text NOT NULL,
+    issue_id text NOT NULL,
+    seq bigint NOT NULL,
+    exemplar text NOT NULL,
+    PRIMARY KEY (workspace_id, issue_id)
+);
+COMMENT ON TABLE exemplars IS 'One row per text in the similarity index; whose it is follows from the membership of its issue.';
+COMMENT ON COLUMN exemplars.seq IS 'Its place in the log and thereby in the index.';
+COMMENT ON COLUMN exemplars.exemplar IS 'Masked text.';
+
+-- One row per pattern, candidates and merged ones included.
+CREATE TABLE patterns (
+    workspace_id text NOT NULL,
+    pattern_id text NOT NULL,
+    status text NOT NULL,
+    name text NOT NULL,
+    is_named_by_person boolean NOT NULL,
+    version bigint NOT NULL,
+    described_count bigint NOT NULL,
+    watched_since timestamptz,
+    status_seq bigint NOT NULL,
+    merged_into text NOT NULL,
+    PRIMARY KEY (workspace_id, pattern_id)
+);
+COMMENT ON TABLE patterns IS 'One row per pattern, candidates and merged ones included.';
+COMMENT ON COLUMN patterns.name IS 'Empty while it is a candidate.';
+COMMENT ON COLUMN patterns.version IS 'Stream sequence of the last event on its subject; appends are guarded with it.';
+COMMENT ON COLUMN patterns.described_count IS 'Members when it was last described.';
+COMMENT ON COLUMN patterns.watched_since IS 'Event time of the last move to watching.';
+COMMENT ON COLUMN patterns.status_seq IS 'Sequence of the last change of status; 0 = none.';
+COMMENT ON COLUMN patterns.merged_into IS 'The pattern that took over its members; empty = none.';
+
+-- The latest decision of a person on a grouping key and a pattern.
+CREATE TABLE constraints (
+    workspace_id text NOT NULL,
+    grouping_key text NOT NULL,
+    pattern_id text NOT NULL,
+    kind text NOT NULL,
+    PRIMARY KEY (workspace_id, grouping_key, pattern_id)
+);
+COMMENT ON TABLE constraints IS 'The latest decision of a person on a grouping key and a pattern.';
+COMMENT ON COLUMN constraints.kind IS 'must_link (at most one per key) or cannot_link.';
+
+-- Where recommendations stand that somebody has touched; they move patterns.
+CREATE TABLE recommendations (
+    workspace_id text NOT NULL,
+    recommendation_id text NOT NULL,
+    pattern_id text NOT NULL,
+    status text NOT NULL,
+    changed_at timestamptz NOT NULL,
+    seq bigint NOT NULL,
+    PRIMARY KEY (workspace_id, recommendation_id)
+);
+COMMENT ON TABLE recommendations IS 'Where recommendations stand that somebody has touched; they move patterns.';
+COMMENT ON COLUMN recommendations.pattern_id IS 'The pattern that remains, after merges.';
+COMMENT ON COLUMN recommendations.changed_at IS 'Event time of the last change.';
+COMMENT ON COLUMN recommendations.seq IS 'Sequence of the last change.';
+
+ALTER TABLE workspaces ENABLE ROW LEVEL SECURITY;
+ALTER TABLE workspaces FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON workspaces TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON workspaces TO causeloop_projector USING (true) WITH CHECK (true);
+ALTER TABLE issues ENABLE ROW LEVEL SECURITY;
+ALTER TABLE issues FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON issues TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON issues TO causeloop_projector USING (true) WITH CHECK (true);
+ALTER TABLE members ENABLE ROW LEVEL SECURITY;
+ALTER TABLE members FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON members TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON members TO causeloop_projector USING (true) WITH CHECK (true);
+ALTER TABLE exemplars ENABLE ROW LEVEL SECURITY;
+ALTER TABLE exemplars FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON exemplars TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON exemplars TO causeloop_projector USING (true) WITH CHECK (true);
+ALTER TABLE patterns ENABLE ROW LEVEL SECURITY;
+ALTER TABLE patterns FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON patterns TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON patterns TO causeloop_projector USING (true) WITH CHECK (true);
+ALTER TABLE constraints ENABLE ROW LEVEL SECURITY;
+ALTER TABLE constraints FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON constraints TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON constraints TO causeloop_projector USING (true) WITH CHECK (true);
+ALTER TABLE recommendations ENABLE ROW LEVEL SECURITY;
+ALTER TABLE recommendations FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON recommendations TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON recommendations TO causeloop_projector USING (true) WITH CHECK (true);
