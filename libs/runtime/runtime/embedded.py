@@ -248,12 +248,24 @@ class EmbeddedPostgres:
         try:
             if not (self._data / "PG_VERSION").exists() or (self._folder.path / "initializing").exists():
                 self._initialize(password)
+            self._launch()
+        except OSError as error:
+            raise self._folder.explain(error) from error
+
+    def _launch(self) -> None:
+        """Start the server; again while backends of a killed one still hold its shared memory."""
+        give_up_at = time.monotonic() + 10.0
+        while True:
             with self._folder.log() as log:
                 since = log.tell()
                 self._child = self._spawn([*self._command(), *self._arguments()], output=log)
-        except OSError as error:
-            raise self._folder.explain(error) from error
-        self._wait_ready(since)
+            try:
+                return self._wait_ready(since)
+            except EmbeddedServerError:
+                is_held = "pre-existing shared memory block" in self._folder.last_words(since)
+                if not is_held or time.monotonic() >= give_up_at:
+                    raise
+            time.sleep(0.1)
 
     def _initialize(self, password: str) -> None:
         """Make the cluster; a marker tells a half-made one after a crash."""

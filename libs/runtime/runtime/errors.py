@@ -1,5 +1,6 @@
 """Refusals: the errors a caller is meant to see, with a code and an HTTP status."""
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import ClassVar
@@ -87,6 +88,8 @@ class StartError(Exception):
     """The process cannot start; the message is one line that says what to do."""
 
 
+_NAMED_FIELD = re.compile(r"(?:missing required|contains unknown) field `([^`]+)`")
+
 _KNOWN: dict[str, type[AppError]] = {
     kind.code: kind
     for kind in (
@@ -118,11 +121,14 @@ def rebuild(code: str, status: int, message: str, details: Mapping[str, str] | N
     return error_class(code, status)(message, details=details)
 
 
-def details_of(error: Exception) -> dict[str, str]:
-    """The field path and the fault in a msgspec decoding error: {"items[0].title": "Expected `str`…"}."""
-    text = str(error)
-    fault, found, path = text.partition(" - at `")
-    if not found:
-        return {"body": text}
-    field = path.rstrip("`").removeprefix("$").lstrip(".").removeprefix("data.").replace("[...]", "[]")
+def details_of(error: Exception, *, root: str = "$") -> dict[str, str]:
+    """The field path and the fault in a msgspec decoding error: {"items[0].title": "Expected `str`…"}.
+
+    root: where the body begins in msgspec's paths. A fault of the body as a whole is under "body".
+    """
+    fault, _, path = str(error).partition(" - at `")
+    path = path.rstrip("`").replace("[...]", "[]")
+    path = path.removeprefix(root if path.startswith(root) else "$").lstrip(".")
+    named = _NAMED_FIELD.search(fault)
+    field = ".".join(part for part in (path, named and named.group(1)) if part)
     return {field or "body": fault}

@@ -166,10 +166,10 @@ class _Observed:
 
 
 def _note(scope: HTTPScope, status: int, seconds: float) -> None:
-    """The metric and the canonical line of one request."""
+    """The metric and the canonical line of one request; what only watches us leaves no trace."""
     route = str(scope.get("path_template") or "unmatched")
-    metrics.observe_http(scope["method"], route, status=status, seconds=seconds)
     if scope["path"] not in _QUIET_PATHS:
+        metrics.observe_http(scope["method"], route, status=status, seconds=seconds)
         log.info(
             "request.answered",
             method=scope["method"],

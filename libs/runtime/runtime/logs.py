@@ -12,7 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from runtime.telemetry import current_trace_id
 
-_QUIET_LOGGERS = ("uvicorn.access", "httpx", "httpcore", "nats", "asyncio")
+_QUIET_LOGGERS = ("uvicorn.access", "uvicorn.error", "httpx", "httpcore", "nats", "asyncio")
 
 
 def configure(

@@ -141,7 +141,7 @@ def _of_framework(request: AnyRequest, error: HTTPException) -> Response[Problem
 def _details_of_validation(error: HTTPException) -> dict[str, str]:
     """The field path → fault map out of the framework's several shapes of a validation error."""
     if isinstance(error.__cause__, DecodeError):
-        return details_of(error.__cause__)
+        return details_of(error.__cause__, root="$.data")
     details: dict[str, str] = {}
     for item in error.extra if isinstance(error.extra, list) else ():
         if isinstance(item, dict) and "message" in item:

@@ -103,7 +103,7 @@ function figures(now) {
   const total = Array.from({ length: samples }, (_, i) =>
     histories.reduce((s, h) => s + (h[h.length - samples + i] || 0), 0));
   put("rate", number(sum((p) => p.events_per_second)));
-  put("window", samples > 1 ? "last " + uptime(samples * now.history_seconds) + ", top " + number(Math.max(...total)) : "");
+  put("window", samples > 1 ? " · last " + uptime(samples * now.history_seconds) + " · top " + number(Math.max(...total)) : "");
   draw($("chart"), total, 600, 96);
   put("lag", number(sum((p) => p.lag)));
   put("p50", ms(most((p) => p.latency_ms_p50)));
