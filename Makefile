@@ -40,10 +40,8 @@ types: $(SETUP) ## Types, strictly.
 rules: $(SETUP) ## Who may import whom.
 	@$(BIN)/lint-imports
 
-generate: $(SETUP) ## Write the generated code again: Structs from proto/, queries from SQL.
-	@$(BIN)/causeloop-codegen contracts
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sqlc generate
-	@$(BIN)/ruff format --quiet libs services
+generate: $(SETUP) ## Write everything generated again: from proto/ and from queries.sql.
+	@$(BIN)/causeloop-codegen all
 
 bench: $(SETUP) ## Measure speed beside the raw limits of this machine; takes minutes.
 	@$(BIN)/python -m tests.load
