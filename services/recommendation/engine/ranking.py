@@ -102,7 +102,7 @@ def assess(
         score=score,
         explanation=(
             f"The play fits with {fit:.2f} and such a fix holds with {hold_probability(holds, record):.2f} "
-            f"({record.n_held} of {record.n_held + record.n_recurred} like it held here), together {probability:.2f}; "
+            f"({record.n_held} of {record.n_held + record.n_recurred} like it held here), together {probability:.3f}; "
             f"{expected:.1f} recurrences are expected in {HORIZON_DAYS} days without it "
             f"({risk.exposure.n_recurrences} seen in {risk.exposure.exposure_days:.1f} days), "
             f"so it prevents {prevented:.2f} loops; times severity weight {risk.severity_weight:.1f}, "

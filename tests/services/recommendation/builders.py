@@ -1,0 +1,207 @@
+"""Events of patterns, forecasts and recommendations for tests: valid, and overridable where it matters."""
+
+from datetime import datetime, timedelta
+
+from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from eventlog import Append, EventLog
+from testkit.builders import NOW, WORKSPACE, recorded
+
+PATTERN = "pat_1"
+NAME = "HikariPool-1 - Connection is not available: connection pool exhausted"
+FINGERPRINT = (
+    pattern.FingerprintDimension(name="error_type", value="SQLTransientConnectionException", share=1.0),
+    pattern.FingerprintDimension(name="service", value="checkout", share=0.9),
+)
+
+
+def assessment(
+    *, count: int = 4, confidence: float = 0.8, days: float = 12.0, last_at: datetime = NOW
+) -> pattern.Assessment:
+    return pattern.Assessment(
+        issue_count=count,
+        risk_score=60.0,
+        confidence=confidence,
+        first_seen_at=last_at - timedelta(days=days),
+        last_seen_at=last_at,
+    )
+
+
+def on_pattern(data: Event, pattern_id: str = PATTERN, workspace_id: str = WORKSPACE) -> Recorded[Event]:
+    return recorded(data, pattern_id, workspace_id=workspace_id, source="pattern")
+
+
+def linked(
+    *,
+    pattern_id: str = PATTERN,
+    severities: tuple[str, ...] = ("p2", "p2", "p2", "p2"),
+    known: pattern.Assessment | None = None,
+    workspace_id: str = WORKSPACE,
+) -> Recorded[Event]:
+    after = known or assessment(count=len(severities))
+    links = tuple(
+        pattern.Link(
+            issue_id=f"iss_{pattern_id}_{number}",
+            score=1.0,
+            method=pattern.LinkMethod.EXACT_KEY,
+            method_version="exact-key@2026-11-22",
+            grouping_key="key",
+            occurred_at=after.last_seen_at,
+            severity=ingest.Severity(severity),
+        )
+        for number, severity in enumerate(severities)
+    )
+    data = pattern.IssuesLinked(
+        pattern_id=pattern_id,
+        links=links,
+        assessment=after,
+        exemplar="connection is not available, timed out",
+    )
+    return on_pattern(data, pattern_id, workspace_id)
+
+
+def detected(
+    *,
+    pattern_id: str = PATTERN,
+    name: str = NAME,
+    known: pattern.Assessment | None = None,
+    workspace_id: str = WORKSPACE,
+) -> Recorded[Event]:
+    data = pattern.PatternDetected(
+        pattern_id=pattern_id, name=name, fingerprint=FINGERPRINT, assessment=known or assessment()
+    )
+    return on_pattern(data, pattern_id, workspace_id)
+
+
+def described(
+    *, name: str = NAME, known: pattern.Assessment | None = None, pattern_id: str = PATTERN
+) -> Recorded[Event]:
+    data = pattern.PatternDescribed(
+        pattern_id=pattern_id, name=name, fingerprint=FINGERPRINT, assessment=known or assessment()
+    )
+    return on_pattern(data, pattern_id)
+
+
+def pattern_moved(before: str, after: str, *, pattern_id: str = PATTERN) -> Recorded[Event]:
+    data = pattern.PatternStatusChanged(
+        pattern_id=pattern_id,
+        from_status=pattern.PatternStatus(before),
+        to_status=pattern.PatternStatus(after),
+        reason="A rule.",
+    )
+    return on_pattern(data, pattern_id)
+
+
+def forecast(
+    n_recurrences: int, exposure_days: float, *, window_days: int = 30, pattern_id: str = PATTERN
+) -> Recorded[Event]:
+    prediction_id = f"prd_{pattern_id}_{window_days}_{n_recurrences}_{round(exposure_days * 100)}"
+    data = prediction.PredictionMade(
+        prediction_id=prediction_id,
+        pattern_id=pattern_id,
+        window_days=window_days,
+        probability=0.5,
+        lower=0.3,
+        upper=0.7,
+        impact=prediction.Impact.HIGH,
+        likely_trigger="",
+        model="gamma_poisson",
+        model_version="gamma-poisson@2026-11-22",
+        inputs=prediction.ForecastInputs(
+            n_recurrences=n_recurrences,
+            exposure_days=exposure_days,
+            quiet_days=0.0,
+            prior_shape=0.5,
+            prior_rate_days=30.0,
+            base_rate=0.2,
+            n_resolved=0,
+        ),
+        expires_at=NOW + timedelta(days=window_days),
+        low_confidence=False,
+    )
+    return recorded(data, prediction_id, source="prediction")
+
+
+def threshold(value: float, workspace_id: str = WORKSPACE) -> Recorded[Event]:
+    data = workspace.WorkspaceSettingsChanged(workspace_id=workspace_id, confidence_threshold=value)
+    return recorded(data, workspace_id, workspace_id=workspace_id, source="gateway")
+
+
+def arithmetic(score: float = 10.0) -> recommendation.Arithmetic:
+    return recommendation.Arithmetic(
+        fix_holds_probability=0.5,
+        expected_recurrences=5.0,
+        horizon_days=90,
+        severity_weight=4.0,
+        effort_days=1.0,
+        expected_loops_prevented=2.5,
+        score=score,
+        explanation="Because.",
+    )
+
+
+def made(
+    play_id: str = "size-connection-pool",
+    *,
+    recommendation_id: str = "rec_1",
+    pattern_id: str = PATTERN,
+    n_steps: int = 3,
+    score: float = 10.0,
+) -> Recorded[Event]:
+    data = recommendation.RecommendationMade(
+        recommendation_id=recommendation_id,
+        pattern_id=pattern_id,
+        play_id=play_id,
+        playbook_version="2026-11-22+00000000",
+        title="Size the pool",
+        description="Because.",
+        type=recommendation.RecommendationType.CODE_FIX,
+        effort=recommendation.Effort.LOW,
+        impact=recommendation.RecommendationImpact.QUICK_WIN,
+        steps=tuple(recommendation.Step(title=f"Step {n}", description="Do it.") for n in range(n_steps)),
+        verification="Look.",
+        evidence=("A fact.",),
+        arithmetic=arithmetic(score),
+    )
+    return recorded(data, recommendation_id, source="recommendation")
+
+
+def moved(
+    before: str,
+    after: str,
+    *,
+    recommendation_id: str = "rec_1",
+    pattern_id: str = PATTERN,
+    at: datetime = NOW,
+) -> Recorded[Event]:
+    data = recommendation.RecommendationStatusChanged(
+        recommendation_id=recommendation_id,
+        pattern_id=pattern_id,
+        from_status=recommendation.RecommendationStatus(before),
+        to_status=recommendation.RecommendationStatus(after),
+        reason="",
+    )
+    return recorded(data, recommendation_id, at=at, source="recommendation")
+
+
+def checked(step_index: int, is_done: bool, *, recommendation_id: str = "rec_1") -> Recorded[Event]:
+    data = recommendation.RecommendationStepChecked(
+        recommendation_id=recommendation_id, step_index=step_index, is_done=is_done
+    )
+    return recorded(data, recommendation_id, source="recommendation")
+
+
+def reassessed(score: float, *, recommendation_id: str = "rec_1") -> Recorded[Event]:
+    data = recommendation.RecommendationReassessed(
+        recommendation_id=recommendation_id,
+        impact=recommendation.RecommendationImpact.HIGH,
+        arithmetic=arithmetic(score),
+    )
+    return recorded(data, recommendation_id, source="recommendation")
+
+
+async def append(event_log: EventLog, *events: Recorded[Event]) -> int:
+    """Append as the other services would; the last sequence."""
+    last = 0
+    for event in events:
+        last = await event_log.append(Append(event, expected=None))
+    return last

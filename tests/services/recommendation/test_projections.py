@@ -1,0 +1,91 @@
+"""The read model is a fold of the log: replayed, cut differently or rebuilt, it is the same."""
+
+from datetime import timedelta
+
+import psycopg
+from contracts import pattern
+from eventlog import EventLog
+from msgspec.structs import replace
+from testkit.builders import NOW
+from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
+from testkit.servers import Database
+
+from services.recommendation.app import projection
+from tests.services.recommendation.builders import (
+    assessment,
+    checked,
+    described,
+    detected,
+    forecast,
+    linked,
+    made,
+    moved,
+    on_pattern,
+    pattern_moved,
+    reassessed,
+    threshold,
+)
+
+STORY = [
+    linked(),
+    detected(),
+    made(),
+    made("alert-on-pool-saturation", recommendation_id="rec_2"),
+    forecast(3, 12.0),
+    forecast(3, 12.0, window_days=7),
+    reassessed(14.0),
+    linked(pattern_id="pat_2", severities=("p1", "p4")),
+    linked(workspace_id="ws_other"),
+    detected(workspace_id="ws_other"),
+    threshold(0.4),
+    threshold(0.55),
+    described(known=assessment(count=9, days=40.0)),
+    checked(0, True),
+    checked(1, True),
+    checked(0, False),
+    moved("pending", "in_progress"),
+    moved("in_progress", "implemented", at=NOW + timedelta(days=1)),
+    on_pattern(
+        pattern.PatternsMerged(
+            target_pattern_id="pat_1", source_pattern_id="pat_2", assessment=assessment(count=11)
+        )
+    ),
+    pattern_moved("active", "merged", pattern_id="pat_2"),
+    on_pattern(pattern.IssueUnlinked(pattern_id="pat_1", issue_id="iss_1", assessment=assessment(count=10))),
+    on_pattern(
+        pattern.PatternSplit(
+            pattern_id="pat_1", new_pattern_id="pat_3", issue_ids=("iss_2",), assessment=assessment(count=9)
+        )
+    ),
+    on_pattern(
+        pattern.LinkConstrained(
+            pattern_id="pat_1", issue_id="iss_1", kind=pattern.ConstraintKind.CANNOT_LINK, grouping_key="k"
+        )
+    ),
+    forecast(5, 33.25),
+    pattern_moved("emerging", "active"),
+]
+
+
+async def test_rows_do_not_depend_on_how_the_log_is_cut(database: Database) -> None:
+    numbered = [replace(event, seq=seq) for seq, event in enumerate(STORY, start=1)]
+    rows = await assert_projection_laws(projection(), numbered, database=database)
+    assert [len(rows[table]) for table in ("patterns", "recommendations", "workspaces")] == [3, 2, 1]
+    [merged] = [row for row in rows["patterns"] if ",pat_1,active," in row and row.startswith("(ws_test,")]
+    assert ",1,4,0,1," in merged  # links by severity, those of the merged pattern included
+    assert "33.25" in merged
+    assert any(
+        row.startswith("(ws_test,rec_1,") and ",implemented,14," in row and "[1]" in row
+        for row in rows["recommendations"]
+    )
+    assert rows["workspaces"] == ["(ws_test,0.55)"]
+
+
+async def test_live_rows_equal_a_rebuild(database: Database, event_log: EventLog) -> None:
+    await assert_rebuild_equals_live(projection(), STORY, database=database, event_log=event_log)
+    with psycopg.connect(database.app_url, options="-c search_path=recommendation") as conn:
+        assert conn.execute("SELECT count(*) FROM patterns").fetchone() == (0,), (
+            "row-level security hides all"
+        )
+        conn.execute("SELECT set_config('app.current_workspace', 'ws_other', true)")
+        assert conn.execute("SELECT count(*) FROM patterns").fetchone() == (1,)
