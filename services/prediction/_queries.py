@@ -20,6 +20,7 @@ class PredictionsRow(Struct, frozen=True):
     model: str
     made_at: datetime
     expires_at: datetime
+    made_seq: int
     seq: int
     outcome: str | None
     resolved_month: date | None
@@ -50,6 +51,7 @@ class ListOpenPredictionsRow(Struct, frozen=True):
     probability: float
     made_at: datetime
     expires_at: datetime
+    made_seq: int
     seq: int
     feedback: str | None
 
@@ -264,7 +266,7 @@ async def recount_occurrences(conn: AsyncConnection[Any], *, workspace_id: str, 
 
 _FIND_PREDICTIONS = """
 SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability, p.model,
-       p.made_at, p.expires_at, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
+       p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
 FROM predictions AS p
 JOIN json_to_recordset($1::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id
@@ -282,13 +284,13 @@ async def find_predictions(conn: AsyncConnection[Any], *, rows: str) -> list[Pre
 _UPSERT_PREDICTIONS = """
 INSERT INTO predictions (
     workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, model,
-    made_at, expires_at, seq, outcome, resolved_month, feedback, is_dismissed)
+    made_at, expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
 SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.model,
-       r.made_at, r.expires_at, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
+       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    model_probability double precision, model text, made_at timestamptz, expires_at timestamptz, seq bigint,
-    outcome text, resolved_month date, feedback text, is_dismissed boolean)
+    model_probability double precision, model text, made_at timestamptz, expires_at timestamptz, made_seq bigint,
+    seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
     seq = excluded.seq, outcome = excluded.outcome, resolved_month = excluded.resolved_month,
     feedback = excluded.feedback, is_dismissed = excluded.is_dismissed
@@ -394,7 +396,8 @@ async def list_shown_patterns(conn: AsyncConnection[Any]) -> list[ListShownPatte
 
 
 _LIST_OPEN_PREDICTIONS = """
-SELECT workspace_id, prediction_id, pattern_id, window_days, probability, made_at, expires_at, seq, feedback
+SELECT workspace_id, prediction_id, pattern_id, window_days, probability, made_at, expires_at, made_seq, seq,
+       feedback
 FROM predictions WHERE outcome IS NULL ORDER BY workspace_id, prediction_id
 """
 

@@ -279,6 +279,7 @@ class _PredictionRow(Struct):
     model: str
     made_at: datetime
     expires_at: datetime
+    made_seq: int
     seq: int
     outcome: str | None = None
     resolved_month: date | None = None
@@ -381,6 +382,7 @@ def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _Predictio
         model=data.model,
         made_at=event.time,
         expires_at=data.expires_at,
+        made_seq=event.seq,
         seq=event.seq,
     )
 

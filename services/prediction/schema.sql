@@ -66,6 +66,7 @@ CREATE TABLE predictions (
     model text NOT NULL,
     made_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
+    made_seq bigint NOT NULL,
     seq bigint NOT NULL,
     outcome text,
     resolved_month date,
@@ -75,6 +76,7 @@ CREATE TABLE predictions (
 );
 COMMENT ON TABLE predictions IS 'Every forecast that was made, and what became of it.';
 COMMENT ON COLUMN predictions.model_probability IS 'What gamma_poisson says from the same inputs, also where the base rate answered.';
+COMMENT ON COLUMN predictions.made_seq IS 'Stream sequence of the event that made it: only what is behind it in the log can resolve it.';
 COMMENT ON COLUMN predictions.seq IS 'Stream sequence of its last event: what the next append expects.';
 COMMENT ON COLUMN predictions.outcome IS 'hit or miss, as the log shows; NULL while open.';
 COMMENT ON COLUMN predictions.resolved_month IS 'First day of the month in which that was recorded.';

@@ -12,7 +12,7 @@ from msgspec import Struct
 class Prediction(Struct, frozen=True, kw_only=True):
     """A frozen forecast and what became of it.
 
-    seq: stream sequence of its last event. outcome: what the log says, None while open.
+    made_seq, seq: stream sequences of its first and of its last event. outcome: what the log says, None while open.
     feedback: what a person said last.
     """
 
@@ -22,6 +22,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     probability: float
     made_at: datetime
     expires_at: datetime
+    made_seq: int
     seq: int
     outcome: prediction.Outcome | None = None
     feedback: prediction.Outcome | None = None
@@ -53,6 +54,7 @@ def evolve(state: Prediction | None, event: Recorded[Event]) -> Prediction | Non
             probability=data.probability,
             made_at=event.time,
             expires_at=data.expires_at,
+            made_seq=event.seq,
             seq=event.seq,
         )
     if state is None or not isinstance(data, prediction.Event):

@@ -70,7 +70,8 @@ def _find_hits(memory: Memory, event: Recorded[Event], data: pattern.IssuesLinke
         return
     for state in tracked.open.values():
         key = (event.workspace_id, state.prediction_id)
-        if state.made_at >= latest or key in memory.hits:
+        # Seen again after a restart, an issue may be older in the log than the prediction.
+        if state.made_seq > event.seq or state.made_at >= latest or key in memory.hits:
             continue
         for link in data.links:
             if state.made_at < link.occurred_at <= state.expires_at:

@@ -77,6 +77,7 @@ def _open(row: _queries.ListOpenPredictionsRow) -> Prediction:
         probability=row.probability,
         made_at=row.made_at,
         expires_at=row.expires_at,
+        made_seq=row.made_seq,
         seq=row.seq,
         feedback=None if row.feedback is None else Outcome(row.feedback),
     )

@@ -32,6 +32,7 @@ STATE = Prediction(
     probability=0.8,
     made_at=NOW,
     expires_at=NOW + timedelta(days=7),
+    made_seq=1,
     seq=4,
 )
 GIVE = prediction.GiveFeedback(prediction_id="prd_1", outcome=Outcome.PREVENTED, note="restarted it")
@@ -59,7 +60,7 @@ def alerts(events: list[prediction.PredictionMade | prediction.AlertFired]) -> l
 
 def test_a_forecast_covers_three_windows_with_rising_chances() -> None:
     """Seven, thirty and ninety days, from the same inputs."""
-    made = [e for e in forecast_pattern(ask(threshold=1.0), now=NOW)]
+    made = forecast_pattern(ask(threshold=1.0), now=NOW)
     assert all(isinstance(event, prediction.PredictionMade) for event in made)
     windows = [event for event in made if isinstance(event, prediction.PredictionMade)]
     assert [event.window_days for event in windows] == [7, 30, 90]

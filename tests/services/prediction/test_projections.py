@@ -1,0 +1,165 @@
+"""The rows: a pure fold of the log, however it is cut, and what they hold."""
+
+from typing import Any
+
+import psycopg
+from contracts import Event, Recorded, pattern, prediction, workspace
+from contracts.generated.ingest import Severity
+from contracts.generated.pattern import ConstraintKind, PatternStatus
+from contracts.generated.prediction import Outcome
+from eventlog import EventLog
+from psycopg.rows import dict_row
+from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
+from testkit.servers import Database
+
+from services.prediction.engine.gamma_poisson import PRIOR
+from services.prediction.projections import PROJECTION
+
+from .conftest import WORKSPACE, assessment, at, detected, envelope, linked, moved
+
+
+def made(name: str, pattern_id: str, window: int, probability: float = 0.4) -> prediction.PredictionMade:
+    return prediction.PredictionMade(
+        prediction_id=name,
+        pattern_id=pattern_id,
+        window_days=window,
+        probability=probability,
+        lower=0.1,
+        upper=0.7,
+        impact=prediction.Impact.HIGH,
+        likely_trigger="",
+        model="gamma_poisson",
+        model_version=PRIOR.version,
+        inputs=prediction.ForecastInputs(
+            n_recurrences=3,
+            exposure_days=30.0,
+            quiet_days=2.0,
+            prior_shape=PRIOR.shape,
+            prior_rate_days=PRIOR.rate_days,
+            base_rate=0.5,
+            n_resolved=0,
+        ),
+        expires_at=at(window),
+        low_confidence=False,
+    )
+
+
+def resolved(name: str, pattern_id: str, outcome: Outcome) -> prediction.PredictionResolved:
+    return prediction.PredictionResolved(
+        prediction_id=name,
+        pattern_id=pattern_id,
+        outcome=outcome,
+        brier=0.36,
+        window_days=7,
+        probability=0.4,
+    )
+
+
+def story() -> list[Recorded[Event]]:
+    """Two workspaces, all kinds of events, corrections between links."""
+    happened: list[tuple[str, Event]] = [
+        ("ws_one", workspace.WorkspaceCreated(workspace_id="ws_one", slug="one", name="One", timezone="UTC")),
+        ("pat_a", linked("pat_a", at(-3), at(-2.99), n_issues=2)),
+        ("pat_a", linked("pat_a", at(-2), at(-1), at(-1), n_issues=5, severity=Severity.P1)),
+        ("pat_a", detected("pat_a", 5)),
+        ("prd_1", made("prd_1", "pat_a", 7)),
+        ("prd_2", made("prd_2", "pat_a", 30)),
+        (
+            "prd_2",
+            prediction.AlertFired(
+                prediction_id="prd_2", pattern_id="pat_a", window_days=30, probability=0.4, threshold=0.3
+            ),
+        ),
+        ("pat_b", linked("pat_b", at(-1.5), at(-0.5), n_issues=2)),
+        (
+            "pat_a",
+            pattern.IssueUnlinked(
+                pattern_id="pat_a", issue_id="iss_pat_a_0227T120000", assessment=assessment(4)
+            ),
+        ),
+        ("pat_a", linked("pat_a", at(-0.1), n_issues=5)),
+        (
+            "pat_a",
+            pattern.LinkConstrained(
+                pattern_id="pat_a", issue_id="iss_x", kind=ConstraintKind.CANNOT_LINK, grouping_key="key"
+            ),
+        ),
+        ("pat_b", detected("pat_b", 2)),
+        ("prd_1", resolved("prd_1", "pat_a", Outcome.HIT)),
+        ("prd_3", made("prd_3", "pat_b", 7, 0.8)),
+        ("prd_3", resolved("prd_3", "pat_b", Outcome.MISS)),
+        (
+            "prd_3",
+            prediction.PredictionFeedbackGiven(
+                prediction_id="prd_3", outcome=Outcome.PREVENTED, note="patched"
+            ),
+        ),
+        ("prd_1", prediction.PredictionDismissed(prediction_id="prd_1", reason="")),
+        (
+            "pat_a",
+            pattern.PatternSplit(
+                pattern_id="pat_a",
+                new_pattern_id="pat_c",
+                issue_ids=("iss_pat_a_0228T120000",),
+                assessment=assessment(4),
+            ),
+        ),
+        ("pat_c", linked("pat_c", at(-2), n_issues=1, issue="pat_a")),
+        ("pat_c", detected("pat_c", 1)),
+        (
+            "pat_a",
+            pattern.PatternsMerged(
+                target_pattern_id="pat_a", source_pattern_id="pat_b", assessment=assessment(6)
+            ),
+        ),
+        ("pat_b", moved("pat_b", PatternStatus.EMERGING, PatternStatus.MERGED)),
+        ("pat_a", linked("pat_a", at(-0.05), n_issues=7)),
+        ("pat_a", moved("pat_a", PatternStatus.EMERGING, PatternStatus.ACTIVE)),
+        ("ws_one", workspace.WorkspaceSettingsChanged(workspace_id="ws_one", alert_probability=0.5)),
+        ("pat_c", pattern.PatternDescribed(pattern_id="pat_c", name="Renamed", assessment=assessment(1))),
+    ]
+    return [envelope(data, aggregate_id) for aggregate_id, data in happened]
+
+
+async def test_rows_do_not_depend_on_how_the_log_is_cut(database: Database) -> None:
+    """One batch, one by one, or anything between: the same rows."""
+    await assert_projection_laws(PROJECTION, story(), database=database)
+
+
+async def test_a_rebuild_equals_the_live_rows(database: Database, event_log: EventLog) -> None:
+    """Thrown away and replayed: byte for byte."""
+    await assert_rebuild_equals_live(PROJECTION, story(), database=database, event_log=event_log)
+
+
+async def test_rows_hold_what_the_events_say(database: Database, event_log: EventLog) -> None:
+    """Counts after corrections, scores without what was prevented, settings, and no row for another workspace."""
+    await assert_rebuild_equals_live(PROJECTION, story(), database=database, event_log=event_log)
+    patterns = {row["pattern_id"]: row for row in await _table(database, "patterns")}
+    assert (patterns["pat_a"]["status"], patterns["pat_a"]["n_issues"]) == ("active", 7)
+    assert (patterns["pat_b"]["status"], patterns["pat_b"]["merged_into"]) == ("merged", "pat_a")
+    assert patterns["pat_c"]["name"] == "Renamed"
+    assert patterns["pat_a"]["forecast_n_issues"] == 5
+    hours = await _table(database, "occurrences")
+    assert sum(row["n_issues"] for row in hours if row["pattern_id"] == "pat_a") == 7
+    assert {row["pattern_id"] for row in hours} == {"pat_a", "pat_c"}
+    (score,) = [row for row in await _table(database, "scores") if row["n_resolved"]]
+    assert (score["n_resolved"], score["n_hits"], score["brier_nano"]) == (1, 1, 360_000_000)
+    (setting,) = await _table(database, "workspaces")
+    assert (setting["timezone"], setting["alert_probability"]) == ("UTC", 0.5)
+    assert [row["window_days"] for row in await _table(database, "outlooks")] == [7, 30]
+
+
+async def test_another_workspace_sees_nothing(database: Database, event_log: EventLog) -> None:
+    """Row-level security, not the query, keeps the rows apart."""
+    await assert_rebuild_equals_live(PROJECTION, story(), database=database, event_log=event_log)
+    async with await psycopg.AsyncConnection.connect(database.app_url) as conn:
+        for workspace_id, expected in ((WORKSPACE, 3), ("ws_two", 0)):
+            await conn.execute("SELECT set_config('app.current_workspace', %s, true)", (workspace_id,))
+            cursor = await conn.execute("SELECT count(*) FROM prediction.patterns")
+            assert await cursor.fetchone() == (expected,)
+
+
+async def _table(database: Database, table: str) -> list[dict[str, Any]]:
+    async with await psycopg.AsyncConnection.connect(database.projector_url, row_factory=dict_row) as conn:
+        cursor = await conn.execute(f"SELECT * FROM prediction.{table} ORDER BY 1, 2, 3".encode())
+        return await cursor.fetchall()

@@ -1,0 +1,122 @@
+"""The service as it is run: commands over the bus, and a process that is killed and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from contracts import prediction
+from contracts.generated.prediction import Outcome
+from nats.aio.client import Client
+from runtime import broker
+from runtime.broker import CommandContext
+from runtime.errors import AppError, NotFoundError
+
+from services.prediction.endpoints import Endpoints
+
+from .conftest import WORKSPACE, Rig, at, detected, linked
+
+CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="cor_1", actor="usr_1")
+CHANGED = prediction.PredictionChanged
+
+
+@asynccontextmanager
+async def serving(rig: Rig, nc: Client) -> AsyncIterator[None]:
+    """The endpoints on the bus."""
+    endpoints = Endpoints(rig.log, clock=rig.clock).all
+    server = await broker.serve(nc, "prediction", "0.1.0", endpoints)
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+async def predict(rig: Rig) -> prediction.PredictionMade:
+    """A prediction for seven days."""
+    async with rig.running():
+        await rig.tell("pat_a", linked("pat_a", at(-9), at(-3), n_issues=2), detected("pat_a", 2))
+        return (await rig.until(prediction.PredictionMade, 3))[0]
+
+
+async def give(nc: Client, prediction_id: str, outcome: Outcome, note: str = "") -> CHANGED:
+    """Ask the service to record feedback."""
+    command = prediction.GiveFeedback(prediction_id=prediction_id, outcome=outcome, note=note)
+    return await broker.ask(
+        nc, command, endpoint=prediction.ENDPOINTS[type(command)], reply=CHANGED, context=CONTEXT
+    )
+
+
+async def test_feedback_is_an_event_with_its_author(rig: Rig, nc: Client) -> None:
+    """The reply names the sequence; the same again is answered with the same one and appends nothing."""
+    made = await predict(rig)
+    async with serving(rig, nc):
+        first = await give(nc, made.prediction_id, Outcome.PREVENTED, "patched")
+        again = await give(nc, made.prediction_id, Outcome.PREVENTED, "patched")
+    history = await rig.log.history(WORKSPACE, "prediction", made.prediction_id)
+    assert first == again
+    assert (history[-1].seq, history[-1].actor, history[-1].correlation_id) == (
+        first.sequence,
+        "usr_1",
+        "cor_1",
+    )
+    assert isinstance(history[-1].data, prediction.PredictionFeedbackGiven)
+
+
+async def test_two_people_at_once_are_both_heard(rig: Rig, nc: Client) -> None:
+    """Each decision is made on what the other one left; nothing is lost."""
+    made = await predict(rig)
+    async with serving(rig, nc):
+        answers = await asyncio.gather(
+            *(give(nc, made.prediction_id, Outcome.HIT, f"n{n}") for n in range(4))
+        )
+    assert len({answer.sequence for answer in answers}) == 4
+    assert len(await rig.said(prediction.PredictionFeedbackGiven)) == 4
+
+
+async def test_dismissing_takes_it_off_the_list(rig: Rig, nc: Client) -> None:
+    """One event, however often it is asked for."""
+    made = await predict(rig)
+    command = prediction.DismissPrediction(prediction_id=made.prediction_id, reason="known")
+    async with serving(rig, nc):
+        for _ in range(2):
+            await broker.ask(
+                nc, command, endpoint="prediction.dismiss_prediction", reply=CHANGED, context=CONTEXT
+            )
+    assert len(await rig.said(prediction.PredictionDismissed)) == 1
+
+
+async def test_an_unknown_prediction_is_not_found(rig: Rig, nc: Client) -> None:
+    """Nor is one of another workspace."""
+    made = await predict(rig)
+    async with serving(rig, nc):
+        with pytest.raises(NotFoundError):
+            await give(nc, "prd_unknown", Outcome.HIT)
+        with pytest.raises(NotFoundError):
+            await broker.ask(
+                nc,
+                prediction.GiveFeedback(prediction_id=made.prediction_id, outcome=Outcome.HIT, note=""),
+                endpoint="prediction.give_feedback",
+                reply=CHANGED,
+                context=CommandContext(workspace_id="ws_two", correlation_id="cor_2"),
+            )
+
+
+async def test_prevented_after_the_log_showed_a_hit_is_refused(rig: Rig, nc: Client) -> None:
+    """The refusal travels with its code."""
+    made = await predict(rig)
+    async with rig.running():
+        await rig.tell("pat_a", linked("pat_a", at(0.1), n_issues=3))
+        await rig.until(prediction.PredictionResolved, 3)
+    async with serving(rig, nc):
+        with pytest.raises(AppError) as refused:
+            await give(nc, made.prediction_id, Outcome.PREVENTED)
+    assert (refused.value.code, refused.value.status) == ("prediction_recurred", 409)
+
+
+async def test_every_request_of_the_contract_has_an_endpoint(make_rig: Callable[..., Rig]) -> None:
+    """Names and types as the contract has them."""
+    rig = make_rig()
+    endpoints = Endpoints(rig.log, clock=rig.clock).all
+    assert {endpoint.request: endpoint.name for endpoint in endpoints} == prediction.ENDPOINTS
