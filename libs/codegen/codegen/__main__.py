@@ -12,7 +12,13 @@ GENERATED = Path("libs/contracts/contracts/generated")
 ASYNCAPI = Path("docs/reference/asyncapi.yaml")
 EVENTS = Path("docs/reference/events.md")
 
-_REFUSALS = (image.BufError, model.ContractError, sql.SqlcError, release.ReleaseExistsError)
+_REFUSALS = (
+    image.BufError,
+    model.ContractError,
+    sql.SqlcError,
+    release.ReleaseExistsError,
+    docs.SnippetError,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("events", help="proto/ to docs/reference/events.md")
     sql_command = commands.add_parser("sql", help="queries.sql to _queries.py")
     sql_command.add_argument("service", nargs="*", help="default: every service with queries")
+    commands.add_parser("docs", help="sources to the pages that show them")
     commands.add_parser("all", help="everything above")
     commands.add_parser("check", help="name the generated files that differ from their source")
     commands.add_parser(
@@ -48,6 +55,8 @@ def _run(chosen: argparse.Namespace) -> int:
             _fill(root)
         case "sql":
             _print(sql.generate(root, chosen.service))
+        case "docs":
+            _print(docs.fill(root))
         case "release":
             _print(release.keep(root, chosen.version))
         case "check":
@@ -58,7 +67,7 @@ def _run(chosen: argparse.Namespace) -> int:
             release.check(root)
         case "all":
             _write(root, from_proto(root))
-            _print(sql.generate(root))
+            _print([*sql.generate(root), *docs.fill(root)])
             _fill(root)
         case generator:
             _write(root, _GENERATORS[generator](root, _contexts(root)))

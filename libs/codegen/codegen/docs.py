@@ -32,6 +32,20 @@ def filled(page: str, root: Path) -> str:
     return _BLOCK.sub(block, page)
 
 
+def fill(root: Path) -> list[Path]:
+    """Fill every page of the repository; gives the pages that changed, relative to the root.
+
+    Raises SnippetError when a path or a name is not there.
+    """
+    changed: list[Path] = []
+    for page in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")]):
+        text = page.read_text(encoding="utf-8")
+        if filled(text, root) != text:
+            page.write_text(filled(text, root), encoding="utf-8")
+            changed.append(page.relative_to(root))
+    return changed
+
+
 def _extract(path: Path, name: str) -> str:
     if not path.is_file() or path.suffix not in _LANGUAGES:
         raise SnippetError(f"{path}: no such source")
@@ -63,5 +77,7 @@ def _proto(text: str, name: str) -> str | None:
 
 
 def _sql(text: str, name: str) -> str | None:
-    found = re.search(rf"^-- name: {name} .*?(?=^-- name: |\Z)", text, re.DOTALL | re.MULTILINE)
+    # The sentence above the name belongs to the query, the next query's does not.
+    pattern = rf"(?:^--[^\n]*\n)*^-- name: {re.escape(name)} .*?;$"
+    found = re.search(pattern, text, re.DOTALL | re.MULTILINE)
     return found[0] if found else None
