@@ -1,7 +1,7 @@
 """Postgres pools, and the transaction that row-level security is bound to."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
@@ -29,7 +29,7 @@ def pool(url: str, *, schema: str, min_size: int = 1, max_size: int = 8) -> Pool
         },
         min_size=min_size,
         max_size=max_size,
-        timeout=5.0,
+        timeout=3.0,
         open=False,
         name=schema,
     )
@@ -41,12 +41,27 @@ async def tenant(source: Pool, workspace_id: str) -> AsyncIterator[Connection]:
 
     Raises UnavailableError when no connection comes free in time.
     """
-    try:
-        async with source.connection() as conn, conn.transaction():
-            await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
-            yield conn
-    except PoolTimeout as error:
-        raise UnavailableError("The database does not answer in time.") from error
+    async with AsyncExitStack() as stack:
+        yield await _begin(stack, source, workspace_id)
+
+
+async def _begin(stack: AsyncExitStack, source: Pool, workspace_id: str) -> Connection:
+    """Begin on a connection that works: the first one may be of before the server's restart."""
+    for is_last in (False, True):
+        try:
+            async with AsyncExitStack() as attempt:
+                conn = await attempt.enter_async_context(source.connection())
+                await attempt.enter_async_context(conn.transaction())
+                await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
+                stack.push_async_exit(attempt.pop_all())
+                return conn
+        except PoolTimeout as error:
+            raise UnavailableError("The database does not answer in time.") from error
+        except psycopg.OperationalError as error:
+            if is_last:
+                raise UnavailableError("The database does not answer now.") from error
+            await source.check()
+    raise AssertionError("unreachable")
 
 
 async def require(url: str, *, variable: str) -> None:
