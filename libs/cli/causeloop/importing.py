@@ -13,8 +13,7 @@ from msgspec import Struct
 
 from causeloop.api import Api, ResponseError
 from causeloop.exits import StorageError
-from causeloop.mapping import FieldMapping, RowError, map_row
-from causeloop.reading import Line
+from causeloop.mapping import FieldMapping, Line, RowError, map_row
 from causeloop.running import write_private
 
 BATCH_RECORDS: Final = 500

@@ -69,6 +69,15 @@ STATUSES: Final[Mapping[str, str]] = {
 """Status words of other systems → the contract's; an unknown word is kept in the metadata instead."""
 
 
+class Line(Struct, frozen=True):
+    """One row, or why it could not be read."""
+
+    number: int
+    """Line of a JSON Lines file, row of a table; from 1, a header is not counted."""
+    row: Row | None
+    problem: str = ""
+
+
 class RowError(Exception):
     """A row cannot become a report; the message names the field."""
 

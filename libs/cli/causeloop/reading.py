@@ -9,21 +9,11 @@ from typing import Final
 
 import msgspec
 import polars as pl
-from msgspec import Struct
 
 from causeloop.exits import UsageError
-from causeloop.mapping import Row
+from causeloop.mapping import Line
 
 CHUNK_ROWS: Final = 5_000
-
-
-class Line(Struct, frozen=True):
-    """One row, or why it could not be read."""
-
-    number: int
-    """Line of a JSON Lines file, row of a table; from 1, a header is not counted."""
-    row: Row | None
-    problem: str = ""
 
 
 def digest(path: Path) -> str:

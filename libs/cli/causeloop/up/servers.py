@@ -139,13 +139,23 @@ def _last_line(error: psycopg.Error) -> str:
 
 async def _require_nats(url: str) -> None:
     advice = "Start it or correct NATS_URL; without that variable Causeloop runs its own nats-server."
+    heard: list[Exception] = []
+
+    async def hear(error: Exception) -> None:
+        heard.append(error)
+
+    connecting = nats.connect(
+        url,
+        error_cb=hear,
+        connect_timeout=CONNECT_SECONDS,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0.1,
+    )
     try:
-        client = await asyncio.wait_for(
-            nats.connect(url, allow_reconnect=False, connect_timeout=CONNECT_SECONDS), CONNECT_SECONDS + 1
-        )
+        client = await asyncio.wait_for(connecting, CONNECT_SECONDS + 1)
     except (OSError, TimeoutError, nats.errors.Error, ValueError) as error:
         raise NotAvailableError(
-            f"the NATS that NATS_URL names does not let us in: {error or type(error).__name__}", advice=advice
+            f"the NATS that NATS_URL names does not let us in: {heard[0] if heard else error}", advice=advice
         ) from error
     try:
         await client.jetstream(timeout=CONNECT_SECONDS).account_info()

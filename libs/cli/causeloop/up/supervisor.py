@@ -106,10 +106,10 @@ class Supervisor:
 
     async def _start_servers(self) -> Addresses:
         self._servers = Servers(self._settings, self._folder, self._folder.secrets())
+        nats_url = await self._servers.start_nats()
         if not (self._folder.path / "postgres" / "data").exists() and not self._settings.database_url:
             self._say(f"Making a database in {self._folder.path} …")
-        database = self._servers.start_database()
-        return Addresses(nats_url=await self._servers.start_nats(), database=database)
+        return Addresses(nats_url=nats_url, database=self._servers.start_database())
 
     async def _prepare(self, addresses: Addresses) -> None:
         prepared = await prepare_database(addresses.database.owner, self._root, self._environment)

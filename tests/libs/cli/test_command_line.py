@@ -1,0 +1,68 @@
+"""The command line as a whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from causeloop.__main__ import COMMANDS, arranged
+
+
+def causeloop(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "causeloop", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_with_examples(command: str, tmp_path: Path) -> None:
+    """--help shows at least one command to copy, or the sub-commands."""
+    arguments = (command, "tail", "--help") if command == "events" else (command, "--help")
+    shown = causeloop(*arguments, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert f"causeloop {command}" in shown.stdout.partition("Options")[0].partition("Usage")[2]
+
+
+def test_up_does_not_load_what_only_import_needs() -> None:
+    """A quick start: polars alone takes most of a second."""
+    code = "import sys; from causeloop.__main__ import build; build(['up']); print('polars' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
+
+
+def test_shared_options_may_stand_before_the_command() -> None:
+    """`causeloop --json status` is `causeloop status --json`."""
+    assert arranged(["--json", "--url", "x", "status", "-v"]) == ["status", "--json", "--url", "x", "-v"]
+    assert arranged(["events", "tail", "--json"]) == ["events", "tail", "--json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["status", "--url", "http://127.0.0.1:1"], 69, "make up"),
+        (["token", "--url", "http://127.0.0.1:1"], 69, "make up"),
+        (["verify", "gatewey"], 2, "gateway"),
+        (["verify", "gateway"], 69, "make up"),
+        (["events", "tail"], 69, "make up"),
+        (["import", "nothing.csv"], 2, "nothing.csv"),
+        (["nonsense"], 2, "nonsense"),
+        (["migrate"], 2, "DATABASE_OWNER_URL"),
+    ],
+)
+def test_every_trouble_has_its_exit_code_and_says_what_to_do(
+    arguments: list[str], code: int, says: str, tmp_path: Path
+) -> None:
+    """Scripts can rely on the code, people on the words."""
+    shown = causeloop(*arguments, cwd=tmp_path)
+    assert code == shown.returncode, shown.stderr
+    assert says in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_dry_run_shows_rows_and_needs_no_server(tmp_path: Path) -> None:
+    """The mapping can be tried before anything is reported."""
+    (tmp_path / "f.csv").write_text("id,title,severity\n1,It broke,blocker\n")
+    shown = causeloop("import", "f.csv", "--dry-run", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "It broke" in shown.stdout and "p1" in shown.stdout
