@@ -4,7 +4,7 @@ import pytest
 from contracts import Event, Recorded, pattern, recommendation
 from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
-from testkit.decisions import Given, given
+from testkit.decisions import Given
 
 from services.recommendation.app import read_playbook
 from services.recommendation.commands import (
@@ -40,8 +40,19 @@ def ticks(step_index: int, is_done: bool = True) -> recommendation.CheckStep:
     return recommendation.CheckStep(recommendation_id="rec_1", step_index=step_index, is_done=is_done)
 
 
-def after(*events: Recorded[Event]) -> Given[Recommendation | None, Recorded[Event]]:
-    return given(None, evolve, made(), *events)
+Decided = recommendation.RecommendationStatusChanged | recommendation.RecommendationStepChecked
+
+
+def recommended(
+    *events: Recorded[Event], play_id: str = "size-connection-pool", score: float = 10.0
+) -> Recommendation:
+    state = fold([made(play_id, score=score), *events])
+    assert state is not None
+    return state
+
+
+def after(*events: Recorded[Event]) -> Given[Recommendation, Decided]:
+    return Given(recommended(*events))
 
 
 def test_pending_recommendation_is_taken_up() -> None:
@@ -96,8 +107,7 @@ def test_steps_of_a_dismissed_recommendation_rest() -> None:
 
 @hypothesis_given(st.lists(st.sampled_from(list(Status)), max_size=12))
 def test_any_walk_through_the_statuses_obeys_the_table(walk: list[Status]) -> None:
-    state = fold([made()])
-    assert state is not None
+    state = recommended()
     for wanted in walk:
         before = state.status
         try:
@@ -108,8 +118,7 @@ def test_any_walk_through_the_statuses_obeys_the_table(walk: list[Status]) -> No
         assert bool(events) == (wanted is not before)
         for event in events:
             assert (event.from_status, event.to_status) == (before, wanted)
-            state = evolve(state, moved(before, wanted))
-        assert state is not None
+            state = evolve(state, moved(before, wanted)) or state
         assert state.status is wanted
         assert (state.implemented_at is not None) == (wanted is Status.IMPLEMENTED)
 
@@ -138,25 +147,21 @@ def test_a_detected_pattern_gets_ranked_plays_with_their_arithmetic() -> None:
 def test_what_was_recommended_is_never_recommended_again() -> None:
     seen = pattern_after()
     [*plays] = [event.play_id for event in recommend(Situation(pattern=seen), MATCHER)]
-    dismissed = [
-        state for play in plays if (state := fold([made(play), moved("pending", "dismissed")])) is not None
-    ]
+    dismissed = [recommended(moved("pending", "dismissed"), play_id=play) for play in plays]
     assert recommend(Situation(pattern=seen, made=dismissed), MATCHER) == []
     assert recommend(Situation(pattern=seen, in_flight=plays), MATCHER) == []
 
 
 def test_at_most_three_over_the_life_of_a_pattern() -> None:
-    known = [fold([made(f"old-{n}", recommendation_id=f"rec_{n}")]) for n in range(3)]
-    assert recommend(Situation(pattern=pattern_after(), made=[r for r in known if r]), MATCHER) == []
+    known = [recommended(play_id=f"old-{n}") for n in range(3)]
+    assert recommend(Situation(pattern=pattern_after(), made=known), MATCHER) == []
 
 
 @pytest.mark.parametrize("end", ["resolved", "merged"])
 def test_a_pattern_that_ended_gets_nothing(end: str) -> None:
     ended = pattern_after(builders.pattern_moved("active", end))
     assert recommend(Situation(pattern=ended), MATCHER) == []
-    assert (
-        reassess(Situation(pattern=ended, made=[state for state in [fold([made()])] if state]), MATCHER) == []
-    )
+    assert reassess(Situation(pattern=ended, made=[recommended()]), MATCHER) == []
 
 
 def test_a_candidate_gets_nothing() -> None:
@@ -174,22 +179,19 @@ def test_confidence_below_the_threshold_gets_nothing() -> None:
 def test_a_forecast_that_changes_the_score_reassesses_open_recommendations() -> None:
     seen = pattern_after()
     [first, *_] = recommend(Situation(pattern=seen), MATCHER)
-    current = fold([made(first.play_id, score=first.arithmetic.score)])
-    assert current is not None
+    current = recommended(play_id=first.play_id, score=first.arithmetic.score)
     assert reassess(Situation(pattern=seen, made=[current]), MATCHER) == []
     worse = pattern_after(builders.forecast(40, 100.0))
     [(state, event)] = reassess(Situation(pattern=worse, made=[current]), MATCHER)
     assert state is current
     assert event.arithmetic.score > first.arithmetic.score
     assert "40 seen in 100.0 days" in event.arithmetic.explanation
-    done = fold([made(first.play_id), moved("pending", "implemented")])
-    assert done is not None
+    done = recommended(moved("pending", "implemented"), play_id=first.play_id)
     assert reassess(Situation(pattern=worse, made=[done]), MATCHER) == []
 
 
 def test_a_play_that_left_the_playbook_keeps_its_score() -> None:
-    gone = fold([made("no-longer-there")])
-    assert gone is not None
+    gone = recommended(play_id="no-longer-there")
     assert reassess(Situation(pattern=pattern_after(builders.forecast(90, 91.0)), made=[gone]), MATCHER) == []
 
 

@@ -1,6 +1,7 @@
 """The shipped playbook is valid, every play of it can be reached, and a wrong one is explained."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from contracts import pattern
@@ -8,7 +9,7 @@ from runtime.errors import StartError
 
 from services.recommendation.app import SHIPPED_PLAYBOOK, read_playbook
 from services.recommendation.engine.matching import PLAYS_MAX, Matcher, Traits
-from services.recommendation.engine.playbook import PlaybookError, load
+from services.recommendation.engine.playbook import Play, PlaybookError, load
 
 PLAYBOOK = read_playbook()
 MATCHER = Matcher(PLAYBOOK)
@@ -110,7 +111,7 @@ def test_play_is_chosen_for_its_sample(play_id: str) -> None:
 
 
 @pytest.mark.parametrize("play", PLAYBOOK.plays, ids=lambda play: play.id)
-def test_play_is_written_for_people(play) -> None:
+def test_play_is_written_for_people(play: Play) -> None:
     """A play says why, what to do in whole sentences, and how to see that it worked."""
     texts = [play.description, play.verification, *(step.description for step in play.steps)]
     assert all(text.endswith((".", "?", ")")) for text in texts)
@@ -145,7 +146,7 @@ plays:
 """
 
 
-def test_own_folder_adds_replaces_and_disables(tmp_path) -> None:
+def test_own_folder_adds_replaces_and_disables(tmp_path: Path) -> None:
     (tmp_path / "ours.yaml").write_bytes(OWN)
     own = read_playbook(tmp_path)
     ids = {play.id for play in own.plays}
@@ -156,7 +157,7 @@ def test_own_folder_adds_replaces_and_disables(tmp_path) -> None:
     assert "restart-mainframe" in [fit.play.id for fit in chosen]
 
 
-def test_all_mistakes_are_named_at_once(tmp_path) -> None:
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     wrong = OWN.replace(b"holds: 0.4", b"holds: 1.4") + b""
     (tmp_path / "a.yaml").write_bytes(wrong)
     (tmp_path / "b.yaml").write_bytes(
@@ -190,12 +191,12 @@ def test_an_empty_playbook_is_a_mistake() -> None:
         load({})
 
 
-def test_a_missing_folder_is_named(tmp_path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="PLAYBOOK_DIR"):
         read_playbook(tmp_path / "nowhere")
 
 
-def test_dimension_of_a_play_speaks_for_it(tmp_path) -> None:
+def test_dimension_of_a_play_speaks_for_it(tmp_path: Path) -> None:
     (tmp_path / "ours.yaml").write_bytes(OWN)
     traits = Traits(
         name="Batch failed",

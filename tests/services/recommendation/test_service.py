@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contracts import Event, Recorded, recommendation
+from contracts import recommendation
 from eventlog import EventLog
 from nats.aio.client import Client
 from runtime.broker import CommandContext, ask
@@ -42,10 +42,10 @@ def service(environment: dict[str, str], tmp_path: Path) -> Iterator[ServiceProc
     process.kill()
 
 
-async def made(event_log: EventLog) -> list[Recorded[Event]]:
+async def made(event_log: EventLog) -> list[recommendation.RecommendationMade]:
     end = await event_log.last_seq()
     return [
-        event
+        event.data
         async for batch in event_log.read(0, after=0, aggregates=("recommendation",), until=end)
         for event in batch.events
         if isinstance(event.data, recommendation.RecommendationMade)
@@ -72,12 +72,12 @@ async def test_service_recommends_once_over_kills_and_answers(
     await eventually(lambda: caught_up(service, event_log), deadline=20.0)
 
     events = await made(event_log)
-    plays = [(event.data.pattern_id, event.data.play_id) for event in events]
+    plays = [(event.pattern_id, event.play_id) for event in events]
     assert len(plays) == len(set(plays)), "nothing is recommended twice"
     assert {pattern_id for pattern_id, _ in plays} == {f"pat_{n}" for n in range(N_PATTERNS)}
-    assert len({event.aggregate_id for event in events}) == len(events)
+    assert len({event.recommendation_id for event in events}) == len(events)
 
-    rec = events[0].aggregate_id
+    rec = events[0].recommendation_id
     done = recommendation.ChangeStatus(
         recommendation_id=rec, status=recommendation.RecommendationStatus.IMPLEMENTED, reason="shipped"
     )
