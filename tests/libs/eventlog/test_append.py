@@ -126,6 +126,21 @@ async def test_histories_keep_the_order_of_the_ids(event_log: EventLog) -> None:
     ] == [[8], [], [4]]
 
 
+async def test_histories_of_one_and_of_several_events_are_whole(event_log: EventLog) -> None:
+    """More ids than one request takes; guarded, unguarded and atomic appends; large events."""
+    events = [reported(number, title="x" * 4_000) for number in range(1_100)]
+    await event_log.append_each(new(*events))
+    await event_log.append(Append(closed(events[1]), 2))
+    await event_log.append(Append(closed(events[2]), None))
+    pair = reported(2_000)
+    await event_log.append(Append(pair, 0), Append(closed(pair), None))
+    ids = [event.aggregate_id for event in (*events, pair)]
+    found = await event_log.histories("ws_one", "issue", ids)
+    expected = [[number] for number in range(1, 1_101)]
+    expected[1:3] = [[2, 1_101], [3, 1_102]]
+    assert [*expected, [1_103, 1_104]] == [[event.seq for event in history] for history in found]
+
+
 async def test_append_of_too_large_an_event_is_refused(event_log: EventLog) -> None:
     """What the server can never store is told apart from what it cannot store now."""
     huge = reported(1, title="x" * 9_000_000)
