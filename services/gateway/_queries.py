@@ -1,0 +1,688 @@
+"""Generated from queries.sql by `causeloop-codegen sql`; do not edit."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.rows import args_row, scalar_row
+
+
+class ListIssueStatesRow(Struct, frozen=True):
+    """One row of list_issue_states."""
+
+    issue_id: str
+    own_status: str
+    pattern_id: str | None
+
+
+class CountOccurrencesRow(Struct, frozen=True):
+    """One row of count_occurrences."""
+
+    bucket_at: datetime
+    n_issues: int
+
+
+class CountRecurringPatternsRow(Struct, frozen=True):
+    """One row of count_recurring_patterns."""
+
+    bucket_at: datetime
+    n_patterns: int
+
+
+class SummarisePredictionsRow(Struct, frozen=True):
+    """One row of summarise_predictions."""
+
+    n_total: int
+    n_high: int
+    n_above: int
+    average_probability: float
+
+
+class ListForecastsRow(Struct, frozen=True):
+    """One row of list_forecasts."""
+
+    prediction_id: str
+    pattern_id: str
+    pattern_name: str | None
+    probability: float
+    lower: float
+    upper: float
+    inputs: str
+    generated_at: datetime
+    likely_trigger: str
+    model: str
+
+
+class ListReliabilityRow(Struct, frozen=True):
+    """One row of list_reliability."""
+
+    bin: int
+    n: int
+    mean_probability: float
+    n_hits: int
+    brier_sum: float
+
+
+class ScoreAlertsRow(Struct, frozen=True):
+    """One row of score_alerts."""
+
+    n_true: int
+    n_alerted: int
+    n_hits: int
+    lead_time_days: float | None
+
+
+class RankRecommendationsRow(Struct, frozen=True):
+    """One row of rank_recommendations."""
+
+    recommendation_id: str
+    rank: int
+
+
+class WorkspacesRow(Struct, frozen=True):
+    """One row of the table workspaces."""
+
+    workspace_id: str
+    slug: str
+    name: str
+    timezone: str
+    confidence_threshold: float
+    alert_probability: float
+    minimum_cluster_size: int
+    proof_window_days: int
+    created_at: datetime
+    updated_at: datetime
+
+
+_INSERT_ISSUES = """
+INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, service,
+    component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason,
+    source_created_at, source_updated_at, created_at, updated_at)
+SELECT r.workspace_id, r.issue_id, r.seq, r.source, r.external_id, r.title, r.body, r.severity, r.status, r.service,
+    r.component, r.error_type, r.environment, r.version, r.team, r.assignee, r.external_url, r.connector_id,
+    r.metadata, r.reason, r.source_created_at, r.source_updated_at, r.created_at, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, issue_id text, seq bigint, source text, external_id text, title text, body text,
+    severity text, status text, service text, component text, error_type text, environment text, version text,
+    team text, assignee text, external_url text, connector_id text, metadata text, reason text,
+    source_created_at timestamptz, source_updated_at timestamptz, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, issue_id) DO NOTHING
+"""
+
+
+async def insert_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the issues that were reported in a batch; one that is there already stays (IssueReported)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_ISSUES, (rows,))
+
+
+_UPDATE_ISSUES = """
+UPDATE issues AS i SET
+    title = coalesce(r.title, i.title),
+    body = coalesce(r.body, i.body),
+    severity = coalesce(r.severity, i.severity),
+    status = coalesce(r.status, i.status),
+    service = CASE WHEN 'service' = ANY(r.cleared) THEN NULL ELSE coalesce(r.service, i.service) END,
+    component = CASE WHEN 'component' = ANY(r.cleared) THEN NULL ELSE coalesce(r.component, i.component) END,
+    error_type = CASE WHEN 'error_type' = ANY(r.cleared) THEN NULL ELSE coalesce(r.error_type, i.error_type) END,
+    environment = CASE WHEN 'environment' = ANY(r.cleared) THEN NULL ELSE coalesce(r.environment, i.environment) END,
+    version = CASE WHEN 'version' = ANY(r.cleared) THEN NULL ELSE coalesce(r.version, i.version) END,
+    team = CASE WHEN 'team' = ANY(r.cleared) THEN NULL ELSE coalesce(r.team, i.team) END,
+    assignee = CASE WHEN 'assignee' = ANY(r.cleared) THEN NULL ELSE coalesce(r.assignee, i.assignee) END,
+    external_url = CASE WHEN 'external_url' = ANY(r.cleared) THEN NULL ELSE coalesce(r.external_url, i.external_url) END,
+    source_updated_at = CASE WHEN 'source_updated_at' = ANY(r.cleared) THEN NULL
+                             ELSE coalesce(r.source_updated_at, i.source_updated_at) END,
+    metadata = CASE WHEN 'metadata' = ANY(r.cleared) THEN '{}' ELSE coalesce(r.metadata, i.metadata) END,
+    reason = coalesce(r.reason, i.reason),
+    updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, issue_id text, title text, body text, severity text, status text, service text,
+    component text, error_type text, environment text, version text, team text, assignee text, external_url text,
+    source_updated_at timestamptz, metadata text, reason text, updated_at timestamptz, cleared text[])
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id
+"""
+
+
+async def update_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Change the fields that a batch has values for, empty those that it clears (IssueUpdated, IssueClosed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_ISSUES, (rows,))
+
+
+_UPSERT_PATTERNS = """
+WITH made AS (
+    INSERT INTO patterns (workspace_id, pattern_id, seq, name, status, is_shown, fingerprint, risk_score, confidence,
+        issue_count, first_seen_at, last_seen_at, created_at, updated_at, status_reason, closure_note, closed_at,
+        merged_into)
+    SELECT b.workspace_id, b.pattern_id, b.seq, coalesce(b.name, ''), coalesce(b.status, 'candidate'),
+        coalesce(b.is_shown, false), coalesce(b.fingerprint, '[]'), b.risk_score, b.confidence, b.issue_count,
+        b.first_seen_at, b.last_seen_at, b.created_at, b.updated_at, b.status_reason, b.closure_note, b.closed_at,
+        b.merged_into
+    FROM json_to_recordset($1::json) AS b(
+        workspace_id text, pattern_id text, seq bigint, name text, status text, is_shown boolean, fingerprint text,
+        risk_score double precision, confidence double precision, issue_count bigint, first_seen_at timestamptz,
+        last_seen_at timestamptz, created_at timestamptz, updated_at timestamptz, status_reason text,
+        closure_note text, closed_at timestamptz, merged_into text)
+    WHERE b.issue_count IS NOT NULL
+    ON CONFLICT (workspace_id, pattern_id) DO NOTHING
+)
+UPDATE patterns AS p SET
+    name = coalesce(b.name, p.name),
+    status = coalesce(b.status, p.status),
+    is_shown = coalesce(b.is_shown, p.is_shown),
+    fingerprint = coalesce(b.fingerprint, p.fingerprint),
+    risk_score = coalesce(b.risk_score, p.risk_score),
+    confidence = coalesce(b.confidence, p.confidence),
+    issue_count = coalesce(b.issue_count, p.issue_count),
+    first_seen_at = coalesce(b.first_seen_at, p.first_seen_at),
+    last_seen_at = coalesce(b.last_seen_at, p.last_seen_at),
+    created_at = coalesce(p.created_at, b.created_at),
+    updated_at = b.updated_at,
+    status_reason = coalesce(b.status_reason, p.status_reason),
+    closure_note = coalesce(b.closure_note, p.closure_note),
+    closed_at = coalesce(b.closed_at, p.closed_at),
+    merged_into = coalesce(b.merged_into, p.merged_into)
+FROM json_to_recordset($1::json) AS b(
+    workspace_id text, pattern_id text, seq bigint, name text, status text, is_shown boolean, fingerprint text,
+    risk_score double precision, confidence double precision, issue_count bigint, first_seen_at timestamptz,
+    last_seen_at timestamptz, created_at timestamptz, updated_at timestamptz, status_reason text,
+    closure_note text, closed_at timestamptz, merged_into text)
+WHERE p.workspace_id = b.workspace_id AND p.pattern_id = b.pattern_id
+"""
+
+
+async def upsert_patterns(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write each pattern of a batch once: insert the new ones, change what the batch says of the others (all of pattern)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_PATTERNS, (rows,))
+
+
+_UPSERT_MEMBERS = """
+INSERT INTO pattern_members AS m (workspace_id, issue_id, pattern_id, is_shown, seq, score, method, method_version,
+    matched_dimensions, occurred_at, linked_at)
+SELECT r.workspace_id, r.issue_id, r.pattern_id, coalesce(p.is_shown, false), r.seq, r.score, r.method,
+    r.method_version, r.matched_dimensions, r.occurred_at, r.linked_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, seq bigint, score double precision, method text,
+    method_version text, matched_dimensions text, occurred_at timestamptz, linked_at timestamptz)
+LEFT JOIN patterns AS p ON p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, is_shown = excluded.is_shown, seq = excluded.seq, score = excluded.score,
+    method = excluded.method, method_version = excluded.method_version,
+    matched_dimensions = excluded.matched_dimensions, occurred_at = excluded.occurred_at,
+    linked_at = excluded.linked_at
+"""
+
+
+async def upsert_members(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Put issues into patterns; an issue that was in another pattern moves (IssuesLinked)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_MEMBERS, (rows,))
+
+
+_DELETE_MEMBERS = """
+DELETE FROM pattern_members AS m
+USING json_to_recordset($1::json) AS r(workspace_id text, issue_id text, pattern_id text)
+WHERE m.workspace_id = r.workspace_id AND m.issue_id = r.issue_id AND m.pattern_id = r.pattern_id
+"""
+
+
+async def delete_members(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Take issues out of the patterns that they are said to leave (IssueUnlinked)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_MEMBERS, (rows,))
+
+
+_SHOW_MEMBERS = """
+UPDATE pattern_members AS m SET is_shown = true
+FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
+WHERE m.workspace_id = r.workspace_id AND m.pattern_id = r.pattern_id AND NOT m.is_shown
+"""
+
+
+async def show_members(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Show the members of patterns that were just detected (PatternDetected)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_SHOW_MEMBERS, (rows,))
+
+
+_MOVE_MEMBERS = """
+UPDATE pattern_members AS m SET pattern_id = $1, is_shown = p.is_shown
+FROM patterns AS p
+WHERE m.workspace_id = $2 AND m.pattern_id = $3
+  AND p.workspace_id = m.workspace_id AND p.pattern_id = $1
+"""
+
+
+async def move_members(
+    conn: AsyncConnection[Any],
+    *,
+    target_pattern_id: str,
+    workspace_id: str,
+    source_pattern_id: str,
+) -> None:
+    """Move all members of one pattern into another (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MOVE_MEMBERS, (target_pattern_id, workspace_id, source_pattern_id))
+
+
+_END_PREDICTIONS = """
+UPDATE predictions AS p SET is_current = false
+FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
+WHERE p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id AND p.is_current
+"""
+
+
+async def end_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """No prediction of these patterns is current any more (PatternStatusChanged to resolved or merged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_END_PREDICTIONS, (rows,))
+
+
+_SUPERSEDE_PREDICTIONS = """
+UPDATE predictions AS p SET is_current = false
+FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text, window_days integer)
+WHERE p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id AND p.window_days = r.window_days
+  AND p.is_current
+"""
+
+
+async def supersede_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """The predictions that newer ones of the same pattern and window replace are current no more (PredictionMade)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_SUPERSEDE_PREDICTIONS, (rows,))
+
+
+_INSERT_PREDICTIONS = """
+INSERT INTO predictions (workspace_id, prediction_id, seq, pattern_id, window_days, probability, lower, upper,
+    expected_next_at, impact, likely_trigger, evidence, model, model_version, inputs, low_confidence, generated_at,
+    expires_at, is_current, is_dismissed, dismissed_reason, outcome, brier, resolved_at, hit_issue_id, feedback,
+    feedback_note, alerted_at, updated_at)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.pattern_id, r.window_days, r.probability, r.lower, r.upper,
+    r.expected_next_at, r.impact, r.likely_trigger, r.evidence, r.model, r.model_version, r.inputs, r.low_confidence,
+    r.generated_at, r.expires_at, r.is_current, coalesce(r.is_dismissed, false), r.dismissed_reason, r.outcome,
+    r.brier, r.resolved_at, r.hit_issue_id, r.feedback, r.feedback_note, r.alerted_at, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, prediction_id text, seq bigint, pattern_id text, window_days integer,
+    probability double precision, lower double precision, upper double precision, expected_next_at timestamptz,
+    impact text, likely_trigger text, evidence text, model text, model_version text, inputs text,
+    low_confidence boolean, generated_at timestamptz, expires_at timestamptz, is_current boolean,
+    is_dismissed boolean, dismissed_reason text, outcome text, brier double precision, resolved_at timestamptz,
+    hit_issue_id text, feedback text, feedback_note text, alerted_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, prediction_id) DO NOTHING
+"""
+
+
+async def insert_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the predictions of a batch (PredictionMade)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_PREDICTIONS, (rows,))
+
+
+_UPDATE_PREDICTIONS = """
+UPDATE predictions AS p SET
+    is_dismissed = coalesce(r.is_dismissed, p.is_dismissed),
+    dismissed_reason = coalesce(r.dismissed_reason, p.dismissed_reason),
+    outcome = coalesce(r.outcome, p.outcome),
+    brier = coalesce(r.brier, p.brier),
+    resolved_at = coalesce(r.resolved_at, p.resolved_at),
+    hit_issue_id = coalesce(r.hit_issue_id, p.hit_issue_id),
+    feedback = coalesce(r.feedback, p.feedback),
+    feedback_note = coalesce(r.feedback_note, p.feedback_note),
+    alerted_at = coalesce(r.alerted_at, p.alerted_at),
+    updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, prediction_id text, is_dismissed boolean, dismissed_reason text, outcome text,
+    brier double precision, resolved_at timestamptz, hit_issue_id text, feedback text, feedback_note text,
+    alerted_at timestamptz, updated_at timestamptz)
+WHERE p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id
+"""
+
+
+async def update_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Change what a batch says of known predictions (PredictionResolved, PredictionFeedbackGiven, PredictionDismissed, AlertFired)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_PREDICTIONS, (rows,))
+
+
+_INSERT_RECOMMENDATIONS = """
+INSERT INTO recommendations (workspace_id, recommendation_id, seq, pattern_id, play_id, playbook_version, title,
+    description, type, effort, impact, status, status_reason, steps, steps_done, verification, evidence, arithmetic,
+    score, expected_loops_prevented, created_at, updated_at)
+SELECT r.workspace_id, r.recommendation_id, r.seq, r.pattern_id, r.play_id, r.playbook_version, r.title,
+    r.description, r.type, r.effort, r.impact, r.status, coalesce(r.status_reason, ''), r.steps, r.steps_done,
+    r.verification, r.evidence, r.arithmetic, r.score, r.expected_loops_prevented, r.created_at, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, recommendation_id text, seq bigint, pattern_id text, play_id text, playbook_version text,
+    title text, description text, type text, effort text, impact text, status text, status_reason text, steps text,
+    steps_done integer[], verification text, evidence text, arithmetic text, score double precision,
+    expected_loops_prevented double precision, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, recommendation_id) DO NOTHING
+"""
+
+
+async def insert_recommendations(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the recommendations of a batch (RecommendationMade)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_RECOMMENDATIONS, (rows,))
+
+
+_UPDATE_RECOMMENDATIONS = """
+UPDATE recommendations AS t SET
+    impact = coalesce(r.impact, t.impact),
+    arithmetic = coalesce(r.arithmetic, t.arithmetic),
+    score = coalesce(r.score, t.score),
+    expected_loops_prevented = coalesce(r.expected_loops_prevented, t.expected_loops_prevented),
+    status = coalesce(r.status, t.status),
+    status_reason = coalesce(r.status_reason, t.status_reason),
+    steps_done = ARRAY(
+        SELECT DISTINCT s.step FROM unnest(array_cat(t.steps_done, r.steps_ticked)) AS s(step)
+        WHERE s.step <> ALL(r.steps_unticked) ORDER BY s.step),
+    updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, recommendation_id text, impact text, arithmetic text, score double precision,
+    expected_loops_prevented double precision, status text, status_reason text, steps_ticked integer[],
+    steps_unticked integer[], updated_at timestamptz)
+WHERE t.workspace_id = r.workspace_id AND t.recommendation_id = r.recommendation_id
+"""
+
+
+async def update_recommendations(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Change what a batch says of known recommendations (RecommendationReassessed, …StatusChanged, …StepChecked)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_RECOMMENDATIONS, (rows,))
+
+
+_INSERT_WORKSPACES = """
+INSERT INTO workspaces (workspace_id, slug, name, timezone, confidence_threshold, alert_probability,
+    minimum_cluster_size, proof_window_days, created_at, updated_at)
+SELECT r.workspace_id, r.slug, r.name, r.timezone, r.confidence_threshold, r.alert_probability,
+    r.minimum_cluster_size, r.proof_window_days, r.created_at, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, slug text, name text, timezone text, confidence_threshold double precision,
+    alert_probability double precision, minimum_cluster_size integer, proof_window_days integer,
+    created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id) DO NOTHING
+"""
+
+
+async def insert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the workspaces of a batch with the settings that every workspace starts with (WorkspaceCreated)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_WORKSPACES, (rows,))
+
+
+_UPDATE_WORKSPACES = """
+UPDATE workspaces AS w SET
+    confidence_threshold = coalesce(r.confidence_threshold, w.confidence_threshold),
+    alert_probability = coalesce(r.alert_probability, w.alert_probability),
+    minimum_cluster_size = coalesce(r.minimum_cluster_size, w.minimum_cluster_size),
+    proof_window_days = coalesce(r.proof_window_days, w.proof_window_days),
+    updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, confidence_threshold double precision, alert_probability double precision,
+    minimum_cluster_size integer, proof_window_days integer, updated_at timestamptz)
+WHERE w.workspace_id = r.workspace_id
+"""
+
+
+async def update_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Change the settings that a batch has values for (WorkspaceSettingsChanged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_WORKSPACES, (rows,))
+
+
+_LIST_ISSUE_STATES = """
+SELECT i.issue_id, i.status AS own_status, m.pattern_id
+FROM issues AS i
+LEFT JOIN pattern_members AS m
+       ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+WHERE i.workspace_id = $1 AND i.issue_id = ANY($2::text[])
+ORDER BY i.seq
+"""
+
+
+async def list_issue_states(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    issue_ids: list[str],
+) -> list[ListIssueStatesRow]:
+    """Where issues stand now, for the stream."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListIssueStatesRow)) as cursor:
+        await cursor.execute(_LIST_ISSUE_STATES, (workspace_id, issue_ids))
+        fetched: list[ListIssueStatesRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_MEMBER_IDS = """
+SELECT issue_id FROM pattern_members
+WHERE workspace_id = $1 AND pattern_id = $2
+ORDER BY seq LIMIT $3
+"""
+
+
+async def list_member_ids(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+    n: int,
+) -> list[str]:
+    """The first members of a pattern, for the stream: those that its detection shows."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_MEMBER_IDS, (workspace_id, pattern_id, n))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
+_IS_GROUPED = """
+SELECT EXISTS (
+    SELECT 1 FROM pattern_members
+    WHERE workspace_id = $1 AND issue_id = $2)::boolean AS is_grouped
+"""
+
+
+async def is_grouped(conn: AsyncConnection[Any], *, workspace_id: str, issue_id: str) -> bool:
+    """Whether an issue has been looked at by the grouping, shown pattern or not."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_IS_GROUPED, (workspace_id, issue_id))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("is_grouped gave no row")
+        return fetched
+
+
+_COUNT_OCCURRENCES = """
+SELECT date_trunc('day', occurred_at, 'UTC')::timestamptz AS bucket_at, count(*) AS n_issues
+FROM pattern_members
+WHERE workspace_id = $1 AND pattern_id = $2
+  AND occurred_at >= $3::timestamptz AND occurred_at < $4::timestamptz
+GROUP BY 1 ORDER BY 1
+"""
+
+
+async def count_occurrences(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+    since_at: datetime,
+    until_at: datetime,
+) -> list[CountOccurrencesRow]:
+    """Failures per day of a pattern, by the time that they happened."""
+    async with AsyncRawCursor(conn, row_factory=args_row(CountOccurrencesRow)) as cursor:
+        await cursor.execute(_COUNT_OCCURRENCES, (workspace_id, pattern_id, since_at, until_at))
+        fetched: list[CountOccurrencesRow] = await cursor.fetchall()
+        return fetched
+
+
+_COUNT_RECURRING_PATTERNS = """
+SELECT date_trunc('day', occurred_at, 'UTC')::timestamptz AS bucket_at, count(DISTINCT pattern_id) AS n_patterns
+FROM pattern_members
+WHERE workspace_id = $1 AND is_shown
+  AND pattern_id = ANY($2::text[])
+  AND occurred_at >= $3::timestamptz AND occurred_at < $4::timestamptz
+GROUP BY 1 ORDER BY 1
+"""
+
+
+async def count_recurring_patterns(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_ids: list[str],
+    since_at: datetime,
+    until_at: datetime,
+) -> list[CountRecurringPatternsRow]:
+    """Shown patterns that failed, per day, by the time that it happened; a pattern counts once a day."""
+    async with AsyncRawCursor(conn, row_factory=args_row(CountRecurringPatternsRow)) as cursor:
+        await cursor.execute(_COUNT_RECURRING_PATTERNS, (workspace_id, pattern_ids, since_at, until_at))
+        fetched: list[CountRecurringPatternsRow] = await cursor.fetchall()
+        return fetched
+
+
+_SUMMARISE_PREDICTIONS = """
+SELECT count(*) AS n_total,
+    count(*) FILTER (WHERE probability >= 0.8) AS n_high,
+    count(*) FILTER (WHERE probability >= $1::double precision) AS n_above,
+    coalesce(avg(probability), 0)::double precision AS average_probability
+FROM predictions
+WHERE workspace_id = $2 AND status = 'active' AND window_days = $3
+"""
+
+
+async def summarise_predictions(
+    conn: AsyncConnection[Any],
+    *,
+    threshold: float,
+    workspace_id: str,
+    window_days: int,
+) -> SummarisePredictionsRow:
+    """The four tiles over the active predictions of one window."""
+    async with AsyncRawCursor(conn, row_factory=args_row(SummarisePredictionsRow)) as cursor:
+        await cursor.execute(_SUMMARISE_PREDICTIONS, (threshold, workspace_id, window_days))
+        fetched: SummarisePredictionsRow | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("summarise_predictions gave no row")
+        return fetched
+
+
+_LIST_FORECASTS = """
+SELECT p.prediction_id, p.pattern_id, t.name AS pattern_name, p.probability, p.lower, p.upper, p.inputs,
+    p.generated_at, p.likely_trigger, p.model
+FROM predictions AS p
+LEFT JOIN patterns AS t ON t.workspace_id = p.workspace_id AND t.pattern_id = p.pattern_id
+WHERE p.workspace_id = $1 AND p.is_current AND NOT p.is_dismissed
+  AND p.window_days = $2
+  AND ($3::text IS NULL OR p.pattern_id = $3::text)
+ORDER BY p.probability DESC, p.seq LIMIT 1000
+"""
+
+
+async def list_forecasts(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    window_days: int,
+    pattern_id: str | None,
+) -> list[ListForecastsRow]:
+    """The newest forecast of each pattern for one window, the most probable first, at most 1,000."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListForecastsRow)) as cursor:
+        await cursor.execute(_LIST_FORECASTS, (workspace_id, window_days, pattern_id))
+        fetched: list[ListForecastsRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_RELIABILITY = """
+SELECT least(floor(probability * 10), 9)::integer AS bin, count(*) AS n,
+    avg(probability)::double precision AS mean_probability,
+    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
+    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum
+FROM predictions
+WHERE workspace_id = $1 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND ($2::integer IS NULL OR window_days = $2::integer)
+GROUP BY 1 ORDER BY 1
+"""
+
+
+async def list_reliability(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    window_days: int | None,
+) -> list[ListReliabilityRow]:
+    """How well resolved forecasts did, in ten bins of probability; what a person calls prevented does not count."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListReliabilityRow)) as cursor:
+        await cursor.execute(_LIST_RELIABILITY, (workspace_id, window_days))
+        fetched: list[ListReliabilityRow] = await cursor.fetchall()
+        return fetched
+
+
+_SCORE_ALERTS = """
+SELECT count(*) FILTER (WHERE outcome = 'hit' AND probability >= $1::double precision) AS n_true,
+    count(*) FILTER (WHERE probability >= $1::double precision) AS n_alerted,
+    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
+    (avg(extract(epoch FROM resolved_at - generated_at)) FILTER (
+        WHERE outcome = 'hit' AND probability >= $1::double precision) / 86400)::double precision
+        AS lead_time_days
+FROM predictions
+WHERE workspace_id = $2 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND ($3::integer IS NULL OR window_days = $3::integer)
+"""
+
+
+async def score_alerts(
+    conn: AsyncConnection[Any],
+    *,
+    threshold: float,
+    workspace_id: str,
+    window_days: int | None,
+) -> ScoreAlertsRow:
+    """Precision, recall and lead time of resolved forecasts at a threshold; what a person calls prevented does not count."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ScoreAlertsRow)) as cursor:
+        await cursor.execute(_SCORE_ALERTS, (threshold, workspace_id, window_days))
+        fetched: ScoreAlertsRow | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("score_alerts gave no row")
+        return fetched
+
+
+_RANK_RECOMMENDATIONS = """
+SELECT r.recommendation_id, (
+    SELECT count(*) + 1 FROM recommendations AS b
+    WHERE b.workspace_id = r.workspace_id AND b.rank_score >= 0
+      AND (b.rank_score > r.rank_score OR (b.rank_score = r.rank_score AND b.seq > r.seq)))::bigint AS rank
+FROM recommendations AS r
+WHERE r.workspace_id = $1 AND r.rank_score >= 0
+  AND r.recommendation_id = ANY($2::text[])
+"""
+
+
+async def rank_recommendations(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    recommendation_ids: list[str],
+) -> list[RankRecommendationsRow]:
+    """Positions of these recommendations among the open ones of the workspace, 1 is the best."""
+    async with AsyncRawCursor(conn, row_factory=args_row(RankRecommendationsRow)) as cursor:
+        await cursor.execute(_RANK_RECOMMENDATIONS, (workspace_id, recommendation_ids))
+        fetched: list[RankRecommendationsRow] = await cursor.fetchall()
+        return fetched
+
+
+_GET_WORKSPACE = """
+SELECT workspace_id, slug, name, timezone, confidence_threshold, alert_probability, minimum_cluster_size,
+    proof_window_days, created_at, updated_at
+FROM workspaces WHERE workspace_id = $1
+"""
+
+
+async def get_workspace(conn: AsyncConnection[Any], *, workspace_id: str) -> WorkspacesRow | None:
+    """A workspace with its settings."""
+    async with AsyncRawCursor(conn, row_factory=args_row(WorkspacesRow)) as cursor:
+        await cursor.execute(_GET_WORKSPACE, (workspace_id,))
+        fetched: WorkspacesRow | None = await cursor.fetchone()
+        return fetched

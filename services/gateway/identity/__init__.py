@@ -1,0 +1,1 @@
+"""People, workspaces and their tokens: relational rows, not events."""

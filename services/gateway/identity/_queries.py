@@ -1,0 +1,289 @@
+"""Generated from queries.sql by `causeloop-codegen sql`; do not edit."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.rows import args_row, scalar_row
+
+
+class Person(Struct, frozen=True):
+    """One row of a result."""
+
+    user_id: str
+    email: str
+    name: str
+    external_id: str | None
+    status: str
+
+
+class ListMembershipsRow(Struct, frozen=True):
+    """One row of list_memberships."""
+
+    workspace_id: str
+    role: str
+
+
+class GetRefreshTokenRow(Struct, frozen=True):
+    """One row of get_refresh_token."""
+
+    workspace_id: str
+    family_id: str
+    user_id: str
+    expires_at: datetime
+    used_at: datetime | None
+    revoked_at: datetime | None
+
+
+_IDENTIFY = """
+SELECT concat(
+    set_config('app.current_user', $1::text, true),
+    set_config('app.presented_token_hash', $2::text, true),
+    set_config('app.current_workspace', $3::text, true))::text AS scope
+"""
+
+
+async def identify(conn: AsyncConnection[Any], *, user_id: str, token_hash: str, workspace_id: str) -> str:
+    """Name what this transaction may see: a person, a token's hash; a workspace once it is known."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_IDENTIFY, (user_id, token_hash, workspace_id))
+        fetched: str | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("identify gave no row")
+        return fetched
+
+
+_GET_USER_BY_SUBJECT = """
+SELECT user_id, email, name, external_id, status FROM users WHERE external_id = $1::text
+"""
+
+
+async def get_user_by_subject(conn: AsyncConnection[Any], *, external_id: str) -> Person | None:
+    """The person that the issuer's subject is bound to."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Person)) as cursor:
+        await cursor.execute(_GET_USER_BY_SUBJECT, (external_id,))
+        fetched: Person | None = await cursor.fetchone()
+        return fetched
+
+
+_GET_USER_BY_EMAIL = """
+SELECT user_id, email, name, external_id, status FROM users WHERE email = $1
+"""
+
+
+async def get_user_by_email(conn: AsyncConnection[Any], *, email: str) -> Person | None:
+    """The person with this e-mail address, spelled exactly so."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Person)) as cursor:
+        await cursor.execute(_GET_USER_BY_EMAIL, (email,))
+        fetched: Person | None = await cursor.fetchone()
+        return fetched
+
+
+_GET_FIRST_USER = """
+SELECT user_id, email, name, external_id, status FROM users ORDER BY created_at, user_id LIMIT 1
+"""
+
+
+async def get_first_user(conn: AsyncConnection[Any]) -> Person | None:
+    """The person who was seeded first, for development."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Person)) as cursor:
+        await cursor.execute(_GET_FIRST_USER)
+        fetched: Person | None = await cursor.fetchone()
+        return fetched
+
+
+_BIND_SUBJECT = """
+UPDATE users SET external_id = $1::text
+WHERE user_id = $2 AND external_id IS NULL
+"""
+
+
+async def bind_subject(conn: AsyncConnection[Any], *, external_id: str, user_id: str) -> int:
+    """Bind a person to the issuer's subject at the first sign-in; never a second time."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_BIND_SUBJECT, (external_id, user_id))
+        return cursor.rowcount
+
+
+_LIST_MEMBERSHIPS = """
+SELECT m.workspace_id, m.role FROM memberships AS m
+WHERE m.user_id = $1 AND m.status = 'active'
+ORDER BY m.created_at, m.workspace_id
+"""
+
+
+async def list_memberships(conn: AsyncConnection[Any], *, user_id: str) -> list[ListMembershipsRow]:
+    """The active memberships of a person, oldest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListMembershipsRow)) as cursor:
+        await cursor.execute(_LIST_MEMBERSHIPS, (user_id,))
+        fetched: list[ListMembershipsRow] = await cursor.fetchall()
+        return fetched
+
+
+_GET_ROLE = """
+SELECT m.role FROM memberships AS m JOIN users AS u ON u.user_id = m.user_id
+WHERE m.workspace_id = $1 AND m.user_id = $2 AND m.status = 'active'
+  AND u.status = 'active'
+"""
+
+
+async def get_role(conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str | None:
+    """What a person is in a workspace now, if anything."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_GET_ROLE, (workspace_id, user_id))
+        fetched: str | None = await cursor.fetchone()
+        return fetched
+
+
+_INSERT_REFRESH_TOKEN = """
+INSERT INTO refresh_tokens (workspace_id, token_hash, family_id, user_id, issued_at, expires_at)
+VALUES ($1, $2, $3, $4, $5,
+    $6)
+"""
+
+
+async def insert_refresh_token(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    token_hash: str,
+    family_id: str,
+    user_id: str,
+    issued_at: datetime,
+    expires_at: datetime,
+) -> None:
+    """Keep a new refresh token."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_REFRESH_TOKEN, (workspace_id, token_hash, family_id, user_id, issued_at, expires_at))
+
+
+_GET_REFRESH_TOKEN = """
+SELECT workspace_id, family_id, user_id, expires_at, used_at, revoked_at FROM refresh_tokens
+WHERE token_hash = $1
+"""
+
+
+async def get_refresh_token(conn: AsyncConnection[Any], *, token_hash: str) -> GetRefreshTokenRow | None:
+    """The refresh token with this hash."""
+    async with AsyncRawCursor(conn, row_factory=args_row(GetRefreshTokenRow)) as cursor:
+        await cursor.execute(_GET_REFRESH_TOKEN, (token_hash,))
+        fetched: GetRefreshTokenRow | None = await cursor.fetchone()
+        return fetched
+
+
+_USE_REFRESH_TOKEN = """
+UPDATE refresh_tokens SET used_at = $1::timestamptz
+WHERE workspace_id = $2 AND token_hash = $3
+  AND used_at IS NULL AND revoked_at IS NULL
+"""
+
+
+async def use_refresh_token(
+    conn: AsyncConnection[Any],
+    *,
+    used_at: datetime,
+    workspace_id: str,
+    token_hash: str,
+) -> int:
+    """Mark a refresh token used; 0 rows when another request was faster."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_USE_REFRESH_TOKEN, (used_at, workspace_id, token_hash))
+        return cursor.rowcount
+
+
+_REVOKE_FAMILY = """
+UPDATE refresh_tokens SET revoked_at = $1::timestamptz
+WHERE workspace_id = $2 AND family_id = $3 AND revoked_at IS NULL
+"""
+
+
+async def revoke_family(
+    conn: AsyncConnection[Any],
+    *,
+    revoked_at: datetime,
+    workspace_id: str,
+    family_id: str,
+) -> int:
+    """End a session: every token of a family."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_REVOKE_FAMILY, (revoked_at, workspace_id, family_id))
+        return cursor.rowcount
+
+
+_DELETE_EXPIRED_TOKENS = """
+DELETE FROM refresh_tokens
+WHERE workspace_id = $1 AND expires_at < $2::timestamptz
+"""
+
+
+async def delete_expired_tokens(conn: AsyncConnection[Any], *, workspace_id: str, before_at: datetime) -> int:
+    """Forget a workspace's refresh tokens that expired."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_EXPIRED_TOKENS, (workspace_id, before_at))
+        return cursor.rowcount
+
+
+_INSERT_WORKSPACE = """
+INSERT INTO workspaces (workspace_id, slug, name, timezone, created_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (workspace_id) DO NOTHING
+"""
+
+
+async def insert_workspace(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    slug: str,
+    name: str,
+    timezone: str,
+    created_at: datetime,
+) -> int:
+    """Make a workspace, unless it is there."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_WORKSPACE, (workspace_id, slug, name, timezone, created_at))
+        return cursor.rowcount
+
+
+_INSERT_USER = """
+INSERT INTO users (user_id, email, name, created_at)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (user_id) DO NOTHING
+"""
+
+
+async def insert_user(
+    conn: AsyncConnection[Any],
+    *,
+    user_id: str,
+    email: str,
+    name: str,
+    created_at: datetime,
+) -> int:
+    """Make a person, unless there is one with this id."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_USER, (user_id, email, name, created_at))
+        return cursor.rowcount
+
+
+_INSERT_MEMBERSHIP = """
+INSERT INTO memberships (workspace_id, membership_id, user_id, role, created_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (workspace_id, user_id) DO NOTHING
+"""
+
+
+async def insert_membership(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    membership_id: str,
+    user_id: str,
+    role: str,
+    created_at: datetime,
+) -> int:
+    """Make a person a member, unless that is so."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_MEMBERSHIP, (workspace_id, membership_id, user_id, role, created_at))
+        return cursor.rowcount

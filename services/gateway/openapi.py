@@ -1,0 +1,169 @@
+"""The OpenAPI 3.1 document: written from the operations, so that it cannot say anything else than they do."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+from runtime.problems import PROBLEM_MEDIA_TYPE, Problem
+
+from services.gateway.routes.operation import AnyOperation
+
+Json: TypeAlias = dict[str, Any]  # Any: JSON
+
+_PARAMETER = re.compile(r"{(\w+)}")
+_REASONS: Mapping[int, str] = {
+    400: "The request does not have the required shape; `error.details` names each field.",
+    401: "The token is missing, wrong or expired.",
+    403: "The token lacks the scope, or the person is not known here.",
+    404: "It does not exist in this workspace.",
+    409: "Its state does not allow this, or somebody was faster.",
+    413: "The body is longer than 8 MiB.",
+    415: "The body is not JSON.",
+    422: "Well-formed, but not possible.",
+    500: "A bug of ours; the log has more under the same trace id.",
+    503: "Something that is needed does not answer now; see Retry-After.",
+}
+_SUCCESS: Mapping[int, str] = {200: "Done.", 201: "Made.", 202: "Taken, durable."}
+_TAGS: Mapping[str, str] = {
+    "Auth": "Getting and rotating tokens.",
+    "Issues": "Failures, one by one.",
+    "Ingestion": "Failures by the hundred.",
+    "Patterns": "Root causes that issues share.",
+    "Predictions": "How likely a pattern is to recur.",
+    "Recommendations": "What to do about it, best first.",
+    "Workspace": "The tenant and how its services judge.",
+}
+_DESCRIPTION = (
+    "Raw failures become issues, issues that share a root cause become patterns, patterns yield predictions and ranked"
+    " recommendations. Every call sees one workspace: the token's. Lists come as `{data, page}`; a page leads on with"
+    " `page.next_cursor`. Errors are RFC 9457 problems that also carry `error.code` and `error.trace_id`. Live changes"
+    " come over the WebSocket `/v1/stream?token=…&workspace=…`."
+)
+
+
+def document(operations: Sequence[AnyOperation], *, version: str) -> Json:
+    """The whole document as JSON values."""
+    types = _types(operations)
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    by_type = dict(zip(types, schemas, strict=True))
+    paths: dict[str, Json] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, by_type, components)
+    for query in {operation.query for operation in operations}:
+        # Queries are parameters, not bodies.
+        components.pop(query.__name__, None)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Causeloop API", "version": version, "description": _DESCRIPTION},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token of /v1/auth/exchange.",
+                }
+            },
+        },
+    }
+
+
+def _types(operations: Sequence[AnyOperation]) -> list[type]:
+    """Every type that the document speaks of, once."""
+    found: dict[type, None] = {Problem: None}
+    for operation in operations:
+        found[operation.query] = None
+        for kind in (*operation.replies.values(), operation.described_body or operation.body):
+            if kind is not None:
+                found[kind] = None
+    return list(found)
+
+
+def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components: Mapping[str, Json]) -> Json:
+    made: Json = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation.query, components)],
+        "responses": _responses(operation, schemas),
+    }
+    if operation.scope is not None:
+        made["security"] = [{"bearer": []}]
+        made["x-required-scope"] = operation.scope
+        made["description"] = f"{operation.description} Needs the scope `{operation.scope}`.".strip()
+    elif operation.description:
+        made["description"] = operation.description
+    body = operation.described_body or operation.body
+    if body is not None:
+        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[body]}}}
+    return made
+
+
+def _responses(operation: AnyOperation, schemas: Mapping[type, Json]) -> Json:
+    identified = {"X-Request-Id": {"description": "Equals error.trace_id and the logs' id.", "schema": {"type": "string"}}}
+    responses: Json = {
+        str(status): {
+            "description": _SUCCESS[status],
+            "headers": identified,
+            "content": {"application/json": {"schema": schemas[kind]}},
+        }
+        for status, kind in operation.replies.items()
+    }
+    for status in refusals_of(operation):
+        headers: Json = dict(identified)
+        if status == 503:
+            headers["Retry-After"] = {"description": "Seconds to wait.", "schema": {"type": "string"}}
+        responses[str(status)] = {
+            "description": _REASONS[status],
+            "headers": headers,
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": schemas[Problem]}},
+        }
+    return responses
+
+
+def refusals_of(operation: AnyOperation) -> tuple[int, ...]:
+    """Every status other than success that an operation can answer with."""
+    general = {400, 500, 503}
+    if operation.scope is not None:
+        general |= {401, 403}
+    if "{" in operation.path:
+        general |= {404}
+    if operation.body is not None:
+        general |= {413, 415}
+    return tuple(sorted(general | set(operation.refusals)))
+
+
+def _path_parameters(operation: AnyOperation) -> list[Json]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in _PARAMETER.findall(operation.path)
+    ]
+
+
+def _query_parameters(query: type[Struct], components: Mapping[str, Json]) -> list[Json]:
+    schema = components.get(query.__name__, {})
+    return [_query_parameter(name, dict(kind)) for name, kind in schema.get("properties", {}).items()]
+
+
+def _query_parameter(name: str, schema: Json) -> Json:
+    """A field of the query's Struct as a parameter: a query has no null, and lists are separated by commas."""
+    description = schema.pop("description", None)
+    if schema.get("default", 0) is None:
+        del schema["default"]
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) == 1:
+        schema = {**{key: value for key, value in schema.items() if key != "anyOf"}, **options[0]}
+    made: Json = {"name": name, "in": "query", "required": False}
+    if schema.get("type") == "array":
+        schema["minItems"] = 1
+        made |= {"style": "form", "explode": False}
+    description = description or schema.pop("description", None)
+    if description:
+        made["description"] = description
+    return {**made, "schema": schema}

@@ -1,0 +1,329 @@
+-- Write the issues that were reported in a batch; one that is there already stays (IssueReported).
+-- name: InsertIssues :exec
+INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, service,
+    component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason,
+    source_created_at, source_updated_at, created_at, updated_at)
+SELECT r.workspace_id, r.issue_id, r.seq, r.source, r.external_id, r.title, r.body, r.severity, r.status, r.service,
+    r.component, r.error_type, r.environment, r.version, r.team, r.assignee, r.external_url, r.connector_id,
+    r.metadata, r.reason, r.source_created_at, r.source_updated_at, r.created_at, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, issue_id text, seq bigint, source text, external_id text, title text, body text,
+    severity text, status text, service text, component text, error_type text, environment text, version text,
+    team text, assignee text, external_url text, connector_id text, metadata text, reason text,
+    source_created_at timestamptz, source_updated_at timestamptz, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, issue_id) DO NOTHING;
+
+-- Change the fields that a batch has values for, empty those that it clears (IssueUpdated, IssueClosed).
+-- name: UpdateIssues :exec
+UPDATE issues AS i SET
+    title = coalesce(r.title, i.title),
+    body = coalesce(r.body, i.body),
+    severity = coalesce(r.severity, i.severity),
+    status = coalesce(r.status, i.status),
+    service = CASE WHEN 'service' = ANY(r.cleared) THEN NULL ELSE coalesce(r.service, i.service) END,
+    component = CASE WHEN 'component' = ANY(r.cleared) THEN NULL ELSE coalesce(r.component, i.component) END,
+    error_type = CASE WHEN 'error_type' = ANY(r.cleared) THEN NULL ELSE coalesce(r.error_type, i.error_type) END,
+    environment = CASE WHEN 'environment' = ANY(r.cleared) THEN NULL ELSE coalesce(r.environment, i.environment) END,
+    version = CASE WHEN 'version' = ANY(r.cleared) THEN NULL ELSE coalesce(r.version, i.version) END,
+    team = CASE WHEN 'team' = ANY(r.cleared) THEN NULL ELSE coalesce(r.team, i.team) END,
+    assignee = CASE WHEN 'assignee' = ANY(r.cleared) THEN NULL ELSE coalesce(r.assignee, i.assignee) END,
+    external_url = CASE WHEN 'external_url' = ANY(r.cleared) THEN NULL ELSE coalesce(r.external_url, i.external_url) END,
+    source_updated_at = CASE WHEN 'source_updated_at' = ANY(r.cleared) THEN NULL
+                             ELSE coalesce(r.source_updated_at, i.source_updated_at) END,
+    metadata = CASE WHEN 'metadata' = ANY(r.cleared) THEN '{}' ELSE coalesce(r.metadata, i.metadata) END,
+    reason = coalesce(r.reason, i.reason),
+    updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, issue_id text, title text, body text, severity text, status text, service text,
+    component text, error_type text, environment text, version text, team text, assignee text, external_url text,
+    source_updated_at timestamptz, metadata text, reason text, updated_at timestamptz, cleared text[])
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id;
+
+-- Write each pattern of a batch once: insert the new ones, change what the batch says of the others (all of pattern).
+-- name: UpsertPatterns :exec
+WITH made AS (
+    INSERT INTO patterns (workspace_id, pattern_id, seq, name, status, is_shown, fingerprint, risk_score, confidence,
+        issue_count, first_seen_at, last_seen_at, created_at, updated_at, status_reason, closure_note, closed_at,
+        merged_into)
+    SELECT b.workspace_id, b.pattern_id, b.seq, coalesce(b.name, ''), coalesce(b.status, 'candidate'),
+        coalesce(b.is_shown, false), coalesce(b.fingerprint, '[]'), b.risk_score, b.confidence, b.issue_count,
+        b.first_seen_at, b.last_seen_at, b.created_at, b.updated_at, b.status_reason, b.closure_note, b.closed_at,
+        b.merged_into
+    FROM json_to_recordset(sqlc.arg(rows)::json) AS b(
+        workspace_id text, pattern_id text, seq bigint, name text, status text, is_shown boolean, fingerprint text,
+        risk_score double precision, confidence double precision, issue_count bigint, first_seen_at timestamptz,
+        last_seen_at timestamptz, created_at timestamptz, updated_at timestamptz, status_reason text,
+        closure_note text, closed_at timestamptz, merged_into text)
+    WHERE b.issue_count IS NOT NULL
+    ON CONFLICT (workspace_id, pattern_id) DO NOTHING
+)
+UPDATE patterns AS p SET
+    name = coalesce(b.name, p.name),
+    status = coalesce(b.status, p.status),
+    is_shown = coalesce(b.is_shown, p.is_shown),
+    fingerprint = coalesce(b.fingerprint, p.fingerprint),
+    risk_score = coalesce(b.risk_score, p.risk_score),
+    confidence = coalesce(b.confidence, p.confidence),
+    issue_count = coalesce(b.issue_count, p.issue_count),
+    first_seen_at = coalesce(b.first_seen_at, p.first_seen_at),
+    last_seen_at = coalesce(b.last_seen_at, p.last_seen_at),
+    created_at = coalesce(p.created_at, b.created_at),
+    updated_at = b.updated_at,
+    status_reason = coalesce(b.status_reason, p.status_reason),
+    closure_note = coalesce(b.closure_note, p.closure_note),
+    closed_at = coalesce(b.closed_at, p.closed_at),
+    merged_into = coalesce(b.merged_into, p.merged_into)
+FROM json_to_recordset(sqlc.arg(rows)::json) AS b(
+    workspace_id text, pattern_id text, seq bigint, name text, status text, is_shown boolean, fingerprint text,
+    risk_score double precision, confidence double precision, issue_count bigint, first_seen_at timestamptz,
+    last_seen_at timestamptz, created_at timestamptz, updated_at timestamptz, status_reason text,
+    closure_note text, closed_at timestamptz, merged_into text)
+WHERE p.workspace_id = b.workspace_id AND p.pattern_id = b.pattern_id;
+
+-- Put issues into patterns; an issue that was in another pattern moves (IssuesLinked).
+-- name: UpsertMembers :exec
+INSERT INTO pattern_members AS m (workspace_id, issue_id, pattern_id, is_shown, seq, score, method, method_version,
+    matched_dimensions, occurred_at, linked_at)
+SELECT r.workspace_id, r.issue_id, r.pattern_id, coalesce(p.is_shown, false), r.seq, r.score, r.method,
+    r.method_version, r.matched_dimensions, r.occurred_at, r.linked_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, seq bigint, score double precision, method text,
+    method_version text, matched_dimensions text, occurred_at timestamptz, linked_at timestamptz)
+LEFT JOIN patterns AS p ON p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, is_shown = excluded.is_shown, seq = excluded.seq, score = excluded.score,
+    method = excluded.method, method_version = excluded.method_version,
+    matched_dimensions = excluded.matched_dimensions, occurred_at = excluded.occurred_at,
+    linked_at = excluded.linked_at;
+
+-- Take issues out of the patterns that they are said to leave (IssueUnlinked).
+-- name: DeleteMembers :exec
+DELETE FROM pattern_members AS m
+USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text, pattern_id text)
+WHERE m.workspace_id = r.workspace_id AND m.issue_id = r.issue_id AND m.pattern_id = r.pattern_id;
+
+-- Show the members of patterns that were just detected (PatternDetected).
+-- name: ShowMembers :exec
+UPDATE pattern_members AS m SET is_shown = true
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, pattern_id text)
+WHERE m.workspace_id = r.workspace_id AND m.pattern_id = r.pattern_id AND NOT m.is_shown;
+
+-- Move all members of one pattern into another (PatternsMerged).
+-- name: MoveMembers :exec
+UPDATE pattern_members AS m SET pattern_id = sqlc.arg(target_pattern_id), is_shown = p.is_shown
+FROM patterns AS p
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.pattern_id = sqlc.arg(source_pattern_id)
+  AND p.workspace_id = m.workspace_id AND p.pattern_id = sqlc.arg(target_pattern_id);
+
+-- No prediction of these patterns is current any more (PatternStatusChanged to resolved or merged).
+-- name: EndPredictions :exec
+UPDATE predictions AS p SET is_current = false
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, pattern_id text)
+WHERE p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id AND p.is_current;
+
+-- The predictions that newer ones of the same pattern and window replace are current no more (PredictionMade).
+-- name: SupersedePredictions :exec
+UPDATE predictions AS p SET is_current = false
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, pattern_id text, window_days integer)
+WHERE p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id AND p.window_days = r.window_days
+  AND p.is_current;
+
+-- Write the predictions of a batch (PredictionMade).
+-- name: InsertPredictions :exec
+INSERT INTO predictions (workspace_id, prediction_id, seq, pattern_id, window_days, probability, lower, upper,
+    expected_next_at, impact, likely_trigger, evidence, model, model_version, inputs, low_confidence, generated_at,
+    expires_at, is_current, is_dismissed, dismissed_reason, outcome, brier, resolved_at, hit_issue_id, feedback,
+    feedback_note, alerted_at, updated_at)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.pattern_id, r.window_days, r.probability, r.lower, r.upper,
+    r.expected_next_at, r.impact, r.likely_trigger, r.evidence, r.model, r.model_version, r.inputs, r.low_confidence,
+    r.generated_at, r.expires_at, r.is_current, coalesce(r.is_dismissed, false), r.dismissed_reason, r.outcome,
+    r.brier, r.resolved_at, r.hit_issue_id, r.feedback, r.feedback_note, r.alerted_at, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, prediction_id text, seq bigint, pattern_id text, window_days integer,
+    probability double precision, lower double precision, upper double precision, expected_next_at timestamptz,
+    impact text, likely_trigger text, evidence text, model text, model_version text, inputs text,
+    low_confidence boolean, generated_at timestamptz, expires_at timestamptz, is_current boolean,
+    is_dismissed boolean, dismissed_reason text, outcome text, brier double precision, resolved_at timestamptz,
+    hit_issue_id text, feedback text, feedback_note text, alerted_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, prediction_id) DO NOTHING;
+
+-- Change what a batch says of known predictions (PredictionResolved, PredictionFeedbackGiven, PredictionDismissed, AlertFired).
+-- name: UpdatePredictions :exec
+UPDATE predictions AS p SET
+    is_dismissed = coalesce(r.is_dismissed, p.is_dismissed),
+    dismissed_reason = coalesce(r.dismissed_reason, p.dismissed_reason),
+    outcome = coalesce(r.outcome, p.outcome),
+    brier = coalesce(r.brier, p.brier),
+    resolved_at = coalesce(r.resolved_at, p.resolved_at),
+    hit_issue_id = coalesce(r.hit_issue_id, p.hit_issue_id),
+    feedback = coalesce(r.feedback, p.feedback),
+    feedback_note = coalesce(r.feedback_note, p.feedback_note),
+    alerted_at = coalesce(r.alerted_at, p.alerted_at),
+    updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, prediction_id text, is_dismissed boolean, dismissed_reason text, outcome text,
+    brier double precision, resolved_at timestamptz, hit_issue_id text, feedback text, feedback_note text,
+    alerted_at timestamptz, updated_at timestamptz)
+WHERE p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id;
+
+-- Write the recommendations of a batch (RecommendationMade).
+-- name: InsertRecommendations :exec
+INSERT INTO recommendations (workspace_id, recommendation_id, seq, pattern_id, play_id, playbook_version, title,
+    description, type, effort, impact, status, status_reason, steps, steps_done, verification, evidence, arithmetic,
+    score, expected_loops_prevented, created_at, updated_at)
+SELECT r.workspace_id, r.recommendation_id, r.seq, r.pattern_id, r.play_id, r.playbook_version, r.title,
+    r.description, r.type, r.effort, r.impact, r.status, coalesce(r.status_reason, ''), r.steps, r.steps_done,
+    r.verification, r.evidence, r.arithmetic, r.score, r.expected_loops_prevented, r.created_at, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, recommendation_id text, seq bigint, pattern_id text, play_id text, playbook_version text,
+    title text, description text, type text, effort text, impact text, status text, status_reason text, steps text,
+    steps_done integer[], verification text, evidence text, arithmetic text, score double precision,
+    expected_loops_prevented double precision, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, recommendation_id) DO NOTHING;
+
+-- Change what a batch says of known recommendations (RecommendationReassessed, …StatusChanged, …StepChecked).
+-- name: UpdateRecommendations :exec
+UPDATE recommendations AS t SET
+    impact = coalesce(r.impact, t.impact),
+    arithmetic = coalesce(r.arithmetic, t.arithmetic),
+    score = coalesce(r.score, t.score),
+    expected_loops_prevented = coalesce(r.expected_loops_prevented, t.expected_loops_prevented),
+    status = coalesce(r.status, t.status),
+    status_reason = coalesce(r.status_reason, t.status_reason),
+    steps_done = ARRAY(
+        SELECT DISTINCT s.step FROM unnest(array_cat(t.steps_done, r.steps_ticked)) AS s(step)
+        WHERE s.step <> ALL(r.steps_unticked) ORDER BY s.step),
+    updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, recommendation_id text, impact text, arithmetic text, score double precision,
+    expected_loops_prevented double precision, status text, status_reason text, steps_ticked integer[],
+    steps_unticked integer[], updated_at timestamptz)
+WHERE t.workspace_id = r.workspace_id AND t.recommendation_id = r.recommendation_id;
+
+-- Write the workspaces of a batch with the settings that every workspace starts with (WorkspaceCreated).
+-- name: InsertWorkspaces :exec
+INSERT INTO workspaces (workspace_id, slug, name, timezone, confidence_threshold, alert_probability,
+    minimum_cluster_size, proof_window_days, created_at, updated_at)
+SELECT r.workspace_id, r.slug, r.name, r.timezone, r.confidence_threshold, r.alert_probability,
+    r.minimum_cluster_size, r.proof_window_days, r.created_at, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, slug text, name text, timezone text, confidence_threshold double precision,
+    alert_probability double precision, minimum_cluster_size integer, proof_window_days integer,
+    created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id) DO NOTHING;
+
+-- Change the settings that a batch has values for (WorkspaceSettingsChanged).
+-- name: UpdateWorkspaces :exec
+UPDATE workspaces AS w SET
+    confidence_threshold = coalesce(r.confidence_threshold, w.confidence_threshold),
+    alert_probability = coalesce(r.alert_probability, w.alert_probability),
+    minimum_cluster_size = coalesce(r.minimum_cluster_size, w.minimum_cluster_size),
+    proof_window_days = coalesce(r.proof_window_days, w.proof_window_days),
+    updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, confidence_threshold double precision, alert_probability double precision,
+    minimum_cluster_size integer, proof_window_days integer, updated_at timestamptz)
+WHERE w.workspace_id = r.workspace_id;
+
+-- Where issues stand now, for the stream.
+-- column pattern_id: str | None
+-- name: ListIssueStates :many
+SELECT i.issue_id, i.status AS own_status, m.pattern_id
+FROM issues AS i
+LEFT JOIN pattern_members AS m
+       ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
+ORDER BY i.seq;
+
+-- The first members of a pattern, for the stream: those that its detection shows.
+-- name: ListMemberIds :many
+SELECT issue_id FROM pattern_members
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(pattern_id)
+ORDER BY seq LIMIT sqlc.arg(n);
+
+-- Whether an issue has been looked at by the grouping, shown pattern or not.
+-- always
+-- name: IsGrouped :one
+SELECT EXISTS (
+    SELECT 1 FROM pattern_members
+    WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id = sqlc.arg(issue_id))::boolean AS is_grouped;
+
+-- Failures per day of a pattern, by the time that they happened.
+-- name: CountOccurrences :many
+SELECT date_trunc('day', occurred_at, 'UTC')::timestamptz AS bucket_at, count(*) AS n_issues
+FROM pattern_members
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(pattern_id)
+  AND occurred_at >= sqlc.arg(since_at)::timestamptz AND occurred_at < sqlc.arg(until_at)::timestamptz
+GROUP BY 1 ORDER BY 1;
+
+-- Shown patterns that failed, per day, by the time that it happened; a pattern counts once a day.
+-- name: CountRecurringPatterns :many
+SELECT date_trunc('day', occurred_at, 'UTC')::timestamptz AS bucket_at, count(DISTINCT pattern_id) AS n_patterns
+FROM pattern_members
+WHERE workspace_id = sqlc.arg(workspace_id) AND is_shown
+  AND pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
+  AND occurred_at >= sqlc.arg(since_at)::timestamptz AND occurred_at < sqlc.arg(until_at)::timestamptz
+GROUP BY 1 ORDER BY 1;
+
+-- The four tiles over the active predictions of one window.
+-- always
+-- name: SummarisePredictions :one
+SELECT count(*) AS n_total,
+    count(*) FILTER (WHERE probability >= 0.8) AS n_high,
+    count(*) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision) AS n_above,
+    coalesce(avg(probability), 0)::double precision AS average_probability
+FROM predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND status = 'active' AND window_days = sqlc.arg(window_days);
+
+-- The newest forecast of each pattern for one window, the most probable first, at most 1,000.
+-- column pattern_name: str | None
+-- name: ListForecasts :many
+SELECT p.prediction_id, p.pattern_id, t.name AS pattern_name, p.probability, p.lower, p.upper, p.inputs,
+    p.generated_at, p.likely_trigger, p.model
+FROM predictions AS p
+LEFT JOIN patterns AS t ON t.workspace_id = p.workspace_id AND t.pattern_id = p.pattern_id
+WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.is_current AND NOT p.is_dismissed
+  AND p.window_days = sqlc.arg(window_days)
+  AND (sqlc.narg('pattern_id')::text IS NULL OR p.pattern_id = sqlc.narg('pattern_id')::text)
+ORDER BY p.probability DESC, p.seq LIMIT 1000;
+
+-- How well resolved forecasts did, in ten bins of probability; what a person calls prevented does not count.
+-- name: ListReliability :many
+SELECT least(floor(probability * 10), 9)::integer AS bin, count(*) AS n,
+    avg(probability)::double precision AS mean_probability,
+    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
+    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum
+FROM predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
+GROUP BY 1 ORDER BY 1;
+
+-- Precision, recall and lead time of resolved forecasts at a threshold; what a person calls prevented does not count.
+-- always
+-- column lead_time_days: float | None
+-- name: ScoreAlerts :one
+SELECT count(*) FILTER (WHERE outcome = 'hit' AND probability >= sqlc.arg(threshold)::double precision) AS n_true,
+    count(*) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision) AS n_alerted,
+    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
+    (avg(extract(epoch FROM resolved_at - generated_at)) FILTER (
+        WHERE outcome = 'hit' AND probability >= sqlc.arg(threshold)::double precision) / 86400)::double precision
+        AS lead_time_days
+FROM predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer);
+
+-- Positions of these recommendations among the open ones of the workspace, 1 is the best.
+-- name: RankRecommendations :many
+SELECT r.recommendation_id, (
+    SELECT count(*) + 1 FROM recommendations AS b
+    WHERE b.workspace_id = r.workspace_id AND b.rank_score >= 0
+      AND (b.rank_score > r.rank_score OR (b.rank_score = r.rank_score AND b.seq > r.seq)))::bigint AS rank
+FROM recommendations AS r
+WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.rank_score >= 0
+  AND r.recommendation_id = ANY(sqlc.arg(recommendation_ids)::text[]);
+
+-- A workspace with its settings.
+-- name: GetWorkspace :one
+SELECT workspace_id, slug, name, timezone, confidence_threshold, alert_probability, minimum_cluster_size,
+    proof_window_days, created_at, updated_at
+FROM workspaces WHERE workspace_id = sqlc.arg(workspace_id);

@@ -1,0 +1,138 @@
+"""Operations over HTTP: authenticate, authorise, decode, handle, encode; the same for all of them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, get_args, get_origin
+
+import msgspec
+from litestar import HttpMethod, Request, Response
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+from runtime.errors import ForbiddenError, UnauthorizedError, ValidationFailedError, details_of
+
+from services.gateway.errors import PayloadTooLargeError, UnsupportedMediaTypeError
+from services.gateway.identity.tokens import Principal, read_access_token
+from services.gateway.routes.operation import Answer, AnyOperation, Call, Gateway, not_found
+
+AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
+
+BODY_BYTES_MAX = 8 * 1024 * 1024
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,400}")
+_PARAMETER = re.compile(r"{(\w+)}")
+_PUBLIC = Principal(
+    workspace_id="", user_id="", role="", scopes=frozenset(), session_id="", expires_at=datetime.max
+)
+_NO_PARAMETERS_IN_SCOPE = frozenset({"cursor", "limit"})
+
+
+def handlers(operations: Sequence[AnyOperation], gateway: Gateway) -> list[HTTPRouteHandler]:
+    """A Litestar handler per operation."""
+    return [_handler(operation, gateway) for operation in operations]
+
+
+def _handler(operation: AnyOperation, gateway: Gateway) -> HTTPRouteHandler:
+    async def answer(request: AnyRequest) -> Response[bytes]:
+        return await _answer(operation, gateway, request)
+
+    return HTTPRouteHandler(
+        _PARAMETER.sub(r"{\1:str}", operation.path),
+        http_method=HttpMethod(operation.method),
+        name=operation.id,
+        status_code=next(iter(operation.replies)),
+        include_in_schema=False,
+        request_max_body_size=BODY_BYTES_MAX,
+    )(answer)
+
+
+async def _answer(operation: AnyOperation, gateway: Gateway, request: AnyRequest) -> Response[bytes]:
+    principal = _PUBLIC
+    if operation.scope is not None:
+        principal = authenticate(request.headers.get("authorization"), gateway)
+        if operation.scope not in principal.scopes:
+            raise ForbiddenError(f"This needs the scope {operation.scope}.", details={"scope": operation.scope})
+    query, scope = _query(operation.query, request)
+    call = Call(
+        principal=principal,
+        path=_path(request.path_params),
+        query=query,
+        body=await _body(operation, request),
+        scope=scope,
+    )
+    made = await operation.handle(gateway, call)
+    status, body = (
+        (made.status, made.body) if isinstance(made, Answer) else (next(iter(operation.replies)), made)
+    )
+    return Response(
+        msgspec.json.encode(body),
+        status_code=status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def authenticate(header: str | None, gateway: Gateway) -> Principal:
+    """Whom a request's Authorization header speaks for. Raises UnauthorizedError."""
+    kind, _, token = (header or "").partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise UnauthorizedError("Send a token: Authorization: Bearer <access token>.")
+    return read_access_token(token.strip(), secret=gateway.secret, now=gateway.resources.clock())
+
+
+def _path(parameters: Mapping[str, object]) -> dict[str, str]:
+    """The ids in the path; what cannot be an id is one that does not exist."""
+    found = {name: str(value) for name, value in parameters.items()}
+    for name, value in found.items():
+        if not _IDENTIFIER.fullmatch(value):
+            raise not_found(name.removesuffix("_id").replace("_", " "), repr(value))
+    return found
+
+
+def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
+    """The query parameters as their Struct, and as text that two equal requests share."""
+    given = request.query_params.multi_items()
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    values: dict[str, object] = {}
+    for name, value in given:
+        if name not in fields:
+            raise ValidationFailedError(f"There is no parameter {name!r} here.", details={name: "unknown parameter"})
+        if name in values:
+            raise ValidationFailedError(f"The parameter {name!r} is given twice.", details={name: "given twice"})
+        values[name] = value.split(",") if _is_list(fields[name]) else value
+    try:
+        query = msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        details = details_of(error)
+        raise ValidationFailedError(_message(details), details=details) from error
+    bound = sorted((name, value) for name, value in given if name not in _NO_PARAMETERS_IN_SCOPE)
+    return query, msgspec.json.encode(bound).decode()
+
+
+def _is_list(kind: object) -> bool:
+    """Whether a parameter takes a comma list."""
+    return get_origin(kind) is tuple or any(_is_list(part) for part in get_args(kind) if not isinstance(part, str))
+
+
+async def _body(operation: AnyOperation, request: AnyRequest) -> object:
+    """The body as the operation wants it. Raises the 400, 413 or 415 that it deserves."""
+    if operation.body is None:
+        return None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaTypeError("Send JSON with Content-Type: application/json.")
+    raw = await request.body()
+    if len(raw) > BODY_BYTES_MAX:
+        raise PayloadTooLargeError(f"The body has {len(raw)} bytes; at most {BODY_BYTES_MAX} are taken.")
+    if operation.body is bytes:
+        return raw
+    try:
+        return msgspec.json.decode(raw, type=operation.body)
+    except RecursionError as error:
+        raise ValidationFailedError("The body is nested too deeply.", details={"body": "nested too deeply"}) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        details = details_of(error)
+        raise ValidationFailedError(_message(details), details=details) from error
+
+
+def _message(details: Mapping[str, str]) -> str:
+    return "; ".join(f"{field}: {fault}" for field, fault in details.items())

@@ -1,0 +1,486 @@
+"""Issues: list, report, look at, change, close, link by hand."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from contracts import ingest, pattern
+from msgspec import Meta, Struct
+from runtime.database import tenant
+from runtime.errors import ValidationFailedError
+
+from services.gateway.identity.tokens import Principal
+from services.gateway.listing import Condition, Listing, SortKey, fetch_one
+from services.gateway.routes.operation import (
+    Answer,
+    AnyOperation,
+    Call,
+    Gateway,
+    Operation,
+    command,
+    not_found,
+    settle,
+)
+from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
+from services.gateway.vocabulary import (
+    GROUPS,
+    LABELS,
+    AnyIssueStatus,
+    AnySeverity,
+    IssueStatus,
+    Line,
+    Note,
+    SeverityFormat,
+    SeverityLabel,
+    StatusGroup,
+    VisibleLine,
+    search_terms,
+    severity_codes,
+    statuses_of,
+)
+
+Sort = Literal[
+    "created_at", "-created_at", "ingested_at", "-ingested_at", "updated_at", "-updated_at",
+    "source_created_at", "-source_created_at", "risk_score", "-risk_score",
+    "severity", "-severity", "status", "-status",
+]  # fmt: skip
+Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Url = Annotated[str, Meta(max_length=2048, description="An http or https address.")]
+Body = Annotated[str, Meta(max_length=65_536, description="Text or Markdown.")]
+Metadata = Annotated[dict[str, object], Meta(description="Free keys and values, at most 64 KiB as JSON.")]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class IssueRow(Struct, frozen=True):
+    """One row of issue_rows."""
+
+    issue_id: str
+    seq: int
+    source: str
+    external_id: str
+    title: str
+    body: str
+    severity: str
+    risk_score: int
+    status: str
+    pattern_id: str | None
+    service: str | None
+    component: str | None
+    error_type: str | None
+    environment: str | None
+    version: str | None
+    team: str | None
+    assignee: str | None
+    external_url: str | None
+    connector_id: str | None
+    metadata: str
+    reason: str | None
+    source_created_at: datetime
+    source_updated_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class IssueSummary(Struct, frozen=True, kw_only=True):
+    """An issue as lists show it."""
+
+    id: str
+    external_id: str
+    source: str
+    title: str
+    severity: Annotated[
+        AnySeverity, Meta(description="p1 … p4; the label instead with `severity_format=label`.")
+    ]
+    severity_label: Annotated[
+        AnySeverity, Meta(description="critical … low; the code instead with `severity_format=label`.")
+    ]
+    status: IssueStatus
+    status_group: StatusGroup
+    risk_score: Annotated[
+        int, Meta(ge=0, le=100, description="The severity's weight; a fifth of it once the issue is over.")
+    ]
+    pattern_id: Annotated[str | None, Meta(description="The pattern it is in, once that is detected.")]
+    service: str | None
+    component: str | None
+    error_type: str | None
+    environment: str | None
+    version: str | None
+    team: str | None
+    assignee: str | None
+    external_url: str | None
+    connector_id: str | None
+    source_created_at: Annotated[datetime, Meta(description="When it happened at its source.")]
+    source_updated_at: datetime | None
+    ingested_at: Annotated[datetime, Meta(description="When it was recorded; the same as created_at.")]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Issue(IssueSummary, frozen=True, kw_only=True):
+    """An issue with everything that is known of it."""
+
+    body: str
+    description: Annotated[str, Meta(description="The same as body.")]
+    metadata: dict[str, object]
+    reason: Annotated[str | None, Meta(description="Why it was closed.")]
+
+
+class IssuePage(Struct, frozen=True, kw_only=True):
+    """A page of issues."""
+
+    data: tuple[IssueSummary, ...]
+    page: PageInfo
+
+
+class FormatQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How severities are spelled in the reply."""
+
+    severity_format: SeverityFormat = "code"
+
+
+class IssueQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Filters of the list of issues; those that are absent do not apply."""
+
+    status: Annotated[
+        tuple[AnyIssueStatus, ...] | None,
+        Meta(description="Statuses or status groups; `closed` is the group."),
+    ] = None
+    severity: Annotated[tuple[AnySeverity, ...] | None, Meta(description="Either spelling.")] = None
+    pattern_id: Identifier | None = None
+    source: Line | None = None
+    service: Line | None = None
+    team: Line | None = None
+    assignee: Line | None = None
+    q: Annotated[
+        str | None,
+        Meta(max_length=200, pattern=r"^[^\x00]*$", description="Words that title or body must hold, in any case."),
+    ] = None
+    risk_min: Annotated[int, Meta(ge=0, le=100)] | None = None
+    risk_max: Annotated[int, Meta(ge=0, le=100)] | None = None
+    date_from: Annotated[Moment | None, Meta(description="Happened at its source at or after.")] = None
+    date_to: Annotated[Moment | None, Meta(description="Happened at its source before.")] = None
+    sort: Sort = "-created_at"
+    severity_format: SeverityFormat = "code"
+
+
+class NewIssue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An issue to report by hand."""
+
+    title: VisibleLine
+    body: Body = ""
+    severity: AnySeverity = "p3"
+    status: AnyIssueStatus = "new"
+    source: Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")] = None
+    external_id: Annotated[
+        VisibleLine | None,
+        Meta(description="The source's own id; known already: that issue is updated and the answer is 200."),
+    ] = None
+    service: Line | None = None
+    component: Line | None = None
+    error_type: Line | None = None
+    environment: Line | None = None
+    version: Line | None = None
+    team: Line | None = None
+    assignee: Line | None = None
+    external_url: Url | None = None
+    connector_id: Line | None = None
+    source_created_at: Moment | None = None
+    source_updated_at: Moment | None = None
+    metadata: Metadata = {}
+
+
+class IssueChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields to change; null empties a field that may be empty; absent ones stay."""
+
+    title: VisibleLine | msgspec.UnsetType = msgspec.UNSET
+    body: Body | msgspec.UnsetType = msgspec.UNSET
+    severity: AnySeverity | msgspec.UnsetType = msgspec.UNSET
+    status: AnyIssueStatus | msgspec.UnsetType = msgspec.UNSET
+    service: Line | None | msgspec.UnsetType = msgspec.UNSET
+    component: Line | None | msgspec.UnsetType = msgspec.UNSET
+    error_type: Line | None | msgspec.UnsetType = msgspec.UNSET
+    environment: Line | None | msgspec.UnsetType = msgspec.UNSET
+    version: Line | None | msgspec.UnsetType = msgspec.UNSET
+    team: Line | None | msgspec.UnsetType = msgspec.UNSET
+    assignee: Line | None | msgspec.UnsetType = msgspec.UNSET
+    external_url: Url | None | msgspec.UnsetType = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
+
+
+class Closing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How work on an issue ended."""
+
+    status: Literal["resolved", "closed", "wont_fix"] = "closed"
+    reason: Note = ""
+
+
+class PatternLink(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pattern that an issue belongs to."""
+
+    pattern_id: Identifier
+
+
+LISTING = Listing(
+    name="issues",
+    view="issue_rows",
+    row=IssueRow,
+    sorts={
+        "created_at": SortKey("created_at", "timestamptz"),
+        "ingested_at": SortKey("created_at", "timestamptz"),
+        "updated_at": SortKey("updated_at", "timestamptz"),
+        "source_created_at": SortKey("source_created_at", "timestamptz"),
+        "risk_score": SortKey("risk_score", "integer"),
+        # p1 is the most severe, so that -severity, like -risk_score, starts with the worst.
+        "severity": SortKey("severity", "text", is_inverted=True),
+        "status": SortKey("status", "text"),
+    },
+    default_sort="-created_at",
+)
+
+
+def conditions_of(query: IssueQuery) -> list[Condition]:
+    """The filters as clauses."""
+    statuses = statuses_of(query.status) if query.status else None
+    severities = severity_codes(query.severity) if query.severity else None
+    candidates = (
+        Condition("status = ANY({value}::text[])", statuses),
+        Condition("severity = ANY({value}::text[])", severities),
+        Condition("pattern_id = {value}", query.pattern_id),
+        Condition("source = {value}", query.source),
+        Condition("service = {value}", query.service),
+        Condition("team = {value}", query.team),
+        Condition("assignee = {value}", query.assignee),
+        Condition("(title || ' ' || body) ILIKE ALL({value}::text[])", search_terms(query.q) if query.q else None),
+        Condition("risk_score >= {value}", query.risk_min),
+        Condition("risk_score <= {value}", query.risk_max),
+        Condition("source_created_at >= {value}", query.date_from),
+        Condition("source_created_at < {value}", query.date_to),
+    )
+    return [condition for condition in candidates if condition.value is not None]
+
+
+def summary(row: IssueRow, *, style: SeverityFormat) -> IssueSummary:
+    """A row as lists show it."""
+    return msgspec.convert(_fields(row, style=style), IssueSummary)
+
+
+def detail(row: IssueRow, *, style: SeverityFormat) -> Issue:
+    """A row with everything."""
+    fields = _fields(row, style=style)
+    metadata = msgspec.json.decode(row.metadata, type=dict[str, object])
+    fields |= {"body": row.body, "description": row.body, "metadata": metadata, "reason": row.reason}
+    return msgspec.convert(fields, Issue)
+
+
+def _fields(row: IssueRow, *, style: SeverityFormat) -> dict[str, object]:
+    fields = msgspec.structs.asdict(row)
+    code, label = row.severity, LABELS[row.severity]
+    fields |= {
+        "id": row.issue_id,
+        "severity": label if style == "label" else code,
+        "severity_label": code if style == "label" else label,
+        "status_group": GROUPS[row.status],
+        "ingested_at": row.created_at,
+    }
+    return fields
+
+
+async def list_issues(gateway: Gateway, call: Call[IssueQuery, None]) -> IssuePage:
+    """A page of issues."""
+    query = call.query
+    found = await list_page(gateway, call, LISTING, conditions=conditions_of(query), sort=query.sort)
+    data = shown(found, lambda row: summary(row, style=query.severity_format))
+    return IssuePage(data=data, page=page_info(found))
+
+
+async def read_issue(gateway: Gateway, workspace_id: str, issue_id: str) -> IssueRow:
+    """The row of an issue. Raises NotFoundError."""
+    condition = Condition("issue_id = {value}", issue_id)
+    async with tenant(gateway.pool, workspace_id) as conn:
+        row = await fetch_one(conn, LISTING, workspace_id=workspace_id, condition=condition)
+    if row is None:
+        raise not_found("issue", issue_id)
+    return row
+
+
+async def get_issue(gateway: Gateway, call: Call[FormatQuery, None]) -> Issue:
+    """One issue."""
+    row = await read_issue(gateway, call.workspace_id, call.path["issue_id"])
+    return detail(row, style=call.query.severity_format)
+
+
+async def report_one(
+    gateway: Gateway, principal: Principal, report: ingest.IssueReport
+) -> tuple[ingest.ReportResult, int]:
+    """Report one failure; what became of it and the sequence to reach. Raises ValidationFailedError."""
+    reply = await command(
+        gateway,
+        principal,
+        ingest.ReportIssues(records=(report,)),
+        reply=ingest.IssuesReported,
+    )
+    result = reply.results[0]
+    if result.outcome is ingest.ReportOutcome.REJECTED or result.issue_id is None:
+        reason = result.reason or "rejected"
+        field, _, fault = reason.partition(" ")
+        raise ValidationFailedError(reason, details={field.rstrip(":"): fault or reason})
+    return result, reply.sequence
+
+
+async def create_issue(gateway: Gateway, call: Call[FormatQuery, NewIssue]) -> Answer:
+    """Report an issue and answer with it."""
+    report = msgspec.convert(msgspec.structs.asdict(call.body), ingest.IssueReport)
+    result, sequence = await report_one(gateway, call.principal, report)
+    await settle(gateway, call.workspace_id, sequence)
+    row = await read_issue(gateway, call.workspace_id, str(result.issue_id))
+    status = 201 if result.outcome is ingest.ReportOutcome.CREATED else 200
+    return Answer(status, detail(row, style=call.query.severity_format))
+
+
+async def update_issue(gateway: Gateway, call: Call[FormatQuery, IssueChange]) -> Issue:
+    """Change an issue's fields."""
+    given = {
+        name: value
+        for name in IssueChange.__struct_fields__
+        if (value := getattr(call.body, name)) is not msgspec.UNSET
+    }
+    cleared = tuple(name for name, value in given.items() if value is None)
+    change = {name: value for name, value in given.items() if value is not None}
+    change |= {"issue_id": call.path["issue_id"], "cleared": cleared}
+    request = msgspec.convert(change, ingest.UpdateIssue)
+    return await _changed(gateway, call, request)
+
+
+async def close_issue(gateway: Gateway, call: Call[FormatQuery, Closing]) -> Issue:
+    """End work on an issue."""
+    status = ingest.IssueStatus(call.body.status)
+    request = ingest.CloseIssue(issue_id=call.path["issue_id"], status=status, reason=call.body.reason)
+    return await _changed(gateway, call, request)
+
+
+async def _changed(
+    gateway: Gateway,
+    call: Call[FormatQuery, IssueChange] | Call[FormatQuery, Closing],
+    request: Struct,
+) -> Issue:
+    # Also keeps an issue of another workspace, or a candidate's id, from reaching the owning service.
+    await read_issue(gateway, call.workspace_id, call.path["issue_id"])
+    reply = await command(gateway, call.principal, request, reply=ingest.IssueChanged)
+    await settle(gateway, call.workspace_id, reply.sequence)
+    row = await read_issue(gateway, call.workspace_id, call.path["issue_id"])
+    return detail(row, style=call.query.severity_format)
+
+
+async def link_pattern(gateway: Gateway, call: Call[FormatQuery, PatternLink]) -> Issue:
+    """Put an issue into a pattern by hand."""
+    request = pattern.LinkIssue(pattern_id=call.body.pattern_id, issue_id=call.path["issue_id"])
+    return await _relinked(gateway, call, request)
+
+
+async def unlink_pattern(gateway: Gateway, call: Call[FormatQuery, None]) -> Issue:
+    """Take an issue out of its pattern by hand."""
+    request = pattern.UnlinkIssue(issue_id=call.path["issue_id"])
+    return await _relinked(gateway, call, request)
+
+
+async def _relinked(
+    gateway: Gateway,
+    call: Call[FormatQuery, PatternLink] | Call[FormatQuery, None],
+    request: Struct,
+) -> Issue:
+    await read_issue(gateway, call.workspace_id, call.path["issue_id"])
+    reply = await command(gateway, call.principal, request, reply=pattern.PatternChanged)
+    await settle(gateway, call.workspace_id, reply.sequence)
+    row = await read_issue(gateway, call.workspace_id, call.path["issue_id"])
+    return detail(row, style=call.query.severity_format)
+
+
+OPERATIONS: tuple[AnyOperation, ...] = (
+    Operation(
+        id="listIssues",
+        method="GET",
+        path="/v1/issues",
+        tag="Issues",
+        summary="List issues, newest first.",
+        scope="issues:read",
+        query=IssueQuery,
+        replies={200: IssuePage},
+        handle=list_issues,
+    ),
+    Operation(
+        id="createIssue",
+        method="POST",
+        path="/v1/issues",
+        tag="Issues",
+        summary="Report an issue.",
+        description="Answers when a GET finds it. 200 instead of 201: `source` and `external_id` name an issue"
+        " that is known already, and what is new in the report has changed it.",
+        scope="issues:write",
+        query=FormatQuery,
+        body=NewIssue,
+        replies={201: Issue, 200: Issue},
+        handle=create_issue,
+    ),
+    Operation(
+        id="getIssue",
+        method="GET",
+        path="/v1/issues/{issue_id}",
+        tag="Issues",
+        summary="Look at an issue.",
+        scope="issues:read",
+        query=FormatQuery,
+        replies={200: Issue},
+        handle=get_issue,
+    ),
+    Operation(
+        id="updateIssue",
+        method="PATCH",
+        path="/v1/issues/{issue_id}",
+        tag="Issues",
+        summary="Change fields of an issue.",
+        scope="issues:write",
+        query=FormatQuery,
+        body=IssueChange,
+        replies={200: Issue},
+        refusals=(409, 422),
+        handle=update_issue,
+    ),
+    Operation(
+        id="closeIssue",
+        method="POST",
+        path="/v1/issues/{issue_id}/close",
+        tag="Issues",
+        summary="End work on an issue.",
+        scope="issues:write",
+        query=FormatQuery,
+        body=Closing,
+        replies={200: Issue},
+        refusals=(409, 422),
+        handle=close_issue,
+    ),
+    Operation(
+        id="linkIssuePattern",
+        method="POST",
+        path="/v1/issues/{issue_id}/link-pattern",
+        tag="Issues",
+        summary="Put an issue into a pattern by hand; later grouping obeys.",
+        scope="patterns:write",
+        query=FormatQuery,
+        body=PatternLink,
+        replies={200: Issue},
+        refusals=(409, 422),
+        handle=link_pattern,
+    ),
+    Operation(
+        id="unlinkIssuePattern",
+        method="POST",
+        path="/v1/issues/{issue_id}/unlink-pattern",
+        tag="Issues",
+        summary="Take an issue out of its pattern by hand; later grouping obeys.",
+        scope="patterns:write",
+        query=FormatQuery,
+        replies={200: Issue},
+        refusals=(409, 422),
+        handle=unlink_pattern,
+    ),
+)

@@ -1,0 +1,142 @@
+"""What an operation is: one method and path with its types, its scope and its refusals.
+
+Everything is decoded, refused and described in OpenAPI from this one description.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+from contracts import ingest, pattern, prediction, recommendation
+from msgspec import Struct
+from runtime.broker import CommandContext, ask, name_on_partition
+from runtime.database import Pool
+from runtime.errors import NotFoundError
+from runtime.service import Resources
+from runtime.telemetry import current_trace_id, current_traceparent
+
+from services.gateway.identity.sessions import Sessions
+from services.gateway.identity.tokens import Principal
+from services.gateway.settings import GatewaySettings
+
+Q = TypeVar("Q", bound=Struct)
+B = TypeVar("B")
+R = TypeVar("R")
+
+Method: TypeAlias = Literal["GET", "POST", "PATCH", "PUT"]
+
+READ_YOUR_WRITES_SECONDS = 2.0
+
+
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """An operation without query parameters."""
+
+
+class Gateway(Struct, frozen=True, kw_only=True):
+    """What handlers work with, built once in app.py."""
+
+    settings: GatewaySettings
+    resources: Resources
+    pool: Pool
+    sessions: Sessions
+
+    @property
+    def secret(self) -> str:
+        """What cursors and job ids are signed with."""
+        return self.settings.jwt_secret
+
+
+class Call(Struct, Generic[Q, B], frozen=True, kw_only=True):
+    """One request, decoded: who asks, for what.
+
+    scope: the query as it came, without cursor and limit; cursors are bound to it.
+    """
+
+    principal: Principal
+    path: Mapping[str, str]
+    query: Q
+    body: B
+    scope: str
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace that the token is for."""
+        return self.principal.workspace_id
+
+
+class Answer(Struct, frozen=True):
+    """A reply with another status than the operation's first."""
+
+    status: int
+    body: Struct
+
+
+class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
+    """One method and path.
+
+    scope: what the token must carry; None: no token is needed.
+    body: what the request's JSON is decoded to; bytes: handed on unparsed; None: there is no body.
+    described_body: what OpenAPI says of a body that is handed on unparsed.
+    replies: success status → its body, the usual one first.
+    refusals: statuses of this operation's own refusals; the general ones are added.
+    """
+
+    id: str
+    method: Method
+    path: str
+    tag: str
+    summary: str
+    handle: Callable[[Gateway, Call[Q, B]], Awaitable[Struct | Answer]]
+    scope: str | None
+    replies: Mapping[int, type[Struct]]
+    description: str = ""
+    query: type[Q] = NoQuery  # type: ignore[assignment]  # the default of an operation without a query
+    body: type[B] | None = None
+    described_body: type | None = None
+    refusals: tuple[int, ...] = ()
+
+
+AnyOperation: TypeAlias = Operation[Any, Any]  # Any: each operation has its own query and body
+
+
+def not_found(kind: str, identifier: str) -> NotFoundError:
+    """The refusal for what does not exist in the caller's workspace, or is not theirs to see."""
+    return NotFoundError(f"There is no {kind} {identifier}.", details={"id": identifier})
+
+
+ENDPOINTS: Mapping[type, str] = {
+    **ingest.ENDPOINTS,
+    **pattern.ENDPOINTS,
+    **prediction.ENDPOINTS,
+    **recommendation.ENDPOINTS,
+}
+"""Which endpoint takes which command."""
+
+
+async def command(gateway: Gateway, principal: Principal, request: Struct, *, reply: type[R]) -> R:
+    """What the owning service answers to a command that this principal gives."""
+    return await raw_command(gateway, principal, msgspec.json.encode(request), kind=type(request), reply=reply)
+
+
+async def raw_command(
+    gateway: Gateway, principal: Principal, request: bytes, *, kind: type[Struct], reply: type[R]
+) -> R:
+    """The same for a command of this kind that is encoded already."""
+    context = CommandContext(
+        workspace_id=principal.workspace_id,
+        actor=principal.user_id,
+        correlation_id=current_trace_id() or "",
+        traceparent=current_traceparent(),
+    )
+    endpoint = ENDPOINTS[kind]
+    if kind in pattern.ENDPOINTS:
+        # Pattern is a single writer per partition, so each of its leaders has its own endpoints.
+        event_log = gateway.resources.event_log
+        partition = event_log.partition_of(principal.workspace_id)
+        endpoint = name_on_partition(endpoint, partition, event_log.partitions)
+    return await ask(gateway.resources.nc, request, endpoint=endpoint, reply=reply, context=context)
+
+
+async def settle(gateway: Gateway, workspace_id: str, sequence: int) -> bool:
+    """Wait until a GET finds what was appended at `sequence`; False when the wait was too long."""
+    return await gateway.resources.reached(workspace_id, sequence, timeout=READ_YOUR_WRITES_SECONDS)

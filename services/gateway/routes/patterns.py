@@ -1,0 +1,561 @@
+"""Patterns: list, look at (now or as they were), change, close, merge, split; members, frequency, history."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+import msgspec
+from contracts import pattern
+from msgspec import Meta, Struct
+from runtime.database import tenant
+from runtime.errors import ValidationFailedError
+
+from services.gateway import _queries
+from services.gateway.forecasting import expected_per_day
+from services.gateway.listing import Condition, Listing, SortKey, fetch_one
+from services.gateway.routes.issues import Identifier
+from services.gateway.routes.operation import (
+    AnyOperation,
+    Call,
+    Gateway,
+    NoQuery,
+    Operation,
+    command,
+    not_found,
+    settle,
+)
+from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
+from services.gateway.routes.timeline import Timeline, timeline_page
+from services.gateway.state import PatternState, fold_pattern
+from services.gateway.vocabulary import LABELS, IssueStatus, PatternStatus, Severity, SeverityLabel, search_terms
+
+Sort = Literal[
+    "created_at", "-created_at", "last_seen_at", "-last_seen_at", "risk_score", "-risk_score",
+    "confidence", "-confidence", "issue_count", "-issue_count", "updated_at", "-updated_at", "name", "-name",
+]  # fmt: skip
+Window = Literal["7d", "30d", "90d"]
+DAYS = {"7d": 7, "30d": 30, "90d": 90}
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")]
+
+
+class PatternRow(Struct, frozen=True):
+    """One shown row of patterns."""
+
+    pattern_id: str
+    seq: int
+    name: str
+    status: str
+    fingerprint: str
+    risk_score: float
+    confidence: float
+    issue_count: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    status_reason: str | None
+    closure_note: str | None
+    closed_at: datetime | None
+    merged_into: str | None
+
+
+class Dimension(Struct, frozen=True, kw_only=True):
+    """A value that members share."""
+
+    name: str
+    value: str
+    share: Annotated[float, Meta(ge=0, le=1, description="Share of the members that have it.")]
+
+
+class Pattern(Struct, frozen=True, kw_only=True):
+    """The root cause that a set of issues shares."""
+
+    id: str
+    name: str
+    status: PatternStatus
+    status_reason: Annotated[str | None, Meta(description="The rule or the person's reason for the status.")]
+    risk_score: Annotated[float, Meta(ge=0, le=100)]
+    confidence: Annotated[float, Meta(ge=0, le=1)]
+    fingerprint: Annotated[dict[str, str], Meta(description="What the members share, most telling first.")]
+    dimensions: Annotated[tuple[Dimension, ...], Meta(description="The fingerprint with shares.")]
+    issue_count: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    created_at: Annotated[datetime, Meta(description="When it was detected.")]
+    updated_at: datetime
+    closure_note: str | None
+    closed_at: datetime | None
+    merged_into: Annotated[str | None, Meta(description="The pattern that its issues moved into.")]
+
+
+class PatternPage(Struct, frozen=True, kw_only=True):
+    """A page of patterns."""
+
+    data: tuple[Pattern, ...]
+    page: PageInfo
+
+
+class PatternQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Filters of the list of patterns."""
+
+    status: Annotated[
+        tuple[PatternStatus, ...] | None, Meta(description="Default: all but merged.")
+    ] = None
+    q: Annotated[
+        str | None, Meta(max_length=200, pattern=r"^[^\x00]*$", description="Words that the name must hold.")
+    ] = None
+    risk_min: Annotated[float, Meta(ge=0, le=100)] | None = None
+    sort: Sort = "-created_at"
+
+
+class AsOf(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When to look at the pattern."""
+
+    as_of: Annotated[
+        str | None,
+        Meta(
+            pattern=r"^([0-9]{1,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))$",
+            description="A time or a sequence of the log: the pattern as it was known then. Default: now.",
+        ),
+    ] = None
+
+
+class MemberRow(Struct, frozen=True):
+    """One row of member_rows."""
+
+    issue_id: str
+    seq: int
+    score: float
+    method: str
+    method_version: str
+    matched_dimensions: str
+    occurred_at: datetime
+    linked_at: datetime
+    title: str
+    severity: str
+    status: str
+    source: str
+    external_id: str
+
+
+class Member(Struct, frozen=True, kw_only=True):
+    """An issue in a pattern, and why it is there."""
+
+    issue_id: str
+    title: str
+    severity: Severity
+    severity_label: SeverityLabel
+    status: IssueStatus
+    source: str
+    external_id: str
+    similarity: Annotated[float, Meta(ge=0, le=1, description="Certainty of the membership.")]
+    method: Literal["seed", "exact_key", "text_similarity", "dimension_key", "human"]
+    method_version: str
+    matched_dimensions: tuple[str, ...]
+    occurred_at: datetime
+    linked_at: datetime
+
+
+class MemberPage(Struct, frozen=True, kw_only=True):
+    """A page of members."""
+
+    data: tuple[Member, ...]
+    page: PageInfo
+
+
+class MemberQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Order of the members."""
+
+    sort: Literal["occurred_at", "-occurred_at", "linked_at", "-linked_at", "similarity", "-similarity"] = (
+        "-occurred_at"
+    )
+
+
+class FrequencyQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far to look back and ahead."""
+
+    window: Window = "30d"
+
+
+class Bucket(Struct, frozen=True, kw_only=True):
+    """Failures of one day, in UTC."""
+
+    bucket_ts: datetime
+    count: int
+
+
+class Band(Struct, frozen=True, kw_only=True):
+    """Recurrences expected in one day to come."""
+
+    bucket_ts: datetime
+    value: float
+    lower: Annotated[float, Meta(description="Lower end of the 80 % interval.")]
+    upper: float
+
+
+class Frequency(Struct, frozen=True, kw_only=True):
+    """How often a pattern failed, and how often it is expected to."""
+
+    pattern_id: str
+    window: Window
+    points: Annotated[tuple[Bucket, ...], Meta(description="One per day, oldest first, today last.")]
+    predicted: Annotated[
+        tuple[Band, ...], Meta(description="One per day to come; empty while there is no prediction.")
+    ]
+
+
+class PatternChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change; what is absent stays."""
+
+    name: Name | None = None
+    status: Literal["emerging", "active", "mitigating", "watching", "resolved"] | None = None
+
+
+class Closure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was done about a pattern."""
+
+    closure_note: Annotated[str, Meta(min_length=1, max_length=10_000, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")]
+
+
+class Merge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pattern whose issues move here."""
+
+    source_pattern_id: Identifier
+
+
+class Split(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The issues that form a pattern of their own."""
+
+    issue_ids: Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=500)]
+    name: Name | None = None
+
+
+LISTING = Listing(
+    name="patterns",
+    view="patterns",
+    row=PatternRow,
+    sorts={
+        "created_at": SortKey("created_at", "timestamptz"),
+        "updated_at": SortKey("updated_at", "timestamptz"),
+        "last_seen_at": SortKey("last_seen_at", "timestamptz"),
+        "risk_score": SortKey("risk_score", "double precision"),
+        "confidence": SortKey("confidence", "double precision"),
+        "issue_count": SortKey("issue_count", "bigint"),
+        "name": SortKey("name", "text"),
+    },
+    default_sort="-created_at",
+)
+MEMBERS = Listing(
+    name="members",
+    view="member_rows",
+    row=MemberRow,
+    sorts={
+        "occurred_at": SortKey("occurred_at", "timestamptz"),
+        "linked_at": SortKey("linked_at", "timestamptz"),
+        "similarity": SortKey("score", "double precision"),
+    },
+    default_sort="-occurred_at",
+)
+
+
+def present(row: PatternRow) -> Pattern:
+    """A row as the API shows it."""
+    dimensions = msgspec.json.decode(row.fingerprint, type=tuple[Dimension, ...])
+    fields = msgspec.structs.asdict(row)
+    fields |= {"id": row.pattern_id, "fingerprint": _as_map(dimensions), "dimensions": dimensions}
+    return msgspec.convert(fields, Pattern)
+
+
+def _as_map(dimensions: tuple[Dimension, ...]) -> dict[str, str]:
+    return {dimension.name: dimension.value for dimension in dimensions}
+
+
+def present_state(state: PatternState, detected_at: datetime) -> Pattern:
+    """A pattern as it was."""
+    dimensions = msgspec.convert(msgspec.to_builtins(state.fingerprint), tuple[Dimension, ...])
+    assessed = state.assessment
+    fields: dict[str, object] = {
+        "id": state.pattern_id,
+        "name": state.name,
+        "status": state.status.value,
+        "status_reason": state.status_reason,
+        "risk_score": assessed.risk_score,
+        "confidence": assessed.confidence,
+        "fingerprint": _as_map(dimensions),
+        "dimensions": dimensions,
+        "issue_count": assessed.issue_count,
+        "first_seen_at": assessed.first_seen_at,
+        "last_seen_at": assessed.last_seen_at,
+        "created_at": detected_at,
+        "updated_at": state.updated_at,
+        "closure_note": state.closure_note,
+        "closed_at": state.closed_at,
+        "merged_into": state.merged_into,
+    }
+    return msgspec.convert(fields, Pattern)
+
+
+async def list_patterns(gateway: Gateway, call: Call[PatternQuery, None]) -> PatternPage:
+    """A page of patterns."""
+    query = call.query
+    conditions = [Condition("is_shown = {value}::boolean", "true")]
+    if query.status:
+        conditions.append(Condition("status = ANY({value}::text[])", list(query.status)))
+    else:
+        conditions.append(Condition("status <> {value}", "merged"))
+    if query.q:
+        conditions.append(Condition("name ILIKE ALL({value}::text[])", search_terms(query.q)))
+    if query.risk_min is not None:
+        conditions.append(Condition("risk_score >= {value}", query.risk_min))
+    found = await list_page(gateway, call, LISTING, conditions=conditions, sort=query.sort)
+    return PatternPage(data=shown(found, present), page=page_info(found))
+
+
+async def read_pattern(gateway: Gateway, workspace_id: str, pattern_id: str) -> Pattern:
+    """A shown pattern. Raises NotFoundError."""
+    condition = Condition("is_shown AND pattern_id = {value}", pattern_id)
+    async with tenant(gateway.pool, workspace_id) as conn:
+        row = await fetch_one(conn, LISTING, workspace_id=workspace_id, condition=condition)
+    if row is None:
+        raise not_found("pattern", pattern_id)
+    return present(row)
+
+
+async def get_pattern(gateway: Gateway, call: Call[AsOf, None]) -> Pattern:
+    """One pattern, now or as it was."""
+    pattern_id = call.path["pattern_id"]
+    if call.query.as_of is None:
+        return await read_pattern(gateway, call.workspace_id, pattern_id)
+    until, until_seq = _moment(call.query.as_of)
+    history = await gateway.resources.event_log.history(
+        call.workspace_id, "pattern", pattern_id, until=until, until_seq=until_seq
+    )
+    state = fold_pattern(history)
+    if state is None or state.detected_at is None:
+        raise not_found("pattern", pattern_id)
+    return present_state(state, state.detected_at)
+
+
+def _moment(as_of: str) -> tuple[datetime | None, int | None]:
+    """A time or a sequence. Raises ValidationFailedError for a time that no calendar has."""
+    if as_of.isdigit():
+        return None, int(as_of)
+    try:
+        return datetime.fromisoformat(as_of).astimezone(UTC), None
+    except (ValueError, OverflowError) as error:
+        fault = "is no time of the calendar"
+        raise ValidationFailedError(f"as_of: {fault}", details={"as_of": fault}) from error
+
+
+async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> MemberPage:
+    """A page of a pattern's issues."""
+    pattern_id = call.path["pattern_id"]
+    await read_pattern(gateway, call.workspace_id, pattern_id)
+    conditions = [Condition("pattern_id = {value}", pattern_id)]
+    # The path is part of what a cursor is bound to.
+    bound = msgspec.structs.replace(call, scope=f"{pattern_id}?{call.scope}")
+    found = await list_page(gateway, bound, MEMBERS, conditions=conditions, sort=call.query.sort)
+    return MemberPage(data=shown(found, _present_member), page=page_info(found))
+
+
+def _present_member(row: MemberRow) -> Member:
+    fields = msgspec.structs.asdict(row)
+    # A member of a shown pattern that nobody has worked on is pattern_found, as in the list of issues.
+    is_untouched = row.status in ("new", "analyzing", "analyzed")
+    fields |= {
+        "severity_label": LABELS[row.severity],
+        "similarity": row.score,
+        "status": "pattern_found" if is_untouched else row.status,
+        "matched_dimensions": msgspec.json.decode(row.matched_dimensions),
+    }
+    return msgspec.convert(fields, Member)
+
+
+async def get_frequency(gateway: Gateway, call: Call[FrequencyQuery, None]) -> Frequency:
+    """Failures per day, and recurrences expected."""
+    pattern_id, days = call.path["pattern_id"], DAYS[call.query.window]
+    await read_pattern(gateway, call.workspace_id, pattern_id)
+    today = gateway.resources.clock().replace(hour=0, minute=0, second=0, microsecond=0)
+    first = today - timedelta(days=days - 1)
+    async with tenant(gateway.pool, call.workspace_id) as conn:
+        counted = await _queries.count_occurrences(
+            conn,
+            workspace_id=call.workspace_id,
+            pattern_id=pattern_id,
+            since_at=first,
+            until_at=today + timedelta(days=1),
+        )
+        forecasts = await _queries.list_forecasts(
+            conn, workspace_id=call.workspace_id, window_days=days, pattern_id=pattern_id
+        )
+    counts = {row.bucket_at.astimezone(UTC): row.n_issues for row in counted}
+    ahead = [today + timedelta(days=day) for day in range(1, days + 1)]
+    bands = [expected_per_day(forecast.inputs) for forecast in forecasts[:1]]
+    return Frequency(
+        pattern_id=pattern_id,
+        window=call.query.window,
+        points=tuple(
+            Bucket(bucket_ts=at, count=counts.get(at, 0))
+            for at in (first + timedelta(days=day) for day in range(days))
+        ),
+        predicted=tuple(
+            Band(bucket_ts=at, value=band.value, lower=band.lower, upper=band.upper)
+            for band in bands
+            for at in ahead
+        ),
+    )
+
+
+async def get_history(gateway: Gateway, call: Call[ListQuery, None]) -> Timeline:
+    """What happened to a pattern, newest first."""
+    pattern_id = call.path["pattern_id"]
+    await read_pattern(gateway, call.workspace_id, pattern_id)
+    history = await gateway.resources.event_log.history(call.workspace_id, "pattern", pattern_id)
+    return timeline_page(history, call.query, secret=gateway.secret, scope=f"{call.workspace_id}/{pattern_id}")
+
+
+async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Pattern:
+    """The pattern after a command: of a split, the new one."""
+    await read_pattern(gateway, call.workspace_id, call.path["pattern_id"])
+    reply = await command(gateway, call.principal, request, reply=pattern.PatternChanged)
+    await settle(gateway, call.workspace_id, reply.sequence)
+    return await read_pattern(gateway, call.workspace_id, reply.pattern_id)
+
+
+async def update_pattern(gateway: Gateway, call: Call[NoQuery, PatternChange]) -> Pattern:
+    """Rename a pattern or move it to another status."""
+    status = None if call.body.status is None else pattern.PatternStatus(call.body.status)
+    request = pattern.UpdatePattern(pattern_id=call.path["pattern_id"], name=call.body.name, status=status)
+    return await _changed(gateway, call, request)
+
+
+async def close_pattern(gateway: Gateway, call: Call[NoQuery, Closure]) -> Pattern:
+    """Record what was done; the proof window starts."""
+    request = pattern.ClosePattern(pattern_id=call.path["pattern_id"], closure_note=call.body.closure_note)
+    return await _changed(gateway, call, request)
+
+
+async def merge_patterns(gateway: Gateway, call: Call[NoQuery, Merge]) -> Pattern:
+    """Move all issues of another pattern into this one."""
+    await read_pattern(gateway, call.workspace_id, call.body.source_pattern_id)
+    request = pattern.MergePatterns(
+        target_pattern_id=call.path["pattern_id"], source_pattern_id=call.body.source_pattern_id
+    )
+    return await _changed(gateway, call, request)
+
+
+async def split_pattern(gateway: Gateway, call: Call[NoQuery, Split]) -> Pattern:
+    """Move some issues into a new pattern."""
+    request = pattern.SplitPattern(
+        pattern_id=call.path["pattern_id"], issue_ids=call.body.issue_ids, name=call.body.name
+    )
+    return await _changed(gateway, call, request)
+
+
+_ONE = "/v1/patterns/{pattern_id}"
+
+OPERATIONS: tuple[AnyOperation, ...] = (
+    Operation(
+        id="listPatterns",
+        method="GET",
+        path="/v1/patterns",
+        tag="Patterns",
+        summary="List patterns, newest first.",
+        description="A pattern is listed from its detection on: candidates with too few issues are not.",
+        scope="patterns:read",
+        query=PatternQuery,
+        replies={200: PatternPage},
+        handle=list_patterns,
+    ),
+    Operation(
+        id="getPattern",
+        method="GET",
+        path=_ONE,
+        tag="Patterns",
+        summary="Look at a pattern, now or as it was.",
+        scope="patterns:read",
+        query=AsOf,
+        replies={200: Pattern},
+        handle=get_pattern,
+    ),
+    Operation(
+        id="updatePattern",
+        method="PATCH",
+        path=_ONE,
+        tag="Patterns",
+        summary="Rename a pattern or move it to another status.",
+        scope="patterns:write",
+        body=PatternChange,
+        replies={200: Pattern},
+        refusals=(409, 422),
+        handle=update_pattern,
+    ),
+    Operation(
+        id="listPatternMembers",
+        method="GET",
+        path=f"{_ONE}/members",
+        tag="Patterns",
+        summary="List a pattern's issues with the reasons of their membership.",
+        scope="patterns:read",
+        query=MemberQuery,
+        replies={200: MemberPage},
+        handle=list_members,
+    ),
+    Operation(
+        id="getPatternFrequency",
+        method="GET",
+        path=f"{_ONE}/frequency",
+        tag="Patterns",
+        summary="See failures per day and the recurrences expected.",
+        scope="patterns:read",
+        query=FrequencyQuery,
+        replies={200: Frequency},
+        handle=get_frequency,
+    ),
+    Operation(
+        id="getPatternHistory",
+        method="GET",
+        path=f"{_ONE}/history",
+        tag="Patterns",
+        summary="See what happened to a pattern, newest first, from the log itself.",
+        scope="patterns:read",
+        query=ListQuery,
+        replies={200: Timeline},
+        handle=get_history,
+    ),
+    Operation(
+        id="closePattern",
+        method="POST",
+        path=f"{_ONE}/close",
+        tag="Patterns",
+        summary="Record what was done about a pattern; the proof window starts.",
+        scope="patterns:write",
+        body=Closure,
+        replies={200: Pattern},
+        refusals=(409, 422),
+        handle=close_pattern,
+    ),
+    Operation(
+        id="mergePatterns",
+        method="POST",
+        path=f"{_ONE}/merge",
+        tag="Patterns",
+        summary="Move all issues of another pattern into this one, for good.",
+        scope="patterns:write",
+        body=Merge,
+        replies={200: Pattern},
+        refusals=(409, 422),
+        handle=merge_patterns,
+    ),
+    Operation(
+        id="splitPattern",
+        method="POST",
+        path=f"{_ONE}/split",
+        tag="Patterns",
+        summary="Move some issues into a pattern of their own; answers with that.",
+        scope="patterns:write",
+        body=Split,
+        replies={200: Pattern},
+        refusals=(409, 422),
+        handle=split_pattern,
+    ),
+)

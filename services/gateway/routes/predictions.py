@@ -1,0 +1,611 @@
+"""Predictions: list, look at, tiles, forecast, accuracy; feedback and dismissal."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+import msgspec
+from contracts import prediction
+from msgspec import Meta, Struct
+from runtime.database import tenant
+
+from services.gateway import _queries
+from services.gateway.forecasting import Outlook, Point, composite, curve, first_breach
+from services.gateway.listing import Condition, Listing, SortKey, fetch_one
+from services.gateway.routes.issues import Identifier
+from services.gateway.routes.operation import (
+    AnyOperation,
+    Call,
+    Gateway,
+    NoQuery,
+    Operation,
+    command,
+    not_found,
+    settle,
+)
+from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
+from services.gateway.routes.patterns import DAYS, Window, read_pattern
+from services.gateway.routes.workspaces import read_workspace
+from services.gateway.vocabulary import Note
+
+PredictionStatus = Literal["active", "dismissed", "resolved", "superseded"]
+Impact = Literal["critical", "high", "medium", "low"]
+Outcome = Literal["hit", "miss", "prevented"]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+WindowDays = Literal[7, 30, 90]
+Sort = Literal[
+    "probability", "-probability", "generated_at", "-generated_at", "expires_at", "-expires_at",
+]  # fmt: skip
+
+
+class PredictionRow(Struct, frozen=True):
+    """One row of prediction_rows."""
+
+    prediction_id: str
+    seq: int
+    pattern_id: str
+    pattern_name: str | None
+    window_days: int
+    probability: float
+    lower: float
+    upper: float
+    expected_next_at: datetime | None
+    impact: str
+    likely_trigger: str
+    evidence: str
+    model: str
+    model_version: str
+    inputs: str
+    low_confidence: bool
+    generated_at: datetime
+    expires_at: datetime
+    status: str
+    dismissed_reason: str | None
+    outcome: str | None
+    brier: float | None
+    resolved_at: datetime | None
+    hit_issue_id: str | None
+    feedback: str | None
+    feedback_note: str | None
+    alerted_at: datetime | None
+    updated_at: datetime
+
+
+class EvidenceItem(Struct, frozen=True, kw_only=True):
+    """A fact that a prediction rests on."""
+
+    kind: str
+    text: str
+    issue_ids: tuple[str, ...]
+
+
+class Inputs(Struct, frozen=True, kw_only=True):
+    """The numbers that the probability was computed from."""
+
+    n_recurrences: int
+    exposure_days: float
+    quiet_days: float
+    prior_shape: float
+    prior_rate_days: float
+    base_rate: float
+    n_resolved: int
+    skill: float | None
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """A frozen forecast for one pattern and one window."""
+
+    id: str
+    pattern_id: str
+    pattern_name: str | None
+    status: Annotated[
+        PredictionStatus,
+        Meta(description="superseded: there is a newer one of the same pattern and window, or the pattern has ended."),
+    ]
+    window_days: int
+    probability: Probability
+    lower: Annotated[float, Meta(description="Lower end of the probability's 80 % interval.")]
+    upper: float
+    expected_next_at: Annotated[datetime | None, Meta(description="Median of the next recurrence.")]
+    impact: Impact
+    likely_trigger: str
+    evidence: tuple[EvidenceItem, ...]
+    model: str
+    model_version: str
+    inputs: Inputs
+    low_confidence: Annotated[bool, Meta(description="Too little history for more than the prior.")]
+    generated_at: datetime
+    expires_at: datetime
+    alerted_at: Annotated[datetime | None, Meta(description="When it reached the alert threshold.")]
+    outcome: Annotated[Literal["hit", "miss"] | None, Meta(description="What the log says.")]
+    resolved_at: datetime | None
+    brier: float | None
+    hit_issue_id: str | None
+    feedback: Annotated[Outcome | None, Meta(description="What a person says.")]
+    feedback_note: str | None
+    dismissed_reason: str | None
+    updated_at: datetime
+
+
+class PredictionPage(Struct, frozen=True, kw_only=True):
+    """A page of predictions."""
+
+    data: tuple[Prediction, ...]
+    page: PageInfo
+
+
+class PredictionQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Filters of the list of predictions."""
+
+    min_probability: Probability | None = None
+    window_days: WindowDays | None = None
+    status: Annotated[tuple[PredictionStatus, ...], Meta(description="Default: active.")] = ("active",)
+    pattern_id: Identifier | None = None
+    sort: Sort = "-probability"
+
+
+class SummaryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which window to sum up."""
+
+    window: Window = "30d"
+
+
+class PredictionSummary(Struct, frozen=True, kw_only=True):
+    """The four tiles over the active predictions of a window."""
+
+    window: Window
+    total: int
+    high_probability: Annotated[int, Meta(description="At 0.8 and more.")]
+    above_threshold: Annotated[int, Meta(description="At the workspace's alert threshold and more.")]
+    average_probability: Probability
+    alert_threshold: Probability
+
+
+class ForecastQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose forecast, how far."""
+
+    window: Window = "30d"
+    pattern_id: Annotated[Identifier | None, Meta(description="Default: the mean of all patterns.")] = None
+
+
+class ForecastPoint(Struct, frozen=True, kw_only=True):
+    """One day of the series, in percent."""
+
+    bucket_ts: datetime
+    value: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description="observed: share of the patterns that failed that day. forecast: probability of a recurrence"
+            " by the end of that day.",
+        ),
+    ]
+    lower: Annotated[float, Meta(description="Lower end of the 80 % interval; the value itself when observed.")]
+    upper: float
+    kind: Literal["observed", "forecast"]
+    trigger: Annotated[str | None, Meta(description="What is likely to set it off, on the day of the breach.")]
+
+
+class Axis(Struct, frozen=True, kw_only=True):
+    """Where to draw ticks."""
+
+    y_ticks: tuple[int, ...]
+    x_tick_indices: tuple[int, ...]
+
+
+class AlertThreshold(Struct, frozen=True, kw_only=True):
+    """The workspace's alert line."""
+
+    probability: Probability
+    label: str
+
+
+class Breach(Struct, frozen=True, kw_only=True):
+    """The first pattern to reach the alert line."""
+
+    bucket_ts: datetime
+    point_index: int
+    pattern_id: str
+    pattern_label: str
+    probability: Probability
+
+
+class Forecast(Struct, frozen=True, kw_only=True):
+    """What was and what is to be expected, day by day."""
+
+    window: Window
+    points: Annotated[tuple[ForecastPoint, ...], Meta(description="Oldest first; no forecast while there is none.")]
+    today_index: Annotated[int, Meta(ge=0, description="The last observed point.")]
+    axis: Axis
+    alert_threshold: AlertThreshold
+    generated_at: Annotated[datetime, Meta(description="When the newest prediction in it was made, else now.")]
+    pattern_id: str | None
+    breach: Breach | None
+
+
+class AccuracyQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which predictions to judge."""
+
+    window_days: Annotated[WindowDays | None, Meta(description="Default: all windows.")] = None
+
+
+class ReliabilityBin(Struct, frozen=True, kw_only=True):
+    """Predictions of similar probability: what they said and what happened."""
+
+    lower: float
+    upper: float
+    n: int
+    mean_probability: float
+    hit_rate: float
+
+
+class Accuracy(Struct, frozen=True, kw_only=True):
+    """How well resolved predictions did; those that a person calls prevented do not count."""
+
+    window_days: int | None
+    n: int
+    hits: int
+    brier: Annotated[float | None, Meta(description="Mean squared distance; 0 is perfect. Null without data.")]
+    base_rate: Annotated[float | None, Meta(description="Share of hits.")]
+    base_rate_brier: Annotated[float | None, Meta(description="What always saying the base rate would score.")]
+    skill: Annotated[
+        float | None, Meta(description="1 - brier / base_rate_brier; above 0 it beats the base rate.")
+    ]
+    precision: Annotated[float | None, Meta(description="Share of hits at the alert threshold and above.")]
+    recall: Annotated[float | None, Meta(description="Share of the hits that were at the threshold or above.")]
+    lead_time_days: Annotated[float | None, Meta(description="Mean time from such a prediction to its hit.")]
+    reliability: tuple[ReliabilityBin, ...]
+
+
+class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of a prediction, as a person says."""
+
+    outcome: Outcome
+    note: Note = ""
+
+
+class Dismissal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a prediction is not wanted."""
+
+    reason: Note = ""
+
+
+LISTING = Listing(
+    name="predictions",
+    view="prediction_rows",
+    row=PredictionRow,
+    sorts={
+        "probability": SortKey("probability", "double precision"),
+        "generated_at": SortKey("generated_at", "timestamptz"),
+        "expires_at": SortKey("expires_at", "timestamptz"),
+    },
+    default_sort="-probability",
+)
+
+
+def present(row: PredictionRow) -> Prediction:
+    """A row as the API shows it."""
+    fields = msgspec.structs.asdict(row)
+    evidence = msgspec.json.decode(row.evidence, type=tuple[prediction.Evidence, ...])
+    inputs = msgspec.json.decode(row.inputs, type=prediction.ForecastInputs)
+    fields |= {
+        "id": row.prediction_id,
+        "evidence": [msgspec.structs.asdict(item) for item in evidence],
+        "inputs": msgspec.structs.asdict(inputs),
+    }
+    return msgspec.convert(fields, Prediction)
+
+
+async def list_predictions(gateway: Gateway, call: Call[PredictionQuery, None]) -> PredictionPage:
+    """A page of predictions."""
+    query = call.query
+    conditions = [Condition("status = ANY({value}::text[])", list(query.status))]
+    if query.min_probability is not None:
+        conditions.append(Condition("probability >= {value}", query.min_probability))
+    if query.window_days is not None:
+        conditions.append(Condition("window_days = {value}", query.window_days))
+    if query.pattern_id is not None:
+        conditions.append(Condition("pattern_id = {value}", query.pattern_id))
+    found = await list_page(gateway, call, LISTING, conditions=conditions, sort=query.sort)
+    return PredictionPage(data=shown(found, present), page=page_info(found))
+
+
+async def read_prediction(gateway: Gateway, workspace_id: str, prediction_id: str) -> Prediction:
+    """A prediction. Raises NotFoundError."""
+    condition = Condition("prediction_id = {value}", prediction_id)
+    async with tenant(gateway.pool, workspace_id) as conn:
+        row = await fetch_one(conn, LISTING, workspace_id=workspace_id, condition=condition)
+    if row is None:
+        raise not_found("prediction", prediction_id)
+    return present(row)
+
+
+async def get_prediction(gateway: Gateway, call: Call[NoQuery, None]) -> Prediction:
+    """One prediction."""
+    return await read_prediction(gateway, call.workspace_id, call.path["prediction_id"])
+
+
+async def summarise(gateway: Gateway, call: Call[SummaryQuery, None]) -> PredictionSummary:
+    """The four tiles."""
+    settings = await read_workspace(gateway, call.workspace_id)
+    threshold = settings.alert_probability
+    async with tenant(gateway.pool, call.workspace_id) as conn:
+        row = await _queries.summarise_predictions(
+            conn,
+            workspace_id=call.workspace_id,
+            threshold=threshold,
+            window_days=DAYS[call.query.window],
+        )
+    return PredictionSummary(
+        window=call.query.window,
+        total=row.n_total,
+        high_probability=row.n_high,
+        above_threshold=row.n_above,
+        average_probability=row.average_probability,
+        alert_threshold=threshold,
+    )
+
+
+async def forecast(gateway: Gateway, call: Call[ForecastQuery, None]) -> Forecast:
+    """The series of one pattern or of all."""
+    query, days = call.query, DAYS[call.query.window]
+    if query.pattern_id is not None:
+        await read_pattern(gateway, call.workspace_id, query.pattern_id)
+    settings = await read_workspace(gateway, call.workspace_id)
+    now = gateway.resources.clock()
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = today - timedelta(days=days - 1)
+    async with tenant(gateway.pool, call.workspace_id) as conn:
+        rows = await _queries.list_forecasts(
+            conn, workspace_id=call.workspace_id, window_days=days, pattern_id=query.pattern_id
+        )
+        watched = [query.pattern_id] if query.pattern_id else [row.pattern_id for row in rows]
+        counted = await _queries.count_recurring_patterns(
+            conn,
+            workspace_id=call.workspace_id,
+            pattern_ids=watched,
+            since_at=first,
+            until_at=today + timedelta(days=1),
+        )
+    counts = {row.bucket_at.astimezone(UTC): row.n_patterns for row in counted}
+    past = [first + timedelta(days=day) for day in range(days)]
+    observed = [(at, 100 * counts.get(at, 0) / max(len(watched), 1)) for at in past]
+    outlooks = [_outlook(row, days) for row in rows]
+    breach = _breach(outlooks, threshold=settings.alert_probability, today=today, today_index=days - 1)
+    ahead = composite([curve(outlook) for outlook in outlooks])
+    return Forecast(
+        window=query.window,
+        points=(*_observed(observed), *_ahead(ahead, today, breach=breach, outlooks=outlooks)),
+        today_index=days - 1,
+        axis=_axis(days + len(ahead)),
+        alert_threshold=AlertThreshold(
+            probability=settings.alert_probability, label=f"ALERT {settings.alert_probability * 100:.0f}"
+        ),
+        generated_at=max((outlook.generated_at for outlook in outlooks), default=now),
+        pattern_id=query.pattern_id,
+        breach=breach,
+    )
+
+
+def _outlook(row: _queries.ListForecastsRow, window_days: int) -> Outlook:
+    return Outlook(
+        pattern_id=row.pattern_id,
+        pattern_name=row.pattern_name or row.pattern_id,
+        window_days=window_days,
+        probability=row.probability,
+        lower=row.lower,
+        upper=row.upper,
+        inputs=row.inputs,
+        trigger=row.likely_trigger,
+        generated_at=row.generated_at,
+    )
+
+
+def _breach(outlooks: Sequence[Outlook], *, threshold: float, today: datetime, today_index: int) -> Breach | None:
+    found = first_breach(outlooks, threshold=threshold)
+    if found is None:
+        return None
+    outlook, day, probability = found
+    return Breach(
+        bucket_ts=today + timedelta(days=day),
+        point_index=today_index + day,
+        pattern_id=outlook.pattern_id,
+        pattern_label=outlook.pattern_name,
+        probability=probability,
+    )
+
+
+def _observed(days: Sequence[tuple[datetime, float]]) -> list[ForecastPoint]:
+    return [
+        ForecastPoint(bucket_ts=at, value=value, lower=value, upper=value, kind="observed", trigger=None)
+        for at, value in days
+    ]
+
+
+def _ahead(
+    points: Sequence[Point], today: datetime, *, breach: Breach | None, outlooks: Sequence[Outlook]
+) -> list[ForecastPoint]:
+    triggers = {outlook.pattern_id: outlook.trigger or None for outlook in outlooks}
+    series = []
+    for day, point in enumerate(points, start=1):
+        at = today + timedelta(days=day)
+        is_breach = breach is not None and breach.bucket_ts == at
+        series.append(
+            ForecastPoint(
+                bucket_ts=at,
+                value=100 * point.value,
+                lower=100 * point.lower,
+                upper=100 * point.upper,
+                kind="forecast",
+                trigger=triggers[breach.pattern_id] if breach is not None and is_breach else None,
+            )
+        )
+    return series
+
+
+def _axis(n_points: int) -> Axis:
+    """Five ticks up, and at most seven evenly spaced ones along."""
+    step = max(1, (n_points + 6) // 7)
+    return Axis(y_ticks=(0, 25, 50, 75, 100), x_tick_indices=tuple(range(0, n_points, step)))
+
+
+async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accuracy:
+    """How well resolved predictions did."""
+    settings = await read_workspace(gateway, call.workspace_id)
+    async with tenant(gateway.pool, call.workspace_id) as conn:
+        bins = await _queries.list_reliability(
+            conn, workspace_id=call.workspace_id, window_days=call.query.window_days
+        )
+        alerts = await _queries.score_alerts(
+            conn,
+            workspace_id=call.workspace_id,
+            threshold=settings.alert_probability,
+            window_days=call.query.window_days,
+        )
+    n, hits = sum(row.n for row in bins), sum(row.n_hits for row in bins)
+    brier = _ratio(sum(row.brier_sum for row in bins), n)
+    rate = _ratio(hits, n)
+    base = None if rate is None else rate * (1 - rate)
+    return Accuracy(
+        window_days=call.query.window_days,
+        n=n,
+        hits=hits,
+        brier=brier,
+        base_rate=rate,
+        base_rate_brier=base,
+        skill=None if brier is None or not base else 1 - brier / base,
+        precision=_ratio(alerts.n_true, alerts.n_alerted),
+        recall=_ratio(alerts.n_true, alerts.n_hits),
+        lead_time_days=alerts.lead_time_days,
+        reliability=tuple(_bin(row) for row in bins),
+    )
+
+
+def _ratio(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _bin(row: _queries.ListReliabilityRow) -> ReliabilityBin:
+    return ReliabilityBin(
+        lower=row.bin / 10,
+        upper=(row.bin + 1) / 10,
+        n=row.n,
+        mean_probability=row.mean_probability,
+        hit_rate=row.n_hits / row.n,
+    )
+
+
+async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Prediction:
+    prediction_id = call.path["prediction_id"]
+    await read_prediction(gateway, call.workspace_id, prediction_id)
+    reply = await command(
+        gateway, call.principal, request, reply=prediction.PredictionChanged
+    )
+    await settle(gateway, call.workspace_id, reply.sequence)
+    return await read_prediction(gateway, call.workspace_id, prediction_id)
+
+
+async def give_feedback(gateway: Gateway, call: Call[NoQuery, Feedback]) -> Prediction:
+    """Say what became of a prediction."""
+    request = prediction.GiveFeedback(
+        prediction_id=call.path["prediction_id"],
+        outcome=prediction.Outcome(call.body.outcome),
+        note=call.body.note,
+    )
+    return await _changed(gateway, call, request)
+
+
+async def dismiss(gateway: Gateway, call: Call[NoQuery, Dismissal]) -> Prediction:
+    """Take a prediction off the list."""
+    request = prediction.DismissPrediction(
+        prediction_id=call.path["prediction_id"], reason=call.body.reason
+    )
+    return await _changed(gateway, call, request)
+
+
+_ALL, _ONE = "/v1/predictions", "/v1/predictions/{prediction_id}"
+
+OPERATIONS: tuple[AnyOperation, ...] = (
+    Operation(
+        id="listPredictions",
+        method="GET",
+        path=_ALL,
+        tag="Predictions",
+        summary="List predictions, the most probable first.",
+        scope="predictions:read",
+        query=PredictionQuery,
+        replies={200: PredictionPage},
+        handle=list_predictions,
+    ),
+    Operation(
+        id="summarisePredictions",
+        method="GET",
+        path=f"{_ALL}/summary",
+        tag="Predictions",
+        summary="Sum up the active predictions of a window.",
+        scope="predictions:read",
+        query=SummaryQuery,
+        replies={200: PredictionSummary},
+        refusals=(404,),
+        handle=summarise,
+    ),
+    Operation(
+        id="getForecast",
+        method="GET",
+        path=f"{_ALL}/forecast",
+        tag="Predictions",
+        summary="See what was and what is to be expected, day by day.",
+        scope="predictions:read",
+        query=ForecastQuery,
+        replies={200: Forecast},
+        refusals=(404,),
+        handle=forecast,
+    ),
+    Operation(
+        id="getPredictionAccuracy",
+        method="GET",
+        path=f"{_ALL}/accuracy",
+        tag="Predictions",
+        summary="See how well resolved predictions did.",
+        scope="predictions:read",
+        query=AccuracyQuery,
+        replies={200: Accuracy},
+        refusals=(404,),
+        handle=accuracy,
+    ),
+    Operation(
+        id="getPrediction",
+        method="GET",
+        path=_ONE,
+        tag="Predictions",
+        summary="Look at a prediction.",
+        scope="predictions:read",
+        replies={200: Prediction},
+        handle=get_prediction,
+    ),
+    Operation(
+        id="givePredictionFeedback",
+        method="POST",
+        path=f"{_ONE}/feedback",
+        tag="Predictions",
+        summary="Say what became of a prediction.",
+        scope="predictions:write",
+        body=Feedback,
+        replies={200: Prediction},
+        refusals=(409, 422),
+        handle=give_feedback,
+    ),
+    Operation(
+        id="dismissPrediction",
+        method="POST",
+        path=f"{_ONE}/dismiss",
+        tag="Predictions",
+        summary="Take a prediction off the list.",
+        scope="predictions:write",
+        body=Dismissal,
+        replies={200: Prediction},
+        refusals=(409, 422),
+        handle=dismiss,
+    ),
+)

@@ -1,0 +1,122 @@
+"""The history of an aggregate as people read it, paged like every list."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, assert_never
+
+from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from msgspec import Meta, Struct
+
+from services.gateway.listing import make_cursor, read_cursor
+from services.gateway.routes.pages import ListQuery, PageInfo
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One event."""
+
+    id: str
+    sequence: Annotated[int, Meta(description="Its place in the log; good as `as_of`.")]
+    type: Annotated[str, Meta(description="The event's name, such as PatternDetected.")]
+    summary: str
+    occurred_at: datetime
+    recorded_at: datetime
+    actor: Annotated[str | None, Meta(description="Who caused it; null: the system by itself.")]
+
+
+class Timeline(Struct, frozen=True, kw_only=True):
+    """A page of a history."""
+
+    data: tuple[Entry, ...]
+    page: PageInfo
+
+
+def timeline_page(
+    history: Sequence[Recorded[Event]], query: ListQuery, *, secret: str, scope: str
+) -> Timeline:
+    """The page that a query asks for, newest first. Raises ValidationFailedError on a cursor that is not ours."""
+    context = ("history", scope)
+    before: float = float("inf")
+    if query.cursor is not None:
+        before = read_cursor(query.cursor, secret=secret, context=context).seq
+    older = [event for event in reversed(history) if event.seq < before]
+    page = older[: query.limit]
+    has_more = len(older) > len(page)
+    following = make_cursor("", page[-1].seq, secret=secret, context=context) if has_more else None
+    return Timeline(
+        data=tuple(_entry(event) for event in page),
+        page=PageInfo(next_cursor=following, has_more=has_more, total=len(history)),
+    )
+
+
+def _entry(event: Recorded[Event]) -> Entry:
+    return Entry(
+        id=event.id,
+        sequence=event.seq,
+        type=type(event.data).__name__,
+        summary=summary_of(event.data),
+        occurred_at=event.time,
+        recorded_at=event.recorded_at,
+        actor=event.actor,
+    )
+
+
+def summary_of(data: Event) -> str:
+    """One event in a sentence."""
+    match data:
+        case (
+            pattern.IssuesLinked()
+            | pattern.PatternDetected()
+            | pattern.PatternDescribed()
+            | pattern.PatternStatusChanged()
+            | pattern.IssueUnlinked()
+            | pattern.LinkConstrained()
+            | pattern.PatternsMerged()
+            | pattern.PatternSplit()
+        ):
+            return _of_pattern(data)
+        case (
+            ingest.IssueReported()
+            | ingest.IssueUpdated()
+            | ingest.IssueClosed()
+            | prediction.PredictionMade()
+            | prediction.PredictionResolved()
+            | prediction.PredictionFeedbackGiven()
+            | prediction.PredictionDismissed()
+            | prediction.AlertFired()
+            | recommendation.RecommendationMade()
+            | recommendation.RecommendationReassessed()
+            | recommendation.RecommendationStatusChanged()
+            | recommendation.RecommendationStepChecked()
+            | workspace.WorkspaceCreated()
+            | workspace.WorkspaceSettingsChanged()
+        ):
+            return f"{type(data).__name__}."
+        case never:
+            assert_never(never)
+
+
+def _of_pattern(data: pattern.Event) -> str:
+    match data:
+        case pattern.IssuesLinked():
+            return f"{_count(len(data.links), 'issue')} linked; {data.assessment.issue_count} in all."
+        case pattern.PatternDetected():
+            return f"Detected as “{data.name}” with {_count(data.assessment.issue_count, 'issue')}."
+        case pattern.PatternDescribed():
+            return f"Described as “{data.name}”; risk {data.assessment.risk_score:.0f}."
+        case pattern.PatternStatusChanged():
+            return f"{data.from_status.value} → {data.to_status.value}: {data.reason}"
+        case pattern.IssueUnlinked():
+            return f"{data.issue_id} unlinked; {data.assessment.issue_count} left."
+        case pattern.LinkConstrained():
+            word = "must" if data.kind is pattern.ConstraintKind.MUST_LINK else "must not"
+            return f"Issues like {data.issue_id} {word} be members."
+        case pattern.PatternsMerged():
+            return f"{data.source_pattern_id} merged into this; {data.assessment.issue_count} issues in all."
+        case pattern.PatternSplit():
+            return f"{_count(len(data.issue_ids), 'issue')} moved to {data.new_pattern_id}."
+        case never:
+            assert_never(never)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -1,0 +1,203 @@
+"""From events to the frames that a workspace's clients see. Pure; what needs rows is asked for by id."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from msgspec import Struct
+
+
+class Frame(Struct, frozen=True):
+    """One message to clients."""
+
+    type: str
+    payload: Mapping[str, object]
+    ts: datetime
+
+
+class Lookup(Struct, frozen=True):
+    """What a batch of one workspace's events leaves to be read from rows: patterns whose state to show, and issues."""
+
+    pattern_ids: frozenset[str]
+    detected_ids: frozenset[str]
+    issue_ids: frozenset[str]
+
+
+def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
+    """The rows that the frames of these events need."""
+    patterns: set[str] = set()
+    detected: set[str] = set()
+    issues: set[str] = set()
+    for event in events:
+        match event.data:
+            case pattern.IssuesLinked() as data:
+                patterns.add(data.pattern_id)
+                issues.update(link.issue_id for link in data.links)
+            case pattern.PatternDetected() as data:
+                patterns.add(data.pattern_id)
+                detected.add(data.pattern_id)
+            case pattern.IssueUnlinked() as data:
+                patterns.add(data.pattern_id)
+                issues.add(data.issue_id)
+            case pattern.PatternsMerged() as data:
+                patterns.update((data.target_pattern_id, data.source_pattern_id))
+            case pattern.PatternSplit() as data:
+                patterns.update((data.pattern_id, data.new_pattern_id))
+            case pattern.PatternDescribed() | pattern.PatternStatusChanged() as data:
+                patterns.add(data.pattern_id)
+            case _:
+                pass
+    return Lookup(frozenset(patterns), frozenset(detected), frozenset(issues))
+
+
+def frames_of(event: Recorded[Event]) -> list[Frame]:
+    """The frames that an event gives by itself; what happens to patterns is read from their rows instead."""
+    match event.data:
+        case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
+            return _of_issue(event, issue)
+        case (
+            prediction.PredictionMade()
+            | prediction.PredictionResolved()
+            | prediction.PredictionFeedbackGiven()
+            | prediction.PredictionDismissed()
+            | prediction.AlertFired() as predicted
+        ):
+            return _of_prediction(event, predicted)
+        case (
+            recommendation.RecommendationMade()
+            | recommendation.RecommendationReassessed()
+            | recommendation.RecommendationStatusChanged()
+            | recommendation.RecommendationStepChecked() as recommended
+        ):
+            return _of_recommendation(event, recommended)
+        case (
+            pattern.IssuesLinked()
+            | pattern.PatternDetected()
+            | pattern.PatternDescribed()
+            | pattern.PatternStatusChanged()
+            | pattern.IssueUnlinked()
+            | pattern.LinkConstrained()
+            | pattern.PatternsMerged()
+            | pattern.PatternSplit()
+            | workspace.WorkspaceCreated()
+            | workspace.WorkspaceSettingsChanged()
+        ):
+            return []
+        case never:
+            assert_never(never)
+
+
+def pattern_frames(body: Mapping[str, object], *, is_new: bool, at: datetime) -> list[Frame]:
+    """The frames for a pattern that was detected or changed; `body` is what GET /v1/patterns/{id} shows."""
+    change = "created" if is_new else "updated"
+    detected = Frame("pattern.detected", {**body, "change": change}, at)
+    return [detected] if is_new else [detected, Frame("pattern.updated", body, at)]
+
+
+def link_frame(issue_id: str, *, before: str, now: str, pattern_id: str | None, at: datetime) -> Frame:
+    """The frame for an issue whose status follows from its pattern."""
+    payload = {"id": issue_id, "previous_status": before, "status": now, "pattern_id": pattern_id}
+    return Frame("issue.status.changed", payload, at)
+
+
+def _of_issue(event: Recorded[Event], data: ingest.Event) -> list[Frame]:
+    at = event.recorded_at
+    match data:
+        case ingest.IssueReported():
+            payload = {
+                "id": data.issue_id,
+                "external_id": data.external_id,
+                "source": data.source,
+                "title": data.title,
+                "severity": data.severity.value,
+                "status": data.status.value,
+                "service": data.service,
+                "team": data.team,
+                "source_created_at": event.time,
+                "created_at": event.recorded_at,
+            }
+            return [Frame("issue.created", payload, at)]
+        case ingest.IssueUpdated():
+            changed = {
+                name: value
+                for name, value in msgspec.structs.asdict(data).items()
+                if name not in ("issue_id", "cleared", "body", "metadata") and value is not None
+            }
+            frames = [
+                Frame(
+                    "issue.updated",
+                    {"id": data.issue_id, "changed": changed, "cleared": data.cleared, "updated_at": at},
+                    at,
+                )
+            ]
+            if data.status is not None:
+                frames.append(
+                    Frame("issue.status.changed", {"id": data.issue_id, "status": data.status.value}, at)
+                )
+            return frames
+        case ingest.IssueClosed():
+            payload = {"id": data.issue_id, "status": data.status.value, "reason": data.reason}
+            return [Frame("issue.status.changed", payload, at)]
+        case never:
+            assert_never(never)
+
+
+def _of_prediction(event: Recorded[Event], data: prediction.Event) -> list[Frame]:
+    match data:
+        case prediction.PredictionMade():
+            payload: dict[str, object] = {
+                "id": data.prediction_id,
+                "pattern_id": data.pattern_id,
+                "window_days": data.window_days,
+                "probability": data.probability,
+                "impact": data.impact.value,
+                "expires_at": data.expires_at,
+            }
+            return [Frame("prediction.generated", payload, event.recorded_at)]
+        case prediction.AlertFired():
+            payload = {
+                "id": data.prediction_id,
+                "pattern_id": data.pattern_id,
+                "window_days": data.window_days,
+                "probability": data.probability,
+                "threshold": data.threshold,
+            }
+            return [Frame("prediction.alert.fired", payload, event.recorded_at)]
+        case (
+            prediction.PredictionResolved()
+            | prediction.PredictionFeedbackGiven()
+            | prediction.PredictionDismissed()
+        ):
+            return []
+        case never:
+            assert_never(never)
+
+
+def _of_recommendation(event: Recorded[Event], data: recommendation.Event) -> list[Frame]:
+    match data:
+        case recommendation.RecommendationMade():
+            payload = {
+                "id": data.recommendation_id,
+                "pattern_id": data.pattern_id,
+                "title": data.title,
+                "type": data.type.value,
+                "impact": data.impact.value,
+                "effort": data.effort.value,
+                "expected_loops_prevented": data.arithmetic.expected_loops_prevented,
+            }
+            return [Frame("recommendation.created", payload, event.recorded_at)]
+        case recommendation.RecommendationStatusChanged():
+            payload = {
+                "id": data.recommendation_id,
+                "pattern_id": data.pattern_id,
+                "previous_status": data.from_status.value,
+                "status": data.to_status.value,
+                "reason": data.reason,
+            }
+            return [Frame("recommendation.status.changed", payload, event.recorded_at)]
+        case recommendation.RecommendationReassessed() | recommendation.RecommendationStepChecked():
+            return []
+        case never:
+            assert_never(never)

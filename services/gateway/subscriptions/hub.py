@@ -1,0 +1,150 @@
+"""Who listens, and what they are sent: every event once the read model has passed it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+from contracts import Event, Recorded
+from eventlog import Batch, LogUnavailableError
+from psycopg import Error as DatabaseError
+from psycopg_pool import PoolTimeout
+from runtime.database import Pool, tenant
+from runtime.errors import UnavailableError
+from runtime.service import Resources
+
+from services.gateway import _queries
+from services.gateway.listing import Condition, fetch_one
+from services.gateway.routes import patterns
+from services.gateway.subscriptions.frames import Frame, frames_of, link_frame, lookup_of, pattern_frames
+
+log = structlog.get_logger()
+
+QUEUE_FRAMES_MAX = 1000
+PROJECTION_SECONDS = 30.0
+MEMBERS_SHOWN_MAX = 200
+_AGGREGATES = ("issue", "pattern", "prediction", "recommendation")
+_UNTOUCHED = ("new", "analyzing", "analyzed")
+
+
+class Subscriber:
+    """One client's bounded queue; `is_slow` once something did not fit, and then it gets no more."""
+
+    def __init__(self, workspace_id: str) -> None:
+        self.workspace_id = workspace_id
+        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_FRAMES_MAX)
+        self.is_slow = False
+
+    def offer(self, frame: bytes) -> None:
+        """Queue a frame, or give the client up: waiting for it would hold up the others."""
+        if self.is_slow:
+            return
+        try:
+            self.queue.put_nowait(frame)
+        except asyncio.QueueFull:
+            self.is_slow = True
+
+    def end(self) -> None:
+        """Wake whoever sends, so that it sees the end."""
+        if not self.queue.full():
+            self.queue.put_nowait(None)
+
+
+class Hub:
+    """Reads the log's end for all clients of this process."""
+
+    def __init__(self, resources: Resources, pool: Pool) -> None:
+        self._resources = resources
+        self._pool = pool
+        self._subscribers: dict[str, set[Subscriber]] = defaultdict(set)
+
+    def join(self, workspace_id: str) -> Subscriber:
+        """A new client of a workspace."""
+        subscriber = Subscriber(workspace_id)
+        self._subscribers[workspace_id].add(subscriber)
+        return subscriber
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """A client that is gone."""
+        self._subscribers[subscriber.workspace_id].discard(subscriber)
+        if not self._subscribers[subscriber.workspace_id]:
+            del self._subscribers[subscriber.workspace_id]
+
+    async def run(self) -> None:
+        """Follow all partitions until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for partition in range(self._resources.event_log.partitions):
+                tasks.create_task(self._follow(partition))
+
+    async def _follow(self, partition: int) -> None:
+        event_log = self._resources.event_log
+        position: int | None = None
+        while True:
+            try:
+                if position is None:
+                    position = await event_log.last_seq(partition)
+                async for batch in event_log.read(partition, after=position, aggregates=_AGGREGATES):
+                    await self._publish(partition, batch)
+                    position = batch.last_seq
+            except LogUnavailableError as error:
+                log.warning("stream.log_unavailable", partition=partition, error=str(error))
+                await asyncio.sleep(0.5)
+
+    async def _publish(self, partition: int, batch: Batch) -> None:
+        by_workspace: dict[str, list[Recorded[Event]]] = defaultdict(list)
+        for event in batch.events:
+            if event.workspace_id in self._subscribers:
+                by_workspace[event.workspace_id].append(event)
+        if not by_workspace:
+            return
+        projector = self._resources.projectors[partition]
+        while not await projector.reached(batch.last_seq, timeout=PROJECTION_SECONDS):
+            log.warning("stream.projection_late", partition=partition, sequence=batch.last_seq)
+        for workspace_id, events in by_workspace.items():
+            frames = [frame for event in events for frame in frames_of(event)]
+            frames += await self._looked_up(workspace_id, events)
+            encoded = [msgspec.json.encode(frame) for frame in frames]
+            for subscriber in tuple(self._subscribers.get(workspace_id, ())):
+                for frame in encoded:
+                    subscriber.offer(frame)
+
+    async def _looked_up(self, workspace_id: str, events: Sequence[Recorded[Event]]) -> list[Frame]:
+        """The frames that need rows; clients that miss them because the database is away read them on reconnecting."""
+        wanted = lookup_of(events)
+        if not wanted.pattern_ids:
+            return []
+        at = events[-1].recorded_at
+        try:
+            async with tenant(self._pool, workspace_id) as conn:
+                frames: list[Frame] = []
+                issue_ids = set(wanted.issue_ids)
+                for pattern_id in sorted(wanted.detected_ids):
+                    members = await _queries.list_member_ids(
+                        conn, workspace_id=workspace_id, pattern_id=pattern_id, n=MEMBERS_SHOWN_MAX
+                    )
+                    issue_ids.update(members)
+                for pattern_id in sorted(wanted.pattern_ids):
+                    row = await fetch_one(
+                        conn,
+                        patterns.LISTING,
+                        workspace_id=workspace_id,
+                        condition=Condition("is_shown AND pattern_id = {value}", pattern_id),
+                    )
+                    if row is not None:
+                        body = msgspec.to_builtins(patterns.present(row), builtin_types=(type(at),))
+                        frames += pattern_frames(body, is_new=pattern_id in wanted.detected_ids, at=at)
+                states = await _queries.list_issue_states(
+                    conn, workspace_id=workspace_id, issue_ids=sorted(issue_ids)
+                )
+        except (DatabaseError, PoolTimeout, UnavailableError) as error:
+            log.warning("stream.lookup_failed", workspace_id=workspace_id, error=str(error))
+            return []
+        linked = [
+            link_frame(
+                state.issue_id, before=state.own_status, now="pattern_found", pattern_id=state.pattern_id, at=at
+            )
+            for state in states
+            if state.pattern_id is not None and state.own_status in _UNTOUCHED
+        ]
+        return [*frames, *linked]

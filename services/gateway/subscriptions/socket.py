@@ -1,0 +1,134 @@
+"""The WebSocket /v1/stream: who may listen, heartbeats, and how it ends."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from litestar import WebSocket
+from litestar.exceptions import WebSocketDisconnect
+from litestar.handlers import WebsocketRouteHandler
+from runtime.errors import UnauthorizedError
+from runtime.service import Resources
+
+from services.gateway.identity.tokens import Principal, read_access_token
+from services.gateway.subscriptions.frames import Frame
+from services.gateway.subscriptions.hub import Hub, Subscriber
+
+AnySocket = WebSocket[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
+
+PATH = "/v1/stream"
+HEARTBEAT_SECONDS = 5.0
+CLOSE_UNAUTHORIZED, CLOSE_MISMATCH, CLOSE_SLOW, CLOSE_GOING_AWAY = 4401, 4003, 1013, 1001
+
+
+def stream_handler(hub: Hub, resources: Resources, *, secret: str) -> WebsocketRouteHandler:
+    """The handler of /v1/stream."""
+
+    async def stream(socket: AnySocket) -> None:
+        token, protocol = _credentials(socket)
+        # A close code reaches a browser only after the handshake, so it is accepted first.
+        await socket.accept(subprotocols=protocol)
+        try:
+            principal = read_access_token(token, secret=secret, now=resources.clock())
+        except UnauthorizedError as error:
+            await socket.close(CLOSE_UNAUTHORIZED, reason=error.message[:100])
+            return
+        if socket.query_params.get("workspace", principal.workspace_id) != principal.workspace_id:
+            await socket.close(CLOSE_MISMATCH, reason="The token is for another workspace.")
+            return
+        subscriber = hub.join(principal.workspace_id)
+        try:
+            await _Stream(socket, subscriber, principal, resources).run()
+        finally:
+            hub.leave(subscriber)
+
+    return WebsocketRouteHandler(PATH, name="stream")(stream)
+
+
+def _credentials(socket: AnySocket) -> tuple[str, str | None]:
+    """The token and the subprotocol to answer with: `bearer, <token>` first, the query after it."""
+    offered = [str(name) for name in socket.scope.get("subprotocols", ())]
+    if len(offered) >= 2 and offered[0].lower() == "bearer":
+        return offered[1], offered[0]
+    return socket.query_params.get("token", ""), None
+
+
+class _Stream:
+    """One connection while it lasts."""
+
+    def __init__(
+        self, socket: AnySocket, subscriber: Subscriber, principal: Principal, resources: Resources
+    ) -> None:
+        self._socket = socket
+        self._subscriber = subscriber
+        self._principal = principal
+        self._resources = resources
+
+    async def run(self) -> None:
+        """Send until the client leaves, the token ends, the client is too slow or the process stops."""
+        listener = asyncio.create_task(self._listen())
+        sender = asyncio.create_task(self._send())
+        stopping = asyncio.create_task(self._resources.stopping.wait())
+        tasks = (listener, sender, stopping)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done() and not listener.done() and not sender.done():
+                await self._socket.close(CLOSE_GOING_AWAY, reason="The service stops.")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        """Nothing is expected from clients; this ends when they go."""
+        try:
+            while True:
+                await self._socket.receive_data(mode="text")
+        except WebSocketDisconnect:
+            return
+
+    async def _send(self) -> None:
+        try:
+            await self._push("connected", self._connected())
+            next_heartbeat = _monotonic() + HEARTBEAT_SECONDS
+            while True:
+                frame = await self._next(min(next_heartbeat, _monotonic() + self._seconds_left()))
+                if self._seconds_left() <= 0:
+                    await self._socket.close(CLOSE_UNAUTHORIZED, reason="The access token has expired.")
+                    return
+                if self._subscriber.is_slow:
+                    await self._socket.close(CLOSE_SLOW, reason="Too slow; reconnect and read what was missed.")
+                    return
+                if frame is not None:
+                    await self._socket.send_data(frame.decode(), mode="text")
+                if _monotonic() >= next_heartbeat:
+                    await self._push("heartbeat", {"ok": True})
+                    next_heartbeat += HEARTBEAT_SECONDS
+        except WebSocketDisconnect:
+            return
+
+    def _connected(self) -> dict[str, object]:
+        return {"workspace_id": self._principal.workspace_id, "user_id": self._principal.user_id}
+
+    async def _next(self, until: float) -> bytes | None:
+        """The next frame, or None when it is time for something else."""
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._subscriber.queue.get()
+        except TimeoutError:
+            return None
+
+    def _seconds_left(self) -> float:
+        return (self._principal.expires_at - self._now()).total_seconds()
+
+    def _now(self) -> datetime:
+        return self._resources.clock()
+
+    async def _push(self, kind: str, payload: dict[str, object]) -> None:
+        frame = Frame(kind, payload, self._now())
+        await self._socket.send_data(msgspec.json.encode(frame).decode(), mode="text")
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,60 @@
+"""The two spellings of severity, the two grains of status, and what each filter word stands for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+Severity: TypeAlias = Literal["p1", "p2", "p3", "p4"]
+SeverityLabel: TypeAlias = Literal["critical", "high", "medium", "low"]
+AnySeverity: TypeAlias = Literal["p1", "p2", "p3", "p4", "critical", "high", "medium", "low"]
+SeverityFormat: TypeAlias = Literal["code", "label"]
+
+IssueStatus: TypeAlias = Literal[
+    "new", "analyzing", "analyzed", "in_loop", "pattern_found", "mitigating", "resolved", "closed", "wont_fix"
+]
+StatusGroup: TypeAlias = Literal["open", "in_progress", "resolved", "closed"]
+AnyIssueStatus: TypeAlias = Literal[
+    "new", "analyzing", "analyzed", "in_loop", "pattern_found", "mitigating", "resolved", "closed", "wont_fix",
+    "open", "in_progress",
+]  # fmt: skip
+PatternStatus: TypeAlias = Literal["emerging", "active", "mitigating", "watching", "resolved", "merged"]
+
+LABELS: Final[Mapping[str, SeverityLabel]] = {"p1": "critical", "p2": "high", "p3": "medium", "p4": "low"}
+CODES: Final[Mapping[str, Severity]] = {"critical": "p1", "high": "p2", "medium": "p3", "low": "p4"}
+
+GROUPS: Final[Mapping[str, StatusGroup]] = {
+    "new": "open",
+    "analyzing": "open",
+    "analyzed": "open",
+    "in_loop": "in_progress",
+    "pattern_found": "in_progress",
+    "mitigating": "in_progress",
+    "resolved": "resolved",
+    "closed": "closed",
+    "wont_fix": "closed",
+}
+"""Issue status → its group."""
+
+Line: TypeAlias = Annotated[str, Meta(max_length=300, pattern=r"^[^\x00]*$")]
+VisibleLine: TypeAlias = Annotated[
+    str, Meta(min_length=1, max_length=300, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")
+]
+Note: TypeAlias = Annotated[str, Meta(max_length=2000)]
+
+
+def severity_codes(words: Sequence[str]) -> list[str]:
+    """Severities in either spelling as codes."""
+    return [CODES.get(word, word) for word in words]
+
+
+def statuses_of(words: Sequence[str]) -> list[str]:
+    """Statuses and status groups as statuses; `closed` is the group."""
+    found = [status for word in words for status, group in GROUPS.items() if word in (status, group)]
+    return sorted(set(found))
+
+
+def search_terms(text: str) -> list[str]:
+    """Each word of a search as a LIKE pattern; all must occur."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return [f"%{word}%" for word in escaped.split()]
