@@ -11,9 +11,8 @@ from uuid import UUID
 
 import structlog
 from litestar import Litestar, MediaType, Request, Response, get
-from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.types.composite_types import ExceptionHandlersMap
 from opentelemetry.trace import SpanKind
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -148,49 +147,51 @@ class _Observed:
             await self._inner(scope, receive, send)
             return
         started = time.perf_counter()
-        sent = 0
+        sent = 500
+        method, path = scope["method"], scope["path"]
+        with span_from(_traceparent_of(scope), f"{method} {path}", kind=SpanKind.SERVER):
+            identity = request_id()
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal sent
-            if message["type"] == "http.response.start":
-                sent = message["status"]
-                MutableScopeHeaders(message)["X-Request-Id"] = request_id()
-            await send(message)
+            async def send_with_id(message: Message) -> None:
+                nonlocal sent
+                if message["type"] == "http.response.start":
+                    sent = message["status"]
+                    message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+                await send(message)
 
-        parent = _traceparent_of(scope)
-        with span_from(parent, f"{scope['method']} {scope['path']}", kind=SpanKind.SERVER):
             try:
                 await self._inner(scope, receive, send_with_id)
             finally:
-                _note(scope, sent or 500, time.perf_counter() - started)
-
-
-def _note(scope: HTTPScope, status: int, seconds: float) -> None:
-    """The metric and the canonical line of one request; what only watches us leaves no trace."""
-    route = str(scope.get("path_template") or "unmatched")
-    if scope["path"] not in _QUIET_PATHS:
-        metrics.observe_http(scope["method"], route, status=status, seconds=seconds)
-        log.info(
-            "request.answered",
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            duration_ms=round(seconds * 1000, 2),
-            request_id=request_id(),
-        )
+                if path not in _QUIET_PATHS:
+                    seconds = time.perf_counter() - started
+                    # The template, never the path with its ids: each value is a time series.
+                    route = str(scope.get("path_template") or "unmatched")
+                    metrics.observe_http(method, route, status=sent, seconds=seconds)
+                    log.info(
+                        "request.answered",
+                        method=method,
+                        path=path,
+                        status=sent,
+                        duration_ms=round(seconds * 1000, 2),
+                        request_id=identity,
+                    )
 
 
 def _traceparent_of(scope: Scope) -> str | None:
     """The caller's trace: its traceparent, or one made of its X-Request-Id when that is a UUID."""
-    headers = dict(scope["headers"])
-    given = headers.get(b"traceparent")
-    if given is not None:
-        return given.decode("latin-1")
+    asked = None
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            return value.decode("latin-1")
+        if name == b"x-request-id":
+            asked = value
+    if asked is None:
+        return None
     try:
-        asked = UUID(headers.get(b"x-request-id", b"").decode("latin-1"))
+        trace_id = UUID(asked.decode("latin-1")).hex
     except ValueError:
         return None
-    return f"00-{asked.hex}-{asked.hex[:16]}-01" if asked.int and int(asked.hex[:16], 16) else None
+    return f"00-{trace_id}-{trace_id[16:]}-01"
 
 
 def client_of(request: Request[Any, Any, Any]) -> str:  # Any: every kind of user, auth and state

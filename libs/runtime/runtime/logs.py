@@ -36,7 +36,8 @@ def configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(file=target),
-        cache_logger_on_first_use=False,
+        # A stream of their own is for tests, which set up logging more than once.
+        cache_logger_on_first_use=stream is None,
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -128,16 +129,26 @@ def last_errors() -> tuple[SeenError, ...]:
     return tuple(reversed(_last_errors))
 
 
+@lru_cache(maxsize=2048)
+def _http_series(method: str, route: str, status: int) -> Histogram:
+    return HTTP_SECONDS.labels(method, route, str(status))
+
+
+@lru_cache(maxsize=512)
+def _endpoint_series(endpoint: str, outcome: str) -> Histogram:
+    return ENDPOINT_SECONDS.labels(endpoint, outcome)
+
+
 def observe_endpoint(endpoint: str, outcome: str, seconds: float) -> None:
     """Count one answered command; `outcome` is "ok" or the code of the refusal."""
-    ENDPOINT_SECONDS.labels(endpoint, outcome).observe(seconds)
+    _endpoint_series(endpoint, outcome).observe(seconds)
     is_error = outcome in ("internal_error", "unavailable")
     _endpoints.setdefault(endpoint, _Meter()).add(seconds, is_error=is_error)
 
 
 def observe_http(method: str, route: str, *, status: int, seconds: float) -> None:
     """Count one answered HTTP request; `route` is the template, never the path with its ids."""
-    HTTP_SECONDS.labels(method, route, str(status)).observe(seconds)
+    _http_series(method, route, status).observe(seconds)
     _routes.setdefault(f"{method} {route}", _Meter()).add(seconds, is_error=status >= 500)
 
 

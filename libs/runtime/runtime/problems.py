@@ -1,7 +1,5 @@
 """Errors over HTTP: RFC 9457 problem+json that also carries our `error` object."""
 
-from uuid import UUID
-
 import structlog
 from litestar import Request, Response
 from litestar.datastructures import State
@@ -72,8 +70,8 @@ class Problem(Struct, frozen=True, omit_defaults=True):
 
 def request_id() -> str:
     """The id of the current request: its trace id written as a UUID."""
-    trace_id = current_trace_id()
-    return str(UUID(hex=trace_id)) if trace_id is not None else str(UUID(int=0))
+    found = current_trace_id() or "0" * 32
+    return f"{found[:8]}-{found[8:12]}-{found[12:16]}-{found[16:20]}-{found[20:]}"
 
 
 def problem_response(

@@ -4,13 +4,25 @@ import importlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from uuid import uuid4
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_rng = random.SystemRandom()
+_UUID_MARKS = (0x4 << 76) | (0x8 << 60)
+_UUID_MASK = ~((0xF << 76) | (0xC << 60))
+
+# Ids must differ, not be unguessable, and the system's generator costs a call each.
+_rng = random.Random(random.SystemRandom().getrandbits(256))
+
+
+class _Exporting:
+    """Where spans are recorded in this process; nowhere at first."""
+
+    tracer: Tracer | None = None
+
+
+_exporting = _Exporting()
 
 
 def configure(service: str, *, endpoint: str = "", version: str = "0.0.0") -> Tracer:
@@ -20,6 +32,7 @@ def configure(service: str, *, endpoint: str = "", version: str = "0.0.0") -> Tr
     """
     if endpoint:
         importlib.import_module("runtime.trace_export").start(service, endpoint=endpoint, version=version)
+        _exporting.tracer = trace.get_tracer("causeloop")
     return trace.get_tracer("causeloop")
 
 
@@ -74,12 +87,13 @@ def span_from(
     links: traceparents of what this span works on without being its child, as a batch on its events.
     """
     parent = parse(traceparent)
-    parent_context = None if parent is None else trace.set_span_in_context(NonRecordingSpan(parent))
-    tracer = trace.get_tracer("causeloop")
-    linked = [Link(found) for found in map(parse, links) if found is not None]
-    span = tracer.start_span(name, context=parent_context, kind=kind, links=linked)
-    if not span.is_recording() and (parent is None or span.get_span_context() == parent):
-        span = NonRecordingSpan(_child_of(parent))
+    if _exporting.tracer is None:
+        # Nobody records spans, so only the ids go on: this is on every request's path.
+        span: Span = NonRecordingSpan(_child_of(parent))
+    else:
+        parent_context = None if parent is None else trace.set_span_in_context(NonRecordingSpan(parent))
+        linked = [Link(found) for found in map(parse, links) if found is not None]
+        span = _exporting.tracer.start_span(name, context=parent_context, kind=kind, links=linked)
     token = context.attach(trace.set_span_in_context(span))
     try:
         yield span
@@ -91,6 +105,10 @@ def span_from(
 def _child_of(parent: SpanContext | None) -> SpanContext:
     """New ids under a parent: what the SDK would do, without recording anything."""
     current = parent or trace.get_current_span().get_span_context()
-    # A random trace id in the form of a UUID 4, since HTTP shows it as one.
-    trace_id = current.trace_id if current.is_valid else uuid4().int
+    trace_id = current.trace_id if current.is_valid else _new_trace_id()
     return SpanContext(trace_id, _rng.getrandbits(64) or 1, is_remote=False, trace_flags=_SAMPLED)
+
+
+def _new_trace_id() -> int:
+    """A random trace id with the marks of a UUID 4, since HTTP shows it as one."""
+    return (_rng.getrandbits(128) & _UUID_MASK) | _UUID_MARKS
