@@ -206,7 +206,7 @@ RECURRING: Final[tuple[Recurring, ...]] = (
         slug="app-crash", service="mobile-app", component="cart", error_type="NullPointerException",
         severity="p2", team="mobile", reports=(3, 6), schedule=regularly(every_days=14, hour=17),
         wordings=(
-            Wording("crashlytics", "NullPointerException in CartViewModel.restore after update to {version}",
+            Wording("bugsnag", "NullPointerException in CartViewModel.restore after update to {version}",
                     "java.lang.NullPointerException: cart must not be null\n  at shop.cart.CartViewModel.restore"
                     "(CartViewModel.kt:58)\nAffects {percent} % of sessions on the first start after the update."),
         ),

@@ -1,16 +1,16 @@
 """`causeloop migrate`: bring a database of yours up to date, for deployments without `up`."""
 
-import asyncio
 import os
+from pathlib import Path
 from typing import Final
 
 import typer
 
-from causeloop.console import answers, print_json
+from causeloop.console import answers, print_json, run_async
 from causeloop.exits import UsageError
 from causeloop.options import AsJson
 from causeloop.service_runs import repository
-from causeloop.up.database import prepare_database
+from causeloop.up.database import SchemaState, prepare_schemas, run_migrations
 
 HELP: Final = """Apply schemas and migrations to the database that DATABASE_OWNER_URL names, then end.
 
@@ -32,11 +32,16 @@ def migrate(as_json: AsJson = False) -> None:
         raise UsageError(
             "DATABASE_OWNER_URL is not set", advice="Set it to the address with the role causeloop_owner."
         )
-    prepared = asyncio.run(prepare_database(url, repository(), os.environ))
+    lines, schemas = run_async(_migrate(url, repository()))
     if as_json:
-        print_json(prepared)
+        print_json({"migrations": lines, "schemas": schemas})
         return
-    for line in prepared.migrations:
+    for line in lines:
         answers().print(line)
-    for service, state in prepared.schemas.items():
+    for service, state in schemas.items():
         answers().print(f"read model {service}: {state}")
+
+
+async def _migrate(url: str, root: Path) -> tuple[tuple[str, ...], dict[str, SchemaState]]:
+    lines = await run_migrations(root, os.environ)
+    return lines, await prepare_schemas(url, root)

@@ -8,7 +8,6 @@ from typing import Literal
 
 import psycopg
 from eventlog import apply_schema
-from msgspec import Struct
 
 from causeloop.exits import CliError, NotAvailableError
 from causeloop.running import SERVICES
@@ -16,20 +15,12 @@ from causeloop.running import SERVICES
 SchemaState = Literal["created", "current", "outdated"]
 
 
-class Prepared(Struct, frozen=True, kw_only=True):
-    """What was found and done."""
+async def prepare_schemas(owner_url: str, root: Path) -> dict[str, SchemaState]:
+    """Create the read models that are missing; service → state. Running it again changes nothing.
 
-    schemas: dict[str, SchemaState]
-    """Service → state of its read model; an outdated one is built again by the service at its start."""
-    migrations: tuple[str, ...]
-    """What each service's migrations say of themselves."""
-
-
-async def prepare_database(owner_url: str, root: Path, environment: Mapping[str, str]) -> Prepared:
-    """Apply what is missing; running it again changes nothing.
-
+    An outdated one is built again by the service at its start.
     owner_url: the role that owns the schemas. root: the folder with services/.
-    Raises NotAvailableError when the database does not answer, CliError for migrations that fail.
+    Raises NotAvailableError when the database does not answer.
     """
     try:
         owner = await psycopg.AsyncConnection.connect(
@@ -39,28 +30,27 @@ async def prepare_database(owner_url: str, root: Path, environment: Mapping[str,
         raise NotAvailableError(
             f"PostgreSQL does not answer: {str(error).strip()}", advice="Check DATABASE_OWNER_URL."
         ) from error
-    own = {**environment, "DATABASE_OWNER_URL": owner_url}
-    migrating = asyncio.create_task(_migrate(root, own))
     async with owner:
         # Two that prepare the same database wait for each other.
         await owner.execute(b"SELECT pg_advisory_lock(hashtextextended('causeloop schemas', 0))")
-        schemas: dict[str, SchemaState] = {}
-        for service, text in _schemas(root).items():
-            schemas[service] = await apply_schema(owner, service, text)
-    return Prepared(schemas=schemas, migrations=await migrating)
+        return {service: await apply_schema(owner, service, text) for service, text in _schemas(root).items()}
+
+
+async def run_migrations(root: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Run the migrate module of every service that has one; gives what each says.
+
+    Services are programs, so they are run, not imported. environment: with DATABASE_OWNER_URL.
+    Raises CliError for one that fails.
+    """
+    paths = sorted((root / "services").glob("*/**/migrate.py"))
+    modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
+    return tuple([await _run_module(module, root, environment) for module in modules])
 
 
 def _schemas(root: Path) -> dict[str, str]:
     """Service → its read model's schema; a service may have none."""
     paths = {service: root / "services" / service / "schema.sql" for service in SERVICES}
     return {service: path.read_text() for service, path in paths.items() if path.exists()}
-
-
-async def _migrate(root: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Run the migrate module of every service that has one; services are programs, not imported here."""
-    paths = sorted((root / "services").glob("*/**/migrate.py"))
-    modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
-    return tuple(await asyncio.gather(*(_run_module(module, root, environment) for module in modules)))
 
 
 async def _run_module(module: str, root: Path, environment: Mapping[str, str]) -> str:

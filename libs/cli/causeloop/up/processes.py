@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 from runtime import children
 
@@ -77,7 +78,7 @@ class ServiceProcess:
         with self._folder.log_path(self.plan.name).open("rb") as log:
             log.seek(self._log_start)
             lines = log.read()[-8000:].decode(errors="replace").splitlines()
-        return "\n".join(f"  {self.plan.name} │ {line}" for line in lines[-LAST_LINES:])
+        return "\n".join(f"  {self.plan.name} │ {readable(line)}" for line in lines[-LAST_LINES:])
 
     def failure(self) -> StartFailedError:
         """That it ended before it was ready."""
@@ -127,6 +128,23 @@ def service_environment(base: Mapping[str, str], own: Mapping[str, str]) -> dict
     return {name: value for name, value in merged.items() if value != ""}
 
 
+class _LogLine(Struct, frozen=True):
+    """The parts of a JSON log line that a person wants to see first."""
+
+    event: str
+    level: str = ""
+    error: object = ""
+
+
+def readable(line: str) -> str:
+    """A line of a service's log for people: the gist of a JSON line, any other line as it is."""
+    try:
+        said = msgspec.json.decode(line, type=_LogLine)
+    except msgspec.DecodeError:
+        return line
+    return " ".join(part for part in (said.level, said.event, str(said.error)) if part)
+
+
 def _how(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"by signal {signal.Signals(-exit_code).name}"
@@ -160,7 +178,7 @@ class LogFollower:
         whole, _, _ = text.rpartition(b"\n")
         self._positions[name] = position + len(whole) + 1 if whole else position
         for line in whole.decode(errors="replace").splitlines():
-            self._say(f"{name:>14} │ {line}")
+            self._say(f"{name:>14} │ {readable(line)}")
 
 
 def _size(path: Path) -> int:

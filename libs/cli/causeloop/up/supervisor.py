@@ -22,7 +22,7 @@ from causeloop.api import Api, connected
 from causeloop.exits import CliError, NotAvailableError
 from causeloop.running import SERVICES, Running, write_running
 from causeloop.teller import Teller, utc_now
-from causeloop.up.database import prepare_database
+from causeloop.up.database import prepare_schemas
 from causeloop.up.folder import DataFolder
 from causeloop.up.processes import LogFollower, ServicePlan, ServiceProcess, service_environment
 from causeloop.up.screen import Screen, show
@@ -112,8 +112,8 @@ class Supervisor:
         return Addresses(nats_url=nats_url, database=self._servers.start_database())
 
     async def _prepare(self, addresses: Addresses) -> None:
-        prepared = await prepare_database(addresses.database.owner, self._root, self._environment)
-        for service, state in prepared.schemas.items():
+        schemas = await prepare_schemas(addresses.database.owner, self._root)
+        for service, state in schemas.items():
             if state == "outdated":
                 self._say(
                     f"The read model of {service} has a new shape; the service builds it again from the log."
