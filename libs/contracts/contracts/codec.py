@@ -130,6 +130,10 @@ _decoder: msgspec.json.Decoder[Recorded[Event]] = msgspec.json.Decoder(
 )
 
 
+# msgspec tells broken UTF-8 and absurd nesting by Python's own errors.
+_REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class _TypeOnly(Struct, frozen=True):
     """Just enough of an envelope to say what it is."""
 
@@ -154,7 +158,7 @@ def decode(
     """
     try:
         event = _decoder.decode(payload)
-    except msgspec.DecodeError as error:
+    except _REFUSALS as error:
         event = _decode_old(payload, upcasts, error)
     # Nobody else has seen the fresh object, so setting beats copying it.
     force_setattr(event, "seq", seq)
@@ -162,9 +166,7 @@ def decode(
     return event
 
 
-def _decode_old(
-    payload: bytes, upcasts: Mapping[str, Upcast], refused: msgspec.DecodeError
-) -> Recorded[Event]:
+def _decode_old(payload: bytes, upcasts: Mapping[str, Upcast], refused: Exception) -> Recorded[Event]:
     """The event behind a type that the decoder refused, after every upcast that applies."""
     try:
         event_type = msgspec.json.decode(payload, type=_TypeOnly).type
@@ -174,7 +176,7 @@ def _decode_old(
             raise UnknownEventError(event_type)
         body = msgspec.json.decode(payload, type=dict[str, object])
         return msgspec.convert(_upcast(body, upcasts), type=_decoder.type)
-    except msgspec.DecodeError as error:
+    except _REFUSALS as error:
         raise MalformedEventError(str(error)) from error
 
 

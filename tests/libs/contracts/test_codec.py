@@ -25,6 +25,19 @@ def closed(reason: str = "fixed") -> ingest.IssueClosed:
     return ingest.IssueClosed(issue_id="iss_1", status=ingest.IssueStatus.RESOLVED, reason=reason)
 
 
+def reported() -> ingest.IssueReported:
+    return ingest.IssueReported(
+        issue_id="iss_1",
+        source="jira",
+        external_id="A-1",
+        title="Time-out",
+        body="",
+        severity=ingest.Severity.P1,
+        status=ingest.IssueStatus.NEW,
+        metadata={"x": "deep"},
+    )
+
+
 def recorded(data: Event | None = None, *, cause: Recorded[Event] | None = None) -> Recorded[Event]:
     return record(
         data or closed(),
@@ -138,10 +151,13 @@ def test_decode_of_an_unknown_type_names_it() -> None:
         encode(recorded()).replace(b'"resolved"', b'"no_such_status"'),
         encode(recorded()).replace(b'"reason":"fixed"', b'"other":"fixed"'),
         encode(recorded()).replace(b'0000Z"', b'0000"'),
+        encode(recorded()).replace(b"fixed", b"\xff\xfe"),
+        encode(recorded()).replace(b'"type":', b'"x":"\xff","type":'),
+        encode(recorded(reported())).replace(b'"deep"', b"[" * 5000 + b"]" * 5000),
     ],
 )
 def test_decode_of_anything_else_is_refused(payload: bytes) -> None:
-    """Broken JSON, a wrong value, a missing field, a time without an offset."""
+    """Broken JSON, a wrong value, a missing field, a time without an offset, no UTF-8, absurd nesting."""
     with pytest.raises(MalformedEventError):
         decode(payload, seq=1, partition=0)
 
