@@ -41,7 +41,7 @@ def posterior(inputs: str) -> tuple[float, float]:
 
 
 def expected_per_day(inputs: str) -> Point:
-    """Recurrences expected in one day.
+    """Recurrences expected in one day; the interval is widened to hold the mean where that is far out in the tail.
 
     Source: Wilson and Hilferty 1931, the cube-root normal approximation of Gamma quantiles.
     """
@@ -53,7 +53,8 @@ def expected_per_day(inputs: str) -> Point:
     def quantile(z: float) -> float:
         return float(shape * max(0.0, 1 - spread + z * math.sqrt(spread)) ** 3 / rate_days)
 
-    return Point(shape / rate_days, quantile(-_Z80), quantile(_Z80))
+    mean = shape / rate_days
+    return Point(mean, min(mean, quantile(-_Z80)), max(mean, quantile(_Z80)))
 
 
 def curve(outlook: Outlook) -> tuple[Point, ...]:
@@ -70,7 +71,7 @@ def curve(outlook: Outlook) -> tuple[Point, ...]:
         return math.log1p(day / rate_days) / math.log1p(outlook.window_days / rate_days)
 
     def grown(end: float, day: int) -> float:
-        return 1 - (1 - min(end, 1 - 1e-9)) ** share(day)
+        return 1 - math.pow(1 - min(end, 1 - 1e-9), share(day))
 
     return tuple(
         Point(grown(outlook.probability, day), grown(outlook.lower, day), grown(outlook.upper, day))

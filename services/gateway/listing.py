@@ -168,7 +168,11 @@ def _beyond(sort_key: SortKey, n_values: int, *, is_descending: bool) -> sql.Com
 
 
 async def _count(
-    conn: AsyncConnection[Any], listing: Listing[R], *, where: Sequence[sql.Composable], values: Sequence[Value]
+    conn: AsyncConnection[Any],
+    listing: Listing[R],
+    *,
+    where: Sequence[sql.Composable],
+    values: Sequence[Value],
 ) -> int:
     """How many rows match: exact up to EXACT_TOTAL_MAX, beyond it the planner's estimate."""
     matching = sql.SQL("SELECT 1 FROM {view} WHERE {where}").format(

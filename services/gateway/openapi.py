@@ -46,11 +46,15 @@ _DESCRIPTION = (
 def document(operations: Sequence[AnyOperation], *, version: str) -> Json:
     """The whole document as JSON values."""
     types = _types(operations)
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    schemas, components = msgspec.json.schema_components(
+        types, schema_hook=_any_value, ref_template="#/components/schemas/{name}"
+    )
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, Json] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, by_type, components)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, by_type, components
+        )
     for query in {operation.query for operation in operations}:
         # Queries are parameters, not bodies.
         components.pop(query.__name__, None)
@@ -74,13 +78,20 @@ def document(operations: Sequence[AnyOperation], *, version: str) -> Json:
     }
 
 
+def _any_value(kind: type) -> Json:
+    """The schema of what may be any JSON value."""
+    if kind is object:
+        return {"description": "Any JSON value."}
+    raise NotImplementedError(f"no schema for {kind!r}")
+
+
 def _types(operations: Sequence[AnyOperation]) -> list[type]:
     """Every type that the document speaks of, once."""
     found: dict[type, None] = {Problem: None}
     for operation in operations:
         found[operation.query] = None
         for kind in (*operation.replies.values(), operation.described_body or operation.body):
-            if kind is not None:
+            if kind is not None and kind is not bytes:
                 found[kind] = None
     return list(found)
 
@@ -106,7 +117,12 @@ def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components
 
 
 def _responses(operation: AnyOperation, schemas: Mapping[type, Json]) -> Json:
-    identified = {"X-Request-Id": {"description": "Equals error.trace_id and the logs' id.", "schema": {"type": "string"}}}
+    identified = {
+        "X-Request-Id": {
+            "description": "Equals error.trace_id and the logs' id.",
+            "schema": {"type": "string"},
+        }
+    }
     responses: Json = {
         str(status): {
             "description": _SUCCESS[status],

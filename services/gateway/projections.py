@@ -1,7 +1,6 @@
 """Events → rows: the whole read model, one statement per kind of row and batch."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -59,9 +58,7 @@ async def project(batch: Sequence[Recorded[Event]], conn: AsyncConnection[Any]) 
     await fold.write(conn)
 
 
-async def _merge(
-    event: Recorded[Event], merged: pattern.PatternsMerged, conn: AsyncConnection[Any]
-) -> None:
+async def _merge(event: Recorded[Event], merged: pattern.PatternsMerged, conn: AsyncConnection[Any]) -> None:
     await _queries.move_members(
         conn,
         workspace_id=event.workspace_id,
@@ -172,18 +169,14 @@ class _Fold:
             case never:
                 assert_never(never)
 
-    def _change_issue(
-        self, event: Recorded[Event], key: Key, *, change: Row, cleared: Sequence[str]
-    ) -> None:
+    def _change_issue(self, event: Recorded[Event], key: Key, *, change: Row, cleared: Sequence[str]) -> None:
         change["updated_at"] = event.recorded_at
         reported = self.issues.get(key)
         if reported is not None:
             reported.update(change)
             reported.update({name: "{}" if name == "metadata" else None for name in cleared})
             return
-        row = self.issue_changes.setdefault(
-            key, {"workspace_id": key[0], "issue_id": key[1], "cleared": []}
-        )
+        row = self.issue_changes.setdefault(key, {"workspace_id": key[0], "issue_id": key[1], "cleared": []})
         still_cleared = [name for name in _as_names(row["cleared"]) if name not in change]
         row.update(change)
         row["cleared"] = [*still_cleared, *cleared]

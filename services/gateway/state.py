@@ -77,7 +77,12 @@ def _moved(state: PatternState, data: pattern.Event, at: datetime) -> PatternSta
             )
         case pattern.PatternStatusChanged():
             return _restated(state, data, at)
-        case pattern.IssuesLinked() | pattern.IssueUnlinked() | pattern.PatternsMerged() | pattern.PatternSplit():
+        case (
+            pattern.IssuesLinked()
+            | pattern.IssueUnlinked()
+            | pattern.PatternsMerged()
+            | pattern.PatternSplit()
+        ):
             return msgspec.structs.replace(state, assessment=data.assessment)
         case pattern.LinkConstrained():
             return state

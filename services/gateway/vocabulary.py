@@ -40,6 +40,7 @@ Line: TypeAlias = Annotated[str, Meta(max_length=300, pattern=r"^[^\x00]*$")]
 VisibleLine: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=300, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")
 ]
+Search: TypeAlias = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
 Note: TypeAlias = Annotated[str, Meta(max_length=2000)]
 
 

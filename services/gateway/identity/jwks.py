@@ -38,7 +38,9 @@ class Subject(Struct, frozen=True):
 class KeySet:
     """Keys by their id, fetched again when one is unknown or they are old, but not more often than allowed."""
 
-    def __init__(self, url: str, *, fetch: Fetch | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, url: str, *, fetch: Fetch | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._url = url
         self._fetch = fetch or fetch_json
         self._monotonic = monotonic
@@ -57,8 +59,12 @@ class KeySet:
             if key_id in self._keys:
                 return self._keys[key_id]
             if not self._keys:
-                raise UnavailableError("The issuer's signing keys cannot be fetched now.", retry_after=REFETCH_SECONDS_MIN)
-            raise InvalidGrantError("The subject token is signed with a key that its issuer does not publish.")
+                raise UnavailableError(
+                    "The issuer's signing keys cannot be fetched now.", retry_after=REFETCH_SECONDS_MIN
+                )
+            raise InvalidGrantError(
+                "The subject token is signed with a key that its issuer does not publish."
+            )
 
     async def _refresh(self) -> None:
         self._tried_at = self._monotonic()
@@ -80,8 +86,8 @@ async def fetch_json(url: str) -> bytes:
 def _read(url: str) -> bytes:
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"{url!r} is not an http address")
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310  # scheme checked above
-    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310  # scheme checked above
+    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # scheme checked above
+    with urllib.request.urlopen(request, timeout=5) as response:  # scheme checked above
         body: bytes = response.read(BODY_BYTES_MAX)
         return body
 

@@ -36,13 +36,13 @@ async def apply_migrations(owner_url: str, *, folder: Path = FOLDER) -> Sequence
         )
         cursor = await conn.execute("SELECT name FROM migrations ORDER BY name")
         applied = [str(name) for (name,) in await cursor.fetchall()]
-        names = sorted(path.name for path in folder.glob("[0-9]*.sql"))
+        names = _names(folder)
         if applied != names[: len(applied)]:
             raise MigrationError(
                 f"the database has migrations {applied} but this build has {names}; run a build that has them all"
             )
         for name in names[len(applied) :]:
-            await _apply(conn, folder / name)
+            await _apply(conn, name, _text(folder, name))
         # The application looks whether it fits the schema before it serves.
         await conn.execute("GRANT SELECT ON migrations TO causeloop_app")
     return names[len(applied) :]
@@ -53,17 +53,25 @@ async def pending_migrations(conn: AsyncConnection[Any], *, folder: Path = FOLDE
     cursor = await conn.execute("SELECT to_regclass('identity.refresh_tokens') IS NOT NULL")
     row = await cursor.fetchone()
     if row is None or not row[0]:
-        return sorted(path.name for path in folder.glob("[0-9]*.sql"))
+        return _names(folder)
     cursor = await conn.execute("SELECT name FROM identity.migrations ORDER BY name")
     applied = {str(name) for (name,) in await cursor.fetchall()}
-    return sorted(path.name for path in folder.glob("[0-9]*.sql") if path.name not in applied)
+    return [name for name in _names(folder) if name not in applied]
 
 
-async def _apply(conn: AsyncConnection[tuple[object, ...]], path: Path) -> None:
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("[0-9]*.sql"))
+
+
+def _text(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()
+
+
+async def _apply(conn: AsyncConnection[Any], name: str, text: bytes) -> None:
     async with conn.transaction():
-        await conn.execute(path.read_bytes())
-        await conn.execute("INSERT INTO migrations (name) VALUES (%s)", (path.name,))
-    log.info("migration.applied", name=path.name)
+        await conn.execute(text)
+        await conn.execute("INSERT INTO migrations (name) VALUES (%s)", (name,))
+    log.info("migration.applied", name=name)
 
 
 def main() -> int:

@@ -90,7 +90,9 @@ class Sessions:
             async with conn.transaction():
                 pair = await self._rotate(conn, found, token_hash)
             if pair is None:
-                raise InvalidGrantError("The refresh token was used before, so its session has ended. Sign in again.")
+                raise InvalidGrantError(
+                    "The refresh token was used before, so its session has ended. Sign in again."
+                )
             return pair
 
     async def _rotate(

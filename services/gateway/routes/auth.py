@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.sessions import TokenPair
 from services.gateway.identity.tokens import REFRESH_PREFIX
-from services.gateway.errors import InvalidGrantError
 from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation
 
 Token = Annotated[str, Meta(min_length=1, max_length=16_384)]
@@ -18,7 +18,7 @@ class TokenExchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subject_token: Annotated[
         Token, Meta(description="The issuer's session JWT; with USE_MOCK=1 any text that is not empty.")
     ]
-    subject_token_type: Annotated[str, Meta(max_length=200)] = "urn:ietf:params:oauth:token-type:jwt"
+    subject_token_type: Annotated[str, Meta(max_length=200)] = "urn:ietf:params:oauth:token-type:jwt"  # noqa: S105  # a type's name
     workspace_id: Annotated[
         Annotated[str, Meta(min_length=1, max_length=64)] | None,
         Meta(description="Default: the first workspace that the person belongs to."),

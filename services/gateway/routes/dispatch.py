@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -21,7 +21,12 @@ BODY_BYTES_MAX = 8 * 1024 * 1024
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,400}")
 _PARAMETER = re.compile(r"{(\w+)}")
 _PUBLIC = Principal(
-    workspace_id="", user_id="", role="", scopes=frozenset(), session_id="", expires_at=datetime.max
+    workspace_id="",
+    user_id="",
+    role="",
+    scopes=frozenset(),
+    session_id="",
+    expires_at=datetime.max.replace(tzinfo=UTC),
 )
 _NO_PARAMETERS_IN_SCOPE = frozenset({"cursor", "limit"})
 
@@ -50,7 +55,9 @@ async def _answer(operation: AnyOperation, gateway: Gateway, request: AnyRequest
     if operation.scope is not None:
         principal = authenticate(request.headers.get("authorization"), gateway)
         if operation.scope not in principal.scopes:
-            raise ForbiddenError(f"This needs the scope {operation.scope}.", details={"scope": operation.scope})
+            raise ForbiddenError(
+                f"This needs the scope {operation.scope}.", details={"scope": operation.scope}
+            )
     query, scope = _query(operation.query, request)
     call = Call(
         principal=principal,
@@ -95,9 +102,13 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
     values: dict[str, object] = {}
     for name, value in given:
         if name not in fields:
-            raise ValidationFailedError(f"There is no parameter {name!r} here.", details={name: "unknown parameter"})
+            raise ValidationFailedError(
+                f"There is no parameter {name!r} here.", details={name: "unknown parameter"}
+            )
         if name in values:
-            raise ValidationFailedError(f"The parameter {name!r} is given twice.", details={name: "given twice"})
+            raise ValidationFailedError(
+                f"The parameter {name!r} is given twice.", details={name: "given twice"}
+            )
         values[name] = value.split(",") if _is_list(fields[name]) else value
     try:
         query = msgspec.convert(values, kind, strict=False)
@@ -110,7 +121,9 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
 
 def _is_list(kind: object) -> bool:
     """Whether a parameter takes a comma list."""
-    return get_origin(kind) is tuple or any(_is_list(part) for part in get_args(kind) if not isinstance(part, str))
+    return get_origin(kind) is tuple or any(
+        _is_list(part) for part in get_args(kind) if not isinstance(part, str)
+    )
 
 
 async def _body(operation: AnyOperation, request: AnyRequest) -> object:
@@ -128,7 +141,9 @@ async def _body(operation: AnyOperation, request: AnyRequest) -> object:
     try:
         return msgspec.json.decode(raw, type=operation.body)
     except RecursionError as error:
-        raise ValidationFailedError("The body is nested too deeply.", details={"body": "nested too deeply"}) from error
+        raise ValidationFailedError(
+            "The body is nested too deeply.", details={"body": "nested too deeply"}
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         details = details_of(error)
         raise ValidationFailedError(_message(details), details=details) from error

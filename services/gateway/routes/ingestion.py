@@ -10,7 +10,7 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.errors import PayloadTooLargeError
-from services.gateway.routes.issues import Body, Line, Metadata, Moment, Url, VisibleLine, report_one
+from services.gateway.routes.issues import Body, Metadata, Moment, Url, report_one
 from services.gateway.routes.jobs import Job, job_id, read_job_id
 from services.gateway.routes.operation import (
     AnyOperation,
@@ -21,7 +21,7 @@ from services.gateway.routes.operation import (
     not_found,
     raw_command,
 )
-from services.gateway.vocabulary import AnyIssueStatus, AnySeverity
+from services.gateway.vocabulary import AnyIssueStatus, AnySeverity, Line, VisibleLine
 
 Source = Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")]
 
@@ -53,10 +53,11 @@ class IngestBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Up to 500 failures."""
 
     records: Annotated[
-        tuple[IngestEvent | object, ...],
+        tuple[object, ...],
         Meta(
             min_length=1,
             max_length=500,
+            extra_json_schema={"items": {"anyOf": [{"$ref": "#/components/schemas/IngestEvent"}, {}]}},
             description="IngestEvent objects, with an external_id each. Every record is judged by itself: one that is"
             " none, or not a good one, comes back in `rejected` and never fails the rest.",
         ),
@@ -104,7 +105,9 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     job_id: str
     status: Annotated[
         Literal["accepted", "projected", "grouped"],
-        Meta(description="accepted: durable. projected: every GET finds it. grouped: pattern has looked at it."),
+        Meta(
+            description="accepted: durable. projected: every GET finds it. grouped: pattern has looked at it."
+        ),
     ]
     accepted: int
     rejected: int
@@ -152,7 +155,9 @@ async def ingest_batch(gateway: Gateway, call: Call[NoQuery, bytes]) -> BatchAcc
     return BatchAccepted(
         accepted=accepted,
         rejected=rejected,
-        results=msgspec.convert(msgspec.to_builtins([_result(r) for r in reply.results]), tuple[RecordResult, ...]),
+        results=msgspec.convert(
+            msgspec.to_builtins([_result(r) for r in reply.results]), tuple[RecordResult, ...]
+        ),
         job_id=job_id(job, workspace_id=call.workspace_id, secret=gateway.secret),
     )
 

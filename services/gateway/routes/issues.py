@@ -30,8 +30,8 @@ from services.gateway.vocabulary import (
     IssueStatus,
     Line,
     Note,
+    Search,
     SeverityFormat,
-    SeverityLabel,
     StatusGroup,
     VisibleLine,
     search_terms,
@@ -151,10 +151,7 @@ class IssueQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     service: Line | None = None
     team: Line | None = None
     assignee: Line | None = None
-    q: Annotated[
-        str | None,
-        Meta(max_length=200, pattern=r"^[^\x00]*$", description="Words that title or body must hold, in any case."),
-    ] = None
+    q: Annotated[Search | None, Meta(description="Words that title or body must hold, in any case.")] = None
     risk_min: Annotated[int, Meta(ge=0, le=100)] | None = None
     risk_max: Annotated[int, Meta(ge=0, le=100)] | None = None
     date_from: Annotated[Moment | None, Meta(description="Happened at its source at or after.")] = None
@@ -170,7 +167,9 @@ class NewIssue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body: Body = ""
     severity: AnySeverity = "p3"
     status: AnyIssueStatus = "new"
-    source: Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")] = None
+    source: Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")] = (
+        None
+    )
     external_id: Annotated[
         VisibleLine | None,
         Meta(description="The source's own id; known already: that issue is updated and the answer is 200."),
@@ -196,14 +195,14 @@ class IssueChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     body: Body | msgspec.UnsetType = msgspec.UNSET
     severity: AnySeverity | msgspec.UnsetType = msgspec.UNSET
     status: AnyIssueStatus | msgspec.UnsetType = msgspec.UNSET
-    service: Line | None | msgspec.UnsetType = msgspec.UNSET
-    component: Line | None | msgspec.UnsetType = msgspec.UNSET
-    error_type: Line | None | msgspec.UnsetType = msgspec.UNSET
-    environment: Line | None | msgspec.UnsetType = msgspec.UNSET
-    version: Line | None | msgspec.UnsetType = msgspec.UNSET
-    team: Line | None | msgspec.UnsetType = msgspec.UNSET
-    assignee: Line | None | msgspec.UnsetType = msgspec.UNSET
-    external_url: Url | None | msgspec.UnsetType = msgspec.UNSET
+    service: Line | msgspec.UnsetType | None = msgspec.UNSET
+    component: Line | msgspec.UnsetType | None = msgspec.UNSET
+    error_type: Line | msgspec.UnsetType | None = msgspec.UNSET
+    environment: Line | msgspec.UnsetType | None = msgspec.UNSET
+    version: Line | msgspec.UnsetType | None = msgspec.UNSET
+    team: Line | msgspec.UnsetType | None = msgspec.UNSET
+    assignee: Line | msgspec.UnsetType | None = msgspec.UNSET
+    external_url: Url | msgspec.UnsetType | None = msgspec.UNSET
     metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -250,7 +249,9 @@ def conditions_of(query: IssueQuery) -> list[Condition]:
         Condition("service = {value}", query.service),
         Condition("team = {value}", query.team),
         Condition("assignee = {value}", query.assignee),
-        Condition("(title || ' ' || body) ILIKE ALL({value}::text[])", search_terms(query.q) if query.q else None),
+        Condition(
+            "(title || ' ' || body) ILIKE ALL({value}::text[])", search_terms(query.q) if query.q else None
+        ),
         Condition("risk_score >= {value}", query.risk_min),
         Condition("risk_score <= {value}", query.risk_max),
         Condition("source_created_at >= {value}", query.date_from),
@@ -360,7 +361,7 @@ async def close_issue(gateway: Gateway, call: Call[FormatQuery, Closing]) -> Iss
 
 async def _changed(
     gateway: Gateway,
-    call: Call[FormatQuery, IssueChange] | Call[FormatQuery, Closing],
+    call: Call[FormatQuery, object],
     request: Struct,
 ) -> Issue:
     # Also keeps an issue of another workspace, or a candidate's id, from reaching the owning service.
@@ -385,7 +386,7 @@ async def unlink_pattern(gateway: Gateway, call: Call[FormatQuery, None]) -> Iss
 
 async def _relinked(
     gateway: Gateway,
-    call: Call[FormatQuery, PatternLink] | Call[FormatQuery, None],
+    call: Call[FormatQuery, object],
     request: Struct,
 ) -> Issue:
     await read_issue(gateway, call.workspace_id, call.path["issue_id"])

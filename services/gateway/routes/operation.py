@@ -22,6 +22,8 @@ from services.gateway.settings import GatewaySettings
 Q = TypeVar("Q", bound=Struct)
 B = TypeVar("B")
 R = TypeVar("R")
+Q_co = TypeVar("Q_co", bound=Struct, covariant=True)
+B_co = TypeVar("B_co", covariant=True)
 
 Method: TypeAlias = Literal["GET", "POST", "PATCH", "PUT"]
 
@@ -46,7 +48,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
         return self.settings.jwt_secret
 
 
-class Call(Struct, Generic[Q, B], frozen=True, kw_only=True):
+class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
     """One request, decoded: who asks, for what.
 
     scope: the query as it came, without cursor and limit; cursors are bound to it.
@@ -54,8 +56,8 @@ class Call(Struct, Generic[Q, B], frozen=True, kw_only=True):
 
     principal: Principal
     path: Mapping[str, str]
-    query: Q
-    body: B
+    query: Q_co
+    body: B_co
     scope: str
 
     @property
@@ -115,7 +117,9 @@ ENDPOINTS: Mapping[type, str] = {
 
 async def command(gateway: Gateway, principal: Principal, request: Struct, *, reply: type[R]) -> R:
     """What the owning service answers to a command that this principal gives."""
-    return await raw_command(gateway, principal, msgspec.json.encode(request), kind=type(request), reply=reply)
+    return await raw_command(
+        gateway, principal, msgspec.json.encode(request), kind=type(request), reply=reply
+    )
 
 
 async def raw_command(

@@ -42,9 +42,7 @@ class ListQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def page_info(found: Found[Any]) -> PageInfo:  # Any: rows do not matter here
     """The envelope's second half."""
-    return PageInfo(
-        next_cursor=found.next_cursor, has_more=found.next_cursor is not None, total=found.total
-    )
+    return PageInfo(next_cursor=found.next_cursor, has_more=found.next_cursor is not None, total=found.total)
 
 
 async def list_page(

@@ -26,7 +26,15 @@ from services.gateway.routes.operation import (
 from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
 from services.gateway.routes.timeline import Timeline, timeline_page
 from services.gateway.state import PatternState, fold_pattern
-from services.gateway.vocabulary import LABELS, IssueStatus, PatternStatus, Severity, SeverityLabel, search_terms
+from services.gateway.vocabulary import (
+    LABELS,
+    IssueStatus,
+    PatternStatus,
+    Search,
+    Severity,
+    SeverityLabel,
+    search_terms,
+)
 
 Sort = Literal[
     "created_at", "-created_at", "last_seen_at", "-last_seen_at", "risk_score", "-risk_score",
@@ -34,6 +42,13 @@ Sort = Literal[
 ]  # fmt: skip
 Window = Literal["7d", "30d", "90d"]
 DAYS = {"7d": 7, "30d": 30, "90d": 90}
+Place = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9]{1,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+        r"(Z|[+-][0-9]{2}:[0-9]{2}))$"
+    ),
+]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")]
 
 
@@ -97,12 +112,8 @@ class PatternPage(Struct, frozen=True, kw_only=True):
 class PatternQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of patterns."""
 
-    status: Annotated[
-        tuple[PatternStatus, ...] | None, Meta(description="Default: all but merged.")
-    ] = None
-    q: Annotated[
-        str | None, Meta(max_length=200, pattern=r"^[^\x00]*$", description="Words that the name must hold.")
-    ] = None
+    status: Annotated[tuple[PatternStatus, ...] | None, Meta(description="Default: all but merged.")] = None
+    q: Annotated[Search | None, Meta(description="Words that the name must hold.")] = None
     risk_min: Annotated[float, Meta(ge=0, le=100)] | None = None
     sort: Sort = "-created_at"
 
@@ -111,11 +122,8 @@ class AsOf(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When to look at the pattern."""
 
     as_of: Annotated[
-        str | None,
-        Meta(
-            pattern=r"^([0-9]{1,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2}))$",
-            description="A time or a sequence of the log: the pattern as it was known then. Default: now.",
-        ),
+        Place | None,
+        Meta(description="A time or a sequence of the log: the pattern as it was known then. Default: now."),
     ] = None
 
 
@@ -410,7 +418,9 @@ async def get_history(gateway: Gateway, call: Call[ListQuery, None]) -> Timeline
     pattern_id = call.path["pattern_id"]
     await read_pattern(gateway, call.workspace_id, pattern_id)
     history = await gateway.resources.event_log.history(call.workspace_id, "pattern", pattern_id)
-    return timeline_page(history, call.query, secret=gateway.secret, scope=f"{call.workspace_id}/{pattern_id}")
+    return timeline_page(
+        history, call.query, secret=gateway.secret, scope=f"{call.workspace_id}/{pattern_id}"
+    )
 
 
 async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Pattern:

@@ -100,7 +100,9 @@ class Prediction(Struct, frozen=True, kw_only=True):
     pattern_name: str | None
     status: Annotated[
         PredictionStatus,
-        Meta(description="superseded: there is a newer one of the same pattern and window, or the pattern has ended."),
+        Meta(
+            description="superseded: there is a newer one of the same pattern and window, or the pattern has ended."
+        ),
     ]
     window_days: int
     probability: Probability
@@ -181,10 +183,14 @@ class ForecastPoint(Struct, frozen=True, kw_only=True):
             " by the end of that day.",
         ),
     ]
-    lower: Annotated[float, Meta(description="Lower end of the 80 % interval; the value itself when observed.")]
+    lower: Annotated[
+        float, Meta(description="Lower end of the 80 % interval; the value itself when observed.")
+    ]
     upper: float
     kind: Literal["observed", "forecast"]
-    trigger: Annotated[str | None, Meta(description="What is likely to set it off, on the day of the breach.")]
+    trigger: Annotated[
+        str | None, Meta(description="What is likely to set it off, on the day of the breach.")
+    ]
 
 
 class Axis(Struct, frozen=True, kw_only=True):
@@ -215,11 +221,15 @@ class Forecast(Struct, frozen=True, kw_only=True):
     """What was and what is to be expected, day by day."""
 
     window: Window
-    points: Annotated[tuple[ForecastPoint, ...], Meta(description="Oldest first; no forecast while there is none.")]
+    points: Annotated[
+        tuple[ForecastPoint, ...], Meta(description="Oldest first; no forecast while there is none.")
+    ]
     today_index: Annotated[int, Meta(ge=0, description="The last observed point.")]
     axis: Axis
     alert_threshold: AlertThreshold
-    generated_at: Annotated[datetime, Meta(description="When the newest prediction in it was made, else now.")]
+    generated_at: Annotated[
+        datetime, Meta(description="When the newest prediction in it was made, else now.")
+    ]
     pattern_id: str | None
     breach: Breach | None
 
@@ -246,14 +256,20 @@ class Accuracy(Struct, frozen=True, kw_only=True):
     window_days: int | None
     n: int
     hits: int
-    brier: Annotated[float | None, Meta(description="Mean squared distance; 0 is perfect. Null without data.")]
+    brier: Annotated[
+        float | None, Meta(description="Mean squared distance; 0 is perfect. Null without data.")
+    ]
     base_rate: Annotated[float | None, Meta(description="Share of hits.")]
-    base_rate_brier: Annotated[float | None, Meta(description="What always saying the base rate would score.")]
+    base_rate_brier: Annotated[
+        float | None, Meta(description="What always saying the base rate would score.")
+    ]
     skill: Annotated[
         float | None, Meta(description="1 - brier / base_rate_brier; above 0 it beats the base rate.")
     ]
     precision: Annotated[float | None, Meta(description="Share of hits at the alert threshold and above.")]
-    recall: Annotated[float | None, Meta(description="Share of the hits that were at the threshold or above.")]
+    recall: Annotated[
+        float | None, Meta(description="Share of the hits that were at the threshold or above.")
+    ]
     lead_time_days: Annotated[float | None, Meta(description="Mean time from such a prediction to its hit.")]
     reliability: tuple[ReliabilityBin, ...]
 
@@ -402,7 +418,9 @@ def _outlook(row: _queries.ListForecastsRow, window_days: int) -> Outlook:
     )
 
 
-def _breach(outlooks: Sequence[Outlook], *, threshold: float, today: datetime, today_index: int) -> Breach | None:
+def _breach(
+    outlooks: Sequence[Outlook], *, threshold: float, today: datetime, today_index: int
+) -> Breach | None:
     found = first_breach(outlooks, threshold=threshold)
     if found is None:
         return None
@@ -499,9 +517,7 @@ def _bin(row: _queries.ListReliabilityRow) -> ReliabilityBin:
 async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Prediction:
     prediction_id = call.path["prediction_id"]
     await read_prediction(gateway, call.workspace_id, prediction_id)
-    reply = await command(
-        gateway, call.principal, request, reply=prediction.PredictionChanged
-    )
+    reply = await command(gateway, call.principal, request, reply=prediction.PredictionChanged)
     await settle(gateway, call.workspace_id, reply.sequence)
     return await read_prediction(gateway, call.workspace_id, prediction_id)
 
@@ -518,9 +534,7 @@ async def give_feedback(gateway: Gateway, call: Call[NoQuery, Feedback]) -> Pred
 
 async def dismiss(gateway: Gateway, call: Call[NoQuery, Dismissal]) -> Prediction:
     """Take a prediction off the list."""
-    request = prediction.DismissPrediction(
-        prediction_id=call.path["prediction_id"], reason=call.body.reason
-    )
+    request = prediction.DismissPrediction(prediction_id=call.path["prediction_id"], reason=call.body.reason)
     return await _changed(gateway, call, request)
 
 

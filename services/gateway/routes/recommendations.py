@@ -129,7 +129,9 @@ class RecommendationQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_f
     status: tuple[Status, ...] | None = None
     impact: tuple[Impact, ...] | None = None
     pattern_id: Identifier | None = None
-    sort: Annotated[Sort, Meta(description="rank: the best of the open ones first, the others after them.")] = "rank"
+    sort: Annotated[
+        Sort, Meta(description="rank: the best of the open ones first, the others after them.")
+    ] = "rank"
 
 
 class StatusChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,9 +191,7 @@ async def _ranks(gateway: Gateway, workspace_id: str, rows: Sequence[Recommendat
     return {row.recommendation_id: row.rank for row in ranked}
 
 
-async def list_recommendations(
-    gateway: Gateway, call: Call[RecommendationQuery, None]
-) -> RecommendationPage:
+async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery, None]) -> RecommendationPage:
     """A page of recommendations."""
     query = call.query
     types = [_SYNONYMS.get(word, word) for word in query.type] if query.type else None
@@ -208,9 +208,7 @@ async def list_recommendations(
     return RecommendationPage(data=data, page=page_info(found))
 
 
-async def read_recommendation(
-    gateway: Gateway, workspace_id: str, recommendation_id: str
-) -> Recommendation:
+async def read_recommendation(gateway: Gateway, workspace_id: str, recommendation_id: str) -> Recommendation:
     """A recommendation. Raises NotFoundError."""
     condition = Condition("recommendation_id = {value}", recommendation_id)
     async with tenant(gateway.pool, workspace_id) as conn:
@@ -226,12 +224,8 @@ async def get_recommendation(gateway: Gateway, call: Call[NoQuery, None]) -> Rec
     return await read_recommendation(gateway, call.workspace_id, call.path["recommendation_id"])
 
 
-async def _changed(
-    gateway: Gateway, call: Call[NoQuery, Struct], request: Struct
-) -> Recommendation:
-    reply = await command(
-        gateway, call.principal, request, reply=recommendation.RecommendationChanged
-    )
+async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Recommendation:
+    reply = await command(gateway, call.principal, request, reply=recommendation.RecommendationChanged)
     await settle(gateway, call.workspace_id, reply.sequence)
     return await read_recommendation(gateway, call.workspace_id, call.path["recommendation_id"])
 

@@ -12,7 +12,15 @@ from runtime.errors import ValidationFailedError
 from runtime.telemetry import current_trace_id, current_traceparent
 
 from services.gateway import _queries
-from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation, not_found, settle
+from services.gateway.routes.operation import (
+    AnyOperation,
+    Call,
+    Gateway,
+    NoQuery,
+    Operation,
+    not_found,
+    settle,
+)
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 ConfidenceThreshold = Annotated[

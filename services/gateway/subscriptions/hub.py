@@ -142,7 +142,11 @@ class Hub:
             return []
         linked = [
             link_frame(
-                state.issue_id, before=state.own_status, now="pattern_found", pattern_id=state.pattern_id, at=at
+                state.issue_id,
+                before=state.own_status,
+                now="pattern_found",
+                pattern_id=state.pattern_id,
+                at=at,
             )
             for state in states
             if state.pattern_id is not None and state.own_status in _UNTOUCHED

@@ -98,7 +98,9 @@ class _Stream:
                     await self._socket.close(CLOSE_UNAUTHORIZED, reason="The access token has expired.")
                     return
                 if self._subscriber.is_slow:
-                    await self._socket.close(CLOSE_SLOW, reason="Too slow; reconnect and read what was missed.")
+                    await self._socket.close(
+                        CLOSE_SLOW, reason="Too slow; reconnect and read what was missed."
+                    )
                     return
                 if frame is not None:
                     await self._socket.send_data(frame.decode(), mode="text")
