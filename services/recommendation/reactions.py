@@ -49,6 +49,8 @@ class Recommender:
         self._patterns: dict[Key, Recorded[Event]] = {}
         self._workspaces: dict[str, Recorded[Event]] = {}
         self._in_flight: defaultdict[Key, set[str]] = defaultdict(set)
+        # Decided while recommendations of theirs were in flight, or lost against somebody faster: decide again.
+        self._overtaken: dict[Key, Recorded[Event]] = {}
         self._contended: dict[Key, Recorded[Event]] = {}
 
     async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
@@ -56,6 +58,7 @@ class Recommender:
         self._patterns.clear()
         self._workspaces.clear()
         self._in_flight.clear()
+        self._overtaken.clear()
         self._contended.clear()
 
     async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
@@ -94,12 +97,13 @@ class Recommender:
                 pass
 
     def _landed(self, event: Recorded[Event], made: recommendation.RecommendationMade) -> None:
-        """What came between its decision and its row could not reassess it, so look at its pattern again."""
+        """A recommendation of ours is in the rows; what came before it did could not reassess it."""
         key = (event.workspace_id, made.pattern_id)
         plays = self._in_flight.pop(key, set()) - {made.play_id}
         if plays:
             self._in_flight[key] = plays
-        self._patterns.setdefault(key, event)
+        elif key in self._overtaken:
+            self._patterns.setdefault(key, self._overtaken.pop(key))
 
     async def _decide(self) -> None:
         await self._spread_workspaces()
@@ -112,6 +116,7 @@ class Recommender:
                 for key, situation in situations.items()
                 for append in self._appends(situation, causes[key])
             ]
+            self._overtaken |= {key: causes[key] for key in situations if self._in_flight.get(key)}
             await self._append(decided, causes)
             for key in causes:
                 self._patterns.pop(key, None)
@@ -191,10 +196,7 @@ class Recommender:
             for (key, append), outcome in zip(decided, outcomes, strict=True)
             if isinstance(outcome, Conflict)
         ]
-        for key, append in lost:
-            # A recommendation that is there already will be observed; a reassessment was based on an old state.
-            if isinstance(append.event.data, recommendation.RecommendationReassessed):
-                self._contended[key] = causes[key]
+        self._contended |= {key: causes[key] for key, _ in lost}
         log.info("recommendations.decided", n_events=len(decided) - len(lost), n_conflicts=len(lost))
 
 

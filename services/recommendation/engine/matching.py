@@ -19,6 +19,8 @@ RELATIVE_FLOOR = 0.6
 SAME_TYPE_DISCOUNT = 0.85
 """Factor on the fit, for choosing only, per play of the same type that is already chosen."""
 PLAYS_MAX = 3
+REMEMBERED_MAX = 4_096
+"""Patterns whose fits are kept in memory."""
 EVIDENCE_MAX = 5
 
 # How much a word says about the cause, by where it stands: a service is often named after what it does.
@@ -63,8 +65,12 @@ class Matcher:
     def __init__(self, playbook: Playbook) -> None:
         self.playbook = playbook
         self._plays: dict[str, Play] = {play.id: play for play in playbook.plays}
+        self._plays_by_dimension = [
+            play for play in playbook.plays if play.matches.dimensions or play.matches.lacks
+        ]
         self._terms: dict[Stems, list[tuple[str, str, float, Stems]]] = defaultdict(list)
         self._excludes: dict[Stems, list[str]] = defaultdict(list)
+        self._remembered: dict[Traits, Mapping[str, Fit]] = {}
         for play in playbook.plays:
             for term, weight in play.matches.terms.items():
                 stems = words(term)
@@ -79,13 +85,25 @@ class Matcher:
 
     def fits(self, traits: Traits) -> tuple[Fit, ...]:
         """Every play at or above the floor, the best first; equal fits in the order of their ids."""
-        fits = (_fit(self._plays[play_id], marks) for play_id, marks in self._marks(traits).items())
+        fits = self._fits(traits).values()
         return tuple(sorted((fit for fit in fits if fit.fit >= FIT_FLOOR), key=_best_first))
 
     def fit_of(self, play_id: str, traits: Traits) -> Fit | None:
         """How well one play fits, 0 when nothing speaks for it; None when the playbook does not have it."""
         play = self._plays.get(play_id)
-        return None if play is None else _fit(play, self._marks(traits).get(play_id, ()))
+        return None if play is None else self._fits(traits).get(play_id) or _fit(play, ())
+
+    def _fits(self, traits: Traits) -> Mapping[str, Fit]:
+        """Every play for which anything speaks; what a pattern is like seldom changes, so it is remembered."""
+        known = self._remembered.get(traits)
+        if known is None:
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.clear()
+            known = {
+                play_id: _fit(self._plays[play_id], marks) for play_id, marks in self._marks(traits).items()
+            }
+            self._remembered[traits] = known
+        return known
 
     def _marks(self, traits: Traits) -> dict[str, list[_Mark]]:
         found: dict[str, list[_Mark]] = defaultdict(list)
@@ -96,9 +114,11 @@ class Matcher:
                 for play_id, term, weight, stems in self._terms.get(phrase, ()):
                     sentence = f'{place.says} "{term}".'
                     found[play_id].append(_Mark(weight * place.factor, stems, sentence))
-        for play in self.playbook.plays:
-            found[play.id].extend(_dimension_marks(play, traits.fingerprint))
-        return {play_id: marks for play_id, marks in found.items() if marks and play_id not in ruled_out}
+        for play in self._plays_by_dimension:
+            marks = list(_dimension_marks(play, traits.fingerprint))
+            if marks:
+                found[play.id].extend(marks)
+        return {play_id: marks for play_id, marks in found.items() if play_id not in ruled_out}
 
 
 def choose(fits: Sequence[Fit]) -> tuple[Fit, ...]:
