@@ -143,18 +143,17 @@ class Batch:
             else:
                 if change is not None:
                     return change
-                self._accept(index, cmd.issue_id, ingest.ReportOutcome.UNCHANGED)
+                self._accept(index, queue, ingest.ReportOutcome.UNCHANGED)
             del queue.waiting[0]
         return None
 
     def _appended(self, queue: _Queue, change: Change, sequence: int) -> None:
         """The first waiting record is stored; what follows in the queue builds on it."""
         index, _ = queue.waiting.pop(0)
-        self._sequence = max(self._sequence, sequence)
-        self._accept(index, queue.issue_id, _OUTCOMES[type(change.event)])
+        queue.version, queue.conflicts = sequence, 0
+        self._accept(index, queue, _OUTCOMES[type(change.event)])
         if queue.waiting:
             queue.issue = evolve(queue.issue, change.event, at=change.occurred_at)
-            queue.version, queue.conflicts = sequence, 0
 
     def _outrun(self, queue: _Queue) -> None:
         """Somebody appended to the issue first: decide again on what there is now, or give up."""
@@ -165,8 +164,10 @@ class Batch:
                 self._reject(index, _CONTENDED)
             queue.waiting.clear()
 
-    def _accept(self, index: int, issue_id: str, outcome: ingest.ReportOutcome) -> None:
-        self._results[index] = ingest.ReportResult(index=index, outcome=outcome, issue_id=issue_id)
+    def _accept(self, index: int, queue: _Queue, outcome: ingest.ReportOutcome) -> None:
+        self._results[index] = ingest.ReportResult(index=index, outcome=outcome, issue_id=queue.issue_id)
+        if queue.version > self._sequence:
+            self._sequence = queue.version
 
     def _reject(self, index: int, reason: str) -> None:
         outcome = ingest.ReportOutcome.REJECTED

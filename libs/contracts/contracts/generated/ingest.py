@@ -244,7 +244,7 @@ class IssuesReported(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The reply to ReportIssues.
 
     results: One per record, in their order.
-    sequence: Stream sequence of the last event appended; 0 when none was.
+    sequence: Stream sequence at which every issue of the results can be read; 0 when all were rejected.
     """
 
     results: tuple[ReportResult, ...] = ()
