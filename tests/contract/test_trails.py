@@ -29,10 +29,19 @@ def modules() -> tuple[tuple[Path, ast.Module], ...]:
     )
 
 
+def is_construction(node: ast.AST, event: str) -> bool:
+    """`Event(...)`, or `msgspec.convert(fields, Event)`."""
+    if not isinstance(node, ast.Call):
+        return False
+    arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+    is_converted = last_name(node.func) == "convert" and event in map(last_name, arguments)
+    return last_name(node.func) == event or is_converted
+
+
 def emitters_of(event: str) -> Iterator[str]:
     """The services that construct an event."""
     for path, tree in modules():
-        if any(isinstance(node, ast.Call) and last_name(node.func) == event for node in ast.walk(tree)):
+        if any(is_construction(node, event) for node in ast.walk(tree)):
             yield path.parts[0]
 
 

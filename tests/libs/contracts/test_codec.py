@@ -152,8 +152,7 @@ def test_decode_of_an_unknown_type_names_it() -> None:
         encode(recorded()).replace(b'"reason":"fixed"', b'"other":"fixed"'),
         encode(recorded()).replace(b'0000Z"', b'0000"'),
         encode(recorded()).replace(b"fixed", b"\xff\xfe"),
-        encode(recorded()).replace(b'"type":', b'"x":"\xff","type":'),
-        encode(recorded(reported())).replace(b'"deep"', b"[" * 5000 + b"]" * 5000),
+        encode(recorded(reported())).replace(b'"deep"', b"[" * 50_000 + b"]" * 50_000),
     ],
 )
 def test_decode_of_anything_else_is_refused(payload: bytes) -> None:
