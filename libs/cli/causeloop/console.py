@@ -43,7 +43,9 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     """An empty table in the look of all commands; the columns named in `right` hold numbers."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        grid.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=False
+        )
     return grid
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 WEEKS: Final = 8
 SEED: Final = 20_260_104
 RESOLVED_AFTER: Final = timedelta(days=2)
-LIVE_SHARE_KNOWN: Final = 0.8
+LIVE_SHARE_KNOWN: Final = 0.9
 
 Schedule = Callable[[datetime, random.Random], Iterator[datetime]]
 """(now, rng) → when the failure struck, within the last WEEKS weeks."""
@@ -134,7 +134,7 @@ RECURRING: Final[tuple[Recurring, ...]] = (
         slug="oom-search", service="search-indexer", component="worker", error_type="OOMKilled", severity="p2",
         team="search", reports=(1, 3), schedule=irregularly(every_days=3.2),
         wordings=(
-            Wording("kubernetes", "search-indexer pod {pod} OOMKilled, exit code 137",
+            Wording("kubernetes", "Pod search-indexer-{pod} OOMKilled with exit code 137",
                     "Container worker of pod search-indexer-{pod} was killed by the kernel: memory limit 2Gi "
                     "reached while indexing the full catalogue. Restart count {few}."),
         ),
@@ -241,6 +241,24 @@ SINGLES: Final[tuple[Single, ...]] = (
     Single("kubernetes", "sitemap", "p4", "CronJob sitemap missed its schedule once", "The node {host} was drained."),
     Single("zendesk", "shipping", "p4", "Customer asks for delivery to a parcel locker", "Not a failure; order {order}."),
     Single("pagerduty", "fraud-check", "p1", "Fraud check approved everything for {few} minutes", "A feature flag was on by mistake."),
+    Single("jira", "back-office", "p4", "Export of suppliers swaps the columns for city and country", "Noticed by accounting."),
+    Single("sentry", "newsletter", "p3", "UnicodeEncodeError while rendering the spring campaign", "Template {few} held an emoji that the old mailer cannot write."),
+    Single("zendesk", "store-finder", "p4", "Map shows the shop in Lyon on the wrong bank of the river", "Customer sent a screenshot."),
+    Single("datadog", "billing", "p2", "Invoice numbers jumped by a thousand over night", "The sequence was restored from a backup of {host}."),
+    Single("github", "web-shop", "p4", "Zoom on product pictures does not close with the escape key", "Keyboard users are stuck."),
+    Single("grafana", "message-bus", "p3", "Consumer group of the audit topic lags {order} messages", "One consumer was stopped for a debugging session."),
+    Single("pagerduty", "cdn", "p2", "Wrong cache header made the price list public for an hour", "Set by hand on {host}; removed."),
+    Single("jira", "cms", "p4", "Preview of a landing page ignores the chosen language", "Editors see English only."),
+    Single("zendesk", "subscriptions", "p3", "Paused subscription was charged on the first of the month", "Account {order}; refunded."),
+    Single("sentry", "reviews", "p3", "RecursionError: a reply to a review quotes itself", "Review {order}."),
+    Single("kubernetes", "batch-jobs", "p3", "Job vacuum-tables exceeded its deadline on {host}", "It had waited for a long transaction."),
+    Single("jira", "supplier-portal", "p4", "Upload accepts a spreadsheet with the wrong extension", "Then shows an empty page."),
+    Single("datadog", "feature-flags", "p3", "Flag service returned defaults for {few} minutes after a rename", "The old name was still used by the basket."),
+    Single("github", "design-system", "p4", "Focus ring invisible on blue buttons", "Contrast is 1.4 to 1."),
+    Single("zendesk", "click-and-collect", "p2", "Shop in Graz was offered for pick-up on a public holiday", "Order {order} could not be collected."),
+    Single("prometheus", "load-balancer", "p3", "One backend of {region} received twice the traffic of the others", "Weights were copied from a test."),
+    Single("sentry", "currency", "p2", "ZeroDivisionError when a rate is missing on the first of January", "Exchange rates start on the second."),
+    Single("jira", "data-warehouse", "p4", "Column discount_pct holds fractions and percentages", "Since the migration {version}."),
 )  # fmt: skip
 
 _REGIONS: Final = ("eu-central-1", "eu-west-1", "us-east-1", "ap-southeast-1")
@@ -261,9 +279,9 @@ def past(now: datetime, *, seed: int = SEED) -> list[ingest.IssueReport]:
         for number, moment in enumerate(failure.schedule(now, rng)):
             if moment < now:
                 told.extend(_occurrence(failure, number, moment, now, rng))
-    for number in range(len(SINGLES) * 3):
+    for number, single in enumerate(SINGLES):
         moment = now - timedelta(hours=rng.uniform(1, WEEKS * 7 * 24))
-        told.append((moment, _single(SINGLES[number % len(SINGLES)], f"past-{number}", moment, now, rng)))
+        told.append((moment, _single(single, f"past-{number}", moment, now, rng)))
     told.sort(key=lambda pair: pair[0])
     return [report for _, report in told]
 

@@ -92,27 +92,16 @@ async def _ask(client: httpx.AsyncClient, service: str, url: str) -> Answer:
 
 
 def _print(found: list[Answer]) -> None:
-    columns = (
-        "service",
-        "state",
-        "part",
-        "position",
-        "lag",
-        "events/s",
-        "p50 ms",
-        "p99 ms",
-        "leader",
-        "MB",
-        "dashboard",
-    )
+    columns = ("service", "state", "part", "position", "lag", "events/s", "p50 ms", "p99 ms", "leader", "MB")
     grid = table(*columns, right=("part", "position", "lag", "events/s", "p50 ms", "p99 ms", "MB"))
     for answer in found:
         if answer.status is None:
-            grid.add_row(answer.service, "[red]no answer[/red]", *[""] * 8, answer.url)
+            grid.add_row(answer.service, "[red]no answer[/red]", *[""] * 8)
             continue
         _add_rows(grid.add_row, answer, answer.status)
     console = answers()
     console.print(grid)
+    console.print(f"[dim]Dashboards: {'  '.join(answer.url for answer in found)}[/dim]", soft_wrap=True)
     for answer in found:
         for reason in _reasons(answer):
             console.print(f"[red]{answer.service}[/red]: {escape(reason)}", soft_wrap=True)
@@ -121,7 +110,7 @@ def _print(found: list[Answer]) -> None:
 def _add_rows(add: Callable[..., None], answer: Answer, said: ServiceStatus) -> None:
     colour = "green" if answer.is_well else "red"
     first = (answer.service, f"[{colour}]{said.state}[/{colour}]")
-    last = (f"{said.memory_mb:.0f}", answer.url)
+    last = (f"{said.memory_mb:.0f}",)
     if not said.partitions:
         add(*first, *[""] * 7, *last)
     for row, partition in enumerate(said.partitions):
@@ -134,7 +123,7 @@ def _add_rows(add: Callable[..., None], answer: Answer, said: ServiceStatus) -> 
             f"{partition.latency_ms_p99:.1f}",
             "yes" if partition.leader else partition.state,
         )
-        add(*(first if row == 0 else ("", "")), *middle, *(last if row == 0 else ("", "")))
+        add(*(first if row == 0 else ("", "")), *middle, *(last if row == 0 else ("",)))
 
 
 def _reasons(answer: Answer) -> list[str]:

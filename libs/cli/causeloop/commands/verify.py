@@ -22,7 +22,8 @@ Prints a certificate: rows and hash per workspace and table. A difference is a b
 """
 
 EXIT_DIFFERENT: Final = 3
-HASH_SHOWN: Final = 16
+HASH_SHOWN: Final = 12
+WORKSPACE_SHOWN: Final = 16
 
 
 def register(app: typer.Typer) -> None:
@@ -56,21 +57,25 @@ def _certificate(result: RunResult) -> Certificate:
     return msgspec.json.decode(result.output, type=Certificate)
 
 
+def _shortened(workspace_id: str) -> str:
+    """Enough of an id to know it by; --json has all of it."""
+    return workspace_id if len(workspace_id) <= WORKSPACE_SHOWN else f"{workspace_id[: WORKSPACE_SHOWN - 1]}…"
+
+
 def _print(certificates: list[Certificate]) -> None:
-    grid = table("service", "workspace", "table", "rows", "rebuilt", "sha256", "", right=("rows", "rebuilt"))
+    grid = table("read model", "workspace", "rows", "rebuilt", "sha256", "", right=("rows", "rebuilt"))
     for certificate in certificates:
         for each in certificate.tables:
             grid.add_row(
-                certificate.service,
-                escape(each.workspace_id),
-                each.table,
+                f"{certificate.service}.{each.table}",
+                escape(_shortened(each.workspace_id)),
                 f"{each.live_rows:,}",
                 f"{each.rebuilt_rows:,}",
                 (each.live_sha256 or "")[:HASH_SHOWN],
                 "[green]equal[/green]" if each.is_equal else "[bold red]different[/bold red]",
             )
         if not certificate.tables:
-            grid.add_row(certificate.service, "", "[dim]no rows[/dim]", "0", "0", "", "[green]equal[/green]")
+            grid.add_row(certificate.service, "", "0", "0", "", "[green]equal[/green]")
     console = answers()
     console.print(grid)
     different = [each.service for each in certificates if not each.is_equal]
