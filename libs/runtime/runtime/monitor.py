@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from eventlog import ProjectedBatch, ProjectorStatus
+from eventlog import LogUnavailableError, ProjectedBatch, ProjectorStatus
+from msgspec.structs import replace
 
 from runtime import metrics
 from runtime.health import ServiceStatus
@@ -35,6 +36,7 @@ class Monitor:
         self._started = time.monotonic()
         self._has_started = False
         self._memory_mb = _memory_mb()
+        self._log_ends: dict[int, int] = {}
         self._history: dict[int, deque[float]] = {}
         self._versions = {
             "causeloop": service.version,
@@ -47,7 +49,8 @@ class Monitor:
     def started(self) -> None:
         """Everything that is to be served is served."""
         self._has_started = True
-        self._versions["NATS"] = str(self._resources.nc._server_info.get("version", ""))
+        nats = self._resources.nc.connected_server_version
+        self._versions["NATS"] = f"{nats.major}.{nats.minor}.{nats.patch}"
 
     def on_batch(self, partition: int, batch: ProjectedBatch) -> None:
         """Count one committed batch."""
@@ -64,6 +67,8 @@ class Monitor:
                 events = status.events_total - before.get(status.partition, status.events_total)
                 history.append(round(max(0, events) / SAMPLE_SECONDS, 1))
                 before[status.partition] = status.events_total
+                if status.state == "stopped":
+                    await self._look_at_log(status.partition)
             self._memory_mb = _memory_mb()
             await asyncio.sleep(SAMPLE_SECONDS)
 
@@ -90,7 +95,20 @@ class Monitor:
         )
 
     def _partitions(self) -> tuple[ProjectorStatus, ...]:
-        return tuple(projector.status for projector in self._resources.projectors)
+        return tuple(self._seen(projector.status) for projector in self._resources.projectors)
+
+    def _seen(self, status: ProjectorStatus) -> ProjectorStatus:
+        """A projector's own status; one that has stopped no longer looks at the log, so we do."""
+        if status.state != "stopped":
+            return status
+        log_end = max(status.log_end, self._log_ends.get(status.partition, 0))
+        return replace(status, log_end=log_end, lag=log_end - status.position)
+
+    async def _look_at_log(self, partition: int) -> None:
+        try:
+            self._log_ends[partition] = await self._resources.event_log.last_seq(partition)
+        except LogUnavailableError:
+            return
 
     def _judge(self, partitions: tuple[ProjectorStatus, ...]) -> tuple[str, tuple[str, ...]]:
         """The state in one word, and the reasons for it."""

@@ -140,11 +140,13 @@ async def test_poison_event_raises_an_alarm_and_the_process_goes_on(
     await append(log_of_events, issue_reported(1), issue_reported(2, title="poison"), issue_reported(3))
 
     async def degraded() -> bool:
-        return (await service.status()).state == "degraded"
+        status = await service.status()
+        return status.state == "degraded" and status.partitions[0].lag == 2
 
     await eventually(degraded)
     partition = (await service.status()).partitions[0]
     assert partition.position == 1
+    assert (partition.log_end, partition.lag) == (3, 2)
     assert partition.alarm is not None
     assert "IssueReported" in partition.alarm
     assert "2" in partition.alarm
