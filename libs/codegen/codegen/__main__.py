@@ -28,7 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("contracts", help="proto/ to libs/contracts")
     commands.add_parser("asyncapi", help="proto/ to docs/reference/asyncapi.yaml")
-    commands.add_parser("docs", help="source to the code blocks of docs/")
     commands.add_parser("events", help="proto/ to docs/reference/events.md")
     sql_command = commands.add_parser("sql", help="queries.sql to _queries.py")
     sql_command.add_argument("service", nargs="*", help="default: every service with queries")
@@ -51,8 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     root: Path = chosen.root
     match chosen.command:
-        case "docs":
-            _fill(root)
         case "sql":
             _print(sql.generate(root, chosen.service))
         case "docs":
@@ -68,7 +65,6 @@ def _run(chosen: argparse.Namespace) -> int:
         case "all":
             _write(root, from_proto(root))
             _print([*sql.generate(root), *docs.fill(root)])
-            _fill(root)
         case generator:
             _write(root, _GENERATORS[generator](root, _contexts(root)))
     return 0
@@ -81,11 +77,6 @@ def from_proto(root: Path) -> dict[Path, str]:
     for generator in _GENERATORS.values():
         files |= generator(root, found)
     return files
-
-
-def _fill(root: Path) -> None:
-    for page in (root / "docs").rglob("*.md"):
-        page.write_text(docs.filled(page.read_text(encoding="utf-8"), root), encoding="utf-8")
 
 
 def drift(root: Path) -> list[Path]:
