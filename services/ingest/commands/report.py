@@ -73,12 +73,7 @@ def canonical_report(
     """
     clean = Cleaner(now=now)
     metadata = None if record.metadata is None else clean.metadata(record.metadata)
-    external_id = (clean.external_id(record.external_id) if record.external_id else "") or fresh_id
-    if external_id is None:
-        clean.problems["external_id"] = (
-            "is required in a batch, so that sending it again changes nothing; add it"
-        )
-        external_id = ""
+    external_id = _external_id(clean, record.external_id, fresh_id)
     source = known_source(record.source)
     command = ReportIssue(
         issue_id=_identity(workspace_id, source, external_id),
@@ -198,6 +193,15 @@ def _wanted(cmd: ReportIssue, state: Issue) -> dict[str, object]:
     if sent is not None and sent == revision:
         return {field: value for field, value in wanted.items() if field not in state.edited}
     return wanted
+
+
+def _external_id(clean: Cleaner, value: str | None, fresh_id: str | None) -> str:
+    """The source's own id, or the fresh one; a problem where neither is there."""
+    external_id = (clean.external_id(value) if value else "") or fresh_id
+    if external_id is None:
+        problem = "is required in a batch, so that sending it again changes nothing; add it"
+        clean.problems["external_id"] = problem
+    return external_id or ""
 
 
 def _identity(workspace_id: str, source: str, external_id: str) -> str:

@@ -101,6 +101,20 @@ async def test_batch_of_500_with_bad_records_takes_all_the_others(desk: Desk, ev
     assert await event_log.last_seq() == reply.sequence == sum(number % 7 != 0 for number in range(500))
 
 
+async def test_largest_record_is_taken_whole(desk: Desk, event_log: EventLog) -> None:
+    fields: dict[str, object] = {
+        "title": "\U0001f4a5" * 300,
+        "body": "\U0001f4a5" * 65_536,
+        "service": "\u00e9" * 300,
+        "external_url": "https://a.example/" + "x" * 2_030,
+        "metadata": {"x": "y" * 65_528},
+    }
+    body = json.dumps({"records": [record("A-1", **fields)]}, ensure_ascii=False).encode()
+    assert outcomes(await desk.report_issues(body, CONTEXT)) == ["created"]
+    (event,) = await history_of(event_log, "A-1")
+    assert {name: getattr(event.data, name) for name in fields} == fields
+
+
 async def test_same_batch_again_stores_nothing(desk: Desk, event_log: EventLog) -> None:
     body = body_of(*(record(f"A-{number}", title=f"T {number}") for number in range(500)))
     first = await desk.report_issues(body, CONTEXT)
