@@ -175,6 +175,8 @@ def _query_parameter(name: str, schema: Json) -> Json:
     options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         schema = {**{key: value for key, value in schema.items() if key != "anyOf"}, **options[0]}
+    elif options:
+        schema["anyOf"] = options
     made: Json = {"name": name, "in": "query", "required": False}
     if schema.get("type") == "array":
         schema["minItems"] = 1

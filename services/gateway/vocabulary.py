@@ -8,6 +8,13 @@ from msgspec import Meta
 Severity: TypeAlias = Literal["p1", "p2", "p3", "p4"]
 SeverityLabel: TypeAlias = Literal["critical", "high", "medium", "low"]
 AnySeverity: TypeAlias = Literal["p1", "p2", "p3", "p4", "critical", "high", "medium", "low"]
+SeverityInput: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^([pP][1-4]|[cC][rR][iI][tT][iI][cC][aA][lL]|[hH][iI][gG][hH]|[mM][eE][dD][iI][uU][mM]|[lL][oO][wW])$",
+        description="p1 … p4 or critical, high, medium, low, in any case.",
+    ),
+]
 SeverityFormat: TypeAlias = Literal["code", "label"]
 
 IssueStatus: TypeAlias = Literal[
@@ -41,6 +48,14 @@ VisibleLine: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=300, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")
 ]
 Search: TypeAlias = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
+Url: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        pattern=r"^$|^[hH][tT][tT][pP][sS]?://[^\s/?#@\x00-\x1f\x7f-\x9f]+([/?#][^\s\x00-\x1f\x7f-\x9f]*)?$",
+        description="An http or https address without a user name or password.",
+    ),
+]
 Note: TypeAlias = Annotated[str, Meta(max_length=2000)]
 
 

@@ -32,19 +32,21 @@ _NO_PARAMETERS_IN_SCOPE = frozenset({"cursor", "limit"})
 
 
 def handlers(operations: Sequence[AnyOperation], gateway: Gateway) -> list[HTTPRouteHandler]:
-    """A Litestar handler per operation."""
-    return [_handler(operation, gateway) for operation in operations]
+    """A Litestar handler per path, for all of its methods, so that OPTIONS and 405 name all of them."""
+    by_path: dict[str, dict[str, AnyOperation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    return [_handler(path, methods, gateway) for path, methods in by_path.items()]
 
 
-def _handler(operation: AnyOperation, gateway: Gateway) -> HTTPRouteHandler:
+def _handler(path: str, methods: Mapping[str, AnyOperation], gateway: Gateway) -> HTTPRouteHandler:
     async def answer(request: AnyRequest) -> Response[bytes]:
-        return await _answer(operation, gateway, request)
+        return await _answer(methods[request.method], gateway, request)
 
     return HTTPRouteHandler(
-        _PARAMETER.sub(r"{\1:str}", operation.path),
-        http_method=HttpMethod(operation.method),
-        name=operation.id,
-        status_code=next(iter(operation.replies)),
+        _PARAMETER.sub(r"{\1:str}", path),
+        http_method=[HttpMethod(method) for method in methods],
+        name="/".join(operation.id for operation in methods.values()),
         include_in_schema=False,
         request_max_body_size=BODY_BYTES_MAX,
     )(answer)
@@ -109,12 +111,18 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
             raise ValidationFailedError(
                 f"The parameter {name!r} is given twice.", details={name: "given twice"}
             )
-        values[name] = value.split(",") if _is_list(fields[name]) else value
+        # Words of a vocabulary, so their case does not matter.
+        values[name] = value.lower().split(",") if _is_list(fields[name]) else value
     try:
         query = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         details = details_of(error)
         raise ValidationFailedError(_message(details), details=details) from error
+    for name in values:
+        if getattr(query, name) is None:
+            raise ValidationFailedError(
+                f"{name}: null is no value here.", details={name: "null is no value here"}
+            )
     bound = sorted((name, value) for name, value in given if name not in _NO_PARAMETERS_IN_SCOPE)
     return query, msgspec.json.encode(bound).decode()
 

@@ -10,7 +10,7 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.errors import PayloadTooLargeError
-from services.gateway.routes.issues import Body, Metadata, Moment, Url, report_one
+from services.gateway.routes.issues import Body, Metadata, Moment, report_one
 from services.gateway.routes.jobs import Job, job_id, read_job_id
 from services.gateway.routes.operation import (
     AnyOperation,
@@ -21,7 +21,7 @@ from services.gateway.routes.operation import (
     not_found,
     raw_command,
 )
-from services.gateway.vocabulary import AnyIssueStatus, AnySeverity, Line, VisibleLine
+from services.gateway.vocabulary import AnyIssueStatus, Line, SeverityInput, Url, VisibleLine
 
 Source = Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")]
 
@@ -33,7 +33,7 @@ class IngestEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source: Source = None
     title: Annotated[VisibleLine | None, Meta(description="Falls back to external_id.")] = None
     body: Body = ""
-    severity: AnySeverity = "p3"
+    severity: SeverityInput = "p3"
     status: AnyIssueStatus = "new"
     service: Line | None = None
     component: Line | None = None

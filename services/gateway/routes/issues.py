@@ -32,7 +32,9 @@ from services.gateway.vocabulary import (
     Note,
     Search,
     SeverityFormat,
+    SeverityInput,
     StatusGroup,
+    Url,
     VisibleLine,
     search_terms,
     severity_codes,
@@ -45,7 +47,6 @@ Sort = Literal[
     "severity", "-severity", "status", "-status",
 ]  # fmt: skip
 Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-Url = Annotated[str, Meta(max_length=2048, description="An http or https address.")]
 Body = Annotated[str, Meta(max_length=65_536, description="Text or Markdown.")]
 Metadata = Annotated[dict[str, object], Meta(description="Free keys and values, at most 64 KiB as JSON.")]
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -165,7 +166,7 @@ class NewIssue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     title: VisibleLine
     body: Body = ""
-    severity: AnySeverity = "p3"
+    severity: SeverityInput = "p3"
     status: AnyIssueStatus = "new"
     source: Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")] = (
         None
@@ -193,7 +194,7 @@ class IssueChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     title: VisibleLine | msgspec.UnsetType = msgspec.UNSET
     body: Body | msgspec.UnsetType = msgspec.UNSET
-    severity: AnySeverity | msgspec.UnsetType = msgspec.UNSET
+    severity: SeverityInput | msgspec.UnsetType = msgspec.UNSET
     status: AnyIssueStatus | msgspec.UnsetType = msgspec.UNSET
     service: Line | msgspec.UnsetType | None = msgspec.UNSET
     component: Line | msgspec.UnsetType | None = msgspec.UNSET

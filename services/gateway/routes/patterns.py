@@ -7,12 +7,11 @@ import msgspec
 from contracts import pattern
 from msgspec import Meta, Struct
 from runtime.database import tenant
-from runtime.errors import ValidationFailedError
 
 from services.gateway import _queries
 from services.gateway.forecasting import expected_per_day
 from services.gateway.listing import Condition, Listing, SortKey, fetch_one
-from services.gateway.routes.issues import Identifier
+from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
     AnyOperation,
     Call,
@@ -42,13 +41,6 @@ Sort = Literal[
 ]  # fmt: skip
 Window = Literal["7d", "30d", "90d"]
 DAYS = {"7d": 7, "30d": 30, "90d": 90}
-Place = Annotated[
-    str,
-    Meta(
-        pattern=r"^([0-9]{1,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
-        r"(Z|[+-][0-9]{2}:[0-9]{2}))$"
-    ),
-]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")]
 
 
@@ -122,7 +114,7 @@ class AsOf(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When to look at the pattern."""
 
     as_of: Annotated[
-        Place | None,
+        Annotated[int, Meta(ge=0)] | Moment | None,
         Meta(description="A time or a sequence of the log: the pattern as it was known then. Default: now."),
     ] = None
 
@@ -333,25 +325,18 @@ async def get_pattern(gateway: Gateway, call: Call[AsOf, None]) -> Pattern:
     pattern_id = call.path["pattern_id"]
     if call.query.as_of is None:
         return await read_pattern(gateway, call.workspace_id, pattern_id)
-    until, until_seq = _moment(call.query.as_of)
+    as_of = call.query.as_of
     history = await gateway.resources.event_log.history(
-        call.workspace_id, "pattern", pattern_id, until=until, until_seq=until_seq
+        call.workspace_id,
+        "pattern",
+        pattern_id,
+        until=as_of if isinstance(as_of, datetime) else None,
+        until_seq=as_of if isinstance(as_of, int) else None,
     )
     state = fold_pattern(history)
     if state is None or state.detected_at is None:
         raise not_found("pattern", pattern_id)
     return present_state(state, state.detected_at)
-
-
-def _moment(as_of: str) -> tuple[datetime | None, int | None]:
-    """A time or a sequence. Raises ValidationFailedError for a time that no calendar has."""
-    if as_of.isdigit():
-        return None, int(as_of)
-    try:
-        return datetime.fromisoformat(as_of).astimezone(UTC), None
-    except (ValueError, OverflowError) as error:
-        fault = "is no time of the calendar"
-        raise ValidationFailedError(f"as_of: {fault}", details={"as_of": fault}) from error
 
 
 async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> MemberPage:
@@ -433,6 +418,8 @@ async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struc
 
 async def update_pattern(gateway: Gateway, call: Call[NoQuery, PatternChange]) -> Pattern:
     """Rename a pattern or move it to another status."""
+    if call.body.name is None and call.body.status is None:
+        return await read_pattern(gateway, call.workspace_id, call.path["pattern_id"])
     status = None if call.body.status is None else pattern.PatternStatus(call.body.status)
     request = pattern.UpdatePattern(pattern_id=call.path["pattern_id"], name=call.body.name, status=status)
     return await _changed(gateway, call, request)

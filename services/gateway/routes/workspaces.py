@@ -8,7 +8,6 @@ from contracts import record, workspace
 from eventlog import Append
 from msgspec import Meta, Struct
 from runtime.database import tenant
-from runtime.errors import ValidationFailedError
 from runtime.telemetry import current_trace_id, current_traceparent
 
 from services.gateway import _queries
@@ -85,8 +84,6 @@ async def change_settings(gateway: Gateway, call: Call[NoQuery, SettingsChange])
     """Change settings; the services hear of it from the log."""
     row = await read_workspace(gateway, call.workspace_id)
     given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not None}
-    if not given:
-        raise ValidationFailedError("Name at least one setting.", details={"body": "is empty"})
     changed = {name: value for name, value in given.items() if value != getattr(row, name)}
     if not changed:
         return _present(row)
