@@ -1,7 +1,7 @@
 """The API's description and its explorer: /openapi.json and /docs, with nothing from another host."""
 
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,8 +9,6 @@ import msgspec
 from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
 from runtime.errors import NotFoundError
-
-from services.gateway.openapi import Json
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -51,7 +49,7 @@ _START = b"""window.ui = SwaggerUIBundle({
 _ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 
 
-def explorer_routes(document: Json) -> Sequence[HTTPRouteHandler]:
+def explorer_routes(document: Mapping[str, object]) -> Sequence[HTTPRouteHandler]:
     """The handlers; the assets are read from the installed swagger-ui-py when they are asked for."""
     encoded = msgspec.json.encode(document)
     folder = _asset_folder()
