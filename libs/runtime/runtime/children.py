@@ -4,8 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import IO
 
@@ -32,14 +35,14 @@ def spawn(
     death_signal: signal.Signals = signal.SIGTERM,
     stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in its own process group that gets `death_signal` when this thread's process dies.
+    """Start a child in a session of its own that gets `death_signal` when this process dies.
 
-    Call it on a thread that lives as long as the process: on Linux the signal follows the thread.
     output: file or descriptor for stdout and stderr; None discards both.
     """
     who = ("-", "-") if account is None else (str(account.uid), str(account.gid))
     launch = [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), str(int(death_signal)), *who]
-    return subprocess.Popen(
+    start = partial(
+        subprocess.Popen,
         [*launch, *command],
         env=dict(env),
         cwd=cwd,
@@ -48,6 +51,15 @@ def spawn(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    if threading.current_thread() is threading.main_thread():
+        return start()
+    # On Linux the signal comes when the thread that forked ends, so it must be one that never does.
+    return _immortal_thread().submit(start).result()
+
+
+@cache
+def _immortal_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawn")
 
 
 def stop(

@@ -56,10 +56,9 @@ class ServiceProcess:
     def start(self, *arguments: str) -> Self:
         """Start it, or start it again."""
         assert self.pid is None, f"{self.name} already runs"
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **self._env}
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", self._module, *arguments]
-            self._child = children.spawn(command, env=environment, cwd=ROOT, output=log)
+            self._child = children.spawn(command, env=self._environment(), cwd=ROOT, output=log)
         return self
 
     async def ready(self, *, deadline: float = 20.0) -> Self:
@@ -90,19 +89,41 @@ class ServiceProcess:
 
     async def run(self, *arguments: str) -> tuple[int, str]:
         """Run `python -m <module> <arguments>` beside it, such as verify; exit code and output."""
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **self._env}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             self._module,
             *arguments,
-            env=environment,
+            env=self._environment(),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode(errors="replace")
+
+    async def run(self, *arguments: str, deadline: float = 120.0) -> tuple[int, str]:
+        """Run the same program beside it, as `run("verify", "--json")`; its exit code and its output."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            self._module,
+            *arguments,
+            env=self._environment(),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(deadline):
+                output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        return process.returncode or 0, output.decode(errors="replace")
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **self._env}
 
     def wait(self, *, deadline: float = 10.0) -> int:
         """Wait for it to end by itself; the exit code."""

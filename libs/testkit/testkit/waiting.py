@@ -39,5 +39,6 @@ async def eventually(
         except AssertionError as error:
             reason = error
         if time.monotonic() >= give_up_at:
-            raise AssertionError(f"not true within {deadline:g} s; last value: {last!r}") from reason
+            why = f"last value: {last!r}" if reason is None else f"{reason}"
+            raise AssertionError(f"not true within {deadline:g} s; {why}") from reason
         await asyncio.sleep(every)

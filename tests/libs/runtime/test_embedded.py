@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -285,3 +286,17 @@ def test_stop_of_a_child_that_ignores_signals_kills_it(folder: Path) -> None:
     assert child.returncode == -signal.SIGKILL
     os.close(read_end)
     os.close(write_end)
+
+
+def test_child_spawned_on_a_thread_outlives_the_thread() -> None:
+    children_of_thread: list[subprocess.Popen[bytes]] = []
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    thread = threading.Thread(target=lambda: children_of_thread.append(children.spawn(command, env={})))
+    thread.start()
+    thread.join()
+
+    [child] = children_of_thread
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(timeout=0.3)
+    child.kill()
+    child.wait()
