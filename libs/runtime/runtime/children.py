@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -41,16 +41,18 @@ def spawn(
     """
     who = ("-", "-") if account is None else (str(account.uid), str(account.gid))
     launch = [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), str(int(death_signal)), *who]
-    start = partial(
-        subprocess.Popen,
-        [*launch, *command],
-        env=dict(env),
-        cwd=cwd,
-        stdin=stdin,
-        stdout=subprocess.DEVNULL if output is None else output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*launch, *command],
+            env=dict(env),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=subprocess.DEVNULL if output is None else output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
     if threading.current_thread() is threading.main_thread():
         return start()
     # On Linux the signal comes when the thread that forked ends, so it must be one that never does.

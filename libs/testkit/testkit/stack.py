@@ -87,21 +87,6 @@ class ServiceProcess:
         async with httpx.AsyncClient(base_url=self.url, timeout=5.0) as client:
             return msgspec.json.decode((await client.get("/status.json")).content, type=ServiceStatus)
 
-    async def run(self, *arguments: str) -> tuple[int, str]:
-        """Run `python -m <module> <arguments>` beside it, such as verify; exit code and output."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            self._module,
-            *arguments,
-            env=self._environment(),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode(errors="replace")
-
     async def run(self, *arguments: str, deadline: float = 120.0) -> tuple[int, str]:
         """Run the same program beside it, as `run("verify", "--json")`; its exit code and its output."""
         process = await asyncio.create_subprocess_exec(
