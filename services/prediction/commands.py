@@ -10,9 +10,9 @@ from msgspec import Struct
 from runtime.errors import ValidationFailedError
 
 from services.prediction.engine.episodes import history
-from services.prediction.engine.gamma_poisson import PRIOR, WINDOWS_DAYS, Forecast, History, forecast
+from services.prediction.engine.gamma_poisson import WINDOWS_DAYS, Forecast, History, choose, forecast
 from services.prediction.engine.impact import impact
-from services.prediction.engine.scoring import NO_SCORE, Score, brier
+from services.prediction.engine.scoring import NO_SCORES, Score, brier
 from services.prediction.engine.trigger import Fact, Occurrence, explain
 from services.prediction.errors import PredictionRecurredError
 from services.prediction.state import Prediction
@@ -37,7 +37,7 @@ class ForecastPattern(Struct, frozen=True, kw_only=True):
     cause_id: the event that makes the forecast due, or the forecast that grew old; the ids follow from it.
     occurrences: times of the pattern's events and an issue for each, bursts thinned, at least one.
     neighbours: other patterns by id with name and times of events, from which a forerunner may be found.
-    scores, outlooks: by window; what is missing has no history.
+    scores: by window and version of the prior. outlooks: by window. What is missing has no history.
     """
 
     workspace_id: str
@@ -47,7 +47,7 @@ class ForecastPattern(Struct, frozen=True, kw_only=True):
     severities: Mapping[Severity, int]
     zone: tzinfo
     neighbours: Mapping[str, tuple[str, Sequence[datetime]]]
-    scores: Mapping[int, Score]
+    scores: Mapping[int, Mapping[str, Score]]
     outlooks: Mapping[int, Outlook]
     alert_probability: float
     min_resolved: int
@@ -62,7 +62,7 @@ def forecast_pattern(
     events: list[prediction.PredictionMade | prediction.AlertFired] = []
     for window in WINDOWS_DAYS:
         answer = forecast(
-            known, window, score=cmd.scores.get(window, NO_SCORE), min_resolved=cmd.min_resolved
+            known, window, scores=cmd.scores.get(window, NO_SCORES), min_resolved=cmd.min_resolved
         )
         made = _made(cmd, known, answer, trigger=trigger, facts=facts, now=now)
         events.append(made)
@@ -139,7 +139,8 @@ def _made(
     facts: Sequence[Fact],
     now: datetime,
 ) -> prediction.PredictionMade:
-    score = cmd.scores.get(answer.window_days, NO_SCORE)
+    scores = cmd.scores.get(answer.window_days, NO_SCORES)
+    _, score = choose(scores, min_resolved=cmd.min_resolved)
     next_days = answer.expected_next_days
     return prediction.PredictionMade(
         prediction_id=prediction_id(cmd.workspace_id, cmd.pattern_id, cmd.cause_id, answer.window_days),
@@ -153,13 +154,13 @@ def _made(
         likely_trigger=trigger[:MAX_TRIGGER],
         evidence=tuple(prediction.Evidence(kind=f.kind, text=f.text, issue_ids=f.issue_ids) for f in facts),
         model=answer.model,
-        model_version=PRIOR.version,
+        model_version=answer.model_version,
         inputs=prediction.ForecastInputs(
             n_recurrences=known.n_recurrences,
             exposure_days=known.exposure_days,
             quiet_days=known.quiet_days,
-            prior_shape=PRIOR.shape,
-            prior_rate_days=PRIOR.rate_days,
+            prior_shape=answer.prior.shape,
+            prior_rate_days=answer.prior.rate_days,
             base_rate=round(score.base_rate, 6),
             n_resolved=score.n_resolved,
             skill=_rounded(score.skill(min_resolved=cmd.min_resolved)),

@@ -275,8 +275,9 @@ class _PredictionRow(Struct):
     pattern_id: str
     window_days: int
     probability: float
-    model_probability: float
-    model: str
+    n_recurrences: int
+    exposure_days: float
+    quiet_days: float
     made_at: datetime
     expires_at: datetime
     made_seq: int
@@ -291,9 +292,9 @@ class _ScoreRow(Struct):
     workspace_id: str
     window_days: int
     month: date
+    model_version: str
     n_resolved: int = 0
     n_hits: int = 0
-    model_brier_nano: int = 0
     brier_nano: int = 0
 
 
@@ -302,7 +303,7 @@ class _Predictions:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], _PredictionRow] = {}
-        self._scores: dict[tuple[str, int, date], _ScoreRow] = {}
+        self._scores: dict[tuple[str, int, date, str], _ScoreRow] = {}
 
     async def load(self, batch: Sequence[Recorded[Event]], conn: Connection) -> None:
         """The rows that the batch changes; none when it makes all that it names."""
@@ -348,13 +349,18 @@ class _Predictions:
         """Add (+1) or take away (-1) what a prediction contributes: nothing while open or prevented."""
         if row.outcome is None or row.resolved_month is None or row.feedback == prediction.Outcome.PREVENTED:
             return
-        key = (row.workspace_id, row.window_days, row.resolved_month)
-        score = self._scores.setdefault(key, _ScoreRow(*key))
+        known = History(
+            n_recurrences=row.n_recurrences, exposure_days=row.exposure_days, quiet_days=row.quiet_days
+        )
         is_hit = row.outcome == prediction.Outcome.HIT
-        score.n_resolved += sign
-        score.n_hits += sign * is_hit
-        score.model_brier_nano += sign * brier_nano(row.model_probability, is_hit=is_hit)
-        score.brier_nano += sign * brier_nano(row.probability, is_hit=is_hit)
+        for prior in PRIORS.values():
+            key = (row.workspace_id, row.window_days, row.resolved_month, prior.version)
+            score = self._scores.setdefault(key, _ScoreRow(*key))
+            # Rounded, so that another machine's logarithm does not change a row.
+            chance = round(probability(known, row.window_days, prior=prior), 6)
+            score.n_resolved += sign
+            score.n_hits += sign * is_hit
+            score.brier_nano += sign * brier_nano(chance, is_hit=is_hit)
 
     async def write(self, conn: Connection) -> None:
         if self._rows:
@@ -364,22 +370,15 @@ class _Predictions:
 
 
 def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _PredictionRow:
-    known = History(
-        n_recurrences=data.inputs.n_recurrences,
-        exposure_days=data.inputs.exposure_days,
-        quiet_days=data.inputs.quiet_days,
-    )
-    prior = PRIORS.get(data.model_version)
-    by_model = data.probability if prior is None else probability(known, data.window_days, prior=prior)
     return _PredictionRow(
         workspace_id=event.workspace_id,
         prediction_id=data.prediction_id,
         pattern_id=data.pattern_id,
         window_days=data.window_days,
         probability=data.probability,
-        # Rounded, so that another machine's logarithm does not change a row.
-        model_probability=round(by_model, 6),
-        model=data.model,
+        n_recurrences=data.inputs.n_recurrences,
+        exposure_days=data.inputs.exposure_days,
+        quiet_days=data.inputs.quiet_days,
         made_at=event.time,
         expires_at=data.expires_at,
         made_seq=event.seq,

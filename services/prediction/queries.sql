@@ -87,8 +87,8 @@ GROUP BY 1, 2, 3;
 
 -- The predictions with these ids, as they are before the batch.
 -- name: FindPredictions :many
-SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability, p.model,
-       p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
+SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.n_recurrences, p.exposure_days,
+       p.quiet_days, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
 FROM predictions AS p
 JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id;
@@ -96,29 +96,28 @@ JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_
 -- Write each prediction of a batch as it is after it (all events of predictions).
 -- name: UpsertPredictions :exec
 INSERT INTO predictions (
-    workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, model,
+    workspace_id, prediction_id, pattern_id, window_days, probability, n_recurrences, exposure_days, quiet_days,
     made_at, expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
-SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.model,
-       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
+SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.n_recurrences, r.exposure_days,
+       r.quiet_days, r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    model_probability double precision, model text, made_at timestamptz, expires_at timestamptz, made_seq bigint,
-    seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
+    n_recurrences bigint, exposure_days double precision, quiet_days double precision,
+    made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
     seq = excluded.seq, outcome = excluded.outcome, resolved_month = excluded.resolved_month,
     feedback = excluded.feedback, is_dismissed = excluded.is_dismissed;
 
 -- Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven).
 -- name: AddScores :exec
-INSERT INTO scores AS s (workspace_id, window_days, month, n_resolved, n_hits, model_brier_nano, brier_nano)
-SELECT r.workspace_id, r.window_days, r.month, r.n_resolved, r.n_hits, r.model_brier_nano, r.brier_nano
+INSERT INTO scores AS s (workspace_id, window_days, month, model_version, n_resolved, n_hits, brier_nano)
+SELECT r.workspace_id, r.window_days, r.month, r.model_version, r.n_resolved, r.n_hits, r.brier_nano
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, window_days integer, month date, n_resolved bigint, n_hits bigint,
-    model_brier_nano bigint, brier_nano bigint)
-ON CONFLICT (workspace_id, window_days, month) DO UPDATE SET
+    workspace_id text, window_days integer, month date, model_version text, n_resolved bigint, n_hits bigint,
+    brier_nano bigint)
+ON CONFLICT (workspace_id, window_days, month, model_version) DO UPDATE SET
     n_resolved = s.n_resolved + excluded.n_resolved,
     n_hits = s.n_hits + excluded.n_hits,
-    model_brier_nano = s.model_brier_nano + excluded.model_brier_nano,
     brier_nano = s.brier_nano + excluded.brier_nano;
 
 -- Forget the outlooks of patterns that ended (PatternStatusChanged).
@@ -195,8 +194,8 @@ ORDER BY 1, 2, 5 DESC, 3;
 
 -- The scores of all months from this one on.
 -- name: ListScores :many
-SELECT workspace_id, window_days, sum(n_resolved)::bigint AS n_resolved, sum(n_hits)::bigint AS n_hits,
-       sum(model_brier_nano)::bigint AS model_brier_nano
+SELECT workspace_id, window_days, model_version, sum(n_resolved)::bigint AS n_resolved,
+       sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano
 FROM scores
 WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND month >= sqlc.arg('since')::date
-GROUP BY workspace_id, window_days ORDER BY workspace_id, window_days;
+GROUP BY workspace_id, window_days, model_version ORDER BY workspace_id, window_days, model_version;

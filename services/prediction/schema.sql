@@ -62,8 +62,9 @@ CREATE TABLE predictions (
     pattern_id text NOT NULL,
     window_days integer NOT NULL,
     probability double precision NOT NULL,
-    model_probability double precision NOT NULL,
-    model text NOT NULL,
+    n_recurrences bigint NOT NULL,
+    exposure_days double precision NOT NULL,
+    quiet_days double precision NOT NULL,
     made_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     made_seq bigint NOT NULL,
@@ -75,7 +76,7 @@ CREATE TABLE predictions (
     PRIMARY KEY (workspace_id, prediction_id)
 );
 COMMENT ON TABLE predictions IS 'Every forecast that was made, and what became of it.';
-COMMENT ON COLUMN predictions.model_probability IS 'What gamma_poisson says from the same inputs, also where the base rate answered.';
+COMMENT ON COLUMN predictions.n_recurrences IS 'What it was computed from, like exposure_days and quiet_days: every prior is scored on it.';
 COMMENT ON COLUMN predictions.made_seq IS 'Stream sequence of the event that made it: only what is behind it in the log can resolve it.';
 COMMENT ON COLUMN predictions.seq IS 'Stream sequence of its last event: what the next append expects.';
 COMMENT ON COLUMN predictions.outcome IS 'hit or miss, as the log shows; NULL while open.';
@@ -99,15 +100,15 @@ CREATE TABLE scores (
     workspace_id text NOT NULL,
     window_days integer NOT NULL,
     month date NOT NULL,
+    model_version text NOT NULL,
     n_resolved bigint NOT NULL,
     n_hits bigint NOT NULL,
-    model_brier_nano bigint NOT NULL,
     brier_nano bigint NOT NULL,
-    PRIMARY KEY (workspace_id, window_days, month)
+    PRIMARY KEY (workspace_id, window_days, month, model_version)
 );
 COMMENT ON TABLE scores IS 'Resolved and not prevented forecasts by the month in which they were resolved; sums, so that they add up in any order.';
-COMMENT ON COLUMN scores.model_brier_nano IS 'Squared errors of gamma_poisson, in billionths.';
-COMMENT ON COLUMN scores.brier_nano IS 'Squared errors of what was published, in billionths.';
+COMMENT ON COLUMN scores.model_version IS 'The prior that is scored; each is, whichever was used.';
+COMMENT ON COLUMN scores.brier_nano IS 'Sum of its squared errors, in billionths.';
 
 CREATE TABLE workspaces (
     workspace_id text NOT NULL,

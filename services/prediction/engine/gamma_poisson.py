@@ -1,12 +1,13 @@
 """How likely a pattern recurs: Gamma-Poisson with dropout, from three numbers of its history."""
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from services.prediction.engine.gamma import quantile
-from services.prediction.engine.scoring import NO_SCORE, Score
+from services.prediction.engine.scoring import NO_SCORE, NO_SCORES, Score
 
 WINDOWS_DAYS: Final = (7, 30, 90)
 LEAST: Final = 0.002
@@ -40,17 +41,33 @@ class Prior(Struct, frozen=True, kw_only=True):
     fitted_on: tuple[str, ...]
 
 
-PRIOR: Final = Prior(
-    version="gamma-poisson@2026-11-22",
+MIXED: Final = Prior(
+    version="gamma-poisson-mixed@2026-11-22",
     shape=0.0649,
     rate_days=9.82,
     dropout_a=0.5103,
     dropout_b=0.3309,
     fitted_on=("gcp_incidents", "eclipse_dup_times"),
 )
-
-PRIORS: Final = {PRIOR.version: PRIOR}
-"""Every version that a stored forecast may name."""
+FADING: Final = Prior(
+    version="gamma-poisson-fading@2026-11-22",
+    shape=0.0377,
+    rate_days=9.15,
+    dropout_a=2.525,
+    dropout_b=1.247,
+    fitted_on=("eclipse_dup_times",),
+)
+STEADY: Final = Prior(
+    version="gamma-poisson-steady@2026-11-22",
+    shape=2.163,
+    rate_days=119.0,
+    dropout_a=0.001,
+    dropout_b=0.005,
+    fitted_on=("gcp_incidents",),
+)
+PRIORS: Final[Mapping[str, Prior]] = {prior.version: prior for prior in (MIXED, FADING, STEADY)}
+"""Every version that a stored forecast may name; the first is used until the workspace's own record chooses."""
+BASE_RATE_VERSION: Final = "base-rate@2026-11-22"
 
 
 class History(Struct, frozen=True, kw_only=True):
@@ -69,6 +86,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
     """The answer for one window; `lower` and `upper` are the 80 % interval of the probability.
 
     expected_next_days: median of the time to the next recurrence; None beyond 365 days.
+    prior: the one in use, also where the base rate answers instead.
     """
 
     window_days: int
@@ -77,25 +95,23 @@ class Forecast(Struct, frozen=True, kw_only=True):
     upper: float
     expected_next_days: float | None
     model: str
+    model_version: str
+    prior: Prior
     low_confidence: bool
 
 
 def forecast(
-    history: History,
-    window_days: int,
-    *,
-    score: Score = NO_SCORE,
-    min_resolved: int = 50,
-    prior: Prior = PRIOR,
+    history: History, window_days: int, *, scores: Mapping[str, Score] = NO_SCORES, min_resolved: int = 50
 ) -> Forecast:
     """The probability of at least one recurrence within the window, by the model or by the base rate.
 
-    The base rate of the workspace answers instead when at least `min_resolved` forecasts of this window were
-    resolved and the model's Brier skill over it is negative.
+    scores: of every prior by its version, over the workspace's resolved forecasts of this window. The base rate
+    answers when at least `min_resolved` of them are known and even the best prior has negative skill over it.
     """
+    prior, score = choose(scores, min_resolved=min_resolved)
     skill = score.skill(min_resolved=min_resolved)
     if skill is not None and skill < 0.0:
-        return _by_base_rate(history, window_days, score)
+        return _by_base_rate(history, window_days, score, prior)
     chance = probability(history, window_days, prior=prior)
     lower, upper = interval(history, window_days, prior=prior)
     return Forecast(
@@ -105,11 +121,21 @@ def forecast(
         upper=max(upper, chance),
         expected_next_days=expected_next_days(history, prior=prior),
         model=GAMMA_POISSON,
+        model_version=prior.version,
+        prior=prior,
         low_confidence=_is_thin(history),
     )
 
 
-def alive(history: History, *, prior: Prior = PRIOR) -> float:
+def choose(scores: Mapping[str, Score], *, min_resolved: int) -> tuple[Prior, Score]:
+    """The prior with the least squared error so far, and its score; the first one below `min_resolved`."""
+    known = [(prior, scores.get(prior.version, NO_SCORE)) for prior in PRIORS.values()]
+    if min(score.n_resolved for _, score in known) < min_resolved:
+        return known[0]
+    return min(known, key=lambda pair: pair[1].brier_nano)
+
+
+def alive(history: History, *, prior: Prior = MIXED) -> float:
     """The probability that the pattern can still recur, in (0, 1]: long quiet after a fast rate speaks against it.
 
     Source: Fader, Hardie, Lee 2005, "Counting your customers" the easy way (BG/NBD), equation 11 of its note on
@@ -126,14 +152,14 @@ def alive(history: History, *, prior: Prior = PRIOR) -> float:
     return 1.0 / (1.0 + math.exp(min(log_odds, _MAX_EXPONENT)))
 
 
-def probability(history: History, window_days: float, *, prior: Prior = PRIOR) -> float:
+def probability(history: History, window_days: float, *, prior: Prior = MIXED) -> float:
     """Probability of at least one recurrence within the window, in [0.002, 0.98]; grows with the window."""
     shape, rate_days = _posterior(history, prior)
     recurs = 1.0 - (rate_days / (rate_days + window_days)) ** shape
     return clamp(alive(history, prior=prior) * recurs)
 
 
-def interval(history: History, window_days: float, *, prior: Prior = PRIOR) -> tuple[float, float]:
+def interval(history: History, window_days: float, *, prior: Prior = MIXED) -> tuple[float, float]:
     """The 10 % and 90 % points of the probability under the posterior of the rate and of being alive.
 
     A pattern that may be over has a chance of exactly nothing, so the lower end drops to the floor quickly.
@@ -148,7 +174,7 @@ def interval(history: History, window_days: float, *, prior: Prior = PRIOR) -> t
     return clamp(lower), clamp(upper)
 
 
-def expected_next_days(history: History, *, prior: Prior = PRIOR) -> float | None:
+def expected_next_days(history: History, *, prior: Prior = MIXED) -> float | None:
     """Median days to the next recurrence by the posterior predictive; None beyond 365 days."""
     lives = alive(history, prior=prior)
     if lives <= 0.5:
@@ -178,7 +204,7 @@ def _is_thin(history: History) -> bool:
     return history.n_recurrences < MIN_RECURRENCES or history.exposure_days < MIN_EXPOSURE_DAYS
 
 
-def _by_base_rate(history: History, window_days: int, score: Score) -> Forecast:
+def _by_base_rate(history: History, window_days: int, score: Score, prior: Prior) -> Forecast:
     """The share of forecasts that came true, with its Wilson interval; the same for every pattern."""
     share, n = score.base_rate, score.n_resolved
     centre = (share + _Z_80**2 / (2 * n)) / (1 + _Z_80**2 / n)
@@ -192,5 +218,7 @@ def _by_base_rate(history: History, window_days: int, score: Score) -> Forecast:
         upper=max(chance, clamp(centre + half)),
         expected_next_days=next_days if next_days <= HORIZON_DAYS else None,
         model=BASE_RATE,
+        model_version=BASE_RATE_VERSION,
+        prior=prior,
         low_confidence=_is_thin(history),
     )

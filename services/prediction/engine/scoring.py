@@ -1,5 +1,8 @@
 """How good the forecasts were: Brier score, base rate, and skill of one over the other."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from msgspec import Struct
 
 NANO = 1_000_000_000
@@ -41,3 +44,6 @@ def brier_nano(probability: float, *, is_hit: bool) -> int:
 
 NO_SCORE = Score()
 """Nothing resolved yet."""
+
+NO_SCORES: Mapping[str, Score] = MappingProxyType({})
+"""No prior has a record yet."""

@@ -1,6 +1,6 @@
 """The leader's reaction: hits at once, forecasts when due, misses and old forecasts by the clock."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -209,7 +209,7 @@ class Forecaster:
             await self._append(decided, now)
 
     def _command(
-        self, tracked: Tracked, due: Due, rows: Material, scores: dict[int, Score]
+        self, tracked: Tracked, due: Due, rows: Material, scores: Mapping[int, Mapping[str, Score]]
     ) -> ForecastPattern:
         return ForecastPattern(
             workspace_id=tracked.workspace_id,

@@ -99,13 +99,13 @@ async def load_material(conn: Connection, keys: Sequence[Key]) -> dict[Key, Mate
 
 async def load_scores(
     conn: Connection, workspace_ids: Sequence[str], *, now: datetime
-) -> dict[str, dict[int, Score]]:
-    """The scores of the last twelve months by workspace and window."""
+) -> dict[str, dict[int, dict[str, Score]]]:
+    """The scores of the last twelve months by workspace, window and version of the prior."""
     since: date = (now - SCORED_FOR).astimezone(UTC).date().replace(day=1)
-    scores: dict[str, dict[int, Score]] = {}
+    scores: dict[str, dict[int, dict[str, Score]]] = {}
     for row in await _queries.list_scores(conn, workspace_ids=list(workspace_ids), since=since):
-        by_window = scores.setdefault(row.workspace_id, {})
-        by_window[row.window_days] = Score(row.n_resolved, row.n_hits, row.model_brier_nano)
+        of_window = scores.setdefault(row.workspace_id, {}).setdefault(row.window_days, {})
+        of_window[row.model_version] = Score(row.n_resolved, row.n_hits, row.brier_nano)
     return scores
 
 

@@ -12,10 +12,13 @@ from services.prediction.engine.episodes import episodes, history
 from services.prediction.engine.gamma import lower_share, quantile
 from services.prediction.engine.gamma_poisson import (
     BASE_RATE,
+    FADING,
     GAMMA_POISSON,
     LEAST,
+    MIXED,
     MOST,
-    PRIOR,
+    PRIORS,
+    STEADY,
     WINDOWS_DAYS,
     History,
     Prior,
@@ -178,7 +181,7 @@ def test_negative_skill_falls_back_to_the_base_rate_and_says_so() -> None:
     """Fifty resolved forecasts that were far off: the share of hits answers instead."""
     known = History(n_recurrences=8, exposure_days=60.0, quiet_days=1.0)
     wrong = Score(n_resolved=50, n_hits=5, brier_nano=50 * brier_nano(0.8, is_hit=False))
-    answer = forecast(known, 7, score=wrong)
+    answer = forecast(known, 7, scores=dict.fromkeys(PRIORS, wrong))
     assert answer.model == BASE_RATE
     assert answer.probability == pytest.approx(5.5 / 51)
     assert answer.lower < answer.probability < answer.upper
@@ -189,23 +192,36 @@ def test_below_the_floor_the_model_is_not_judged() -> None:
     known = History(n_recurrences=8, exposure_days=60.0, quiet_days=1.0)
     wrong = Score(n_resolved=49, n_hits=5, brier_nano=49 * NANO)
     assert wrong.skill(min_resolved=50) is None
-    assert forecast(known, 7, score=wrong).model == GAMMA_POISSON
+    assert forecast(known, 7, scores=dict.fromkeys(PRIORS, wrong)).model == GAMMA_POISSON
 
 
 def test_positive_skill_keeps_the_model() -> None:
     """A model that beats always saying the base rate goes on answering."""
     good = Score(n_resolved=100, n_hits=50, brier_nano=100 * brier_nano(0.8, is_hit=True))
     assert (good.skill(min_resolved=50) or 0.0) > 0.8
-    assert (
-        forecast(History(n_recurrences=1, exposure_days=9, quiet_days=1), 7, score=good).model
-        == GAMMA_POISSON
-    )
+    known = History(n_recurrences=1, exposure_days=9, quiet_days=1)
+    assert forecast(known, 7, scores=dict.fromkeys(PRIORS, good)).model == GAMMA_POISSON
 
 
-def test_the_shipped_prior_is_dated_and_names_its_data() -> None:
+def test_the_prior_with_the_best_record_answers() -> None:
+    """A workspace whose patterns stay gets the prior for such, once enough forecasts were resolved."""
+    scores = {
+        MIXED.version: Score(n_resolved=50, n_hits=25, brier_nano=9 * NANO),
+        FADING.version: Score(n_resolved=50, n_hits=25, brier_nano=12 * NANO),
+        STEADY.version: Score(n_resolved=50, n_hits=25, brier_nano=8 * NANO),
+    }
+    known = History(n_recurrences=8, exposure_days=200.0, quiet_days=60.0)
+    answer = forecast(known, 30, scores=scores, min_resolved=50)
+    assert (answer.model_version, answer.prior) == (STEADY.version, STEADY)
+    assert answer.probability == probability(known, 30, prior=STEADY)
+    assert forecast(known, 30, scores=scores, min_resolved=51).model_version == MIXED.version
+
+
+def test_the_shipped_priors_are_dated_and_name_their_data() -> None:
     """A prior is an artefact with a version, never a number in passing."""
-    assert PRIOR.version.rpartition("@")[2].count("-") == 2
-    assert len(PRIOR.fitted_on) == 2
+    for version, prior in PRIORS.items():
+        assert version.rpartition("@")[2].count("-") == 2
+        assert prior.fitted_on
 
 
 def _poisson(rng: random.Random, mean: float) -> int:

@@ -12,7 +12,8 @@ from psycopg.rows import dict_row
 from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
 from testkit.servers import Database
 
-from services.prediction.engine.gamma_poisson import PRIOR
+from services.prediction.engine.gamma_poisson import MIXED, PRIORS, History, probability
+from services.prediction.engine.scoring import brier_nano
 from services.prediction.projections import PROJECTION
 
 from .conftest import WORKSPACE, assessment, at, detected, envelope, linked, moved
@@ -29,13 +30,13 @@ def made(name: str, pattern_id: str, window: int, probability: float = 0.4) -> p
         impact=prediction.Impact.HIGH,
         likely_trigger="",
         model="gamma_poisson",
-        model_version=PRIOR.version,
+        model_version=MIXED.version,
         inputs=prediction.ForecastInputs(
             n_recurrences=3,
             exposure_days=30.0,
             quiet_days=2.0,
-            prior_shape=PRIOR.shape,
-            prior_rate_days=PRIOR.rate_days,
+            prior_shape=MIXED.shape,
+            prior_rate_days=MIXED.rate_days,
             base_rate=0.5,
             n_resolved=0,
         ),
@@ -142,8 +143,12 @@ async def test_rows_hold_what_the_events_say(database: Database, event_log: Even
     hours = await _table(database, "occurrences")
     assert sum(row["n_issues"] for row in hours if row["pattern_id"] == "pat_a") == 7
     assert {row["pattern_id"] for row in hours} == {"pat_a", "pat_c"}
-    (score,) = [row for row in await _table(database, "scores") if row["n_resolved"]]
-    assert (score["n_resolved"], score["n_hits"], score["brier_nano"]) == (1, 1, 360_000_000)
+    scores = {r["model_version"]: r for r in await _table(database, "scores") if r["n_resolved"]}
+    known = History(n_recurrences=3, exposure_days=30.0, quiet_days=2.0)
+    for version, prior in PRIORS.items():
+        said = round(probability(known, 7, prior=prior), 6)
+        assert (scores[version]["n_resolved"], scores[version]["n_hits"]) == (1, 1)
+        assert scores[version]["brier_nano"] == brier_nano(said, is_hit=True)
     (setting,) = await _table(database, "workspaces")
     assert (setting["timezone"], setting["alert_probability"]) == ("UTC", 0.5)
     assert [row["window_days"] for row in await _table(database, "outlooks")] == [7, 30]
