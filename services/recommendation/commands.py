@@ -1,12 +1,20 @@
 """Decisions: what a person may do with a recommendation, and what is recommended for a pattern. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from types import MappingProxyType
 
 from contracts import derived_id, recommendation
 from msgspec import Struct
 
-from services.recommendation.engine.matching import PLAYS_MAX, Fit, Matcher, Traits
+from services.recommendation.engine.matching import (
+    PLAYS_MAX,
+    RECURRING_DAYS,
+    RECURRING_ISSUES,
+    Fit,
+    Matcher,
+    Traits,
+)
 from services.recommendation.engine.ranking import TrackRecord, Worth, assess, is_material
 from services.recommendation.errors import (
     DismissedError,
@@ -149,7 +157,13 @@ def reassess(
 
 def traits_of(seen: Pattern) -> Traits:
     """What matching looks at."""
-    return Traits(name=seen.name, exemplar=seen.exemplar, fingerprint=seen.fingerprint)
+    return Traits(
+        name=seen.name,
+        exemplar=seen.exemplar,
+        fingerprint=seen.fingerprint,
+        is_recurring=seen.issue_count >= RECURRING_ISSUES
+        and seen.last_seen_at - seen.first_seen_at >= timedelta(days=RECURRING_DAYS),
+    )
 
 
 def records_by_kind(records: Iterable[tuple[Kind, TrackRecord]]) -> Mapping[Kind, TrackRecord]:

@@ -22,6 +22,9 @@ PLAYS_MAX = 3
 REMEMBERED_MAX = 4_096
 """Patterns whose fits are kept in memory."""
 EVIDENCE_MAX = 5
+RECURRING_ISSUES = 5
+RECURRING_DAYS = 3
+"""A pattern with so many issues over so many days keeps coming back; fewer may be one failure."""
 
 # How much a word says about the cause, by where it stands: a service is often named after what it does.
 _PLACE_NAME = 1.0
@@ -35,6 +38,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     name: str
     exemplar: str = ""
     fingerprint: tuple[pattern.FingerprintDimension, ...] = ()
+    is_recurring: bool = False
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -65,8 +69,10 @@ class Matcher:
     def __init__(self, playbook: Playbook) -> None:
         self.playbook = playbook
         self._plays: dict[str, Play] = {play.id: play for play in playbook.plays}
-        self._plays_by_dimension = [
-            play for play in playbook.plays if play.matches.dimensions or play.matches.lacks
+        self._plays_beyond_words = [
+            play
+            for play in playbook.plays
+            if play.matches.dimensions or play.matches.lacks or play.matches.recurs
         ]
         self._terms: dict[Stems, list[tuple[str, str, float, Stems]]] = defaultdict(list)
         self._excludes: dict[Stems, list[str]] = defaultdict(list)
@@ -114,8 +120,8 @@ class Matcher:
                 for play_id, term, weight, stems in self._terms.get(phrase, ()):
                     sentence = f'{place.says} "{term}".'
                     found[play_id].append(_Mark(weight * place.factor, stems, sentence))
-        for play in self._plays_by_dimension:
-            marks = list(_dimension_marks(play, traits.fingerprint))
+        for play in self._plays_beyond_words:
+            marks = [*_dimension_marks(play, traits.fingerprint), *_recurrence_marks(play, traits)]
             if marks:
                 found[play.id].extend(marks)
         return {play_id: marks for play_id, marks in found.items() if play_id not in ruled_out}
@@ -198,3 +204,11 @@ def _dimension_marks(play: Play, fingerprint: Sequence[pattern.FingerprintDimens
     for name, weight in play.matches.lacks.items():
         if name not in shared:
             yield _Mark(weight, (), f"Its issues share no {name}.")
+
+
+def _recurrence_marks(play: Play, traits: Traits) -> Iterator[_Mark]:
+    if play.matches.recurs is not None and traits.is_recurring:
+        sentence = (
+            f"It keeps coming back: at least {RECURRING_ISSUES} issues over at least {RECURRING_DAYS} days."
+        )
+        yield _Mark(play.matches.recurs, (), sentence)

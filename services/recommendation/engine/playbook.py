@@ -45,12 +45,14 @@ class Match(Struct, frozen=True, forbid_unknown_fields=True):
     terms: phrases of 1 to 4 words, looked for in the name, the exemplar and the fingerprint.
     dimensions: dimension name to value to weight; the value "*" is any value.
     lacks: dimension name to weight; speaks when the members share no value of it.
+    recurs: weight of the mere fact that the pattern keeps coming back.
     excludes: phrases that rule the play out.
     """
 
     terms: dict[str, Weight] = {}
     dimensions: dict[str, dict[str, Weight]] = {}
     lacks: dict[str, Weight] = {}
+    recurs: Weight | None = None
     excludes: tuple[str, ...] = ()
 
 
@@ -137,8 +139,8 @@ def _play_mistakes(play: Play) -> list[str]:
     mistakes: list[str] = []
     if not STEPS_MIN <= len(play.steps) <= STEPS_MAX:
         mistakes.append(f"has {len(play.steps)} steps; {STEPS_MIN} to {STEPS_MAX} are wanted")
-    if not (play.matches.terms or play.matches.dimensions):
-        mistakes.append("matches nothing: give it terms or dimensions")
+    if not (play.matches.terms or play.matches.dimensions or play.matches.recurs):
+        mistakes.append("matches nothing: give it terms, dimensions or recurs")
     for phrase in (*play.matches.terms, *play.matches.excludes):
         n_words = len(words(phrase))
         if not 1 <= n_words <= TERM_WORDS_MAX:

@@ -81,6 +81,14 @@ def test_a_missing_owner_speaks_only_with_something_else() -> None:
     assert without.fit > with_team.fit
 
 
+def test_a_failure_that_keeps_coming_back_is_reviewed_when_nothing_else_is_known() -> None:
+    [fit] = MATCHER.choose(Traits(name="Incident with Codespaces", is_recurring=True))
+    assert fit.play.id == "hold-blameless-review"
+    assert fit.evidence[0] == "It keeps coming back: at least 5 issues over at least 3 days."
+    clear = MATCHER.choose(Traits(name="certificate has expired", is_recurring=True))
+    assert "hold-blameless-review" not in [fit.play.id for fit in clear]
+
+
 def test_an_unknown_play_has_no_fit() -> None:
     assert MATCHER.fit_of("no-such-play", Traits(name="deadlock")) is None
 
