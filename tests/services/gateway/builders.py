@@ -1,0 +1,143 @@
+"""Events of every kind, overridable field by field."""
+
+from datetime import datetime, timedelta
+
+from contracts import Event, Recorded, pattern, prediction, recommendation, workspace
+from contracts.generated import ingest
+from testkit.builders import NOW, WORKSPACE, recorded
+
+PATTERN = "pat_00000000000000000000000001"
+
+
+def link(issue_id: str, *, at: datetime = NOW, method: pattern.LinkMethod = pattern.LinkMethod.EXACT_KEY) -> pattern.Link:
+    """A link of an issue."""
+    return pattern.Link(
+        issue_id=issue_id,
+        score=0.9,
+        method=method,
+        method_version="exact-key@2026-11-22",
+        matched_dimensions=("service",),
+        grouping_key="KEY",
+        occurred_at=at,
+        severity=ingest.Severity.P2,
+    )
+
+
+def assessment(count: int, *, risk: float = 50.0) -> pattern.Assessment:
+    """A pattern with so many issues."""
+    return pattern.Assessment(
+        issue_count=count,
+        risk_score=risk,
+        confidence=0.8,
+        first_seen_at=NOW,
+        last_seen_at=NOW + timedelta(hours=count),
+    )
+
+
+def linked(
+    *issue_ids: str, count: int, pattern_id: str = PATTERN, workspace_id: str = WORKSPACE, seq: int = 0
+) -> Recorded[Event]:
+    """Issues joined a pattern."""
+    data = pattern.IssuesLinked(
+        pattern_id=pattern_id, links=tuple(link(i) for i in issue_ids), assessment=assessment(count)
+    )
+    return recorded(data, pattern_id, source="pattern", workspace_id=workspace_id, seq=seq)
+
+
+def detected(
+    *, count: int, pattern_id: str = PATTERN, name: str = "Checkout times out", workspace_id: str = WORKSPACE, seq: int = 0
+) -> Recorded[Event]:
+    """A pattern is shown from now on."""
+    data = pattern.PatternDetected(
+        pattern_id=pattern_id,
+        name=name,
+        fingerprint=(pattern.FingerprintDimension(name="service", value="checkout", share=1.0),),
+        assessment=assessment(count),
+    )
+    return recorded(data, pattern_id, source="pattern", workspace_id=workspace_id, seq=seq)
+
+
+def restated(to: pattern.PatternStatus, *, pattern_id: str = PATTERN, note: str | None = None) -> Recorded[Event]:
+    """A pattern moved to another status."""
+    data = pattern.PatternStatusChanged(
+        pattern_id=pattern_id,
+        from_status=pattern.PatternStatus.EMERGING,
+        to_status=to,
+        reason="A rule.",
+        closure_note=note,
+    )
+    return recorded(data, pattern_id, source="pattern")
+
+
+def predicted(
+    prediction_id: str, *, probability: float = 0.4, window_days: int = 30, pattern_id: str = PATTERN
+) -> Recorded[Event]:
+    """A forecast was made."""
+    data = prediction.PredictionMade(
+        prediction_id=prediction_id,
+        pattern_id=pattern_id,
+        window_days=window_days,
+        probability=probability,
+        lower=probability / 2,
+        upper=min(1.0, probability * 1.5),
+        impact=prediction.Impact.HIGH,
+        likely_trigger="A deployment on a Friday.",
+        evidence=(prediction.Evidence(kind="history", text="Three recurrences.", issue_ids=("iss_1",)),),
+        model="gamma_poisson",
+        model_version="gamma-poisson@2026-11-22",
+        inputs=prediction.ForecastInputs(
+            n_recurrences=3,
+            exposure_days=40.0,
+            quiet_days=2.0,
+            prior_shape=0.5,
+            prior_rate_days=30.0,
+            base_rate=0.3,
+            n_resolved=0,
+        ),
+        expires_at=NOW + timedelta(days=window_days),
+        low_confidence=False,
+    )
+    return recorded(data, prediction_id, source="prediction")
+
+
+def arithmetic(score: float) -> recommendation.Arithmetic:
+    """A score and how it came about."""
+    return recommendation.Arithmetic(
+        fix_holds_probability=0.5,
+        expected_recurrences=score,
+        horizon_days=90,
+        severity_weight=4.0,
+        effort_days=2.0,
+        expected_loops_prevented=score / 2,
+        score=score,
+        explanation="0.5 of them, weighted.",
+    )
+
+
+def recommended(recommendation_id: str, *, score: float = 1.0, pattern_id: str = PATTERN) -> Recorded[Event]:
+    """A remediation was drawn."""
+    data = recommendation.RecommendationMade(
+        recommendation_id=recommendation_id,
+        pattern_id=pattern_id,
+        play_id="timeouts",
+        playbook_version="playbook@2026-11-22",
+        title="Bound every call",
+        description="Give each call a limit.",
+        type=recommendation.RecommendationType.CONFIG_CHANGE,
+        effort=recommendation.Effort.LOW,
+        impact=recommendation.RecommendationImpact.QUICK_WIN,
+        steps=(
+            recommendation.Step(title="Find them", description="Search."),
+            recommendation.Step(title="Bound them", description="Set a limit."),
+        ),
+        verification="No timeouts for 14 days.",
+        evidence=("error_type is Timeout",),
+        arithmetic=arithmetic(score),
+    )
+    return recorded(data, recommendation_id, source="recommendation")
+
+
+def created(workspace_id: str = WORKSPACE) -> Recorded[Event]:
+    """A workspace exists."""
+    data = workspace.WorkspaceCreated(workspace_id=workspace_id, slug="test", name="Test", timezone="UTC")
+    return recorded(data, workspace_id, source="gateway", workspace_id=workspace_id)

@@ -1,0 +1,35 @@
+"""One whole stack for the tests over HTTP, and how to enter it."""
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from testkit.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """All five services as processes, with real servers, in mock mode."""
+    running = Stack()
+    try:
+        asyncio.run(running.start())
+        yield running
+    finally:
+        asyncio.run(running.stop())
+
+
+@pytest.fixture(scope="session")
+def access_token(stack: Stack) -> str:
+    """A token of the seeded owner."""
+    answer = httpx.post(f"{stack.url}/v1/auth/exchange", json={"subject_token": "anything"}, timeout=10)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["access_token"])
+
+
+@pytest.fixture
+def api(stack: Stack, access_token: str) -> Iterator[httpx.Client]:
+    """A client that is signed in."""
+    headers = {"Authorization": f"Bearer {access_token}"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=15) as client:
+        yield client

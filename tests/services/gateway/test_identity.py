@@ -1,0 +1,277 @@
+"""Signing in against a real issuer, sessions that rotate, and rows that nobody else sees."""
+
+import json
+import random
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from eventlog import EventLog
+from psycopg import AsyncConnection
+from runtime import database as databases
+from runtime.database import Pool
+from runtime.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from services.gateway.errors import InvalidGrantError
+from services.gateway.identity import seed
+from services.gateway.identity.jwks import KeySet, Verifier
+from services.gateway.identity.migrate import MigrationError, apply_migrations, pending_migrations
+from services.gateway.identity.seed import seed_workspace
+from services.gateway.identity.sessions import Sessions
+from services.gateway.identity.tokens import read_access_token
+from services.gateway.settings import GatewaySettings
+from testkit.servers import Database
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+SECRET = "a-secret-for-tests-of-32-characters"
+
+
+class Issuer:
+    """A real JWKS server with keys that can be rotated."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Any] = {}
+        self.n_fetches = 0
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802  # the library's name
+                issuer.n_fetches += 1
+                body = json.dumps({"keys": [issuer.public(kid) for kid in issuer.keys]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def public(self, kid: str) -> dict[str, Any]:
+        key = self.keys[kid]
+        is_rsa = isinstance(key, rsa.RSAPrivateKey)
+        algorithm = jwt.algorithms.RSAAlgorithm if is_rsa else jwt.algorithms.ECAlgorithm
+        jwk: dict[str, Any] = json.loads(algorithm.to_jwk(key.public_key()))
+        return {**jwk, "kid": kid, "use": "sig", "alg": "RS256" if is_rsa else "ES256"}
+
+    def token(self, kid: str, **claims: Any) -> str:
+        key = self.keys[kid]
+        algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
+        payload = {"sub": "user_1", "exp": int((NOW + timedelta(minutes=5)).timestamp()), **claims}
+        return jwt.encode(payload, key, algorithm=algorithm, headers={"kid": kid})
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    made = Issuer()
+    made.keys["one"] = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    made.keys["two"] = ec.generate_private_key(ec.SECP256R1())
+    yield made
+    made.close()
+
+
+class Monotonic:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def verifier(issuer: Issuer, monotonic: Monotonic | None = None, **options: Any) -> Verifier:
+    keys = KeySet(issuer.url, monotonic=monotonic or Monotonic())
+    return Verifier(keys, **{"audience": "", "parties": (), **options})
+
+
+@pytest.mark.parametrize("kid", ["one", "two"])
+async def test_a_token_of_the_issuer_is_accepted(issuer: Issuer, kid: str) -> None:
+    """RS256 and ES256."""
+    subject = await verifier(issuer).verify(issuer.token(kid, email="a@b.example"), now=NOW)
+    assert ("user_1", "a@b.example") == (subject.sub, subject.email)
+
+
+async def test_a_rotated_key_is_fetched_but_not_more_often_than_allowed(issuer: Issuer) -> None:
+    """An unknown key id makes one fetch; a flood of them does not make a flood of fetches."""
+    monotonic = Monotonic()
+    checks = verifier(issuer, monotonic)
+    await checks.verify(issuer.token("one"), now=NOW)
+    issuer.keys = {"three": rsa.generate_private_key(public_exponent=65537, key_size=2048)}
+    fresh = issuer.token("three")
+    for _ in range(5):
+        with pytest.raises(InvalidGrantError):
+            await checks.verify(fresh, now=NOW)
+    assert 1 == issuer.n_fetches
+    monotonic.now += 11
+    assert "user_1" == (await checks.verify(fresh, now=NOW)).sub
+    assert 2 == issuer.n_fetches
+
+
+async def test_known_keys_survive_an_outage_of_the_issuer(issuer: Issuer) -> None:
+    """Old keys go on being used when new ones cannot be fetched; without any, the answer is to try later."""
+    monotonic = Monotonic()
+    checks = verifier(issuer, monotonic)
+    token = issuer.token("one")
+    await checks.verify(token, now=NOW)
+    issuer.close()
+    monotonic.now += 4000
+    assert "user_1" == (await checks.verify(token, now=NOW)).sub
+    with pytest.raises(UnavailableError):
+        await verifier(issuer).verify(token, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("claims", "options"),
+    [
+        ({"exp": int((NOW - timedelta(seconds=61)).timestamp())}, {}),
+        ({"nbf": int((NOW + timedelta(seconds=61)).timestamp())}, {}),
+        ({"aud": "other"}, {"audience": "causeloop"}),
+        ({}, {"audience": "causeloop"}),
+        ({"azp": "http://evil.example"}, {"parties": ("http://localhost:3000",)}),
+        ({"sub": 7}, {}),
+    ],
+)
+async def test_a_token_that_is_not_for_us_is_refused(
+    issuer: Issuer, claims: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Times with a minute of skew, audience, authorised party, subject."""
+    with pytest.raises(InvalidGrantError):
+        await verifier(issuer, **options).verify(issuer.token("one", **claims), now=NOW)
+
+
+async def test_a_minute_of_skew_is_allowed(issuer: Issuer) -> None:
+    """Clocks differ."""
+    token = issuer.token("one", exp=int((NOW - timedelta(seconds=59)).timestamp()), aud="causeloop", azp="http://a")
+    checks = verifier(issuer, audience="causeloop", parties=("http://a",))
+    assert "user_1" == (await checks.verify(token, now=NOW)).sub
+
+
+async def test_the_header_does_not_choose_the_algorithm(issuer: Issuer) -> None:
+    """A token signed with the public key as an HMAC secret, and an unsigned one, are refused."""
+    unsigned = jwt.encode({"sub": "user_1", "exp": 9999999999}, "", algorithm="none", headers={"kid": "one"})
+    forged = jwt.encode({"sub": "user_1", "exp": 9999999999}, "x" * 32, algorithm="HS256", headers={"kid": "one"})
+    for token in (unsigned, forged, "nonsense", ""):
+        with pytest.raises(InvalidGrantError):
+            await verifier(issuer).verify(token, now=NOW)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def settings(**fields: Any) -> GatewaySettings:
+    urls = dict.fromkeys(("nats_url", "database_url", "database_projector_url", "database_owner_url"), "")
+    return GatewaySettings(**{"port": 4000, "jwt_secret": SECRET, **urls, **fields})
+
+
+@pytest.fixture
+async def people(database: Database) -> AsyncIterator[Pool]:
+    """The identity schema, seen by the application."""
+    await apply_migrations(database.owner_url)
+    pool = databases.pool(database.app_url, schema="identity", max_size=4)
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+def sessions(people: Pool, clock: Clock, *, checks: Verifier | None = None, **fields: Any) -> Sessions:
+    return Sessions(settings(**fields), people, verifier=checks, clock=clock, rng=random.Random(1))
+
+
+async def test_migrations_are_applied_once_and_refuse_an_older_build(database: Database, tmp_path: Any) -> None:
+    """Forward only."""
+    assert ["0001_identity.sql"] == list(await apply_migrations(database.owner_url))
+    assert [] == list(await apply_migrations(database.owner_url))
+    async with await AsyncConnection.connect(database.app_url) as conn:
+        assert [] == list(await pending_migrations(conn))
+    with pytest.raises(MigrationError):
+        await apply_migrations(database.owner_url, folder=tmp_path)
+
+
+async def test_the_demo_workspace_is_seeded_once(people: Pool, event_log: EventLog) -> None:
+    """Two starts make one workspace and one event."""
+    for _ in range(2):
+        workspace_id = await seed_workspace(people, event_log, now=NOW)
+    history = await event_log.history(workspace_id, "workspace", workspace_id)
+    assert ["WorkspaceCreated"] == [type(event.data).__name__ for event in history]
+
+
+async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(people: Pool, event_log: EventLog) -> None:
+    """Whoever copied a token loses it together with its owner."""
+    await seed_workspace(people, event_log, now=NOW)
+    clock = Clock()
+    service = sessions(people, clock, use_mock=True)
+    first = await service.exchange("anything", workspace_id=None)
+    assert seed.WORKSPACE_ID == first.principal.workspace_id
+    assert read_access_token(first.access_token, secret=SECRET, now=NOW) == first.principal
+    second = await service.refresh(first.refresh_token)
+    assert second.principal.session_id == first.principal.session_id
+    with pytest.raises(InvalidGrantError, match="used before"):
+        await service.refresh(first.refresh_token)
+    with pytest.raises(InvalidGrantError):
+        await service.refresh(second.refresh_token)
+
+
+async def test_an_expired_or_unknown_refresh_token_is_refused(people: Pool, event_log: EventLog) -> None:
+    """Thirty days."""
+    await seed_workspace(people, event_log, now=NOW)
+    clock = Clock()
+    service = sessions(people, clock, use_mock=True)
+    pair = await service.exchange("anything", workspace_id=None)
+    clock.now = NOW + timedelta(days=31)
+    for token in (pair.refresh_token, "clp_refresh_unknown"):
+        with pytest.raises(InvalidGrantError):
+            await service.refresh(token)
+    with pytest.raises(UnauthorizedError):
+        read_access_token(pair.access_token, secret=SECRET, now=clock.now)
+
+
+async def test_an_issuers_person_is_bound_by_address_once(people: Pool, event_log: EventLog, issuer: Issuer) -> None:
+    """The first sign-in binds the subject to the address; another subject with it, or an unknown one, is refused."""
+    await seed_workspace(people, event_log, now=NOW)
+    service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
+    mine = issuer.token("one", email="owner@demo.example")
+    assert seed.USER_ID == (await service.exchange(mine, workspace_id=None)).principal.user_id
+    assert seed.USER_ID == (await service.exchange(issuer.token("two"), workspace_id=None)).principal.user_id
+    for token in (issuer.token("one", sub="user_2", email="owner@demo.example"), issuer.token("one", sub="user_3")):
+        with pytest.raises(ForbiddenError):
+            await service.exchange(token, workspace_id=None)
+    with pytest.raises(ForbiddenError):
+        await service.exchange(mine, workspace_id="ws_other")
+
+
+async def test_production_without_an_issuer_cannot_exchange(people: Pool) -> None:
+    """No fall-back to a seeded person."""
+    service = sessions(people, Clock(), environment="production", use_mock=True)
+    with pytest.raises(UnavailableError):
+        await service.exchange("anything", workspace_id=None)
+
+
+async def test_memberships_and_tokens_of_others_are_invisible(
+    people: Pool, event_log: EventLog, database: Database
+) -> None:
+    """Without a workspace, a person or a token's hash the application sees no row, and cannot write another's."""
+    await seed_workspace(people, event_log, now=NOW)
+    await sessions(people, Clock(), use_mock=True).exchange("anything", workspace_id=None)
+    async with await AsyncConnection.connect(database.app_url, options="-c search_path=identity") as conn:
+        for table in ("workspaces", "memberships", "refresh_tokens"):
+            assert (0,) == await (await conn.execute(f"SELECT count(*) FROM {table}")).fetchone()  # type: ignore[arg-type]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await conn.execute(
+                "INSERT INTO workspaces VALUES ('ws_01J00000000000000000000001', 'x', 'Xx', 'UTC', 'active', now())"
+            )

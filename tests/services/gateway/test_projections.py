@@ -1,0 +1,231 @@
+"""The read model: laws of every projection, and what each event does to the rows."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from eventlog import apply_schema
+from msgspec.structs import replace
+from psycopg import AsyncConnection, AsyncRawCursor
+from services.gateway.projections import project, projection
+from testkit.builders import WORKSPACE, issue_reported, recorded
+from testkit.laws import assert_projection_laws
+from testkit.servers import Database
+
+from tests.services.gateway import builders as b
+
+OTHER = "pat_00000000000000000000000002"
+
+
+def issues(count: int) -> list[Recorded[Event]]:
+    return [issue_reported(number) for number in range(1, count + 1)]
+
+
+def ids(events: Sequence[Recorded[Event]]) -> list[str]:
+    return [event.aggregate_id for event in events]
+
+
+def change(issue: Recorded[Event], **fields: Any) -> Recorded[Event]:
+    return recorded(ingest.IssueUpdated(issue_id=issue.aggregate_id, **fields), issue.aggregate_id)
+
+
+def story() -> list[Recorded[Event]]:
+    """Every kind of event at least once, with moves between patterns."""
+    five = issues(5)
+    names = ids(five)
+    split = pattern.PatternSplit(
+        pattern_id=b.PATTERN, new_pattern_id="pat_3", issue_ids=(names[0],), assessment=b.assessment(4)
+    )
+    made = prediction.PredictionResolved(
+        prediction_id="prd_1",
+        pattern_id=b.PATTERN,
+        outcome=prediction.Outcome.HIT,
+        brier=0.36,
+        issue_id=names[1],
+        window_days=30,
+        probability=0.4,
+    )
+    return [
+        b.created(),
+        *five[:3],
+        b.linked(names[0], count=1),
+        change(five[0], title="New title", team="payments", cleared=("service",)),
+        b.linked(names[1], names[2], count=3),
+        b.detected(count=3),
+        change(five[0], service="billing", metadata={"a": 1}),
+        *five[3:],
+        b.linked(names[3], count=1, pattern_id=OTHER),
+        b.linked(names[4], count=2, pattern_id=OTHER),
+        b.detected(count=2, pattern_id=OTHER, name="Other"),
+        b.predicted("prd_1"),
+        b.predicted("prd_2", probability=0.8),
+        b.predicted("prd_3", window_days=7),
+        recorded(
+            prediction.AlertFired(
+                prediction_id="prd_2", pattern_id=b.PATTERN, window_days=30, probability=0.8, threshold=0.7
+            ),
+            "prd_2",
+        ),
+        recorded(made, "prd_1"),
+        recorded(
+            prediction.PredictionFeedbackGiven(
+                prediction_id="prd_2", outcome=prediction.Outcome.PREVENTED, note="rolled back"
+            ),
+            "prd_2",
+        ),
+        recorded(prediction.PredictionDismissed(prediction_id="prd_3", reason=""), "prd_3"),
+        b.recommended("rec_1"),
+        recorded(
+            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=1, is_done=True), "rec_1"
+        ),
+        recorded(
+            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=0, is_done=True), "rec_1"
+        ),
+        recorded(
+            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=1, is_done=False), "rec_1"
+        ),
+        recorded(
+            recommendation.RecommendationReassessed(
+                recommendation_id="rec_1",
+                impact=recommendation.RecommendationImpact.HIGH,
+                arithmetic=b.arithmetic(3.0),
+            ),
+            "rec_1",
+        ),
+        recorded(
+            recommendation.RecommendationStatusChanged(
+                recommendation_id="rec_1",
+                pattern_id=b.PATTERN,
+                from_status=recommendation.RecommendationStatus.PENDING,
+                to_status=recommendation.RecommendationStatus.IN_PROGRESS,
+                reason="Mine.",
+            ),
+            "rec_1",
+        ),
+        recorded(
+            pattern.LinkConstrained(
+                pattern_id=b.PATTERN,
+                issue_id=names[2],
+                kind=pattern.ConstraintKind.CANNOT_LINK,
+                grouping_key="KEY",
+            ),
+            b.PATTERN,
+        ),
+        recorded(
+            pattern.IssueUnlinked(pattern_id=b.PATTERN, issue_id=names[2], assessment=b.assessment(2)), b.PATTERN
+        ),
+        recorded(
+            pattern.PatternsMerged(
+                target_pattern_id=b.PATTERN, source_pattern_id=OTHER, assessment=b.assessment(4)
+            ),
+            b.PATTERN,
+        ),
+        b.restated(pattern.PatternStatus.MERGED, pattern_id=OTHER),
+        recorded(split, b.PATTERN),
+        b.linked(names[0], count=1, pattern_id="pat_3"),
+        b.detected(count=1, pattern_id="pat_3", name="Third"),
+        recorded(
+            pattern.PatternDescribed(
+                pattern_id=b.PATTERN, name="Better name", fingerprint=(), assessment=b.assessment(3)
+            ),
+            b.PATTERN,
+        ),
+        b.restated(pattern.PatternStatus.WATCHING, note="Raised the limit."),
+        recorded(
+            ingest.IssueClosed(issue_id=names[1], status=ingest.IssueStatus.RESOLVED, reason="Fixed."), names[1]
+        ),
+        recorded(workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, proof_window_days=30), WORKSPACE),
+        recorded(workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, alert_probability=0.5), WORKSPACE),
+        b.restated(pattern.PatternStatus.RESOLVED),
+    ]
+
+
+async def test_the_projection_keeps_the_laws(database: Database) -> None:
+    """Replaying twice and cutting the log anywhere gives the same rows."""
+    rows = await assert_projection_laws(projection(), story(), database=database)
+    assert {"issues": 5, "patterns": 3, "predictions": 3, "recommendations": 1, "workspaces": 1} == {
+        table: len(rows[table]) for table in ("issues", "patterns", "predictions", "recommendations", "workspaces")
+    }
+
+
+@pytest.fixture
+async def conn(database: Database) -> AsyncIterator[AsyncConnection[Any]]:
+    owner = await AsyncConnection.connect(database.owner_url, autocommit=True, cursor_factory=AsyncRawCursor)
+    async with owner:
+        await apply_schema(owner, "gateway", projection().schema_sql)
+    made = await AsyncConnection.connect(
+        database.projector_url,
+        autocommit=True,
+        options="-c search_path=gateway",
+        cursor_factory=AsyncRawCursor,
+        row_factory=psycopg.rows.dict_row,
+    )
+    async with made:
+        yield made
+
+
+async def write(conn: AsyncConnection[Any], events: Sequence[Recorded[Event]]) -> None:
+    numbered = [replace(event, seq=seq) for seq, event in enumerate(events, start=1)]
+    async with conn.transaction():
+        await project(numbered, conn)
+
+
+async def rows(conn: AsyncConnection[Any], query: str) -> list[dict[str, Any]]:
+    return await (await conn.execute(query.encode())).fetchall()
+
+
+async def test_an_issue_of_a_candidate_is_not_shown_in_a_pattern(conn: AsyncConnection[Any]) -> None:
+    """Before its detection a pattern leaves no trace on its issues."""
+    [issue] = issues(1)
+    await write(conn, [issue, b.linked(issue.aggregate_id, count=1)])
+    assert [{"status": "new", "pattern_id": None}] == await rows(conn, "SELECT status, pattern_id FROM issue_rows")
+
+
+async def test_detection_shows_the_pattern_on_all_its_issues(conn: AsyncConnection[Any]) -> None:
+    """Untouched issues become pattern_found; one that somebody works on keeps its status."""
+    two = issues(2)
+    working = change(two[1], status=ingest.IssueStatus.MITIGATING)
+    await write(conn, [*two, working, b.linked(*ids(two), count=2), b.detected(count=2)])
+    found = await rows(conn, "SELECT status, pattern_id FROM issue_rows ORDER BY seq")
+    assert [("pattern_found", b.PATTERN), ("mitigating", b.PATTERN)] == [tuple(row.values()) for row in found]
+
+
+async def test_a_merge_moves_the_members(conn: AsyncConnection[Any]) -> None:
+    """All issues of the source are in the target, and the source says where they went."""
+    await write(conn, story())
+    members = await rows(conn, "SELECT pattern_id, count(*)::int AS n FROM pattern_members GROUP BY 1 ORDER BY 1")
+    assert [(b.PATTERN, 3), ("pat_3", 1)] == [tuple(row.values()) for row in members]
+    merged = await rows(conn, f"SELECT status, merged_into FROM patterns WHERE pattern_id = '{OTHER}'")
+    assert [{"status": "merged", "merged_into": b.PATTERN}] == merged
+
+
+async def test_a_newer_prediction_supersedes_and_the_end_of_a_pattern_ends_all(conn: AsyncConnection[Any]) -> None:
+    """The status of a prediction follows from what came after it."""
+    await write(conn, [b.predicted("prd_1"), b.predicted("prd_2")])
+    assert ["superseded", "active"] == [
+        row["status"] for row in await rows(conn, "SELECT status FROM predictions ORDER BY prediction_id")
+    ]
+    await write(conn, [b.restated(pattern.PatternStatus.RESOLVED), b.predicted("prd_3")])
+    assert ["superseded", "superseded", "active"] == [
+        row["status"] for row in await rows(conn, "SELECT status FROM predictions ORDER BY prediction_id")
+    ]
+
+
+async def test_the_application_cannot_write_and_sees_one_workspace(
+    conn: AsyncConnection[Any], database: Database
+) -> None:
+    """Row-level security denies a query that forgot its WHERE, and the role cannot write at all."""
+    theirs = issue_reported(1, workspace_id="ws_theirs")
+    await write(conn, [issue_reported(1), theirs])
+    app = await AsyncConnection.connect(database.app_url, options="-c search_path=gateway", autocommit=True)
+    async with app:
+        async with app.transaction():
+            await app.execute("SELECT set_config('app.current_workspace', 'ws_theirs', true)")
+            for table in ("issues", "issue_rows"):
+                seen = await (await app.execute(f"SELECT DISTINCT workspace_id FROM {table}")).fetchall()  # type: ignore[arg-type]
+                assert [("ws_theirs",)] == seen
+        assert [] == await (await app.execute("SELECT 1 FROM issues")).fetchall()
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await app.execute("DELETE FROM issues")
