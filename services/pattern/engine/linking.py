@@ -16,7 +16,7 @@ _SERVICE = 1 << DIMENSIONS.index("service")
 _CORROBORATING = _SERVICE | 1 << DIMENSIONS.index("component") | 1 << DIMENSIONS.index("error_type")
 _BONUS = 0.01
 _OTHER_SERVICE_MACHINE = 0.16
-_OTHER_SERVICE_HUMAN = 0.03
+_OTHER_SERVICE_HUMAN = 0.08
 
 
 class Candidate(Struct, frozen=True):

@@ -133,6 +133,10 @@ class PatternReaction:
                 ]
                 await self._append(known, decided, now=now)
 
+    def grouper_of(self, workspace_id: str) -> Grouper:
+        """The memory of a workspace; a new one's is empty."""
+        return self._workspace(workspace_id).grouper
+
     async def carry_out(
         self,
         context: CommandContext,
@@ -241,11 +245,15 @@ class PatternReaction:
         text = features_of(issue_of(report, report.data)).text
         return {**subjects, first.issue_id: replace(first, text=text or None)}
 
+    def _workspace(self, workspace_id: str) -> _Workspace:
+        known = self._workspaces.get(workspace_id)
+        if known is None:
+            known = self._workspaces[workspace_id] = _Workspace(Grouper(workspace_id))
+        return known
+
     def _take(self, event: Recorded[Event]) -> None:
         """Fold one event into memory."""
-        known = self._workspaces.get(event.workspace_id)
-        if known is None:
-            known = self._workspaces[event.workspace_id] = _Workspace(Grouper(event.workspace_id))
+        known = self._workspace(event.workspace_id)
         match event.data:
             case ingest.IssueReported() as data:
                 known.pending[data.issue_id] = event

@@ -1,0 +1,301 @@
+"""The service on real servers: what arrives, what people decide, and what a restart remembers."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+from contracts import pattern, recommendation, workspace
+from eventlog import Append, EventLog, verify
+from runtime.errors import AppError, NotFoundError, StateConflictError, ValidationFailedError
+from testkit.builders import recorded
+from testkit.servers import Database
+from testkit.waiting import eventually
+
+from services.pattern.projections import PROJECTION
+
+from .running import CONTEXT, NOW, WORKSPACE, Running, failure, running
+
+Status = pattern.PatternStatus
+
+
+@pytest_asyncio.fixture
+async def service(event_log: EventLog, database: Database) -> AsyncIterator[Running]:
+    async with running(event_log, database) as started:
+        yield started
+
+
+async def test_repeated_failures_become_one_detected_pattern(service: Running) -> None:
+    """Three issues with one masked title are linked in one event, detected and named."""
+    ids = await service.report(
+        *[failure(n, f"Timeout after {n}00 ms calling 10.0.0.{n}") for n in range(1, 4)]
+    )
+    found = set(await service.patterns_of(ids))
+    assert len(found) == 1
+    events = await service.events(found.pop() or "")
+    assert [type(event).__name__ for event in events] == ["IssuesLinked", "PatternDetected"]
+    linked, detected = events
+    assert isinstance(linked, pattern.IssuesLinked) and isinstance(detected, pattern.PatternDetected)
+    assert [link.method for link in linked.links] == [pattern.LinkMethod.SEED] + 2 * [
+        pattern.LinkMethod.EXACT_KEY
+    ]
+    assert detected.name == "Timeout after … ms calling …"
+    assert detected.assessment.issue_count == 3
+    assert {"service": "checkout", "environment": "production"}.items() <= {
+        dimension.name: dimension.value for dimension in detected.fingerprint
+    }.items()
+    await service.assert_memory_equals_rows()
+
+
+async def test_a_pattern_becomes_active_and_is_described_as_it_grows(service: Running) -> None:
+    """Five issues make it active; growth by half makes a new description."""
+    for numbers in (range(3), range(3, 5), range(5, 8)):
+        await service.report(*[failure(n, "Disk full on volume data") for n in numbers])
+    (row,) = (await service.rows()).patterns
+    names = [type(event).__name__ for event in await service.events(row.pattern_id)]
+    assert row.status is Status.ACTIVE
+    assert "PatternStatusChanged" in names and "PatternDescribed" in names
+    await service.assert_memory_equals_rows()
+
+
+async def test_a_smaller_minimum_cluster_size_shows_waiting_candidates(service: Running) -> None:
+    """The workspace's setting decides, also for candidates that are there already."""
+    await service.report(failure(1, "Certificate expired"), failure(2, "Certificate expired"))
+    assert (await service.rows()).patterns[0].status is Status.CANDIDATE
+    changed = workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, minimum_cluster_size=2)
+    await service.event_log.append(Append(recorded(changed, WORKSPACE, source="gateway"), None))
+    await eventually(lambda: service.memory().patterns[0].status is Status.EMERGING)
+    await service.assert_memory_equals_rows()
+
+
+async def test_an_unlinked_issue_stays_out_and_so_do_later_ones_like_it(service: Running) -> None:
+    """A cannot-link on the key holds for later issues and after a restart."""
+    ids = await service.report(*[failure(n, "Queue is stuck") for n in range(3)])
+    (found,) = set(await service.patterns_of(ids))
+    changed = await service.endpoints.unlink_issue(pattern.UnlinkIssue(issue_id=ids[0]), CONTEXT)
+    assert changed.pattern_id == found
+    later = await service.report(failure(9, "Queue is stuck"))
+    assert await service.patterns_of(ids[:1]) == [None]
+    assert await service.patterns_of(later) != [found]
+    await service.assert_memory_equals_rows()
+    again = await service.endpoints.unlink_issue(
+        pattern.UnlinkIssue(issue_id=ids[0], pattern_id=found), CONTEXT
+    )
+    assert again.pattern_id == found
+
+
+async def test_a_linked_issue_takes_later_ones_like_it_along(service: Running) -> None:
+    """A must-link on the key moves the issue and decides for those that follow."""
+    ids = await service.report(
+        *[failure(n, "Payment declined by provider") for n in range(3)], failure(5, "Ledger out of balance")
+    )
+    target, _, _, other = await service.patterns_of(ids)
+    assert target is not None and other is not None and target != other
+    changed = await service.endpoints.link_issue(
+        pattern.LinkIssue(pattern_id=target, issue_id=ids[3]), CONTEXT
+    )
+    assert (target, Status.EMERGING) == (changed.pattern_id, changed.status)
+    later = await service.report(failure(6, "Ledger out of balance"))
+    assert [target, target] == await service.patterns_of([ids[3], *later])
+    await service.assert_memory_equals_rows()
+    again = await service.endpoints.link_issue(pattern.LinkIssue(pattern_id=target, issue_id=ids[3]), CONTEXT)
+    assert again.pattern_id == target
+
+
+async def test_after_a_merge_the_sources_failures_go_to_the_target(service: Running) -> None:
+    """Members move, the source ends, its keys point to the target; merging again says the same."""
+    ids = await service.report(
+        *[failure(n, "Cache node unreachable") for n in range(3)],
+        *[failure(n, "Session store lost a shard") for n in range(3, 6)],
+    )
+    groups = await service.patterns_of(ids)
+    target, source = groups[0] or "", groups[3] or ""
+    merge = pattern.MergePatterns(target_pattern_id=target, source_pattern_id=source)
+    await service.endpoints.merge_patterns(merge, CONTEXT)
+    later = await service.report(failure(7, "Session store lost a shard"))
+    assert [target] * 7 == await service.patterns_of([*ids, *later])
+    await service.assert_memory_equals_rows()
+    assert (await service.endpoints.merge_patterns(merge, CONTEXT)).pattern_id == target
+    with pytest.raises(StateConflictError, match="was merged into"):
+        await service.endpoints.update_pattern(pattern.UpdatePattern(pattern_id=source, name="Gone"), CONTEXT)
+
+
+async def test_after_a_split_later_failures_go_with_their_part(service: Running) -> None:
+    """A key that moved whole never comes back, though its text is close to the old part's."""
+    ids = await service.report(
+        *[failure(n, "Replication lag of the primary database cluster is above its limit") for n in range(3)],
+        *[
+            failure(n, "Replication lag of the primary database cluster is above the limit")
+            for n in range(3, 6)
+        ],
+    )
+    assert len(set(await service.patterns_of(ids))) == 1
+    old = (await service.patterns_of(ids))[0] or ""
+    split = pattern.SplitPattern(pattern_id=old, issue_ids=tuple(ids[3:]), name="Lag of the replica")
+    new = (await service.endpoints.split_pattern(split, CONTEXT)).pattern_id
+    assert new != old
+    later = await service.report(
+        failure(10, "Replication lag of the primary database cluster is above the limit"),
+        failure(11, "Replication lag of the primary database cluster is above its limit"),
+    )
+    assert [new, old] == await service.patterns_of(later)
+    names = {row.pattern_id: row.name for row in (await service.rows()).patterns}
+    assert names[new] == "Lag of the replica"
+    await service.assert_memory_equals_rows()
+
+
+async def test_a_closed_pattern_is_resolved_after_its_proof_window_and_wakes_on_recurrence(
+    service: Running,
+) -> None:
+    """Watching, resolved on tick, active again when it happens again; a late arrival breaks nothing."""
+    ids = await service.report(*[failure(n, "Login loop", at=NOW - timedelta(hours=n + 1)) for n in range(3)])
+    found = (await service.patterns_of(ids))[0] or ""
+    close = pattern.ClosePattern(pattern_id=found, closure_note="Rolled back the token change.")
+    assert (await service.endpoints.close_pattern(close, CONTEXT)).status is Status.WATCHING
+    await service.report(failure(4, "Login loop", at=NOW - timedelta(days=1)))
+    assert service.memory().patterns[0].status is Status.WATCHING
+    service.now = NOW + timedelta(days=15)
+    await service.reaction.tick(now=service.now)
+    await service.grouped()
+    assert service.memory().patterns[0].status is Status.RESOLVED
+    await service.report(failure(5, "Login loop", at=NOW + timedelta(days=20)))
+    assert service.memory().patterns[0].status is Status.ACTIVE
+    last = [e for e in await service.events(found) if isinstance(e, pattern.PatternStatusChanged)][-1]
+    assert "recurred" in last.reason
+    await service.assert_memory_equals_rows()
+
+
+async def test_work_on_a_recommendation_moves_the_pattern(service: Running) -> None:
+    """In progress means mitigating, implemented means watching."""
+    ids = await service.report(*[failure(n, "Out of file handles") for n in range(3)])
+    found = (await service.patterns_of(ids))[0] or ""
+    steps = (
+        ("pending", "in_progress", Status.MITIGATING),
+        ("in_progress", "implemented", Status.WATCHING),
+    )
+    for before, after, expected in steps:
+        changed = recommendation.RecommendationStatusChanged(
+            recommendation_id="rec_1",
+            pattern_id=found,
+            from_status=recommendation.RecommendationStatus(before),
+            to_status=recommendation.RecommendationStatus(after),
+            reason="",
+        )
+        event = recorded(changed, "rec_1", source="recommendation", at=NOW + timedelta(hours=1))
+        await service.event_log.append(Append(event, None))
+        await eventually(lambda expected=expected: service.memory().patterns[0].status is expected)
+    await service.assert_memory_equals_rows()
+
+
+async def test_a_restart_decides_as_if_there_had_been_none(event_log: EventLog, database: Database) -> None:
+    """Memory loaded from rows equals memory kept, and goes on with the same patterns."""
+    async with running(event_log, database) as first:
+        ids = await first.report(
+            *[failure(n, "Payment declined by provider") for n in range(3)],
+            *[failure(n, "Ledger out of balance", component="books") for n in range(3, 6)],
+        )
+        await first.endpoints.unlink_issue(pattern.UnlinkIssue(issue_id=ids[0]), CONTEXT)
+        await first.grouped()
+        kept = first.memory()
+    await event_log.append(Append(failure(7, "Ledger out of balance", component="books"), 0))
+    async with running(event_log, database) as second:
+        await second.grouped()
+        assert await second.patterns_of(ids[1:]) == await second.patterns_of(ids[1:])
+        seventh = failure(7, "Ledger out of balance").aggregate_id
+        assert (await second.patterns_of(ids[3:4])) == await second.patterns_of([seventh])
+        assert {row.pattern_id for row in kept.patterns} == {
+            row.pattern_id for row in second.memory().patterns
+        }
+        await second.assert_memory_equals_rows()
+
+
+async def test_the_rows_equal_their_replay(service: Running, database: Database) -> None:
+    """Replaying the log gives the same rows, human decisions included."""
+    ids = await service.report(
+        *[failure(n, "Cache node unreachable") for n in range(3)],
+        *[failure(n, "Session store lost a shard") for n in range(3, 7)],
+    )
+    groups = await service.patterns_of(ids)
+    await service.endpoints.unlink_issue(pattern.UnlinkIssue(issue_id=ids[6]), CONTEXT)
+    merge = pattern.MergePatterns(target_pattern_id=groups[0] or "", source_pattern_id=groups[3] or "")
+    await service.endpoints.merge_patterns(merge, CONTEXT)
+    split = pattern.SplitPattern(pattern_id=groups[0] or "", issue_ids=(ids[4],))
+    await service.endpoints.split_pattern(split, CONTEXT)
+    await service.assert_memory_equals_rows()
+    certificate = await verify(
+        service.event_log, PROJECTION, owner_url=database.owner_url, projector_url=database.projector_url
+    )
+    assert certificate.is_equal
+
+
+@pytest.mark.parametrize("name", ["link", "unlink", "merge", "split", "update", "close"])
+async def test_a_command_on_what_does_not_exist_is_refused(service: Running, name: str) -> None:
+    """Unknown ids are not found, whatever the command."""
+    await service.report(failure(1, "Something"))
+    door = service.endpoints
+    calls = {
+        "link": lambda: door.link_issue(pattern.LinkIssue(pattern_id="pat_X", issue_id="iss_X"), CONTEXT),
+        "unlink": lambda: door.unlink_issue(pattern.UnlinkIssue(issue_id="iss_X"), CONTEXT),
+        "merge": lambda: door.merge_patterns(
+            pattern.MergePatterns(target_pattern_id="pat_X", source_pattern_id="pat_Y"), CONTEXT
+        ),
+        "split": lambda: door.split_pattern(
+            pattern.SplitPattern(pattern_id="pat_X", issue_ids=("iss_X",)), CONTEXT
+        ),
+        "update": lambda: door.update_pattern(pattern.UpdatePattern(pattern_id="pat_X", name="n"), CONTEXT),
+        "close": lambda: door.close_pattern(
+            pattern.ClosePattern(pattern_id="pat_X", closure_note="n"), CONTEXT
+        ),
+    }
+    with pytest.raises(NotFoundError):
+        await calls[name]()
+
+
+async def test_what_cannot_be_asked_is_refused_with_a_reason(service: Running) -> None:
+    """Every refusal says what to do, and leaves memory and rows as they were."""
+    ids = await service.report(*[failure(n, "Login loop") for n in range(3)])
+    found = (await service.patterns_of(ids))[0] or ""
+    door = service.endpoints
+    refused: list[tuple[type[AppError], object]] = [
+        (
+            ValidationFailedError,
+            door.update_pattern(pattern.UpdatePattern(pattern_id=found, name=" "), CONTEXT),
+        ),
+        (ValidationFailedError, door.update_pattern(pattern.UpdatePattern(pattern_id=found), CONTEXT)),
+        (
+            StateConflictError,
+            door.update_pattern(pattern.UpdatePattern(pattern_id=found, status=Status.RESOLVED), CONTEXT),
+        ),
+        (
+            ValidationFailedError,
+            door.close_pattern(pattern.ClosePattern(pattern_id=found, closure_note=" "), CONTEXT),
+        ),
+        (
+            ValidationFailedError,
+            door.split_pattern(pattern.SplitPattern(pattern_id=found, issue_ids=tuple(ids)), CONTEXT),
+        ),
+        (
+            ValidationFailedError,
+            door.merge_patterns(
+                pattern.MergePatterns(target_pattern_id=found, source_pattern_id=found), CONTEXT
+            ),
+        ),
+    ]
+    for error, call in refused:
+        with pytest.raises(error):
+            await call  # type: ignore[misc]  # coroutines of one reply, listed as objects
+    await service.assert_memory_equals_rows()
+
+
+async def test_a_persons_name_outlives_new_descriptions(service: Running) -> None:
+    """Growth describes the pattern anew, under the name that a person gave."""
+    ids = await service.report(*[failure(n, "Login loop") for n in range(3)])
+    found = (await service.patterns_of(ids))[0] or ""
+    await service.endpoints.update_pattern(
+        pattern.UpdatePattern(pattern_id=found, name="The login loop"), CONTEXT
+    )
+    await service.report(*[failure(n, "Login loop") for n in range(3, 12)])
+    assert service.memory().patterns[0].name == "The login loop"
+    assert Counter(type(e).__name__ for e in await service.events(found))["PatternDescribed"] >= 2
+    await service.assert_memory_equals_rows()
