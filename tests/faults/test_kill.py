@@ -67,7 +67,7 @@ class Load:
         return {
             "external_id": f"load-{number}",
             "source": "custom_api",
-            "title": f"{FAILURES[number % len(FAILURES)]} after {number} ms",
+            "title": f"{FAILURES[number % len(FAILURES)]} after {100_000 + number} ms",
             "severity": "p2",
             "service": f"service-{number % len(FAILURES)}",
         }
