@@ -127,6 +127,13 @@ class Memory:
         tracked.forecast_at, tracked.forecast_id, tracked.forecast_n_issues = at, forecast_id, n_issues
         heappush(self._ages, (at, tracked.key))
 
+    def ask_for_the_neglected(self, *, growth: float) -> None:
+        """Make due what another leader knew to be due and did not get to; seeing the cause again asks better."""
+        for key, tracked in self.patterns.items():
+            if tracked.is_forecast and (tracked.forecast_at is None or tracked.has_grown(growth)):
+                is_growth = tracked.forecast_at is not None
+                self.due[key] = Due(tracked.forecast_id or tracked.pattern_id, None, is_growth=is_growth)
+
     def grown_old(self, *, before: datetime, limit: int) -> list[Tracked]:
         """Patterns whose last forecast was made before this, oldest first; each is given once."""
         found: list[Tracked] = []

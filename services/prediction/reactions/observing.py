@@ -164,7 +164,7 @@ def _observe_prediction(
 def _made(memory: Memory, event: Recorded[Event], data: prediction.PredictionMade, *, is_fresh: bool) -> None:
     key: Key = (event.workspace_id, data.pattern_id)
     due = memory.due.get(key)
-    if due is not None and due.event is not None and due.cause_id == event.causation_id:
+    if due is not None and (due.event is None or due.cause_id == event.causation_id):
         del memory.due[key]
     state = evolve(None, event)
     tracked = memory.patterns.get(key)

@@ -28,7 +28,6 @@ log = structlog.get_logger("prediction.reactions")
 SERVICE = "prediction"
 MAX_FORECASTS_PER_ROUND = 100
 MAX_MISSES_PER_ROUND = 500
-MAX_ROUNDS_PER_TICK = 10
 MAX_ATTEMPTS = 5
 
 
@@ -82,6 +81,7 @@ class Forecaster:
             self._memory = await load_memory(
                 conn, is_ours=lambda workspace_id: self._log.partition_of(workspace_id) == partition
             )
+        self._memory.ask_for_the_neglected(growth=self._rules.growth)
         log.info(
             "forecaster.started",
             partition=partition,
@@ -105,11 +105,7 @@ class Forecaster:
             before=now - self._rules.max_age, limit=MAX_FORECASTS_PER_ROUND
         ):
             self._memory.due.setdefault(tracked.key, Due(tracked.forecast_id, None))
-        for _ in range(MAX_ROUNDS_PER_TICK):
-            n_due = len(self._memory.due)
-            await self._decide(now)
-            if len(self._memory.due) == n_due:
-                break
+        await self._decide(now)
 
     async def _decide(self, now: datetime) -> None:
         if self._memory.hits:
@@ -120,8 +116,9 @@ class Forecaster:
             ]
             await self._resolve(found, now)
             self._memory.hits.clear()
-        if self._memory.due:
-            await self._forecast(self._due_now(now), now)
+        # All of it: the position moves on afterwards, and a restart does not bring the causes back.
+        while chosen := self._due_now(now):
+            await self._forecast(chosen, now)
 
     def _due_now(self, now: datetime) -> list[tuple[Tracked, Due]]:
         """What to forecast in this round; growth alone waits until the last forecast is a little older."""
@@ -189,8 +186,6 @@ class Forecaster:
         return fresh
 
     async def _forecast(self, chosen: Sequence[tuple[Tracked, Due]], now: datetime) -> None:
-        if not chosen:
-            return
         async with self._pool.connection() as conn:
             material = await load_material(conn, [tracked.key for tracked, _ in chosen])
             workspaces = sorted({tracked.workspace_id for tracked, _ in chosen})

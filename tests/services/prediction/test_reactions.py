@@ -274,6 +274,31 @@ async def test_open_predictions_survive_a_restart(rig: Rig) -> None:
         await rig.until(RESOLVED, 3)
 
 
+async def test_growth_that_waited_is_not_forgotten_by_a_restart(make_rig: Callable[..., Rig]) -> None:
+    """The leader dies within the spacing: the next one knows from the rows that the pattern has grown."""
+    rig = make_rig(growth_spacing=timedelta(minutes=1))
+    await rig.pool.open()
+    async with rig.running():
+        await detect(rig)
+        await rig.until(MADE, 3)
+        await rig.tell("pat_a", linked("pat_a", at(-2), n_issues=9))
+        await rig.settled()
+    await _pass_over_everything(rig)
+    async with rig.running():
+        rig.clock.now += timedelta(minutes=2)
+        await rig.until(MADE, 6)
+
+
+async def test_a_pattern_that_was_passed_over_is_forecast_at_the_start(rig: Rig) -> None:
+    """Rows without a forecast are enough to know that one is missing."""
+    async with rig.running():
+        await detect(rig)
+        await rig.until(MADE, 3)
+    await _pass_over_everything(rig, forget_forecasts=True)
+    async with rig.running():
+        await rig.until(MADE, 6)
+
+
 async def test_a_replay_gives_the_same_rows_and_says_nothing(rig: Rig) -> None:
     """Rebuilt beside the live rows while the forecaster works: equal, and no new event."""
     async with rig.running():
@@ -331,6 +356,15 @@ async def _forget_reactions(rig: Rig) -> None:
     """As if the leader had died before it saved how far it had reacted."""
     async with await psycopg.AsyncConnection.connect(rig.database.projector_url) as conn:
         await conn.execute("UPDATE prediction.checkpoint SET reaction_position = 0")
+
+
+async def _pass_over_everything(rig: Rig, *, forget_forecasts: bool = False) -> None:
+    """As if the leader had reacted to everything, whatever it still had in mind."""
+    end = await rig.log.last_seq(0)
+    async with await psycopg.AsyncConnection.connect(rig.database.projector_url) as conn:
+        await conn.execute("UPDATE prediction.checkpoint SET reaction_position = %s", (end,))
+        if forget_forecasts:
+            await conn.execute("UPDATE prediction.patterns SET forecast_at = NULL, forecast_id = NULL")
 
 
 async def _forget_rows(rig: Rig) -> None:
