@@ -25,8 +25,8 @@ _WEIGHTS: _Floats = (1 + np.log(np.maximum(np.arange(256), 1))).astype(np.float3
 MAX_CHARACTERS = 320
 # Grams of a text that are entered into the index and looked up, rarest first, and entries read of each.
 _N_ENTERED = 48
-_N_LOOKED_UP = 96
-_MAX_DEPTH = 24
+_N_LOOKED_UP = 64
+_MAX_DEPTH = 16
 _FIRST_CAPACITY = 64
 
 
@@ -70,7 +70,7 @@ def grams_of(text: str) -> Grams:
 class NgramIndex:
     """Texts in the order of adding; the same texts in the same order make the same index.
 
-    Memory is 12 MB once filled and about 1.5 kB a text. A query reads at most 96 x 24 entries however many texts there are.
+    Memory is 12 MB once filled and about 1.5 kB a text. A query reads at most 64 x 16 entries however many texts there are.
     """
 
     def __init__(self) -> None:

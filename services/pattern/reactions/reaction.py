@@ -59,13 +59,22 @@ class _Workspace(Struct):
 class PatternReaction:
     """Groups the issues of a partition as they arrive; the only writer of its patterns.
 
-    Every decision is one atomic append guarded with the versions in memory, so a crash leaves all of it or nothing,
-    and the issues that it was about are undecided again. When an append fails, memory is given up: the projector
-    starts the reaction anew, which loads the rows and reads the log to its end before it decides again.
+    A decision is appended atomically, at most 500 events at once, guarded with the versions in memory. What a crash
+    between two appends leaves is healed on the next start: issues without a membership are undecided again, and every
+    pattern is settled again. When an append fails, memory is given up: the projector starts the reaction anew, which
+    loads the rows and reads the log to its end before it decides again.
     """
 
-    def __init__(self, event_log: EventLog, pool: Pool, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        pool: Pool,
+        *,
+        clock: Callable[[], datetime],
+        max_events_per_append: int = MAX_EVENTS_PER_APPEND,
+    ) -> None:
         self._log = event_log
+        self._max_events_per_append = max_events_per_append
         self._pool = pool
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -341,8 +350,8 @@ class PatternReaction:
         """
         last = 0
         try:
-            for start in range(0, len(decided), MAX_EVENTS_PER_APPEND):
-                chunk = decided[start : start + MAX_EVENTS_PER_APPEND]
+            for start in range(0, len(decided), self._max_events_per_append):
+                chunk = decided[start : start + self._max_events_per_append]
                 events = [_record(known, each, now, context) for each in chunk]
                 appends = [
                     Append(event, known.grouper.patterns[event.aggregate_id].version) for event in events

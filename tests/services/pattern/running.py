@@ -26,11 +26,15 @@ CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="req_person", ac
 class Running:
     """One process's share of the pattern service."""
 
-    def __init__(self, event_log: EventLog, database: Database, pool: pools.Pool) -> None:
+    def __init__(
+        self, event_log: EventLog, database: Database, pool: pools.Pool, max_events_per_append: int
+    ) -> None:
         self.event_log = event_log
         self.pool = pool
         self.now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-        self.reaction = PatternReaction(event_log, pool, clock=lambda: self.now)
+        self.reaction = PatternReaction(
+            event_log, pool, clock=lambda: self.now, max_events_per_append=max_events_per_append
+        )
         self.endpoints = PatternEndpoints(lambda _: self.reaction, clock=lambda: self.now)
         self.projector = Projector(event_log, PROJECTION, url=database.projector_url, reaction=self.reaction)
         self.task = asyncio.create_task(self.projector.run())
@@ -96,15 +100,18 @@ class Running:
 
 
 @asynccontextmanager
-async def running(event_log: EventLog, database: Database) -> AsyncIterator[Running]:
-    """A leader that is live; the schema is made when it is not there."""
+async def running(
+    event_log: EventLog, database: Database, *, max_events_per_append: int = 500, is_live: bool = True
+) -> AsyncIterator[Running]:
+    """A leader, live unless that is not waited for; the schema is made when it is not there."""
     owner = await AsyncConnection.connect(database.owner_url, autocommit=True, cursor_factory=AsyncRawCursor)
     async with owner:
         await apply_schema(owner, PROJECTION.name, PROJECTION.schema_sql)
     async with pools.pool(database.projector_url, schema=PROJECTION.name, max_size=4) as pool:
-        service = Running(event_log, database, pool)
+        service = Running(event_log, database, pool, max_events_per_append)
         try:
-            await eventually(lambda: service.projector.status.state == "live", deadline=15)
+            if is_live:
+                await eventually(lambda: service.projector.status.state == "live", deadline=15)
             yield service
         finally:
             await service.kill()
