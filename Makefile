@@ -12,6 +12,8 @@ SETUP := $(VENV)/.set-up
 
 # An active environment of somebody else must not be touched, and no other Python be fetched.
 unexport VIRTUAL_ENV
+# Compiled modules are kept in .venv: without them every start takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
