@@ -19,6 +19,7 @@ AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar i
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,400}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 _PARAMETER = re.compile(r"{(\w+)}")
 _PUBLIC = Principal(
     workspace_id="",
@@ -111,6 +112,12 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
             raise ValidationFailedError(
                 f"The parameter {name!r} is given twice.", details={name: "given twice"}
             )
+        if _is_time(fields[name]) and not (
+            _DATE.match(value) or (value.isdecimal() and _is_whole(fields[name]))
+        ):
+            raise ValidationFailedError(
+                f"{name}: expected an RFC 3339 time.", details={name: "expected an RFC 3339 time"}
+            )
         # Words of a vocabulary, so their case does not matter.
         values[name] = value.lower().split(",") if _is_list(fields[name]) else value
     try:
@@ -132,6 +139,16 @@ def _is_list(kind: object) -> bool:
     return get_origin(kind) is tuple or any(
         _is_list(part) for part in get_args(kind) if not isinstance(part, str)
     )
+
+
+def _is_time(kind: object) -> bool:
+    """Whether a parameter takes a time; a lax reading would take a bare number for one."""
+    return kind is datetime or any(_is_time(part) for part in get_args(kind))
+
+
+def _is_whole(kind: object) -> bool:
+    """Whether a parameter takes an integer."""
+    return kind is int or any(_is_whole(part) for part in get_args(kind))
 
 
 async def _body(operation: AnyOperation, request: AnyRequest) -> object:

@@ -26,6 +26,13 @@ ConfidenceThreshold = Annotated[
     Share, Meta(description="Least confidence to link or to recommend by itself.")
 ]
 AlertProbability = Annotated[Share, Meta(description="Probability at which an alert fires.")]
+# JSON knows one kind of number: 14.0 is a whole one.
+WholeClusterSize = Annotated[
+    float, Meta(ge=2, le=50, multiple_of=1, description="Issues before a pattern is shown.")
+]
+WholeProofDays = Annotated[
+    float, Meta(ge=7, le=365, multiple_of=1, description="Days of quiet that prove a fix.")
+]
 MinimumClusterSize = Annotated[int, Meta(ge=2, le=50, description="Issues before a pattern is shown.")]
 ProofWindowDays = Annotated[int, Meta(ge=7, le=365, description="Days of quiet that prove a fix.")]
 
@@ -56,8 +63,8 @@ class SettingsChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     confidence_threshold: ConfidenceThreshold | None = None
     alert_probability: AlertProbability | None = None
-    minimum_cluster_size: MinimumClusterSize | None = None
-    proof_window_days: ProofWindowDays | None = None
+    minimum_cluster_size: WholeClusterSize | None = None
+    proof_window_days: WholeProofDays | None = None
 
 
 async def read_workspace(gateway: Gateway, workspace_id: str) -> _queries.WorkspacesRow:
@@ -89,7 +96,9 @@ async def change_settings(gateway: Gateway, call: Call[NoQuery, SettingsChange])
         return _present(row)
     now = gateway.resources.clock()
     event = record(
-        msgspec.convert({"workspace_id": call.workspace_id, **changed}, workspace.WorkspaceSettingsChanged),
+        msgspec.convert(
+            {"workspace_id": call.workspace_id, **changed}, workspace.WorkspaceSettingsChanged, strict=False
+        ),
         workspace_id=call.workspace_id,
         aggregate_id=call.workspace_id,
         occurred_at=now,

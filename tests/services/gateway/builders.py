@@ -9,7 +9,9 @@ from testkit.builders import NOW, WORKSPACE, recorded
 PATTERN = "pat_00000000000000000000000001"
 
 
-def link(issue_id: str, *, at: datetime = NOW, method: pattern.LinkMethod = pattern.LinkMethod.EXACT_KEY) -> pattern.Link:
+def link(
+    issue_id: str, *, at: datetime = NOW, method: pattern.LinkMethod = pattern.LinkMethod.EXACT_KEY
+) -> pattern.Link:
     """A link of an issue."""
     return pattern.Link(
         issue_id=issue_id,
@@ -45,7 +47,12 @@ def linked(
 
 
 def detected(
-    *, count: int, pattern_id: str = PATTERN, name: str = "Checkout times out", workspace_id: str = WORKSPACE, seq: int = 0
+    *,
+    count: int,
+    pattern_id: str = PATTERN,
+    name: str = "Checkout times out",
+    workspace_id: str = WORKSPACE,
+    seq: int = 0,
 ) -> Recorded[Event]:
     """A pattern is shown from now on."""
     data = pattern.PatternDetected(
@@ -57,7 +64,9 @@ def detected(
     return recorded(data, pattern_id, source="pattern", workspace_id=workspace_id, seq=seq)
 
 
-def restated(to: pattern.PatternStatus, *, pattern_id: str = PATTERN, note: str | None = None) -> Recorded[Event]:
+def restated(
+    to: pattern.PatternStatus, *, pattern_id: str = PATTERN, note: str | None = None
+) -> Recorded[Event]:
     """A pattern moved to another status."""
     data = pattern.PatternStatusChanged(
         pattern_id=pattern_id,

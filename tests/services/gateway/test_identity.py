@@ -17,6 +17,8 @@ from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from testkit.servers import Database
+
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity import seed
 from services.gateway.identity.jwks import KeySet, Verifier
@@ -25,7 +27,6 @@ from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tokens import read_access_token
 from services.gateway.settings import GatewaySettings
-from testkit.servers import Database
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 SECRET = "a-secret-for-tests-of-32-characters"
@@ -40,7 +41,7 @@ class Issuer:
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802  # the library's name
+            def do_GET(self) -> None:  # the library's name
                 issuer.n_fetches += 1
                 body = json.dumps({"keys": [issuer.public(kid) for kid in issuer.keys]}).encode()
                 self.send_response(200)
@@ -99,7 +100,7 @@ def verifier(issuer: Issuer, monotonic: Monotonic | None = None, **options: Any)
 async def test_a_token_of_the_issuer_is_accepted(issuer: Issuer, kid: str) -> None:
     """RS256 and ES256."""
     subject = await verifier(issuer).verify(issuer.token(kid, email="a@b.example"), now=NOW)
-    assert ("user_1", "a@b.example") == (subject.sub, subject.email)
+    assert (subject.sub, subject.email) == ("user_1", "a@b.example")
 
 
 async def test_a_rotated_key_is_fetched_but_not_more_often_than_allowed(issuer: Issuer) -> None:
@@ -112,10 +113,10 @@ async def test_a_rotated_key_is_fetched_but_not_more_often_than_allowed(issuer: 
     for _ in range(5):
         with pytest.raises(InvalidGrantError):
             await checks.verify(fresh, now=NOW)
-    assert 1 == issuer.n_fetches
+    assert issuer.n_fetches == 1
     monotonic.now += 11
-    assert "user_1" == (await checks.verify(fresh, now=NOW)).sub
-    assert 2 == issuer.n_fetches
+    assert (await checks.verify(fresh, now=NOW)).sub == "user_1"
+    assert issuer.n_fetches == 2
 
 
 async def test_known_keys_survive_an_outage_of_the_issuer(issuer: Issuer) -> None:
@@ -126,7 +127,7 @@ async def test_known_keys_survive_an_outage_of_the_issuer(issuer: Issuer) -> Non
     await checks.verify(token, now=NOW)
     issuer.close()
     monotonic.now += 4000
-    assert "user_1" == (await checks.verify(token, now=NOW)).sub
+    assert (await checks.verify(token, now=NOW)).sub == "user_1"
     with pytest.raises(UnavailableError):
         await verifier(issuer).verify(token, now=NOW)
 
@@ -152,15 +153,19 @@ async def test_a_token_that_is_not_for_us_is_refused(
 
 async def test_a_minute_of_skew_is_allowed(issuer: Issuer) -> None:
     """Clocks differ."""
-    token = issuer.token("one", exp=int((NOW - timedelta(seconds=59)).timestamp()), aud="causeloop", azp="http://a")
+    token = issuer.token(
+        "one", exp=int((NOW - timedelta(seconds=59)).timestamp()), aud="causeloop", azp="http://a"
+    )
     checks = verifier(issuer, audience="causeloop", parties=("http://a",))
-    assert "user_1" == (await checks.verify(token, now=NOW)).sub
+    assert (await checks.verify(token, now=NOW)).sub == "user_1"
 
 
 async def test_the_header_does_not_choose_the_algorithm(issuer: Issuer) -> None:
     """A token signed with the public key as an HMAC secret, and an unsigned one, are refused."""
     unsigned = jwt.encode({"sub": "user_1", "exp": 9999999999}, "", algorithm="none", headers={"kid": "one"})
-    forged = jwt.encode({"sub": "user_1", "exp": 9999999999}, "x" * 32, algorithm="HS256", headers={"kid": "one"})
+    forged = jwt.encode(
+        {"sub": "user_1", "exp": 9999999999}, "x" * 32, algorithm="HS256", headers={"kid": "one"}
+    )
     for token in (unsigned, forged, "nonsense", ""):
         with pytest.raises(InvalidGrantError):
             await verifier(issuer).verify(token, now=NOW)
@@ -193,12 +198,14 @@ def sessions(people: Pool, clock: Clock, *, checks: Verifier | None = None, **fi
     return Sessions(settings(**fields), people, verifier=checks, clock=clock, rng=random.Random(1))
 
 
-async def test_migrations_are_applied_once_and_refuse_an_older_build(database: Database, tmp_path: Any) -> None:
+async def test_migrations_are_applied_once_and_refuse_an_older_build(
+    database: Database, tmp_path: Any
+) -> None:
     """Forward only."""
-    assert ["0001_identity.sql"] == list(await apply_migrations(database.owner_url))
-    assert [] == list(await apply_migrations(database.owner_url))
+    assert list(await apply_migrations(database.owner_url)) == ["0001_identity.sql"]
+    assert list(await apply_migrations(database.owner_url)) == []
     async with await AsyncConnection.connect(database.app_url) as conn:
-        assert [] == list(await pending_migrations(conn))
+        assert list(await pending_migrations(conn)) == []
     with pytest.raises(MigrationError):
         await apply_migrations(database.owner_url, folder=tmp_path)
 
@@ -206,18 +213,20 @@ async def test_migrations_are_applied_once_and_refuse_an_older_build(database: D
 async def test_the_demo_workspace_is_seeded_once(people: Pool, event_log: EventLog) -> None:
     """Two starts make one workspace and one event."""
     for _ in range(2):
-        workspace_id = await seed_workspace(people, event_log, now=NOW)
-    history = await event_log.history(workspace_id, "workspace", workspace_id)
-    assert ["WorkspaceCreated"] == [type(event.data).__name__ for event in history]
+        await seed_workspace(people, event_log, now=NOW)
+    history = await event_log.history(seed.WORKSPACE_ID, "workspace", seed.WORKSPACE_ID)
+    assert [type(event.data).__name__ for event in history] == ["WorkspaceCreated"]
 
 
-async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(people: Pool, event_log: EventLog) -> None:
+async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(
+    people: Pool, event_log: EventLog
+) -> None:
     """Whoever copied a token loses it together with its owner."""
     await seed_workspace(people, event_log, now=NOW)
     clock = Clock()
     service = sessions(people, clock, use_mock=True)
     first = await service.exchange("anything", workspace_id=None)
-    assert seed.WORKSPACE_ID == first.principal.workspace_id
+    assert first.principal.workspace_id == seed.WORKSPACE_ID
     assert read_access_token(first.access_token, secret=SECRET, now=NOW) == first.principal
     second = await service.refresh(first.refresh_token)
     assert second.principal.session_id == first.principal.session_id
@@ -241,14 +250,19 @@ async def test_an_expired_or_unknown_refresh_token_is_refused(people: Pool, even
         read_access_token(pair.access_token, secret=SECRET, now=clock.now)
 
 
-async def test_an_issuers_person_is_bound_by_address_once(people: Pool, event_log: EventLog, issuer: Issuer) -> None:
+async def test_an_issuers_person_is_bound_by_address_once(
+    people: Pool, event_log: EventLog, issuer: Issuer
+) -> None:
     """The first sign-in binds the subject to the address; another subject with it, or an unknown one, is refused."""
     await seed_workspace(people, event_log, now=NOW)
     service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
     mine = issuer.token("one", email="owner@demo.example")
-    assert seed.USER_ID == (await service.exchange(mine, workspace_id=None)).principal.user_id
-    assert seed.USER_ID == (await service.exchange(issuer.token("two"), workspace_id=None)).principal.user_id
-    for token in (issuer.token("one", sub="user_2", email="owner@demo.example"), issuer.token("one", sub="user_3")):
+    assert (await service.exchange(mine, workspace_id=None)).principal.user_id == seed.USER_ID
+    assert (await service.exchange(issuer.token("two"), workspace_id=None)).principal.user_id == seed.USER_ID
+    for token in (
+        issuer.token("one", sub="user_2", email="owner@demo.example"),
+        issuer.token("one", sub="user_3"),
+    ):
         with pytest.raises(ForbiddenError):
             await service.exchange(token, workspace_id=None)
     with pytest.raises(ForbiddenError):
@@ -270,7 +284,7 @@ async def test_memberships_and_tokens_of_others_are_invisible(
     await sessions(people, Clock(), use_mock=True).exchange("anything", workspace_id=None)
     async with await AsyncConnection.connect(database.app_url, options="-c search_path=identity") as conn:
         for table in ("workspaces", "memberships", "refresh_tokens"):
-            assert (0,) == await (await conn.execute(f"SELECT count(*) FROM {table}")).fetchone()  # type: ignore[arg-type]
+            assert await (await conn.execute(f"SELECT count(*) FROM {table}")).fetchone() == (0,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await conn.execute(
                 "INSERT INTO workspaces VALUES ('ws_01J00000000000000000000001', 'x', 'Xx', 'UTC', 'active', now())"

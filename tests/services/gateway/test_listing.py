@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from psycopg import AsyncConnection, AsyncRawCursor
 from runtime.errors import ValidationFailedError
+from testkit.builders import NOW, WORKSPACE, issue_reported
+from testkit.servers import Database
+
 from services.gateway.listing import (
     EXACT_TOTAL_MAX,
     Condition,
@@ -21,8 +24,6 @@ from services.gateway.listing import (
 )
 from services.gateway.projections import project, projection
 from services.gateway.routes.issues import LISTING
-from testkit.builders import NOW, WORKSPACE, issue_reported
-from testkit.servers import Database
 
 SECRET = "a secret"
 CONTEXT = ("issues", "-created_at", "ws_1?[]")
@@ -46,7 +47,7 @@ async def owner(database: Database) -> AsyncIterator[AsyncConnection[Any]]:
 
 def test_a_cursor_gives_its_place_back() -> None:
     """What was put in comes out."""
-    assert 7 == read_cursor(TOKEN, secret=SECRET, context=CONTEXT).seq
+    assert read_cursor(TOKEN, secret=SECRET, context=CONTEXT).seq == 7
 
 
 @given(position=st.integers(0, len(TOKEN) - 1), letter=st.sampled_from("ABCxyz019-_=~ é"))
@@ -59,7 +60,9 @@ def test_a_tampered_cursor_is_refused(position: int, letter: str) -> None:
         read_cursor(tampered, secret=SECRET, context=CONTEXT)
 
 
-@pytest.mark.parametrize("context", [("patterns", *CONTEXT[1:]), (*CONTEXT[:2], "ws_2?[]"), ("issues", "x", CONTEXT[2])])
+@pytest.mark.parametrize(
+    "context", [("patterns", *CONTEXT[1:]), (*CONTEXT[:2], "ws_2?[]"), ("issues", "x", CONTEXT[2])]
+)
 def test_a_cursor_is_bound_to_its_list(context: tuple[str, ...]) -> None:
     """A cursor of another list, order, filter or workspace is none."""
     with pytest.raises(ValidationFailedError):
@@ -71,7 +74,9 @@ def test_a_cursor_is_bound_to_its_list(context: tuple[str, ...]) -> None:
 async def insert(conn: AsyncConnection[Any], numbers: range, rng: random.Random) -> None:
     events = [
         replace(
-            issue_reported(number, at=NOW.replace(minute=rng.randint(0, 3)), severity=f"p{rng.randint(1, 4)}"),
+            issue_reported(
+                number, at=NOW.replace(minute=rng.randint(0, 3)), severity=f"p{rng.randint(1, 4)}"
+            ),
             seq=number,
         )
         for number in numbers
@@ -81,7 +86,12 @@ async def insert(conn: AsyncConnection[Any], numbers: range, rng: random.Random)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sort=st.sampled_from(sorted(LISTING.sorts)), is_reversed=st.booleans(), limit=st.integers(1, 9), seed=st.integers())
+@given(
+    sort=st.sampled_from(sorted(LISTING.sorts)),
+    is_reversed=st.booleans(),
+    limit=st.integers(1, 9),
+    seed=st.integers(),
+)
 async def test_walking_all_pages_gives_every_issue_once_under_concurrent_inserts(
     owner: AsyncConnection[Any], sort: str, is_reversed: bool, limit: int, seed: int
 ) -> None:
@@ -116,7 +126,9 @@ async def test_walking_all_pages_gives_every_issue_once_under_concurrent_inserts
     assert sorted(seen, reverse=is_descending) == seen
 
 
-async def test_the_total_is_exact_up_to_ten_thousand_and_an_estimate_beyond(owner: AsyncConnection[Any]) -> None:
+async def test_the_total_is_exact_up_to_ten_thousand_and_an_estimate_beyond(
+    owner: AsyncConnection[Any],
+) -> None:
     """A long list does not have to be counted to its end."""
     rng = random.Random(1)
     for start in range(1, EXACT_TOTAL_MAX + 1001, 1000):
@@ -125,4 +137,4 @@ async def test_the_total_is_exact_up_to_ten_thousand_and_an_estimate_beyond(owne
     found = await fetch_page(owner, LISTING, whole, secret=SECRET)
     assert found.total > EXACT_TOTAL_MAX
     first = replace(whole, conditions=[Condition("external_id = {value}", "EXT-1")])
-    assert 1 == (await fetch_page(owner, LISTING, first, secret=SECRET)).total
+    assert (await fetch_page(owner, LISTING, first, secret=SECRET)).total == 1

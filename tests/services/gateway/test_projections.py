@@ -9,11 +9,11 @@ from contracts import Event, Recorded, ingest, pattern, prediction, recommendati
 from eventlog import apply_schema
 from msgspec.structs import replace
 from psycopg import AsyncConnection, AsyncRawCursor
-from services.gateway.projections import project, projection
 from testkit.builders import WORKSPACE, issue_reported, recorded
 from testkit.laws import assert_projection_laws
 from testkit.servers import Database
 
+from services.gateway.projections import project, projection
 from tests.services.gateway import builders as b
 
 OTHER = "pat_00000000000000000000000002"
@@ -78,13 +78,16 @@ def story() -> list[Recorded[Event]]:
         recorded(prediction.PredictionDismissed(prediction_id="prd_3", reason=""), "prd_3"),
         b.recommended("rec_1"),
         recorded(
-            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=1, is_done=True), "rec_1"
+            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=1, is_done=True),
+            "rec_1",
         ),
         recorded(
-            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=0, is_done=True), "rec_1"
+            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=0, is_done=True),
+            "rec_1",
         ),
         recorded(
-            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=1, is_done=False), "rec_1"
+            recommendation.RecommendationStepChecked(recommendation_id="rec_1", step_index=1, is_done=False),
+            "rec_1",
         ),
         recorded(
             recommendation.RecommendationReassessed(
@@ -114,7 +117,8 @@ def story() -> list[Recorded[Event]]:
             b.PATTERN,
         ),
         recorded(
-            pattern.IssueUnlinked(pattern_id=b.PATTERN, issue_id=names[2], assessment=b.assessment(2)), b.PATTERN
+            pattern.IssueUnlinked(pattern_id=b.PATTERN, issue_id=names[2], assessment=b.assessment(2)),
+            b.PATTERN,
         ),
         recorded(
             pattern.PatternsMerged(
@@ -134,10 +138,13 @@ def story() -> list[Recorded[Event]]:
         ),
         b.restated(pattern.PatternStatus.WATCHING, note="Raised the limit."),
         recorded(
-            ingest.IssueClosed(issue_id=names[1], status=ingest.IssueStatus.RESOLVED, reason="Fixed."), names[1]
+            ingest.IssueClosed(issue_id=names[1], status=ingest.IssueStatus.RESOLVED, reason="Fixed."),
+            names[1],
         ),
         recorded(workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, proof_window_days=30), WORKSPACE),
-        recorded(workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, alert_probability=0.5), WORKSPACE),
+        recorded(
+            workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, alert_probability=0.5), WORKSPACE
+        ),
         b.restated(pattern.PatternStatus.RESOLVED),
     ]
 
@@ -145,9 +152,10 @@ def story() -> list[Recorded[Event]]:
 async def test_the_projection_keeps_the_laws(database: Database) -> None:
     """Replaying twice and cutting the log anywhere gives the same rows."""
     rows = await assert_projection_laws(projection(), story(), database=database)
-    assert {"issues": 5, "patterns": 3, "predictions": 3, "recommendations": 1, "workspaces": 1} == {
-        table: len(rows[table]) for table in ("issues", "patterns", "predictions", "recommendations", "workspaces")
-    }
+    assert {
+        table: len(rows[table])
+        for table in ("issues", "patterns", "predictions", "recommendations", "workspaces")
+    } == {"issues": 5, "patterns": 3, "predictions": 3, "recommendations": 1, "workspaces": 1}
 
 
 @pytest.fixture
@@ -180,7 +188,9 @@ async def test_an_issue_of_a_candidate_is_not_shown_in_a_pattern(conn: AsyncConn
     """Before its detection a pattern leaves no trace on its issues."""
     [issue] = issues(1)
     await write(conn, [issue, b.linked(issue.aggregate_id, count=1)])
-    assert [{"status": "new", "pattern_id": None}] == await rows(conn, "SELECT status, pattern_id FROM issue_rows")
+    assert await rows(conn, "SELECT status, pattern_id FROM issue_rows") == [
+        {"status": "new", "pattern_id": None}
+    ]
 
 
 async def test_detection_shows_the_pattern_on_all_its_issues(conn: AsyncConnection[Any]) -> None:
@@ -189,28 +199,32 @@ async def test_detection_shows_the_pattern_on_all_its_issues(conn: AsyncConnecti
     working = change(two[1], status=ingest.IssueStatus.MITIGATING)
     await write(conn, [*two, working, b.linked(*ids(two), count=2), b.detected(count=2)])
     found = await rows(conn, "SELECT status, pattern_id FROM issue_rows ORDER BY seq")
-    assert [("pattern_found", b.PATTERN), ("mitigating", b.PATTERN)] == [tuple(row.values()) for row in found]
+    assert [tuple(row.values()) for row in found] == [("pattern_found", b.PATTERN), ("mitigating", b.PATTERN)]
 
 
 async def test_a_merge_moves_the_members(conn: AsyncConnection[Any]) -> None:
     """All issues of the source are in the target, and the source says where they went."""
     await write(conn, story())
-    members = await rows(conn, "SELECT pattern_id, count(*)::int AS n FROM pattern_members GROUP BY 1 ORDER BY 1")
-    assert [(b.PATTERN, 3), ("pat_3", 1)] == [tuple(row.values()) for row in members]
+    members = await rows(
+        conn, "SELECT pattern_id, count(*)::int AS n FROM pattern_members GROUP BY 1 ORDER BY 1"
+    )
+    assert [tuple(row.values()) for row in members] == [(b.PATTERN, 3), ("pat_3", 1)]
     merged = await rows(conn, f"SELECT status, merged_into FROM patterns WHERE pattern_id = '{OTHER}'")
-    assert [{"status": "merged", "merged_into": b.PATTERN}] == merged
+    assert merged == [{"status": "merged", "merged_into": b.PATTERN}]
 
 
-async def test_a_newer_prediction_supersedes_and_the_end_of_a_pattern_ends_all(conn: AsyncConnection[Any]) -> None:
+async def test_a_newer_prediction_supersedes_and_the_end_of_a_pattern_ends_all(
+    conn: AsyncConnection[Any],
+) -> None:
     """The status of a prediction follows from what came after it."""
     await write(conn, [b.predicted("prd_1"), b.predicted("prd_2")])
-    assert ["superseded", "active"] == [
+    assert [
         row["status"] for row in await rows(conn, "SELECT status FROM predictions ORDER BY prediction_id")
-    ]
+    ] == ["superseded", "active"]
     await write(conn, [b.restated(pattern.PatternStatus.RESOLVED), b.predicted("prd_3")])
-    assert ["superseded", "superseded", "active"] == [
+    assert [
         row["status"] for row in await rows(conn, "SELECT status FROM predictions ORDER BY prediction_id")
-    ]
+    ] == ["superseded", "superseded", "active"]
 
 
 async def test_the_application_cannot_write_and_sees_one_workspace(
@@ -224,8 +238,8 @@ async def test_the_application_cannot_write_and_sees_one_workspace(
         async with app.transaction():
             await app.execute("SELECT set_config('app.current_workspace', 'ws_theirs', true)")
             for table in ("issues", "issue_rows"):
-                seen = await (await app.execute(f"SELECT DISTINCT workspace_id FROM {table}")).fetchall()  # type: ignore[arg-type]
-                assert [("ws_theirs",)] == seen
-        assert [] == await (await app.execute("SELECT 1 FROM issues")).fetchall()
+                seen = await (await app.execute(f"SELECT DISTINCT workspace_id FROM {table}")).fetchall()
+                assert seen == [("ws_theirs",)]
+        assert await (await app.execute("SELECT 1 FROM issues")).fetchall() == []
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await app.execute("DELETE FROM issues")

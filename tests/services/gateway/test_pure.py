@@ -1,0 +1,183 @@
+"""Small pure parts: words, curves, folds, tokens, job ids, settings."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from contracts import pattern
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from runtime.errors import StartError, UnauthorizedError
+from testkit.builders import NOW, recorded
+
+from services.gateway.forecasting import Outlook, composite, curve, expected_per_day, first_breach
+from services.gateway.identity.scopes import ROLES
+from services.gateway.identity.tokens import Principal, issue_access_token, read_access_token
+from services.gateway.routes.jobs import Job, job_id, read_job_id
+from services.gateway.settings import DEFAULT_JWT_SECRET, GatewaySettings, check
+from services.gateway.state import fold_pattern
+from services.gateway.vocabulary import search_terms, severity_codes, statuses_of
+from tests.services.gateway import builders as b
+
+INPUTS = (
+    '{"n_recurrences":3,"exposure_days":40.0,"quiet_days":2.0,"prior_shape":0.5,"prior_rate_days":30.0,'
+    '"base_rate":0.3,"n_resolved":0}'
+)
+
+
+def outlook(probability: float, *, pattern_id: str = "pat_1", window_days: int = 30) -> Outlook:
+    return Outlook(
+        pattern_id=pattern_id,
+        pattern_name="A pattern",
+        window_days=window_days,
+        probability=probability,
+        lower=probability / 2,
+        upper=min(1.0, probability * 1.2),
+        inputs=INPUTS,
+        trigger="",
+        generated_at=NOW,
+    )
+
+
+def test_status_words_stand_for_their_group() -> None:
+    """`open` and `closed` are groups; a fine status is itself."""
+    assert statuses_of(["open", "wont_fix"]) == ["analyzed", "analyzing", "new", "wont_fix"]
+    assert statuses_of(["closed"]) == ["closed", "wont_fix"]
+    assert severity_codes(["critical", "p4"]) == ["p1", "p4"]
+
+
+def test_a_search_cannot_smuggle_wildcards() -> None:
+    """% and _ mean themselves."""
+    assert search_terms("100%  a_b\\") == ["%100\\%%", "%a\\_b\\\\%"]
+
+
+@given(probability=st.floats(0.002, 0.98), window=st.sampled_from([7, 30, 90]))
+def test_a_curve_grows_to_the_frozen_probability(probability: float, window: int) -> None:
+    """One point per day, never falling, inside its interval, ending where the forecast is."""
+    points = curve(outlook(probability, window_days=window))
+    values = [point.value for point in points]
+    assert len(points) == window
+    assert values == sorted(values)
+    assert values[-1] == pytest.approx(probability)
+    assert all(point.lower <= point.value <= point.upper for point in points)
+
+
+def test_the_breach_is_the_first_pattern_to_reach_the_line() -> None:
+    """The more probable pattern reaches it earlier; without any there is none."""
+    found = first_breach([outlook(0.75), outlook(0.95, pattern_id="pat_2")], threshold=0.7)
+    assert found is not None
+    assert found[0].pattern_id == "pat_2"
+    assert found[2] >= 0.7
+    assert first_breach([outlook(0.3)], threshold=0.7) is None
+
+
+def test_the_composite_is_the_mean() -> None:
+    """Of two patterns, day by day."""
+    both = composite([curve(outlook(0.2)), curve(outlook(0.6))])
+    assert both[-1].value == pytest.approx(0.4)
+    assert composite([]) == ()
+
+
+def test_the_expected_rate_lies_in_its_interval() -> None:
+    """3.5 recurrences in 70 days."""
+    band = expected_per_day(INPUTS)
+    assert band.value == pytest.approx(0.05)
+    assert band.lower < band.value < band.upper
+
+
+def test_a_pattern_folds_to_what_it_was() -> None:
+    """Cutting its history gives its past states."""
+    history = [
+        b.linked("iss_1", count=1),
+        b.linked("iss_2", "iss_3", count=3),
+        b.detected(count=3),
+        b.restated(pattern.PatternStatus.WATCHING, note="Raised it."),
+        recorded(
+            pattern.PatternDescribed(
+                pattern_id=b.PATTERN, name="New", fingerprint=(), assessment=b.assessment(4)
+            ),
+            b.PATTERN,
+        ),
+    ]
+    events = [replace(event, seq=seq) for seq, event in enumerate(history, start=1)]
+    assert fold_pattern([]) is None
+    states = [fold_pattern(events[:n]) for n in range(1, 6)]
+    assert [state.status.value for state in states if state] == [
+        "candidate",
+        "candidate",
+        "emerging",
+        "watching",
+        "watching",
+    ]
+    last = states[-1]
+    assert last is not None
+    assert (last.name, last.closure_note, last.assessment.issue_count, last.sequence) == (
+        "New",
+        "Raised it.",
+        4,
+        5,
+    )
+
+
+def principal(expires_at: datetime) -> Principal:
+    return Principal(
+        workspace_id="ws_1",
+        user_id="usr_1",
+        role="analyst",
+        scopes=frozenset(ROLES["analyst"]),
+        session_id="ses_1",
+        expires_at=expires_at,
+    )
+
+
+def test_an_access_token_says_who_it_is_for() -> None:
+    """There and back; not with another secret, not later, not changed."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    mine = principal(now + timedelta(hours=1))
+    token = issue_access_token(mine, secret="s" * 32, now=now)
+    assert read_access_token(token, secret="s" * 32, now=now) == mine
+    for wrong in ("x" * 32, "s" * 31 + "t"):
+        with pytest.raises(UnauthorizedError):
+            read_access_token(token, secret=wrong, now=now)
+    with pytest.raises(UnauthorizedError):
+        read_access_token(token, secret="s" * 32, now=now + timedelta(hours=1))
+    with pytest.raises(UnauthorizedError):
+        read_access_token(token[:-2] + "xx", secret="s" * 32, now=now)
+
+
+def test_roles_are_cumulative() -> None:
+    """Each role has what the one before has."""
+    roles = [set(ROLES[name]) for name in ("viewer", "analyst", "admin", "owner")]
+    assert all(less < more for less, more in zip(roles, roles[1:], strict=False))
+
+
+@given(sequence=st.integers(0, 2**53), issue=st.sampled_from(["", "iss_1"]))
+def test_a_job_id_carries_its_job_for_its_workspace_only(sequence: int, issue: str) -> None:
+    """No table is needed, and nobody else's job can be asked about."""
+    job = Job(sequence, 3, 1, 1_700_000_000_000, issue)
+    identifier = job_id(job, workspace_id="ws_1", secret="s")
+    assert read_job_id(identifier, workspace_id="ws_1", secret="s") == job
+    assert read_job_id(identifier, workspace_id="ws_2", secret="s") is None
+    assert read_job_id(identifier[:-1] + "!", workspace_id="ws_1", secret="s") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_refused"),
+    [
+        ({"jwt_secret": "x" * 40}, False),
+        ({}, True),
+        ({"jwt_secret": "short"}, True),
+        ({"jwt_secret": "x" * 40, "use_mock": True}, True),
+    ],
+)
+def test_production_refuses_unsafe_settings(fields: dict[str, Any], is_refused: bool) -> None:
+    """A default or short secret, and mock mode."""
+    urls = dict.fromkeys(("nats_url", "database_url", "database_projector_url", "database_owner_url"), "x")
+    made = GatewaySettings(**{"port": 1, "environment": "production", **urls, **fields})
+    if not is_refused:
+        check(made)
+        return
+    with pytest.raises(StartError):
+        check(made)
+    check(replace(made, environment="development", jwt_secret=DEFAULT_JWT_SECRET))
