@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 
-from contracts import derived_id, recommendation
+from contracts import derived_id, pattern, recommendation
 from msgspec import Struct
 
 from services.recommendation.engine.matching import (
@@ -153,6 +153,27 @@ def reassess(
             )
             changed.append((made, event))
     return changed
+
+
+def retire(
+    situation: Situation,
+) -> list[tuple[Recommendation, recommendation.RecommendationStatusChanged]]:
+    """Dismiss the open recommendations of a pattern that was merged: those of its target stand for them."""
+    if situation.pattern.status is not pattern.PatternStatus.MERGED:
+        return []
+    dismissed = recommendation.RecommendationStatus.DISMISSED
+    reason = "Its pattern was merged into another one."
+    return [
+        (made, event)
+        for made in situation.made
+        if made.status in OPEN_STATUSES
+        for event in change_status(
+            recommendation.ChangeStatus(
+                recommendation_id=made.recommendation_id, status=dismissed, reason=reason
+            ),
+            made,
+        )
+    ]
 
 
 def traits_of(seen: Pattern) -> Traits:

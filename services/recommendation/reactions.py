@@ -18,6 +18,7 @@ from services.recommendation.commands import (
     reassess,
     recommend,
     records_by_kind,
+    retire,
 )
 from services.recommendation.engine.matching import Matcher
 from services.recommendation.engine.ranking import TrackRecord
@@ -154,19 +155,19 @@ class Recommender:
         }
 
     def _appends(self, situation: Situation, cause: Recorded[Event]) -> list[Append]:
-        fresh = [
-            Append(self._record(made, made.recommendation_id, cause), expected=0)
-            for made in recommend(situation, self._matcher)
+        decided: list[tuple[str, int, recommendation.Event]] = [
+            *((made.recommendation_id, 0, made) for made in recommend(situation, self._matcher)),
+            *(
+                (made.recommendation_id, made.seq, event)
+                for made, event in reassess(situation, self._matcher)
+            ),
+            *((made.recommendation_id, made.seq, event) for made, event in retire(situation)),
         ]
-        changed = [
-            Append(self._record(event, made.recommendation_id, cause), expected=made.seq)
-            for made, event in reassess(situation, self._matcher)
-        ]
-        return [*fresh, *changed]
+        return [Append(self._record(event, on, cause), expected=expected) for on, expected, event in decided]
 
     def _record(
         self,
-        event: recommendation.RecommendationMade | recommendation.RecommendationReassessed,
+        event: recommendation.Event,
         aggregate_id: str,
         cause: Recorded[Event],
     ) -> Recorded[Event]:

@@ -15,6 +15,7 @@ from services.recommendation.commands import (
     check_step,
     reassess,
     recommend,
+    retire,
 )
 from services.recommendation.engine.matching import Matcher
 from services.recommendation.engine.ranking import TrackRecord
@@ -162,6 +163,16 @@ def test_a_pattern_that_ended_gets_nothing(end: str) -> None:
     ended = pattern_after(builders.pattern_moved("active", end))
     assert recommend(Situation(pattern=ended), MATCHER) == []
     assert reassess(Situation(pattern=ended, made=[recommended()]), MATCHER) == []
+
+
+def test_open_recommendations_of_a_merged_pattern_are_dismissed() -> None:
+    merged = pattern_after(builders.pattern_moved("active", "merged"))
+    done = recommended(moved("pending", "implemented"))
+    [(state, event)] = retire(Situation(pattern=merged, made=[recommended(), done]))
+    assert state.status is Status.PENDING
+    assert (event.from_status, event.to_status) == (Status.PENDING, Status.DISMISSED)
+    assert event.reason == "Its pattern was merged into another one."
+    assert retire(Situation(pattern=pattern_after(), made=[recommended()])) == []
 
 
 def test_a_candidate_gets_nothing() -> None:

@@ -198,6 +198,23 @@ async def test_ended_and_unclear_patterns_get_nothing(schema: Database, event_lo
         assert await made_for(event_log, "pat_2") == []
 
 
+async def test_a_merge_dismisses_what_is_open(schema: Database, event_log: EventLog) -> None:
+    async with running(event_log, schema) as projector:
+        await append(event_log, linked(), detected())
+        made = await eventually(lambda: made_for(event_log))
+        await append(event_log, pattern_moved("emerging", "merged"))
+        await settled(projector, event_log)
+    changed = [
+        event.data
+        for event in await events_of(event_log)
+        if isinstance(event.data, recommendation.RecommendationStatusChanged)
+    ]
+    assert sorted(event.recommendation_id for event in changed) == sorted(
+        event.aggregate_id for event in made
+    )
+    assert {event.to_status for event in changed} == {recommendation.RecommendationStatus.DISMISSED}
+
+
 async def test_fixes_that_did_not_hold_lower_the_next_ones(schema: Database, event_log: EventLog) -> None:
     """Two patterns alike: the fix of the first is implemented and fails; the second's score knows of it."""
     async with running(event_log, schema) as projector:
