@@ -100,7 +100,7 @@ def _path(parameters: Mapping[str, object]) -> dict[str, str]:
 
 def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
     """The query parameters as their Struct, and as text that two equal requests share."""
-    given = request.query_params.multi_items()
+    given = list(request.query_params.multi_items())
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     values: dict[str, object] = {}
     for name, value in given:
@@ -123,7 +123,8 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
     try:
         query = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        details = details_of(error)
+        # A list's element is the parameter's business as a whole.
+        details = {name.partition("[")[0]: fault for name, fault in details_of(error).items()}
         raise ValidationFailedError(_message(details), details=details) from error
     for name in values:
         if getattr(query, name) is None:

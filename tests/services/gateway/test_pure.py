@@ -1,6 +1,7 @@
 """Small pure parts: words, curves, folds, tokens, job ids, settings."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -149,7 +150,7 @@ def test_an_access_token_says_who_it_is_for() -> None:
 def test_roles_are_cumulative() -> None:
     """Each role has what the one before has."""
     roles = [set(ROLES[name]) for name in ("viewer", "analyst", "admin", "owner")]
-    assert all(less < more for less, more in zip(roles, roles[1:], strict=False))
+    assert all(less < more for less, more in pairwise(roles))
 
 
 @given(sequence=st.integers(0, 2**53), issue=st.sampled_from(["", "iss_1"]))

@@ -11,21 +11,37 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from services.gateway.identity import seed
-from tests.services.gateway.test_api import token_for, unique
+from tests.services.gateway.test_api import token_for, unique, words
 
 
 def address(stack: Stack, query: str = "") -> str:
     return stack.url.replace("http://", "ws://") + "/v1/stream" + query
 
 
-async def frame(socket: ClientConnection, kind: str, *, seconds: float = 15.0) -> dict[str, Any]:
-    """The next frame of a type."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = json.loads(await socket.recv())
-            assert set(found) == {"type", "payload", "ts"}
-            if found["type"] == kind:
-                return dict(found)
+class Listener:
+    """Keeps what was heard, since frames of different services come in any order."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._heard: list[dict[str, Any]] = []
+
+    async def hear(self, kind: str, *, seconds: float = 15.0, **payload: object) -> dict[str, Any]:
+        """The payload of the first frame of a type, heard already or to come, that has these fields."""
+        async with asyncio.timeout(seconds):
+            seen = 0
+            while True:
+                for found in self._heard[seen:]:
+                    if found["type"] == kind and payload.items() <= found["payload"].items():
+                        return dict(found["payload"])
+                seen = len(self._heard)
+                received = json.loads(await self._socket.recv())
+                assert set(received) == {"type", "payload", "ts"}
+                self._heard.append(received)
+
+
+async def frame(socket: ClientConnection, kind: str) -> dict[str, Any]:
+    """The payload of the next frame of a type."""
+    return await Listener(socket).hear(kind)
 
 
 async def closed(socket: ClientConnection) -> int:
@@ -39,46 +55,40 @@ async def closed(socket: ClientConnection) -> int:
 
 async def test_a_client_follows_the_loop_live(stack: Stack, access_token: str) -> None:
     """From a failure to its recommendation, each readable by GET when its frame comes."""
-    service = unique("live")
+    service, title = unique("live"), words()
     query = f"?token={access_token}&workspace={seed.WORKSPACE_ID}"
     headers = {"Authorization": f"Bearer {access_token}"}
     async with (
         connect(address(stack, query)) as socket,
         httpx.AsyncClient(base_url=stack.url, headers=headers) as api,
     ):
-        hello = await frame(socket, "connected")
-        assert hello["payload"] == {"workspace_id": seed.WORKSPACE_ID, "user_id": seed.USER_ID}
+        listener = Listener(socket)
+        assert await listener.hear("connected") == {
+            "workspace_id": seed.WORKSPACE_ID,
+            "user_id": seed.USER_ID,
+        }
         for _ in range(6):
-            await api.post("/v1/ingest/events", json={"title": "Queue is full", "service": service})
-        created = await frame(socket, "issue.created")
-        while created["payload"]["service"] != service:
-            created = await frame(socket, "issue.created")
-        issue_id = created["payload"]["id"]
+            event = {"title": title, "service": service, "error_type": "Timeout"}
+            await api.post("/v1/ingest/events", json=event)
+        issue_id = (await listener.hear("issue.created", service=service))["id"]
         assert (await api.get(f"/v1/issues/{issue_id}")).status_code == 200
-        detected = await frame(socket, "pattern.detected")
-        while detected["payload"]["fingerprint"].get("service") != service:
-            detected = await frame(socket, "pattern.detected")
-        assert detected["payload"]["change"] == "created"
-        pattern_id = detected["payload"]["id"]
+        changed = await listener.hear("issue.status.changed", id=issue_id, status="pattern_found")
+        assert changed["previous_status"] == "new"
+        pattern_id = changed["pattern_id"]
+        detected = await listener.hear("pattern.detected", id=pattern_id)
+        assert (detected["change"], detected["fingerprint"]["service"]) == ("created", service)
         assert (await api.get(f"/v1/patterns/{pattern_id}")).status_code == 200
-        changed = await frame(socket, "issue.status.changed")
-        assert (changed["payload"]["previous_status"], changed["payload"]["status"]) == (
-            "new",
-            "pattern_found",
-        )
-        generated = await frame(socket, "prediction.generated")
-        assert (await api.get(f"/v1/predictions/{generated['payload']['id']}")).status_code == 200
-        recommended = await frame(socket, "recommendation.created")
-        rec = recommended["payload"]["id"]
-        await api.patch(f"/v1/recommendations/{rec}", json={"status": "in_progress"})
-        assert (await frame(socket, "recommendation.status.changed"))["payload"]["status"] == "in_progress"
+        generated = await listener.hear("prediction.generated", pattern_id=pattern_id)
+        assert (await api.get(f"/v1/predictions/{generated['id']}")).status_code == 200
+        made = await listener.hear("recommendation.created", pattern_id=pattern_id)
+        await api.patch(f"/v1/recommendations/{made['id']}", json={"status": "in_progress"})
+        await listener.hear("recommendation.status.changed", id=made["id"], status="in_progress")
         await api.patch(f"/v1/patterns/{pattern_id}", json={"name": "Named live"})
-        updated = await frame(socket, "pattern.updated")
-        while updated["payload"]["name"] != "Named live":
-            updated = await frame(socket, "pattern.updated")
+        await listener.hear("pattern.updated", id=pattern_id, name="Named live")
+        await listener.hear("pattern.detected", id=pattern_id, name="Named live", change="updated")
         await api.patch(f"/v1/issues/{issue_id}", json={"team": "live"})
-        assert (await frame(socket, "issue.updated"))["payload"]["changed"] == {"team": "live"}
-        assert (await frame(socket, "heartbeat"))["payload"] == {"ok": True}
+        assert (await listener.hear("issue.updated", id=issue_id))["changed"] == {"team": "live"}
+        await listener.hear("heartbeat", ok=True)
 
 
 async def test_the_token_may_come_as_a_subprotocol(stack: Stack, access_token: str) -> None:
