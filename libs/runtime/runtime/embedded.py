@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import sql
 
-from runtime import children
+from runtime import children, scratch
 from runtime.children import Account
 from runtime.errors import StartError
 
@@ -445,7 +444,7 @@ class _Binaries(Struct, frozen=True):
         if _is_open_to_all(folder):
             target, copy = folder / "programs", None
         else:
-            target = copy = Path(tempfile.mkdtemp(prefix="causeloop-postgres-"))
+            target = copy = scratch.make("postgres")
             target.chmod(0o755)
         if not (target / "complete").exists():
             # The programs find libpq by a path relative to their own: both folders, side by side.

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from msgspec import Struct
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 from psycopg import sql
+from runtime import scratch
 from runtime.embedded import (
     EmbeddedNats,
     EmbeddedPostgres,
@@ -38,9 +38,9 @@ class Database(Struct, frozen=True):
 
 
 @contextmanager
-def temporary_folder(prefix: str = "causeloop-test-") -> Iterator[Path]:
+def temporary_folder(purpose: str = "test") -> Iterator[Path]:
     """A folder that is removed with all that is in it."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder = scratch.make(purpose)
     try:
         yield folder
     finally:

@@ -173,7 +173,7 @@ class Stack:
 
     def start_servers(self) -> None:
         """Start PostgreSQL and NATS and prepare the services, without starting them."""
-        folder = self._stack.enter_context(temporary_folder("causeloop-stack-"))
+        folder = self._stack.enter_context(temporary_folder("stack"))
         self.postgres = EmbeddedPostgres(folder / "postgres", options=self._postgres_options)
         self._stack.callback(self.postgres.stop)
         bootstrap_roles(self.postgres.start(), self.postgres.role_passwords())

@@ -1,8 +1,13 @@
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 import psycopg
 import pytest
 from nats.aio.client import Client
 from runtime.embedded import EmbeddedNats
-from testkit.servers import Database
+from testkit.servers import Database, temporary_folder
 from testkit.waiting import eventually
 
 
@@ -49,3 +54,13 @@ async def test_eventually_shows_the_last_assertion_when_time_runs_out() -> None:
         await eventually(never, deadline=0.03)
 
     assert str(caught.value.__cause__) == "the reason"
+
+
+def test_temporary_folder_removes_those_of_killed_processes() -> None:
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    left = Path(tempfile.gettempdir()) / f"causeloop-test-{finished.pid}-left"
+    left.mkdir()
+    with temporary_folder() as first, temporary_folder() as second:
+        assert (left.exists(), first.exists(), second.exists()) == (False, True, True)
+    assert not first.exists()
