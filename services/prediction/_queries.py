@@ -19,6 +19,7 @@ class PredictionsRow(Struct, frozen=True):
     n_recurrences: int
     exposure_days: float
     quiet_days: float
+    base_rate: float
     made_at: datetime
     expires_at: datetime
     made_seq: int
@@ -268,7 +269,7 @@ async def recount_occurrences(conn: AsyncConnection[Any], *, workspace_id: str, 
 
 _FIND_PREDICTIONS = """
 SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.n_recurrences, p.exposure_days,
-       p.quiet_days, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
+       p.quiet_days, p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
 FROM predictions AS p
 JOIN json_to_recordset($1::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id
@@ -286,13 +287,13 @@ async def find_predictions(conn: AsyncConnection[Any], *, rows: str) -> list[Pre
 _UPSERT_PREDICTIONS = """
 INSERT INTO predictions (
     workspace_id, prediction_id, pattern_id, window_days, probability, n_recurrences, exposure_days, quiet_days,
-    made_at, expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
+    base_rate, made_at, expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
 SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.n_recurrences, r.exposure_days,
-       r.quiet_days, r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
+       r.quiet_days, r.base_rate, r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
     n_recurrences bigint, exposure_days double precision, quiet_days double precision,
-    made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
+    base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
     seq = excluded.seq, outcome = excluded.outcome, resolved_month = excluded.resolved_month,
     feedback = excluded.feedback, is_dismissed = excluded.is_dismissed

@@ -140,7 +140,7 @@ def _made(
     now: datetime,
 ) -> prediction.PredictionMade:
     scores = cmd.scores.get(answer.window_days, NO_SCORES)
-    _, score = choose(scores, min_resolved=cmd.min_resolved)
+    _, score, skill = choose(scores, min_resolved=cmd.min_resolved)
     next_days = answer.expected_next_days
     return prediction.PredictionMade(
         prediction_id=prediction_id(cmd.workspace_id, cmd.pattern_id, cmd.cause_id, answer.window_days),
@@ -163,7 +163,7 @@ def _made(
             prior_rate_days=answer.prior.rate_days,
             base_rate=round(score.base_rate, 6),
             n_resolved=score.n_resolved,
-            skill=_rounded(score.skill(min_resolved=cmd.min_resolved)),
+            skill=None if skill is None else round(skill, 6),
         ),
         expires_at=now + timedelta(days=answer.window_days),
         low_confidence=answer.low_confidence,
@@ -190,10 +190,6 @@ def _resolved(
         window_days=state.window_days,
         probability=state.probability,
     )
-
-
-def _rounded(skill: float | None) -> float | None:
-    return None if skill is None else round(skill, 6)
 
 
 def _whole_second(time: datetime) -> datetime:

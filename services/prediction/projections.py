@@ -1,6 +1,6 @@
 """Events to rows: a fold of each batch in memory, then one statement per table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import assert_never
@@ -12,7 +12,13 @@ from eventlog import Connection, Projection
 from msgspec import Struct
 
 from services.prediction import _queries
-from services.prediction.engine.gamma_poisson import PRIORS, WINDOWS_DAYS, History, probability
+from services.prediction.engine.gamma_poisson import (
+    BASE_RATE_VERSION,
+    PRIORS,
+    WINDOWS_DAYS,
+    History,
+    probability,
+)
 from services.prediction.engine.scoring import brier_nano
 
 AGGREGATES = ("pattern", "prediction", "workspace")
@@ -278,6 +284,7 @@ class _PredictionRow(Struct):
     n_recurrences: int
     exposure_days: float
     quiet_days: float
+    base_rate: float
     made_at: datetime
     expires_at: datetime
     made_seq: int
@@ -349,15 +356,10 @@ class _Predictions:
         """Add (+1) or take away (-1) what a prediction contributes: nothing while open or prevented."""
         if row.outcome is None or row.resolved_month is None or row.feedback == prediction.Outcome.PREVENTED:
             return
-        known = History(
-            n_recurrences=row.n_recurrences, exposure_days=row.exposure_days, quiet_days=row.quiet_days
-        )
         is_hit = row.outcome == prediction.Outcome.HIT
-        for prior in PRIORS.values():
-            key = (row.workspace_id, row.window_days, row.resolved_month, prior.version)
+        for version, chance in _said(row):
+            key = (row.workspace_id, row.window_days, row.resolved_month, version)
             score = self._scores.setdefault(key, _ScoreRow(*key))
-            # Rounded, so that another machine's logarithm does not change a row.
-            chance = round(probability(known, row.window_days, prior=prior), 6)
             score.n_resolved += sign
             score.n_hits += sign * is_hit
             score.brier_nano += sign * brier_nano(chance, is_hit=is_hit)
@@ -367,6 +369,17 @@ class _Predictions:
             await _queries.upsert_predictions(conn, rows=_rows(self._rows.values()))
         if self._scores:
             await _queries.add_scores(conn, rows=_rows(self._scores.values()))
+
+
+def _said(row: _PredictionRow) -> Iterator[tuple[str, float]]:
+    """What every prior and the base rate say from the same inputs, by version."""
+    known = History(
+        n_recurrences=row.n_recurrences, exposure_days=row.exposure_days, quiet_days=row.quiet_days
+    )
+    for prior in PRIORS.values():
+        # Rounded, so that another machine's logarithm does not change a row.
+        yield prior.version, round(probability(known, row.window_days, prior=prior), 6)
+    yield BASE_RATE_VERSION, row.base_rate
 
 
 def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _PredictionRow:
@@ -379,6 +392,7 @@ def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _Predictio
         n_recurrences=data.inputs.n_recurrences,
         exposure_days=data.inputs.exposure_days,
         quiet_days=data.inputs.quiet_days,
+        base_rate=data.inputs.base_rate,
         made_at=event.time,
         expires_at=data.expires_at,
         made_seq=event.seq,

@@ -65,6 +65,7 @@ CREATE TABLE predictions (
     n_recurrences bigint NOT NULL,
     exposure_days double precision NOT NULL,
     quiet_days double precision NOT NULL,
+    base_rate double precision NOT NULL,
     made_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     made_seq bigint NOT NULL,
@@ -77,6 +78,7 @@ CREATE TABLE predictions (
 );
 COMMENT ON TABLE predictions IS 'Every forecast that was made, and what became of it.';
 COMMENT ON COLUMN predictions.n_recurrences IS 'What it was computed from, like exposure_days and quiet_days: every prior is scored on it.';
+COMMENT ON COLUMN predictions.base_rate IS 'What the base rate was when it was made: what the priors are compared with.';
 COMMENT ON COLUMN predictions.made_seq IS 'Stream sequence of the event that made it: only what is behind it in the log can resolve it.';
 COMMENT ON COLUMN predictions.seq IS 'Stream sequence of its last event: what the next append expects.';
 COMMENT ON COLUMN predictions.outcome IS 'hit or miss, as the log shows; NULL while open.';
@@ -107,7 +109,7 @@ CREATE TABLE scores (
     PRIMARY KEY (workspace_id, window_days, month, model_version)
 );
 COMMENT ON TABLE scores IS 'Resolved and not prevented forecasts by the month in which they were resolved; sums, so that they add up in any order.';
-COMMENT ON COLUMN scores.model_version IS 'The prior that is scored; each is, whichever was used.';
+COMMENT ON COLUMN scores.model_version IS 'The prior that is scored, or base-rate@…: each is, whichever was used.';
 COMMENT ON COLUMN scores.brier_nano IS 'Sum of its squared errors, in billionths.';
 
 CREATE TABLE workspaces (

@@ -33,7 +33,7 @@ async def report(client: httpx.AsyncClient, number: int, at: datetime) -> None:
     assert answer.status_code in (200, 201), answer.text
 
 
-async def predictions(client: httpx.AsyncClient, **query: object) -> list[dict[str, Any]]:
+async def predictions(client: httpx.AsyncClient, **query: int) -> list[dict[str, Any]]:
     """Predictions as the list shows them."""
     answer = await client.get("/v1/predictions", params={"limit": 100, **query})
     assert answer.status_code == 200, answer.text

@@ -129,8 +129,7 @@ def score(
     best = np.where(known >= floor, errors.argmin(axis=0), 0)
     chance = np.choose(best, list(said))
     if falls_back:
-        hits = _before(came)[known]
-        reference = hits * (1 - base) ** 2 + (known - hits) * base**2
+        reference = _before((base - came) ** 2)[known]
         behind = (known >= floor) & (np.choose(best, list(errors)) > reference)
         chance = np.where(behind, np.clip(base, LEAST, MOST), chance)
     error = ((chance - came) ** 2)[judged].mean()

@@ -105,11 +105,10 @@ def forecast(
 ) -> Forecast:
     """The probability of at least one recurrence within the window, by the model or by the base rate.
 
-    scores: of every prior by its version, over the workspace's resolved forecasts of this window. The base rate
-    answers when at least `min_resolved` of them are known and even the best prior has negative skill over it.
+    scores: of every prior and of the base rate by version, over the workspace's resolved forecasts of this window.
+    The base rate answers when at least `min_resolved` of them are known and even the best prior has negative skill over it.
     """
-    prior, score = choose(scores, min_resolved=min_resolved)
-    skill = score.skill(min_resolved=min_resolved)
+    prior, score, skill = choose(scores, min_resolved=min_resolved)
     if skill is not None and skill < 0.0:
         return _by_base_rate(history, window_days, score, prior)
     chance = probability(history, window_days, prior=prior)
@@ -127,12 +126,17 @@ def forecast(
     )
 
 
-def choose(scores: Mapping[str, Score], *, min_resolved: int) -> tuple[Prior, Score]:
-    """The prior with the least squared error so far, and its score; the first one below `min_resolved`."""
+def choose(scores: Mapping[str, Score], *, min_resolved: int) -> tuple[Prior, Score, float | None]:
+    """The prior with the least squared error so far, its score, and its skill over the base rate.
+
+    Below `min_resolved` it is the first one, and the skill is None.
+    """
     known = [(prior, scores.get(prior.version, NO_SCORE)) for prior in PRIORS.values()]
     if min(score.n_resolved for _, score in known) < min_resolved:
-        return known[0]
-    return min(known, key=lambda pair: pair[1].brier_nano)
+        return *known[0], None
+    prior, score = min(known, key=lambda pair: pair[1].brier_nano)
+    reference = scores.get(BASE_RATE_VERSION, NO_SCORE)
+    return prior, score, score.skill(reference, min_resolved=min_resolved)
 
 
 def alive(history: History, *, prior: Prior = MIXED) -> float:

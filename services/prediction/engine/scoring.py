@@ -23,13 +23,11 @@ class Score(Struct, frozen=True):
         """Share of resolved forecasts that were hits, with half a hit and half a miss added."""
         return (self.n_hits + 0.5) / (self.n_resolved + 1)
 
-    def skill(self, *, min_resolved: int) -> float | None:
-        """Brier skill of the model over always saying the base rate; None below `min_resolved`."""
-        if self.n_resolved < max(1, min_resolved):
+    def skill(self, over: "Score", *, min_resolved: int) -> float | None:
+        """Brier skill over what the base rate said of the same forecasts; None below `min_resolved`."""
+        if self.n_resolved < max(1, min_resolved) or over.brier_nano <= 0:
             return None
-        share, said = self.n_hits / self.n_resolved, self.base_rate
-        reference = share * (1.0 - said) ** 2 + (1.0 - share) * said**2
-        return 1.0 - self.brier_nano / NANO / self.n_resolved / reference
+        return 1.0 - self.brier_nano / over.brier_nano
 
 
 def brier(probability: float, *, is_hit: bool) -> float:

@@ -12,6 +12,7 @@ from services.prediction.engine.episodes import episodes, history
 from services.prediction.engine.gamma import lower_share, quantile
 from services.prediction.engine.gamma_poisson import (
     BASE_RATE,
+    BASE_RATE_VERSION,
     FADING,
     GAMMA_POISSON,
     LEAST,
@@ -23,12 +24,13 @@ from services.prediction.engine.gamma_poisson import (
     History,
     Prior,
     alive,
+    choose,
     expected_next_days,
     forecast,
     interval,
     probability,
 )
-from services.prediction.engine.scoring import NANO, Score, brier_nano
+from services.prediction.engine.scoring import NANO, Score
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLAIN = Prior(version="test", shape=1.3, rate_days=40.0, dropout_a=1e-9, dropout_b=1.0, fitted_on=())
@@ -177,12 +179,17 @@ def test_the_order_of_arrival_does_not_matter(numbers: list[float], rng: random.
     assert history(times, now=NOW) == history(shuffled, now=NOW)
 
 
+def record(n_resolved: int, n_hits: int, *, model: float, base: float) -> dict[str, Score]:
+    """A workspace's record: mean squared errors of the priors and of the base rate."""
+    priors = dict.fromkeys(PRIORS, Score(n_resolved, n_hits, round(model * n_resolved * NANO)))
+    return priors | {BASE_RATE_VERSION: Score(n_resolved, n_hits, round(base * n_resolved * NANO))}
+
+
 def test_negative_skill_falls_back_to_the_base_rate_and_says_so() -> None:
-    """Fifty resolved forecasts that were far off: the share of hits answers instead."""
+    """Fifty resolved forecasts that were further off than the base rate: the share of hits answers instead."""
     known = History(n_recurrences=8, exposure_days=60.0, quiet_days=1.0)
-    wrong = Score(n_resolved=50, n_hits=5, brier_nano=50 * brier_nano(0.8, is_hit=False))
-    answer = forecast(known, 7, scores=dict.fromkeys(PRIORS, wrong))
-    assert answer.model == BASE_RATE
+    answer = forecast(known, 7, scores=record(50, 5, model=0.6, base=0.1))
+    assert (answer.model, answer.model_version) == (BASE_RATE, BASE_RATE_VERSION)
     assert answer.probability == pytest.approx(5.5 / 51)
     assert answer.lower < answer.probability < answer.upper
 
@@ -190,17 +197,17 @@ def test_negative_skill_falls_back_to_the_base_rate_and_says_so() -> None:
 def test_below_the_floor_the_model_is_not_judged() -> None:
     """Forty-nine resolved forecasts are too few to overrule it."""
     known = History(n_recurrences=8, exposure_days=60.0, quiet_days=1.0)
-    wrong = Score(n_resolved=49, n_hits=5, brier_nano=49 * NANO)
-    assert wrong.skill(min_resolved=50) is None
-    assert forecast(known, 7, scores=dict.fromkeys(PRIORS, wrong)).model == GAMMA_POISSON
+    scores = record(49, 5, model=0.6, base=0.1)
+    assert choose(scores, min_resolved=50) == (MIXED, scores[MIXED.version], None)
+    assert forecast(known, 7, scores=scores).model == GAMMA_POISSON
 
 
 def test_positive_skill_keeps_the_model() -> None:
     """A model that beats always saying the base rate goes on answering."""
-    good = Score(n_resolved=100, n_hits=50, brier_nano=100 * brier_nano(0.8, is_hit=True))
-    assert (good.skill(min_resolved=50) or 0.0) > 0.8
+    scores = record(100, 50, model=0.05, base=0.25)
+    assert choose(scores, min_resolved=50)[2] == pytest.approx(0.8)
     known = History(n_recurrences=1, exposure_days=9, quiet_days=1)
-    assert forecast(known, 7, scores=dict.fromkeys(PRIORS, good)).model == GAMMA_POISSON
+    assert forecast(known, 7, scores=scores).model == GAMMA_POISSON
 
 
 def test_the_prior_with_the_best_record_answers() -> None:
@@ -209,6 +216,7 @@ def test_the_prior_with_the_best_record_answers() -> None:
         MIXED.version: Score(n_resolved=50, n_hits=25, brier_nano=9 * NANO),
         FADING.version: Score(n_resolved=50, n_hits=25, brier_nano=12 * NANO),
         STEADY.version: Score(n_resolved=50, n_hits=25, brier_nano=8 * NANO),
+        BASE_RATE_VERSION: Score(n_resolved=50, n_hits=25, brier_nano=12 * NANO),
     }
     known = History(n_recurrences=8, exposure_days=200.0, quiet_days=60.0)
     answer = forecast(known, 30, scores=scores, min_resolved=50)
