@@ -24,6 +24,7 @@ next start goes on where this one ends.
   PORT=5000 causeloop up                   on ports 5000 to 5004
   CAUSELOOP_DATA=/srv/causeloop causeloop up
   causeloop up --verbose                   show what the services log
+  USE_MOCK=1 causeloop up --no-story       any token is accepted, and only your failures are in it
 
 Settings come from the environment and from the file .env; .env.example explains all of them.
 """
@@ -36,6 +37,9 @@ def register(app: typer.Typer) -> None:
 
 def up(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the services' logs.")] = False,
+    story: Annotated[
+        bool, typer.Option("--story/--no-story", help="With USE_MOCK=1: tell the demo's story.")
+    ] = True,
 ) -> None:
     """Run everything until Ctrl-C."""
     environment = with_env_file(os.environ, Path(".env"))
@@ -43,5 +47,7 @@ def up(
         settings = load(UpSettings, environment)
     except SettingsError as error:
         raise UsageError(str(error)) from error
-    supervisor = Supervisor(settings, environment, root=repository(), console=answers(), verbose=verbose)
+    supervisor = Supervisor(
+        settings, environment, root=repository(), console=answers(), verbose=verbose, with_story=story
+    )
     asyncio.run(supervisor.run())

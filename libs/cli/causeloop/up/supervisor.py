@@ -53,11 +53,13 @@ class Supervisor:
         root: Path,
         console: Console,
         verbose: bool,
+        with_story: bool = True,
     ) -> None:
         self._settings = settings
         self._environment = environment
         self._console = console
         self._verbose = verbose
+        self._with_story = with_story
         self._root = root
         self._folder = DataFolder(settings.causeloop_data)
         self._services: list[ServiceProcess] = []
@@ -179,7 +181,7 @@ class Supervisor:
             yield None
 
     def _teller(self, api: Api | None) -> Teller | None:
-        if api is None or not self._settings.use_mock:
+        if api is None or not self._settings.use_mock or not self._with_story:
             return None
         return Teller(api, self._folder.path, clock=utc_now, rng=random.Random())
 
