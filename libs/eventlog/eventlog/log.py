@@ -208,12 +208,9 @@ class EventLog:
         else:
             headers = {_EXPECTED: str(append.expected)}
         event = append.event
-        subject = subject_of(
-            self.partition_of(event.workspace_id),
-            event.workspace_id,
-            event.aggregate_type,
-            event.aggregate_id,
-        )
+        aggregate_type, _, aggregate_id = event.subject.partition("/")
+        partition = self.partition_of(event.workspace_id)
+        subject = subject_of(partition, event.workspace_id, aggregate_type, aggregate_id)
         return Message(subject, encode(event), headers)
 
     def _atomic(self, appends: Sequence[Append]) -> list[Message]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from zlib import crc32
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SUBJECT = re.compile(r"evt\.\d{1,4}(\.[A-Za-z0-9_-]{1,128}){3}")
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(workspace_id: str, partitions: int) -> int:
     """The partition of a workspace, in [0, partitions); stable over processes and releases."""
     return crc32(workspace_id.encode()) % partitions
@@ -24,10 +26,10 @@ def subject_of(partition: int, workspace_id: str, aggregate_type: str, aggregate
 
     Raises ValueError when an id holds anything but letters, digits, _ and -.
     """
-    for token in (workspace_id, aggregate_type, aggregate_id):
-        if not _TOKEN.fullmatch(token):
-            raise ValueError(f"not usable in a subject: {token!r}")
-    return f"evt.{partition}.{workspace_id}.{aggregate_type}.{aggregate_id}"
+    subject = f"evt.{partition}.{workspace_id}.{aggregate_type}.{aggregate_id}"
+    if not _SUBJECT.fullmatch(subject):
+        raise ValueError(f"not usable as a subject: {subject!r}")
+    return subject
 
 
 def filters(partition: int, aggregates: Iterable[str], workspace_id: str | None = None) -> list[str]:
