@@ -230,6 +230,11 @@ class Supervisor:
         host = "127.0.0.1" if self._settings.host in {"", "0.0.0.0", "::"} else self._settings.host
         return {name: f"http://{host}:{self._settings.port + offset}" for offset, name in enumerate(SERVICES)}
 
+    def _dashboards(self) -> dict[str, str]:
+        """The services' pages for people; the gateway's root belongs to the API."""
+        urls = self._urls()
+        return {**urls, "gateway": f"{urls['gateway']}/status"}
+
     def _decided(self, addresses: Addresses) -> dict[str, str]:
         """The variables that are the same for every service."""
         secrets = self._folder.secrets()
@@ -242,7 +247,7 @@ class Supervisor:
             "JWT_SECRET": self._settings.jwt_secret or secrets.jwt_secret,
             "CAUSELOOP_MASTER_KEY": self._settings.causeloop_master_key or secrets.master_key,
             "USE_MOCK": "1" if self._settings.use_mock else "0",
-            "SERVICE_URLS": ",".join(f"{name}={url}" for name, url in self._urls().items()),
+            "SERVICE_URLS": ",".join(f"{name}={url}" for name, url in self._dashboards().items()),
             "PARTITIONS": self._environment.get("PARTITIONS", ""),
         }
 
