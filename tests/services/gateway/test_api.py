@@ -57,7 +57,7 @@ def ingest(api: httpx.Client, count: int, *, service: str) -> dict[str, Any]:
 
 def pattern_of(api: httpx.Client, issue_id: str) -> dict[str, Any]:
     """The pattern that an issue is shown in, once it is."""
-    issue = wait_for(lambda: (found := api.get(f"/v1/issues/{issue_id}").json())["pattern_id"] and found)
+    issue = wait_for(lambda: (found := api.get(f"/v1/issues/{issue_id}").json()).get("pattern_id") and found)
     return dict(api.get(f"/v1/patterns/{issue['pattern_id']}").json())
 
 

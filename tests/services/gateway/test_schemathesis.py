@@ -7,7 +7,7 @@ from pathlib import Path
 
 from testkit.stack import ROOT, Stack
 
-SECONDS_MAX = 75
+SECONDS_MAX = 60
 
 
 def test_the_document_tells_no_lie(stack: Stack, access_token: str, tmp_path: Path) -> None:
