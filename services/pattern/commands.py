@@ -347,7 +347,11 @@ def _leave(grouper: Grouper, leaving: Leaving, *, new_pattern_id: str | None = N
     grouper.unlink(
         found, leaving.members, first_seen_at=leaving.first_seen_at, last_seen_at=leaving.last_seen_at
     )
-    assessment = assess(found, newest_at=grouper.newest_at)
+    assessment = replace(
+        assess(found, newest_at=grouper.newest_at),
+        first_seen_at=leaving.first_seen_at,
+        last_seen_at=leaving.last_seen_at,
+    )
     if new_pattern_id is not None:
         split = pattern.PatternSplit(
             pattern_id=pattern_id,

@@ -1,6 +1,7 @@
 """An issue as the engine sees it: its text, its dimensions and its grouping key."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from contracts.generated.ingest import Severity
@@ -75,7 +76,13 @@ def features_of(issue: Issue) -> Features:
         masked = mask(issue.body[:_N_BODY_CHARACTERS], is_machine=is_machine)
         if not has_usable_text(masked):
             return Features(_dimension_key(issue), "", is_machine)
-    return Features(key_of("text", issue.service, masked), comparable(masked), is_machine)
+    return _of_text(issue.service, masked, is_machine)
+
+
+@lru_cache(maxsize=16_384)
+def _of_text(service: str | None, masked: str, is_machine: bool) -> Features:
+    """Remembered, for most issues repeat a known failure."""
+    return Features(key_of("text", service, masked), comparable(masked), is_machine)
 
 
 def agreement_of(bits: int) -> tuple[str, ...]:

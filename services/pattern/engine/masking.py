@@ -109,20 +109,20 @@ _HUMAN_SOURCES = frozenset(
 )
 # Share of digits and symbols from which text without a telling source counts as written by a machine.
 _MACHINE_SHARE = 0.09
-_N_LETTERS_USABLE = 3
 _MAX_TITLE = 300
 
 _SPACES = re.compile(r"\s+")
 _DIGITS_AND_SYMBOLS = re.compile(r"[^A-Za-z\s.,'\u0080-\uffff]")
-_WORD = re.compile(r"[^\W\d_]{2,}")
+_A_WORD = re.compile(r"(?<![<\w])[^\W\d_]{3,}")
 _PLACEHOLDER = re.compile(r"<[a-z]{2,5}>")
 
 # A run between separators that holds a digit, a slash, an at sign or several dots; most words hold none.
-_VOLATILE = re.compile(
-    r"[^\s=,;()\[\]{}|<>\"'`]*(?:[\d/@\\]|\.[^\s=,;()\[\]{}|<>\"'`]+\.)[^\s=,;()\[\]{}|<>\"'`]*"
-)
+_RUN = r"[^\s=,;()\[\]{}|<>\"'`]"
+# It starts only where a run starts: from the middle of a word it would be tried in vain at every letter.
+_VOLATILE = re.compile(rf"(?<!{_RUN}){_RUN}*?(?:[\d/@\\]|\.{_RUN}+\.){_RUN}*")
 # A quoted phrase of several words is text; a quoted word is a value.
 _QUOTED = re.compile(r"\"[^\"\s]{1,200}\"|(?<!\w)'[^'\s]{1,200}'(?!\w)|`[^`\s]{1,200}`")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATE = re.compile(
     r"\b(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?(?:\d{1,2}[\s\-/])?"
     r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}[\s\-/]+\d{1,4}\b"
@@ -131,6 +131,9 @@ _DATE = re.compile(
 _USER = re.compile(r"\b((?:invalid|for) user |user(?:name)?=)(?!<)[\w.\-]+")
 _REPEATED = re.compile(r"(<[a-z]{2,5}>)(?:[\s:,.\-]+\1)+")
 _DIGITS = re.compile(r"\d+")
+_JOINTS = re.compile(r"([\-_.])")
+_INTERLEAVED = re.compile(r"\d[a-z]+\d|[a-z]\d+[a-z]")
+_URL = re.compile(r"\b[a-z][a-z0-9+.\-]*://\S*[^\s.,;:!?)\]}\"']")
 
 # Tried in this order on a whole run; the first that fits names its placeholder.
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -147,7 +150,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     ("<time>", re.compile(r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:z|am|pm|[+\-]\d{2}:?\d{2})?")),
     ("<host>", re.compile(r"(?=.*:.*:)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}")),
-    ("<hex>", re.compile(r"0x[0-9a-f]+|(?=.*\d)[0-9a-f]{8,}")),
+    ("<num>", re.compile(r"0x[0-9a-f]+|(?=.*\d)[0-9a-f]{8,}")),
     (
         "<host>",
         re.compile(
@@ -158,7 +161,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("<path>", re.compile(r"(?:~|\.{1,2}|[a-z]:|)[/\\].+|[\w.\-]+(?:/[\w.\-]+){2,}")),
     ("<num>", re.compile(r"[+\-#]?\d+(?:[.,]\d+)*(?:%|[a-zµ]{1,3}(?:/s)?)?")),
     ("<num>", re.compile(r"v\d+(?:\.\d+)*(?:[\-+.]\w+)*|\d+(?:\.\d+)+(?:[\-+.]\w+)*")),
-    ("<id>", re.compile(r"(?=.*\d)(?=.*[a-z])[a-z0-9_\-]{16,}")),
+    ("<id>", re.compile(r"(?=.*\d)(?=.*[a-z])[a-z0-9]{16,}")),
 )
 # In what a person wrote, small numbers, versions, paths and quotes carry meaning.
 _KEPT_FOR_PEOPLE = frozenset({"<num>", "<path>", "<host>"})
@@ -182,13 +185,21 @@ def mask(text: str, *, is_machine: bool) -> str:
     """
     lowered = text.lower()
     if not is_machine:
-        return _SPACES.sub(" ", _VOLATILE.sub(_mask_human_run, lowered)).strip()
+        if "://" in lowered:
+            lowered = _URL.sub("<url>", lowered)
+        return " ".join(_VOLATILE.sub(_mask_human_run, lowered).split())
     if '"' in lowered or "'" in lowered or "`" in lowered:
         lowered = _QUOTED.sub("<str>", lowered)
+    if "://" in lowered:
+        lowered = _URL.sub("<url>", lowered)
     if "user" in lowered:
         lowered = _USER.sub(r"\1<str>", lowered)
-    masked = _VOLATILE.sub(_mask_machine_run, _DATE.sub("<time>", lowered))
-    return _SPACES.sub(" ", _REPEATED.sub(r"\1", masked)).strip()
+    for month in _MONTHS:
+        if month in lowered:
+            lowered = _DATE.sub("<time>", lowered)
+            break
+    masked = " ".join(_VOLATILE.sub(_mask_machine_run, lowered).split())
+    return _REPEATED.sub(r"\1", masked) if masked.count("<") > 1 else masked
 
 
 def comparable(masked: str) -> str:
@@ -197,8 +208,8 @@ def comparable(masked: str) -> str:
 
 
 def has_usable_text(masked: str) -> bool:
-    """Whether enough words are left in a masked title to compare it with others."""
-    return sum(map(len, _WORD.findall(_PLACEHOLDER.sub(" ", masked)))) >= _N_LETTERS_USABLE
+    """Whether a word of three letters is left in masked text, so that it can be compared."""
+    return _A_WORD.search(masked) is not None
 
 
 @lru_cache(maxsize=16_384)
@@ -245,16 +256,26 @@ def _readable_run(match: re.Match[str]) -> str:
 def _classify(run: str) -> str:
     """The placeholder of a run, or the run with its digits masked; punctuation around it stays."""
     core = run.strip(".:!?*-")
-    if not core:
+    if not core or core.isalpha():
         return run
     start = run.index(core)
     before, after = run[:start].replace("-", ""), run[start + len(core) :]
     for placeholder, pattern in _KINDS:
         if pattern.fullmatch(core):
             return before + placeholder + after
-    if ":" in core:
-        return before + ":".join(_classify(part) if part else "" for part in core.split(":")) + after
-    return before + _DIGITS.sub("<num>", core) + after
+    for separator in ":/":
+        if separator in core:
+            return before + separator.join(_classify(part) for part in core.split(separator)) + after
+    masked = "".join(_mask_part(part) for part in _JOINTS.split(core))
+    # The sign of a number in a name is as volatile as the number.
+    return before + masked.replace("_-<", "_<") + after
+
+
+def _mask_part(part: str) -> str:
+    """A part of a compound name; one in which letters and digits take turns is drawn by lot."""
+    if len(part) >= 4 and _INTERLEAVED.search(part) is not None:
+        return "<id>"
+    return _DIGITS.sub("<num>", part)
 
 
 @lru_cache(maxsize=65_536)

@@ -184,7 +184,9 @@ class Pattern(Struct, kw_only=True):
             for counts, value in zip(self.values, member.dimensions, strict=True):
                 if value is not None:
                     _uncount(counts, value)
-        self.first_seen_at, self.last_seen_at = first_seen_at, last_seen_at
+        is_empty = self.n_members == 0
+        self.first_seen_at = NEVER if is_empty else first_seen_at
+        self.last_seen_at = NEVER if is_empty else last_seen_at
         self._find_common()
 
     def absorb(self, other: "Pattern") -> None:

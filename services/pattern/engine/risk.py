@@ -22,13 +22,17 @@ _BREADTH: Final = tuple(DIMENSIONS.index(name) for name in ("service", "componen
 
 
 def assess(pattern: Pattern, *, newest_at: datetime) -> Assessment:
-    """The numbers of a pattern now; `newest_at` is the newest event time of its workspace."""
+    """The numbers of a pattern now; `newest_at` is the newest event time of its workspace.
+
+    A pattern that people have emptied was seen at no time; it gets the workspace's newest.
+    """
+    is_empty = pattern.n_members == 0
     return Assessment(
         issue_count=pattern.n_members,
         risk_score=risk_score(pattern, newest_at=newest_at),
         confidence=confidence(pattern),
-        first_seen_at=pattern.first_seen_at,
-        last_seen_at=pattern.last_seen_at,
+        first_seen_at=newest_at if is_empty else pattern.first_seen_at,
+        last_seen_at=newest_at if is_empty else pattern.last_seen_at,
     )
 
 

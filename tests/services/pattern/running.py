@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
-from contracts import Event, Recorded, ingest
+from contracts import Event, Recorded
 from eventlog import Append, EventLog, Projector, apply_schema
 from psycopg import AsyncConnection, AsyncRawCursor
 from runtime import database as pools
@@ -117,13 +117,11 @@ async def running(
             await service.kill()
 
 
-def failure(number: int, title: str, **fields: object) -> Recorded[Event]:
+def failure(
+    number: int, title: str, *, at: datetime | None = None, component: str | None = None
+) -> Recorded[Event]:
     """The report of issue `number` with a title."""
-    return issue_reported(number, title=title, **fields)
+    return issue_reported(number, title=title, at=at, component=component)
 
 
-def severity(name: str) -> ingest.Severity:
-    return ingest.Severity(name)
-
-
-__all__ = ["CONTEXT", "NOW", "WORKSPACE", "Running", "failure", "running", "severity"]
+__all__ = ["CONTEXT", "NOW", "WORKSPACE", "Running", "failure", "running"]

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Literal, cast
 
 import pytest
@@ -38,16 +37,15 @@ class FaultyLog:
         if self._fault.startswith("lost"):
             raise LogUnavailableError("the acknowledgement was lost")
         self.has_crashed.set()
-        return await asyncio.Event().wait()  # type: ignore[return-value]  # never returns; the test kills it
+        return await asyncio.Event().wait()  # never returns; the test kills it
 
 
 async def memberships(event_log: EventLog) -> tuple[Counter[str], Counter[str]]:
     """How often each issue was linked, and each pattern detected, in the whole log."""
     linked: Counter[str] = Counter()
     detected: Counter[str] = Counter()
-    batches = cast(AsyncIterator[object], event_log.read(0, after=0, until=await event_log.last_seq()))
-    async for batch in batches:
-        for event in batch.events:  # type: ignore[attr-defined]  # a Batch
+    async for batch in event_log.read(0, after=0, until=await event_log.last_seq()):
+        for event in batch.events:
             if isinstance(event.data, pattern.IssuesLinked):
                 linked.update(link.issue_id for link in event.data.links)
             elif isinstance(event.data, pattern.PatternDetected):

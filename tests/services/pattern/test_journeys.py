@@ -184,7 +184,8 @@ async def test_work_on_a_recommendation_moves_the_pattern(service: Running) -> N
         )
         event = recorded(changed, "rec_1", source="recommendation", at=NOW + timedelta(hours=1))
         await service.event_log.append(Append(event, None))
-        await eventually(lambda expected=expected: service.memory().patterns[0].status is expected)
+        wanted: list[Status] = [expected]
+        await eventually(lambda: [service.memory().patterns[0].status] == wanted)  # noqa: B023  # awaited here
     await service.assert_memory_equals_rows()
 
 

@@ -1,0 +1,92 @@
+"""What repeats stays, what changes with every occurrence goes."""
+
+import pytest
+
+from services.pattern.engine.masking import (
+    comparable,
+    has_usable_text,
+    is_machine_text,
+    key_of,
+    mask,
+    readable,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Took 19.05 seconds to spawn", "took <num> seconds to spawn"),
+        ("Connection to 10.0.0.7:5432 refused", "connection to <host> refused"),
+        ("from fe80::1:2 to node-7.db.internal", "from <host> to <host>"),
+        ("job 4f1c2e9a-0b1d-4c3e-9f00-1234567890ab lost", "job <uuid> lost"),
+        ("block blk_-1608999687919862906 of size 67108864", "block blk_<num> of size <num>"),
+        ("session deadbeef01 expired at 0xc0ffee", "session <num> expired at <num>"),
+        ("2026-01-02T03:04:05Z job failed at 03:04:05", "<time> job failed at <time>"),
+        ("failed on Thu Aug 04 15:31:25 PDT 2005 again", "failed on <time> again"),
+        ("cannot open /var/log/app/x.log: denied", "cannot open <path>: denied"),
+        ("GET https://api.example.com/v1/x?a=1 failed", "get <url> failed"),
+        ("mail to ann.b@example.com bounced", "mail to <mail> bounced"),
+        ('relation "users" does not exist', "relation <str> does not exist"),
+        ("agent v1.2.3-rc1 crashed", "agent <num> crashed"),
+        ("invalid user bob from host", "invalid user <str> from host"),
+        ("disk 91% full, 12GB left", "disk <num> full, <num> left"),
+        ("network-vif-plugged:4f1c2e9a-0b1d-4c3e-9f00-1234567890ab", "network-vif-plugged:<uuid>"),
+        ("pod checkout-7f9c8d-x2k4p restarted", "pod checkout-<id> restarted"),
+        ("task 1 2 3 done", "task <num> done"),
+        ("NullPointerException in OrderService.total", "nullpointerexception in orderservice.total"),
+    ],
+)
+def test_a_machines_text_loses_its_volatile_parts(text: str, expected: str) -> None:
+    """Ids, numbers, addresses, paths, times, versions and quoted values become placeholders."""
+    assert expected == mask(text, is_machine=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Firefox 57 crashes on 'New Tab'", "firefox 57 crashes on 'new tab'"),
+        ("Order 1234567 is stuck", "order <num> is stuck"),
+        ("See https://example.com/x", "see <url>"),
+    ],
+)
+def test_what_a_person_wrote_keeps_its_meaning(text: str, expected: str) -> None:
+    """Small numbers, names and quotes stay."""
+    assert expected == mask(text, is_machine=False)
+
+
+def test_the_source_says_who_wrote_a_title_else_its_signs_do() -> None:
+    """A known source decides; an unknown one is judged by its share of digits and symbols."""
+    assert is_machine_text("datadog", "Everything is slow")
+    assert not is_machine_text("jira", "ERR_42: 0x0001 [7/9] == 1")
+    assert is_machine_text("custom_api", "[pod-7f9c/x2] exit=137 (OOMKilled) after 512MiB")
+    assert not is_machine_text("custom_api", "Customers cannot log in since this morning")
+
+
+def test_text_without_words_is_not_usable() -> None:
+    """Placeholders and signs alone say nothing."""
+    assert not has_usable_text("<uuid> <num>: ...")
+    assert not has_usable_text("")
+    assert has_usable_text("<num> out of memory")
+
+
+def test_placeholders_make_no_texts_alike() -> None:
+    """Only words are compared."""
+    assert comparable("<uuid> vm <str> lost") == "~ vm ~ lost"
+
+
+def test_keys_do_not_run_into_each_other() -> None:
+    """Parts are kept apart; absent and empty are the same; case does not matter."""
+    assert key_of("text", "ab", "c") != key_of("text", "a", "bc")
+    assert key_of("text", None, "c") == key_of("text", "", "C ")
+    assert len(key_of("text", "a")) == 32
+
+
+def test_a_readable_title_is_one_short_line() -> None:
+    """List brackets go, volatile parts become dots, two hundred characters are enough."""
+    assert readable("['Crash in  the\n editor']") == "Crash in the editor"
+    assert (
+        readable("Job 4f1c2e9a-0b1d-4c3e-9f00-1234567890ab failed: exit=137 [x]")
+        == "Job … failed: exit=… [x]"
+    )
+    assert len(readable("word " * 100)) <= 200
+    assert readable("  ") == "Unnamed failure"

@@ -1,0 +1,110 @@
+"""The rows are a pure fold of the log: twice is once, and batches do not matter."""
+
+from contracts import Event, Recorded, ingest, pattern, recommendation, workspace
+from testkit.builders import NOW, WORKSPACE, recorded
+from testkit.laws import assert_projection_laws
+from testkit.servers import Database
+
+from services.pattern.projections import PROJECTION
+
+from .running import failure
+
+Status = pattern.PatternStatus
+ASSESSMENT = pattern.Assessment(
+    issue_count=3, risk_score=50.0, confidence=0.75, first_seen_at=NOW, last_seen_at=NOW
+)
+
+
+def linked(pattern_id: str, reports: list[Recorded[Event]], key: str) -> Recorded[Event]:
+    links = tuple(
+        pattern.Link(
+            issue_id=report.aggregate_id,
+            score=1.0,
+            method=pattern.LinkMethod.EXACT_KEY,
+            method_version="exact-key@test",
+            grouping_key=key,
+            occurred_at=NOW,
+            severity=ingest.Severity.P2,
+        )
+        for report in reports
+    )
+    data = pattern.IssuesLinked(pattern_id=pattern_id, links=links, assessment=ASSESSMENT, exemplar=key)
+    return recorded(data, pattern_id, source="pattern")
+
+
+def history() -> list[Recorded[Event]]:
+    """Every kind of event that leaves a row, human decisions between the rest."""
+    reports = [failure(n, f"Failure {n % 2}") for n in range(8)]
+
+    def said(data: Event, aggregate_id: str) -> Recorded[Event]:
+        return recorded(data, aggregate_id, source="pattern")
+
+    return [
+        *reports,
+        linked("pat_a", reports[:3], "key a"),
+        linked("pat_b", reports[3:6], "key b"),
+        said(pattern.PatternDetected(pattern_id="pat_a", name="A", assessment=ASSESSMENT), "pat_a"),
+        said(
+            pattern.LinkConstrained(
+                pattern_id="pat_a",
+                issue_id=reports[0].aggregate_id,
+                kind=pattern.ConstraintKind.CANNOT_LINK,
+                grouping_key="key a",
+            ),
+            "pat_a",
+        ),
+        said(
+            pattern.IssueUnlinked(
+                pattern_id="pat_a", issue_id=reports[0].aggregate_id, assessment=ASSESSMENT
+            ),
+            "pat_a",
+        ),
+        linked("pat_b", [reports[0], reports[6]], "key a"),
+        recorded(workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, proof_window_days=30), WORKSPACE),
+        recorded(
+            recommendation.RecommendationStatusChanged(
+                recommendation_id="rec_1",
+                pattern_id="pat_b",
+                from_status=recommendation.RecommendationStatus.PENDING,
+                to_status=recommendation.RecommendationStatus.IN_PROGRESS,
+                reason="",
+            ),
+            "rec_1",
+        ),
+        said(
+            pattern.PatternSplit(
+                pattern_id="pat_b",
+                new_pattern_id="pat_c",
+                issue_ids=(reports[3].aggregate_id,),
+                assessment=ASSESSMENT,
+            ),
+            "pat_b",
+        ),
+        linked("pat_c", [reports[3]], "key b"),
+        said(
+            pattern.PatternsMerged(
+                target_pattern_id="pat_a", source_pattern_id="pat_b", assessment=ASSESSMENT
+            ),
+            "pat_a",
+        ),
+        said(
+            pattern.PatternStatusChanged(
+                pattern_id="pat_b", from_status=Status.CANDIDATE, to_status=Status.MERGED, reason="Merged."
+            ),
+            "pat_b",
+        ),
+        linked("pat_a", [reports[7]], "key b"),
+        said(pattern.PatternDescribed(pattern_id="pat_a", name="AB", assessment=ASSESSMENT), "pat_a"),
+    ]
+
+
+async def test_batches_do_not_matter_and_twice_is_once(database: Database) -> None:
+    """The laws of projections, over every kind of event."""
+    rows = await assert_projection_laws(PROJECTION, history(), database=database)
+    assert {"issues", "members", "patterns", "exemplars", "recommendations", "workspaces"} <= {
+        table for table, found in rows.items() if found
+    }
+    # The merge overrules the "never" on a key that both parts hold.
+    assert rows["constraints"] == []
+    members = "\n".join(rows["members"])
+    assert members.count("pat_a") == 7 and members.count("pat_c") == 1 and "pat_b" not in members
