@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from runtime import broker
 from runtime.broker import CommandContext
 from runtime.embedded import free_port
+from runtime.errors import UnavailableError
 from testkit.builders import WORKSPACE, issue_reported
 from testkit.servers import Database
 from testkit.stack import ROOT, ServiceProcess
@@ -120,10 +121,13 @@ async def test_endpoints_on_leader_move_to_the_standby(
     first.kill()
 
     async def answered_by_second() -> bool:
-        await broker.ask(nc, Count(), endpoint="sample.count_on_leader", reply=Counted, context=CONTEXT)
+        try:
+            await broker.ask(nc, Count(), endpoint="sample.count_on_leader", reply=Counted, context=CONTEXT)
+        except UnavailableError:
+            return False
         return (await second.status()).partitions[0].leader
 
-    await eventually(answered_by_second, deadline=6.0)
+    await eventually(answered_by_second, deadline=10.0)
 
 
 async def test_background_task_that_breaks_ends_the_process(make: Make) -> None:
