@@ -2,8 +2,8 @@
 -- It holds only what events say; `seq` is the place in the log of the event that made the row.
 
 CREATE TABLE issues (
-    workspace_id text NOT NULL,
-    issue_id text NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    issue_id text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,                      -- of IssueReported; breaks ties of every sort
     source text NOT NULL,
     external_id text NOT NULL,
@@ -39,9 +39,9 @@ CREATE INDEX issues_by_source_created ON issues (workspace_id, source_created_at
 CREATE INDEX issues_by_risk ON issues (workspace_id, risk_score, seq);
 
 CREATE TABLE pattern_members (
-    workspace_id text NOT NULL,
-    issue_id text NOT NULL,                   -- an issue is in one pattern at most
-    pattern_id text NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    issue_id text COLLATE "C" NOT NULL,                   -- an issue is in one pattern at most
+    pattern_id text COLLATE "C" NOT NULL,
     is_shown boolean NOT NULL,                -- its pattern is detected
     seq bigint NOT NULL,                      -- of the event that linked it
     score double precision NOT NULL,          -- certainty of the membership, 0 … 1
@@ -56,8 +56,8 @@ COMMENT ON TABLE pattern_members IS 'Which pattern an issue is in, and why.';
 CREATE INDEX pattern_members_by_pattern ON pattern_members (workspace_id, pattern_id, occurred_at, seq);
 
 CREATE TABLE patterns (
-    workspace_id text NOT NULL,
-    pattern_id text NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,                      -- of its first event
     name text NOT NULL,                       -- empty while a candidate
     status text NOT NULL,
@@ -82,10 +82,10 @@ CREATE INDEX patterns_by_created ON patterns (workspace_id, created_at, seq) WHE
 CREATE INDEX patterns_by_last_seen ON patterns (workspace_id, last_seen_at, seq) WHERE is_shown;
 
 CREATE TABLE predictions (
-    workspace_id text NOT NULL,
-    prediction_id text NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    prediction_id text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,
-    pattern_id text NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,
     window_days integer NOT NULL,
     probability double precision NOT NULL,
     lower double precision NOT NULL,
@@ -124,10 +124,10 @@ CREATE INDEX predictions_by_probability ON predictions (workspace_id, status, pr
 CREATE INDEX predictions_by_generated ON predictions (workspace_id, generated_at, seq);
 
 CREATE TABLE recommendations (
-    workspace_id text NOT NULL,
-    recommendation_id text NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    recommendation_id text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,
-    pattern_id text NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,
     play_id text NOT NULL,
     playbook_version text NOT NULL,
     title text NOT NULL,
@@ -155,7 +155,7 @@ CREATE INDEX recommendations_by_rank ON recommendations (workspace_id, rank_scor
 CREATE INDEX recommendations_by_pattern ON recommendations (workspace_id, pattern_id);
 
 CREATE TABLE workspaces (
-    workspace_id text NOT NULL PRIMARY KEY,
+    workspace_id text COLLATE "C" NOT NULL PRIMARY KEY,
     slug text NOT NULL,
     name text NOT NULL,
     timezone text NOT NULL,
