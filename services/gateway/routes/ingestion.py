@@ -10,7 +10,7 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.errors import PayloadTooLargeError
-from services.gateway.routes.issues import Body, Metadata, Moment, report_one
+from services.gateway.routes.issues import Failure, report_one
 from services.gateway.routes.jobs import Job, job_id, read_job_id
 from services.gateway.routes.operation import (
     AnyOperation,
@@ -21,32 +21,14 @@ from services.gateway.routes.operation import (
     not_found,
     raw_command,
 )
-from services.gateway.vocabulary import AnyIssueStatus, Line, SeverityInput, Url, VisibleLine
-
-Source = Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")]
+from services.gateway.vocabulary import VisibleLine
 
 
-class IngestEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IngestEvent(Failure, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One failure of a source; without an external_id it is always a new one."""
 
     external_id: VisibleLine | None = None
-    source: Source = None
     title: Annotated[VisibleLine | None, Meta(description="Falls back to external_id.")] = None
-    body: Body = ""
-    severity: SeverityInput = "p3"
-    status: AnyIssueStatus = "new"
-    service: Line | None = None
-    component: Line | None = None
-    error_type: Line | None = None
-    environment: Line | None = None
-    version: Line | None = None
-    team: Line | None = None
-    assignee: Line | None = None
-    external_url: Url | None = None
-    connector_id: Line | None = None
-    source_created_at: Moment | None = None
-    source_updated_at: Moment | None = None
-    metadata: Metadata = {}
 
 
 class IngestBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -161,20 +161,15 @@ class IssueQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     severity_format: SeverityFormat = "code"
 
 
-class NewIssue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An issue to report by hand."""
+class Failure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a report may say of a failure; what is left out of a known one stays as it is."""
 
-    title: VisibleLine
-    body: Body = ""
-    severity: SeverityInput = "p3"
-    status: AnyIssueStatus = "new"
+    body: Body | None = None
+    severity: Annotated[SeverityInput | None, Meta(description="A new issue without one gets p3.")] = None
+    status: Annotated[AnyIssueStatus | None, Meta(description="A new issue without one gets new.")] = None
     source: Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")] = (
         None
     )
-    external_id: Annotated[
-        VisibleLine | None,
-        Meta(description="The source's own id; known already: that issue is updated and the answer is 200."),
-    ] = None
     service: Line | None = None
     component: Line | None = None
     error_type: Line | None = None
@@ -186,7 +181,17 @@ class NewIssue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connector_id: Line | None = None
     source_created_at: Moment | None = None
     source_updated_at: Moment | None = None
-    metadata: Metadata = {}
+    metadata: Metadata | None = None
+
+
+class NewIssue(Failure, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An issue to report by hand."""
+
+    title: VisibleLine
+    external_id: Annotated[
+        VisibleLine | None,
+        Meta(description="The source's own id; known already: that issue is updated and the answer is 200."),
+    ] = None
 
 
 class IssueChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

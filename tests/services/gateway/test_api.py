@@ -426,3 +426,24 @@ def test_a_method_that_is_not_there_says_which_are(api: httpx.Client) -> None:
     answer = api.delete("/v1/issues")
     assert answer.status_code == 405
     assert set(answer.headers["allow"].replace(" ", "").split(",")) == {"GET", "POST", "OPTIONS"}
+
+
+def test_report_of_a_known_issue_that_leaves_fields_out_changes_only_what_it_says(api: httpx.Client) -> None:
+    """A source that repeats itself in fewer words neither reopens a closed issue nor empties its fields."""
+    first = {
+        "external_id": "known-1",
+        "source": "jira",
+        "title": "Login fails",
+        "severity": "p1",
+        "body": "why",
+        "metadata": {"a": 1},
+    }
+    issue = api.post("/v1/issues", json=first).json()
+    assert api.post(f"/v1/issues/{issue['id']}/close", json={"status": "resolved"}).status_code == 200
+    again = {"external_id": "known-1", "source": "jira", "title": "Login fails again"}
+    assert api.post("/v1/ingest/events", json=again).json()["outcome"] == "updated"
+    answer = api.post("/v1/issues", json=again)
+    assert answer.status_code == 200
+    known = answer.json()
+    expected = ("Login fails again", "p1", "resolved", "why", {"a": 1})
+    assert expected == (known["title"], known["severity"], known["status"], known["body"], known["metadata"])
