@@ -43,7 +43,7 @@ COMMENT ON COLUMN occurrences.n_p1 IS 'Issues that were p1 when they were linked
 COMMENT ON COLUMN occurrences.first_at IS 'Earliest event time in the hour, and its issue.';
 COMMENT ON COLUMN occurrences.last_at IS 'Latest event time in the hour, and its issue.';
 -- Forerunners are looked for by time across patterns.
-CREATE INDEX occurrences_by_hour ON occurrences (workspace_id, hour_at);
+CREATE INDEX occurrences_by_hour ON occurrences (workspace_id, hour_at DESC, pattern_id);
 
 CREATE TABLE links (
     workspace_id text NOT NULL,

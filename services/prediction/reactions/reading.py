@@ -20,7 +20,7 @@ from services.prediction.reactions.memory import Key, Memory, Tracked
 from services.prediction.state import Prediction
 
 SCORED_FOR = timedelta(days=365)
-MAX_MOMENTS = 200
+MAX_MOMENTS = 50
 MAX_NEIGHBOURS = 20
 
 

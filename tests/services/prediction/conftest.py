@@ -159,7 +159,7 @@ class Rig:
         return found
 
     async def settled(self) -> None:
-        """Return when the rows hold the whole log and a tick has passed over it."""
+        """Return when the rows hold the whole log."""
         assert await self.projector.reached(await self.log.last_seq(0), timeout=5)
 
     async def assert_rebuild_is_equal(self) -> None:
