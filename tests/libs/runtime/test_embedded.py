@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from runtime import broker, children, embedded
+from runtime import _folder, broker, children, embedded
 from runtime.embedded import (
     DiskFullError,
     EmbeddedNats,
@@ -123,7 +123,7 @@ def test_start_on_a_port_in_use_names_the_variable(
 
 
 def test_start_on_a_full_disk_says_how_much_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "MIN_FREE_BYTES", shutil.disk_usage(folder).total * 2)
+    monkeypatch.setattr(_folder, "MIN_FREE_BYTES", shutil.disk_usage(folder).total * 2)
 
     with pytest.raises(DiskFullError, match="is full: PostgreSQL needs at least"):
         postgres(folder).start()
