@@ -216,6 +216,21 @@ async def test_an_alert_fires_once_when_the_threshold_is_reached(rig: Rig) -> No
     assert {one.threshold for one in fired} == {0.9}
 
 
+async def test_a_forerunner_is_found_among_the_rows(rig: Rig) -> None:
+    """A pattern that came six hours before each of seven irregular occurrences is named as the likely trigger."""
+    days = (-95.2, -80.7, -64.1, -55.4, -37.9, -22.3, -8.6)
+    async with rig.running():
+        await detect(rig, "pat_disk", days=tuple(day - 0.25 for day in days))
+        await detect(rig, "pat_noise", days=tuple(-90.0 + 11 * n for n in range(8)))
+        await rig.until(MADE, 6)
+        await detect(rig, "pat_api", days=days)
+        made = (await rig.until(MADE, 9))[-1]
+    assert made.pattern_id == "pat_api"
+    assert made.likely_trigger.startswith("“Failure pat_disk” (pat_disk) comes first: 7 of 7")
+    assert made.evidence[0].kind == "co_occurrence"
+    assert len(made.evidence[0].issue_ids) == 7
+
+
 async def test_merged_patterns_decide_each_others_predictions(rig: Rig) -> None:
     """An issue of the target resolves what was said of the source."""
     async with rig.running():
