@@ -12,6 +12,7 @@ class WorkspacesRow(Struct, frozen=True):
     """One row of the table workspaces."""
 
     workspace_id: str
+    confidence_threshold: float | None
     minimum_cluster_size: int | None
     proof_window_days: int | None
     newest_at: datetime | None
@@ -115,11 +116,12 @@ class SeenSpan(Struct, frozen=True):
 
 
 _UPSERT_WORKSPACES = """
-INSERT INTO workspaces (workspace_id, minimum_cluster_size, proof_window_days, newest_at)
-SELECT r.workspace_id, r.minimum_cluster_size, r.proof_window_days, r.newest_at
+INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at)
+SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.proof_window_days, r.newest_at
 FROM json_to_recordset($1::json) AS r(
-    workspace_id text, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
+    workspace_id text, confidence_threshold double precision, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
 ON CONFLICT (workspace_id) DO UPDATE SET
+    confidence_threshold = coalesce(excluded.confidence_threshold, workspaces.confidence_threshold),
     minimum_cluster_size = coalesce(excluded.minimum_cluster_size, workspaces.minimum_cluster_size),
     proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
     newest_at = greatest(excluded.newest_at, workspaces.newest_at)
@@ -410,7 +412,7 @@ async def upsert_recommendation(
 
 
 _LIST_WORKSPACES = """
-SELECT workspace_id, minimum_cluster_size, proof_window_days, newest_at FROM workspaces ORDER BY workspace_id
+SELECT workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at FROM workspaces ORDER BY workspace_id
 """
 
 

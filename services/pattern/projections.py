@@ -21,6 +21,7 @@ HumanDecision: TypeAlias = (
 
 class _WorkspaceRow(Struct, kw_only=True, omit_defaults=True):
     workspace_id: str
+    confidence_threshold: float | None = None
     minimum_cluster_size: int | None = None
     proof_window_days: int | None = None
     newest_at: datetime | None = None
@@ -233,6 +234,8 @@ def _linked(rows: _Rows, event: Recorded[Event], data: pattern.IssuesLinked) -> 
 
 
 def _configured(row: _WorkspaceRow, data: workspace.WorkspaceSettingsChanged) -> None:
+    if data.confidence_threshold is not None:
+        row.confidence_threshold = data.confidence_threshold
     if data.minimum_cluster_size is not None:
         row.minimum_cluster_size = data.minimum_cluster_size
     if data.proof_window_days is not None:

@@ -1,10 +1,11 @@
 -- Write the settings that a person changed and the newest event time of each workspace (WorkspaceSettingsChanged, IssueReported).
 -- name: UpsertWorkspaces :exec
-INSERT INTO workspaces (workspace_id, minimum_cluster_size, proof_window_days, newest_at)
-SELECT r.workspace_id, r.minimum_cluster_size, r.proof_window_days, r.newest_at
+INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at)
+SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.proof_window_days, r.newest_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
+    workspace_id text, confidence_threshold double precision, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
 ON CONFLICT (workspace_id) DO UPDATE SET
+    confidence_threshold = coalesce(excluded.confidence_threshold, workspaces.confidence_threshold),
     minimum_cluster_size = coalesce(excluded.minimum_cluster_size, workspaces.minimum_cluster_size),
     proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
     newest_at = greatest(excluded.newest_at, workspaces.newest_at);

@@ -3,11 +3,13 @@
 -- One row per workspace that has reported an issue or changed a setting.
 CREATE TABLE workspaces (
     workspace_id text NOT NULL PRIMARY KEY,
+    confidence_threshold double precision,
     minimum_cluster_size integer,
     proof_window_days integer,
     newest_at timestamptz
 );
 COMMENT ON TABLE workspaces IS 'One row per workspace that has reported an issue or changed a setting.';
+COMMENT ON COLUMN workspaces.confidence_threshold IS 'Least score to link by itself; NULL = never set.';
 COMMENT ON COLUMN workspaces.minimum_cluster_size IS 'Issues before a pattern is shown; NULL = never set.';
 COMMENT ON COLUMN workspaces.proof_window_days IS 'Days of quiet that prove a fix; NULL = never set.';
 COMMENT ON COLUMN workspaces.newest_at IS 'Newest event time of an issue, at most its recorded time; NULL = no issue yet.';

@@ -296,7 +296,7 @@ class Grouper:
         if features.text and len(self._index):
             candidates = self._candidates(features, dimensions, forbidden)
             choice = self._linker.choose(issue, features, candidates)
-            if choice is not None:
+            if choice is not None and choice.score >= self.settings.confidence_threshold:
                 pattern, agreement = choice.candidate.pattern, choice.candidate.agreement
                 return Assignment(
                     pattern.pattern_id,

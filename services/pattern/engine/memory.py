@@ -103,8 +103,12 @@ class RecommendationRow(Struct, frozen=True, order=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """How the workspace wants its patterns judged."""
+    """How the workspace wants its patterns judged.
 
+    confidence_threshold: least score to link by itself.
+    """
+
+    confidence_threshold: float = 0.7
     minimum_cluster_size: int = 3
     proof_window_days: int = 14
 

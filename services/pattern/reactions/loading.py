@@ -105,7 +105,9 @@ async def version(conn: Connection, workspace_id: str, pattern_id: str) -> int:
 
 def _settings(workspace: Workspace) -> Settings:
     default = Settings()
+    threshold = workspace.confidence_threshold
     return Settings(
+        confidence_threshold=default.confidence_threshold if threshold is None else threshold,
         minimum_cluster_size=workspace.minimum_cluster_size or default.minimum_cluster_size,
         proof_window_days=workspace.proof_window_days or default.proof_window_days,
     )

@@ -422,6 +422,8 @@ def _record(
 
 def _configure(known: _Workspace, data: workspace.WorkspaceSettingsChanged) -> None:
     settings = known.grouper.settings
+    if data.confidence_threshold is not None:
+        settings = replace(settings, confidence_threshold=data.confidence_threshold)
     if data.proof_window_days is not None:
         settings = replace(settings, proof_window_days=data.proof_window_days)
     if data.minimum_cluster_size is not None:

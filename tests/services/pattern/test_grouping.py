@@ -10,6 +10,7 @@ from services.pattern.commands import group
 from services.pattern.engine.grouping import MAX_EXEMPLARS, Assignment, Grouper
 from services.pattern.engine.issues import Features, Issue
 from services.pattern.engine.linking import Candidate, Choice
+from services.pattern.engine.memory import Settings
 
 Method = pattern.LinkMethod
 
@@ -61,6 +62,18 @@ def test_close_machine_text_joins_by_similarity_with_its_cosine() -> None:
     assert 0.85 <= second.score < 1
     assert second.method_version.startswith("char-tfidf@")
     assert second.exemplar is not None
+
+
+def test_a_workspace_can_ask_for_more_certainty() -> None:
+    """Below its threshold nothing is linked by itself."""
+    grouper = Grouper("ws")
+    grouper.settings = Settings(confidence_threshold=0.99)
+    first, second = grouped(
+        grouper,
+        issue(1, "Replication lag of the primary database cluster is above its limit"),
+        issue(2, "Replication lag of the primary database cluster is above the limit"),
+    )
+    assert first.pattern_id != second.pattern_id
 
 
 def test_the_same_words_of_another_service_stay_apart_unless_more_agrees() -> None:
@@ -155,7 +168,7 @@ class TakeFirst:
     def choose(self, issue: Issue, features: Features, candidates: Sequence[Candidate]) -> Choice | None:
         if not candidates:
             return None
-        return Choice(candidates[0], 0.5, Method.TEXT_SIMILARITY, "learned@test")
+        return Choice(candidates[0], 0.9, Method.TEXT_SIMILARITY, "learned@test")
 
 
 def test_another_linker_takes_the_place_between_candidates_and_decision() -> None:
@@ -165,4 +178,4 @@ def test_another_linker_takes_the_place_between_candidates_and_decision() -> Non
         issue(1, "The payment was declined by the bank"),
         issue(2, "The payment was refused by the bank"),
     )
-    assert (first.pattern_id, 0.5, "learned@test") == (second.pattern_id, second.score, second.method_version)
+    assert (first.pattern_id, 0.9, "learned@test") == (second.pattern_id, second.score, second.method_version)
