@@ -26,10 +26,11 @@ def test_a_module_is_one_screenful_of_ideas(path: Path) -> None:
 
 
 def test_no_function_is_longer_than_its_budget() -> None:
-    """A function over the budget hides several."""
+    """A function over the budget hides several; a test's story may be a long list."""
     long = [
         f"{name_of(path)}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
         for path in python_files()
+        if not name_of(path).startswith("tests/")
         for node in functions(path)
         if node.end_lineno is not None and node.end_lineno - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION
     ]
