@@ -79,12 +79,14 @@ def arranged(arguments: Sequence[str]) -> list[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and give its exit code."""
-    app = build([word for word in arguments if not word.startswith("-")])
     try:
+        app = build([word for word in arguments if not word.startswith("-")])
         app(arranged(arguments))
     except CliError as error:
         print_error(error)
         return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader, such as `head`, has enough; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
