@@ -105,9 +105,12 @@ async def fetch_page(
     total = await _count(conn, listing, where=where, values=values)
     is_descending = order.startswith("-") != sort_key.is_inverted
     if asked.cursor is not None:
+        # Judged before anything is left out, so that a wrong cursor never passes for an empty list.
         position = read_cursor(asked.cursor, secret=secret, context=context)
         where = [*where, _beyond(sort_key, len(values), is_descending=is_descending)]
         values = [*values, position.key, position.seq]
+    if not total:
+        return Found((), None, 0)
     direction = sql.SQL("DESC" if is_descending else "ASC")
     statement = sql.SQL(
         "SELECT {columns} FROM {view} WHERE {where} ORDER BY {key} {direction}, seq {direction} LIMIT {limit}"

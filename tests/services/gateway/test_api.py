@@ -75,6 +75,16 @@ def test_a_reported_issue_is_read_at_once(api: httpx.Client) -> None:
     assert (label["severity"], label["severity_label"]) == ("critical", "p1")
 
 
+def test_a_search_knows_no_case_in_any_alphabet(api: httpx.Client) -> None:
+    """All words must occur, in title or body."""
+    word = unique("zug")
+    made = api.post("/v1/issues", json={"title": f"{word} ausfall", "body": "STÖRUNG an der Weiche"}).json()
+    for query, n in ((f"{word.upper()} störung", 1), (f"{word} Störung weiche", 1), (f"{word} Ströme", 0)):
+        found = api.get("/v1/issues", params={"q": query}).json()
+        assert [issue["id"] for issue in found["data"]] == [made["id"]] * n
+        assert found["page"]["total"] == n
+
+
 def test_the_same_external_id_is_one_issue(api: httpx.Client) -> None:
     """Again with another title is an update, and says so."""
     body = {"title": "First", "external_id": unique("same"), "source": "jira"}
