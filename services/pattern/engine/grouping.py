@@ -30,7 +30,7 @@ DIMENSION_KEY_VERSION: Final = "dimension-key@2026-11-22"
 CONSTRAINT_VERSION: Final = "constraint@2026-11-22"
 # Texts kept of one pattern; the first ones stand for it well enough, and the index stays small.
 MAX_EXEMPLARS: Final = 8
-_N_NEIGHBOURS = 12
+_N_NEIGHBOURS = 8
 
 
 class Assignment(Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Nearest neighbours by character n-grams: TF-IDF cosine over an index whose cost per query is bounded."""
 
+from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -26,7 +27,7 @@ MAX_CHARACTERS = 320
 # Grams of a text that are entered into the index and looked up, rarest first, and entries read of each.
 _N_ENTERED = 48
 _N_LOOKED_UP = 64
-_MAX_DEPTH = 16
+_MAX_DEPTH = 8
 _FIRST_CAPACITY = 64
 
 
@@ -50,6 +51,7 @@ class Grams(Struct, frozen=True):
     counts: NDArray[np.uint8]
 
 
+@lru_cache(maxsize=128)
 def grams_of(text: str) -> Grams:
     """The 3-, 4- and 5-grams of the first 320 characters, with a space before and behind."""
     codes = np.frombuffer(f" {text[:MAX_CHARACTERS]} ".encode("utf-32-le", "replace"), dtype=np.uint32)
@@ -70,7 +72,7 @@ def grams_of(text: str) -> Grams:
 class NgramIndex:
     """Texts in the order of adding; the same texts in the same order make the same index.
 
-    Memory is 12 MB once filled and about 1.5 kB a text. A query reads at most 64 x 16 entries however many texts there are.
+    Memory is 12 MB once filled and about 1.5 kB a text. A query reads at most 64 x 8 entries however many texts there are.
     """
 
     def __init__(self) -> None:

@@ -53,11 +53,11 @@ def test_nothing_in_common_finds_nothing() -> None:
 
 
 def test_the_work_of_a_query_does_not_grow_with_the_index() -> None:
-    """However many texts share a gram, only the newest sixteen of it are read."""
+    """However many texts share a gram, only the newest eight of it are read."""
     same = [f"the very same beginning of every text {n}" for n in range(2_000)]
     index = index_of(same)
     candidates = index._candidates(grams_of(same[-1]), 10_000)
-    assert len(candidates) <= 64 * 16
+    assert len(candidates) <= 64 * 8
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=12), st.text(max_size=30))
