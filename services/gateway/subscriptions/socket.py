@@ -1,6 +1,7 @@
 """The WebSocket /v1/stream: who may listen, heartbeats, and how it ends."""
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ AnySocket = WebSocket[Any, Any, Any]  # Any: no user, auth or state of Litestar 
 
 PATH = "/v1/stream"
 HEARTBEAT_SECONDS = 5.0
+SEND_SECONDS = 10.0
 CLOSE_UNAUTHORIZED, CLOSE_MISMATCH, CLOSE_SLOW, CLOSE_GOING_AWAY = 4401, 4003, 1013, 1001
 
 
@@ -103,12 +105,25 @@ class _Stream:
                     )
                     return
                 if frame is not None:
-                    await self._socket.send_data(frame.decode(), mode="text")
+                    await self._deliver(frame)
                 if _monotonic() >= next_heartbeat:
                     await self._push("heartbeat", {"ok": True})
                     next_heartbeat += HEARTBEAT_SECONDS
+        except TimeoutError:
+            await self._give_up()
         except WebSocketDisconnect:
             return
+
+    async def _deliver(self, frame: bytes) -> None:
+        """Hand a frame to the connection. Raises TimeoutError when the client does not take it in time."""
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._socket.send_data(frame.decode(), mode="text")
+
+    async def _give_up(self) -> None:
+        """Close on a client that does not keep up, without waiting for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._socket.close(CLOSE_SLOW, reason="Too slow; reconnect and read what was missed.")
 
     def _connected(self) -> dict[str, object]:
         return {"workspace_id": self._principal.workspace_id, "user_id": self._principal.user_id}
@@ -129,7 +144,7 @@ class _Stream:
 
     async def _push(self, kind: str, payload: dict[str, object]) -> None:
         frame = Frame(kind, payload, self._now())
-        await self._socket.send_data(msgspec.json.encode(frame).decode(), mode="text")
+        await self._deliver(msgspec.json.encode(frame))
 
 
 def _monotonic() -> float:
