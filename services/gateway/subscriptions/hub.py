@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import msgspec
 import structlog
@@ -51,63 +52,84 @@ class Subscriber:
             self.queue.put_nowait(None)
 
 
+class _Follower:
+    """The reader of one workspace's end of the log, while somebody listens."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.task: asyncio.Task[None]
+
+
 class Hub:
-    """Reads the log's end for all clients of this process."""
+    """Reads a workspace's end of the log once for all its clients of this process, and only while there are any."""
 
     def __init__(self, resources: Resources, pool: Pool) -> None:
         self._resources = resources
         self._pool = pool
         self._subscribers: dict[str, set[Subscriber]] = defaultdict(set)
+        self._followers: dict[str, _Follower] = {}
+        self._tasks = asyncio.TaskGroup()
 
-    def join(self, workspace_id: str) -> Subscriber:
-        """A new client of a workspace."""
+    async def run(self) -> None:
+        """Let clients be served until cancelled."""
+        async with self._tasks:
+            await asyncio.Event().wait()
+
+    async def join(self, workspace_id: str) -> Subscriber:
+        """A new client of a workspace; it gets everything that is appended from now on."""
         subscriber = Subscriber(workspace_id)
         self._subscribers[workspace_id].add(subscriber)
+        follower = self._followers.get(workspace_id)
+        if follower is None:
+            follower = self._followers[workspace_id] = _Follower()
+            follower.task = self._tasks.create_task(self._follow(workspace_id, follower))
+        try:
+            await follower.begun.wait()
+        except asyncio.CancelledError:
+            self.leave(subscriber)
+            raise
         return subscriber
 
     def leave(self, subscriber: Subscriber) -> None:
         """A client that is gone."""
-        self._subscribers[subscriber.workspace_id].discard(subscriber)
-        if not self._subscribers[subscriber.workspace_id]:
-            del self._subscribers[subscriber.workspace_id]
+        workspace_id = subscriber.workspace_id
+        self._subscribers[workspace_id].discard(subscriber)
+        if not self._subscribers[workspace_id]:
+            del self._subscribers[workspace_id]
+            self._followers.pop(workspace_id).task.cancel()
 
-    async def run(self) -> None:
-        """Follow all partitions until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for partition in range(self._resources.event_log.partitions):
-                tasks.create_task(self._follow(partition))
-
-    async def _follow(self, partition: int) -> None:
+    async def _follow(self, workspace_id: str, follower: _Follower) -> None:
         event_log = self._resources.event_log
+        partition = event_log.partition_of(workspace_id)
         position: int | None = None
         while True:
             try:
                 if position is None:
                     position = await event_log.last_seq(partition)
-                async for batch in event_log.read(partition, after=position, aggregates=_AGGREGATES):
-                    await self._publish(partition, batch)
-                    position = batch.last_seq
+                    follower.begun.set()
+                batches = event_log.read(
+                    partition, after=position, aggregates=_AGGREGATES, workspace_id=workspace_id
+                )
+                async with aclosing(batches):
+                    async for batch in batches:
+                        await self._publish(workspace_id, partition, batch)
+                        position = batch.last_seq
             except LogUnavailableError as error:
                 log.warning("stream.log_unavailable", partition=partition, error=str(error))
                 await asyncio.sleep(0.5)
 
-    async def _publish(self, partition: int, batch: Batch) -> None:
-        by_workspace: dict[str, list[Recorded[Event]]] = defaultdict(list)
-        for event in batch.events:
-            if event.workspace_id in self._subscribers:
-                by_workspace[event.workspace_id].append(event)
-        if not by_workspace:
+    async def _publish(self, workspace_id: str, partition: int, batch: Batch) -> None:
+        if not batch.events:
             return
         projector = self._resources.projectors[partition]
         while not await projector.reached(batch.last_seq, timeout=PROJECTION_SECONDS):
             log.warning("stream.projection_late", partition=partition, sequence=batch.last_seq)
-        for workspace_id, events in by_workspace.items():
-            frames = [frame for event in events for frame in frames_of(event)]
-            frames += await self._looked_up(workspace_id, events)
-            encoded = [msgspec.json.encode(frame) for frame in frames]
-            for subscriber in tuple(self._subscribers.get(workspace_id, ())):
-                for frame in encoded:
-                    subscriber.offer(frame)
+        frames = [frame for event in batch.events for frame in frames_of(event)]
+        frames += await self._looked_up(workspace_id, batch.events)
+        encoded = [msgspec.json.encode(frame) for frame in frames]
+        for subscriber in tuple(self._subscribers.get(workspace_id, ())):
+            for frame in encoded:
+                subscriber.offer(frame)
 
     async def _looked_up(self, workspace_id: str, events: Sequence[Recorded[Event]]) -> list[Frame]:
         """The frames that need rows; clients that miss them because the database is away read them on reconnecting."""

@@ -39,7 +39,7 @@ def stream_handler(hub: Hub, resources: Resources, *, secret: str) -> WebsocketR
         if socket.query_params.get("workspace", principal.workspace_id) != principal.workspace_id:
             await socket.close(CLOSE_MISMATCH, reason="The token is for another workspace.")
             return
-        subscriber = hub.join(principal.workspace_id)
+        subscriber = await hub.join(principal.workspace_id)
         try:
             await _Stream(socket, subscriber, principal, resources).run()
         finally:
