@@ -30,4 +30,4 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
 def projection() -> Projection:
     """Ingest's read model."""
     schema_sql = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
-    return Projection(NAME, AGGREGATES, project, schema_sql)
+    return Projection(NAME, AGGREGATES, project, schema_sql, linger_seconds=0.25)

@@ -156,6 +156,7 @@ PROJECTION = Projection(
     aggregates=("issue", "pattern", "recommendation", "workspace"),
     project=project,
     schema_sql=Path(__file__).with_name("schema.sql").read_text(),
+    linger_seconds=0.05,
 )
 """The read model of the pattern service."""
 

@@ -255,6 +255,7 @@ async def _catch_up_rate(bench: Bench, start: int, end: int) -> float:
 
 async def replay(bench: Bench) -> None:
     """(c) Rebuilding the gateway's rows from the first event, beside a bare ordered consumer with decode."""
+    await send(bench, batches(failures(3, first=300_000_000)), count=80)
     await bench.quiet()
     end = await bench.log.last_seq(0)
     ours, raw = [], []
@@ -275,6 +276,8 @@ async def latency(bench: Bench, *, seconds: float = 30.0, rate: float = 100.0) -
     """(d) From POST /v1/issues to the issue in a GET, at 100 a second, open loop."""
     took: list[float] = []
     records = failures(4, first=400_000_000)
+    await send(bench, batches(records), count=20)
+    await bench.quiet()
     free: asyncio.Queue[Connection] = asyncio.Queue()
 
     async def one(record: dict[str, object], due: float) -> None:

@@ -181,11 +181,13 @@ class EventLog:
         workspace_id: str | None = None,
         max_batch: int = 1000,
         until: int | None = None,
+        linger_seconds: float = 0.0,
     ) -> AsyncGenerator[Batch, None]:
         """Batches of events in log order, first those that are there, then live, without end.
 
         after: the position already known. aggregates: types wanted; none = all.
         until: end behind this sequence instead of waiting for more.
+        linger_seconds: how long to gather more into a batch that is not full.
         The first batch is empty when nothing is waiting. Reconnects by itself; a gap is never passed over.
         Raises MalformedEventError at an event that cannot be decoded; unknown types are left out.
         """
@@ -196,6 +198,7 @@ class EventLog:
             position=after,
             max_batch=max_batch,
             until=until,
+            linger_seconds=linger_seconds,
         )
         return read(self._nc, cursor)
 

@@ -23,12 +23,15 @@ class Projection(msgspec.Struct, frozen=True):
     project: writes the rows of a batch of at most 1,000 events in log order, inside a transaction
         whose search_path is the schema. A function of the events and the rows alone: no clock, no chance.
     schema_sql: the whole text of schema.sql; another text is another version.
+    linger_seconds: how long to gather events into a batch that is not full. 0 where a client waits for the rows;
+        elsewhere a little waiting saves most of the transactions when events come one by one.
     """
 
     name: str
     aggregates: tuple[str, ...]
     project: Callable[[Sequence[Recorded[Event]], Connection], Awaitable[None]]
     schema_sql: str
+    linger_seconds: float = 0.0
 
     @property
     def version(self) -> str:

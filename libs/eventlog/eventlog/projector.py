@@ -258,7 +258,12 @@ class Projector:
         await _first_failure(self._consume(conn, start, end), self._tick(conn))
 
     async def _consume(self, conn: Connection, start: int, end: int) -> None:
-        batches = self._log.read(self._partition, after=start, aggregates=self._projection.aggregates)
+        batches = self._log.read(
+            self._partition,
+            after=start,
+            aggregates=self._projection.aggregates,
+            linger_seconds=self._projection.linger_seconds,
+        )
         async with aclosing(batches):
             while True:
                 try:

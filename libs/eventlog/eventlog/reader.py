@@ -45,6 +45,7 @@ class Cursor(msgspec.Struct):
     position: int
     max_batch: int
     until: int | None
+    linger_seconds: float = 0.0
 
 
 class _SessionLostError(Exception):
@@ -105,6 +106,8 @@ class _Session:
                     await self._arrived.wait()
             except TimeoutError as error:
                 raise _SessionLostError("no heartbeat") from error
+        if self._cursor.linger_seconds and len(self._buffer) < self._cursor.max_batch:
+            await asyncio.sleep(self._cursor.linger_seconds)
         count = min(len(self._buffer), self._cursor.max_batch)
         taken = [self._buffer.popleft() for _ in range(count)]
         if len(self._buffer) < _LOW_WATER:

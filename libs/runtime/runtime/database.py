@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg import AsyncConnection, AsyncRawCursor, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -26,6 +26,8 @@ def pool(url: str, *, schema: str, min_size: int = 1, max_size: int = 8) -> Pool
             "cursor_factory": AsyncRawCursor,
             "application_name": f"causeloop-{schema}",
             "connect_timeout": 5,
+            # A single statement needs no BEGIN and COMMIT around it; several take `conn.transaction()`.
+            "autocommit": True,
         },
         min_size=min_size,
         max_size=max_size,
@@ -51,8 +53,11 @@ async def _begin(stack: AsyncExitStack, source: Pool, workspace_id: str) -> Conn
         try:
             async with AsyncExitStack() as attempt:
                 conn = await attempt.enter_async_context(source.connection())
-                await attempt.enter_async_context(conn.transaction())
-                await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
+                # One round trip for both; the pool ends the transaction when it takes the connection back.
+                begin = sql.SQL("BEGIN; SET LOCAL app.current_workspace = {}").format(
+                    sql.Literal(workspace_id)
+                )
+                await conn.execute(begin.as_string(conn).encode())
                 stack.push_async_exit(attempt.pop_all())
                 return conn
         except PoolTimeout as error:

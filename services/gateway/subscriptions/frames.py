@@ -18,38 +18,41 @@ class Frame(Struct, frozen=True):
 
 
 class Lookup(Struct, frozen=True):
-    """What a batch of one workspace's events leaves to be read from rows: patterns whose state to show, and issues."""
+    """What a batch of one workspace's events leaves to be read from rows: patterns whose state to show, and issues.
 
-    pattern_ids: frozenset[str]
+    pattern_ids: with the recorded time of their last event in the batch.
+    """
+
+    pattern_ids: Mapping[str, datetime]
     detected_ids: frozenset[str]
     issue_ids: frozenset[str]
 
 
 def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
     """The rows that the frames of these events need."""
-    patterns: set[str] = set()
+    patterns: dict[str, datetime] = {}
     detected: set[str] = set()
     issues: set[str] = set()
     for event in events:
         match event.data:
             case pattern.IssuesLinked() as data:
-                patterns.add(data.pattern_id)
+                patterns[data.pattern_id] = event.recorded_at
                 issues.update(link.issue_id for link in data.links)
             case pattern.PatternDetected() as data:
-                patterns.add(data.pattern_id)
+                patterns[data.pattern_id] = event.recorded_at
                 detected.add(data.pattern_id)
             case pattern.IssueUnlinked() as data:
-                patterns.add(data.pattern_id)
+                patterns[data.pattern_id] = event.recorded_at
                 issues.add(data.issue_id)
             case pattern.PatternsMerged() as data:
-                patterns.update((data.target_pattern_id, data.source_pattern_id))
+                patterns[data.target_pattern_id] = patterns[data.source_pattern_id] = event.recorded_at
             case pattern.PatternSplit() as data:
-                patterns.update((data.pattern_id, data.new_pattern_id))
+                patterns[data.pattern_id] = patterns[data.new_pattern_id] = event.recorded_at
             case pattern.PatternDescribed() | pattern.PatternStatusChanged() as data:
-                patterns.add(data.pattern_id)
+                patterns[data.pattern_id] = event.recorded_at
             case _:
                 pass
-    return Lookup(frozenset(patterns), frozenset(detected), frozenset(issues))
+    return Lookup(patterns, frozenset(detected), frozenset(issues))
 
 
 def frames_of(event: Recorded[Event]) -> list[Frame]:

@@ -153,9 +153,11 @@ class Hub:
                         workspace_id=workspace_id,
                         condition=Condition("is_shown AND pattern_id = {value}", pattern_id),
                     )
-                    if row is not None:
+                    is_new = pattern_id in wanted.detected_ids
+                    # Rows may be ahead of this batch: a pattern is announced by its detection, not before it.
+                    if row is not None and (is_new or row.created_at < wanted.pattern_ids[pattern_id]):
                         body = msgspec.to_builtins(patterns.present(row), builtin_types=(type(at),))
-                        frames += pattern_frames(body, is_new=pattern_id in wanted.detected_ids, at=at)
+                        frames += pattern_frames(body, is_new=is_new, at=at)
                 states = await _queries.list_issue_states(
                     conn, workspace_id=workspace_id, issue_ids=sorted(issue_ids)
                 )
