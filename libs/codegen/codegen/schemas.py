@@ -18,7 +18,7 @@ _SCALARS: Mapping[str, Schema] = {
 
 def key(context: str, name: str) -> str:
     """The name of a schema in a document, unique over contexts."""
-    return f"{context}.{name}"
+    return f"{context}_{name}"
 
 
 def reference(context: str, name: str) -> Schema:

@@ -168,6 +168,12 @@ _KEPT_FOR_PEOPLE = frozenset({"<num>", "<path>", "<host>"})
 _N_DIGITS_MEANT = 5
 
 
+_MEASURE = re.compile(
+    r"(?<![\w.,])\d+(?:[.,]\d+)?(?=\s?(?:%|(?:ms|s|secs?|seconds?|mins?|minutes?|h|hours?|[kmgt]i?b|bytes?|percent)\b))"
+)
+"""A quantity: how long or how much it was this time is not what failed."""
+
+
 def is_machine_text(source: str, title: str) -> bool:
     """Whether a title was written by a program: by its source, else by its share of digits and symbols."""
     if source in _MACHINE_SOURCES:
@@ -181,12 +187,14 @@ def mask(text: str, *, is_machine: bool) -> str:
     """The text in lower case with a placeholder such as "<ip>" for every volatile part.
 
     In text of machines that is every id, uuid, hash, number, address, path, time, version, host, e-mail and
-    quoted value; in text of people only what cannot be a word, for their numbers and names mean something.
+    quoted value; in text of people only what cannot be a word and what is measured ("12 ms", "93 %"), for their
+    other numbers and names mean something.
     """
     lowered = text.lower()
     if not is_machine:
         if "://" in lowered:
             lowered = _URL.sub("<url>", lowered)
+        lowered = _MEASURE.sub("<num>", lowered)
         return " ".join(_VOLATILE.sub(_mask_human_run, lowered).split())
     if '"' in lowered or "'" in lowered or "`" in lowered:
         lowered = _QUOTED.sub("<str>", lowered)

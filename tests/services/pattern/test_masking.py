@@ -90,3 +90,12 @@ def test_a_readable_title_is_one_short_line() -> None:
     )
     assert len(readable("word " * 100)) <= 200
     assert readable("  ") == "Unnamed failure"
+
+
+def test_mask_of_what_people_write_drops_quantities_and_keeps_other_numbers() -> None:
+    """How long it took this time is not what failed; an error code is."""
+    assert mask("Login returns 502 after 12.5 s", is_machine=False) == "login returns 502 after <num> s"
+    assert (
+        mask("Disk 93% full, 4 GiB left on node 7", is_machine=False)
+        == "disk <num>% full, <num> gib left on node 7"
+    )
