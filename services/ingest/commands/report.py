@@ -68,7 +68,7 @@ def canonical_report(
 ) -> ReportIssue:
     """The command that a record stands for.
 
-    fresh_id: a new issue id for a record without an external_id; None where one is required.
+    fresh_id: an external_id for a record without one; None where one is required.
     Raises InvalidIssueError with every field that is wrong.
     """
     clean = Cleaner(now=now)
@@ -76,7 +76,7 @@ def canonical_report(
     external_id = _external_id(clean, record.external_id, fresh_id)
     source = known_source(record.source)
     command = ReportIssue(
-        issue_id=_identity(workspace_id, source, external_id),
+        issue_id=issue_id(workspace_id, source, external_id),
         source=source,
         external_id=external_id,
         title=_filled(clean, "title", record.title),
@@ -108,16 +108,10 @@ def report_issue(cmd: ReportIssue, state: Issue | None, *, now: datetime) -> Cha
     Last writer wins, by `source_updated_at`: a newer revision, and one without a time, changes what it
     sends; the known revision once more leaves alone what was edited here since; an older one changes
     nothing. A field that the report leaves out stays as it is.
-    Raises InvalidIssueError when the id belongs to an issue of another identity.
     """
     if state is None:
         return Change(_new_issue(cmd), cmd.source_created_at or now)
     known = state.content
-    if known.source != cmd.source or known.external_id != cmd.external_id:
-        problem = (
-            f"{cmd.external_id} is the id of an issue from {known.source}; send that issue's own external_id"
-        )
-        raise InvalidIssueError({"external_id": problem})
     revision, sent = known.source_updated_at, cmd.source_updated_at
     is_newer = sent is not None and (revision is None or sent > revision)
     event = delta(state, _wanted(cmd, state))
@@ -202,13 +196,6 @@ def _external_id(clean: Cleaner, value: str | None, fresh_id: str | None) -> str
         problem = "is required in a batch, so that sending it again changes nothing; add it"
         clean.problems["external_id"] = problem
     return external_id or ""
-
-
-def _identity(workspace_id: str, source: str, external_id: str) -> str:
-    """The id of the issue; an external_id that is itself one of our ids names that issue."""
-    if is_issue_id(external_id):
-        return external_id
-    return issue_id(workspace_id, source, external_id)
 
 
 def _group(status: str | None) -> str | None:

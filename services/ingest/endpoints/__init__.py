@@ -104,7 +104,7 @@ class Desk:
         raise IssueContendedError(issue_id)
 
     def _fresh_id(self, turn: Turn) -> str:
-        return new_id("iss_", now=turn.now, rng=self._rng)
+        return new_id("ext_", now=turn.now, rng=self._rng)
 
 
 def endpoints(desk: Desk) -> tuple[Endpoint, ...]:

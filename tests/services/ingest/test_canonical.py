@@ -11,7 +11,7 @@ from services.ingest.commands import canonical_report
 from services.ingest.commands.canonical import Cleaner
 from services.ingest.commands.sources import KNOWN_SOURCES, known_source
 from services.ingest.errors import InvalidIssueError
-from tests.services.ingest.builders import FRESH_ID, NOW, WORKSPACE, report
+from tests.services.ingest.builders import NOW, WORKSPACE, report
 
 
 def reason_of(**fields: object) -> str:
@@ -194,14 +194,10 @@ def test_identity_derives_from_workspace_source_and_composed_external_id() -> No
     assert composed.issue_id != report(external_id="café", source="github").issue_id
 
 
-def test_single_report_without_external_id_gets_the_new_id() -> None:
+def test_single_report_without_external_id_gets_the_fresh_one() -> None:
     record = ingest.IssueReport(title="x", external_id="  ")
-    command = canonical_report(record, workspace_id=WORKSPACE, fresh_id=FRESH_ID, now=NOW)
-    assert (command.issue_id, command.external_id) == (FRESH_ID, FRESH_ID)
-
-
-def test_external_id_that_is_an_issue_id_names_that_issue() -> None:
-    assert report(external_id=FRESH_ID).issue_id == FRESH_ID
+    command = canonical_report(record, workspace_id=WORKSPACE, fresh_id="ext_1", now=NOW)
+    assert (command.issue_id, command.external_id) == (issue_id(WORKSPACE, "custom_api", "ext_1"), "ext_1")
 
 
 @given(st.text())

@@ -109,12 +109,6 @@ def test_status_group_that_the_issue_is_in_is_no_change() -> None:
     assert changes(state, status="in_progress") == {"status": "mitigating"}
 
 
-def test_id_of_another_identity_is_refused() -> None:
-    state = issue(report())
-    with pytest.raises(InvalidIssueError, match=r"external_id: iss_.* is the id of an issue from jira"):
-        report_issue(report(external_id=state.content.issue_id), state, now=NOW)
-
-
 # Reporting: late and out of order
 
 

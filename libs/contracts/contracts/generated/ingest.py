@@ -174,7 +174,7 @@ class IssueClosed(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class IssueReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One failure as a client describes it; ingest normalises it.
 
-    external_id: The source's own id; a single report without one gets the new issue's id.
+    external_id: The source's own id; a single report without one gets a new one, prefix "ext_".
     source: Connector type; an unknown one becomes "custom_api", which is also the default.
     title: 1 to 300 characters after falling back to external_id.
     body: Text or Markdown.
