@@ -27,6 +27,19 @@ class AppendRefusedError(EventLogError):
     """The server refuses the events themselves, such as one larger than max_payload."""
 
 
+class LogTruncatedError(EventLogError):
+    """The log ends before a position that was read from it: it came back from a crash without its last events.
+
+    Rows that hold more than the log can only be rebuilt: `causeloop replay`.
+    """
+
+    def __init__(self, *, position: int, log_end: int) -> None:
+        super().__init__(
+            f"the rows are at {position}, the log ends at {log_end}: it has lost events in a crash;"
+            " rebuild the rows with `causeloop replay`, then restart the service"
+        )
+
+
 class PoisonEventError(EventLogError):
     """A projection or reaction cannot take an event; it stops there and never skips it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Self
@@ -11,8 +12,8 @@ import msgspec
 from contracts import Event, Recorded, decode, encode
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, OutboundBufferLimitError
-from nats.errors import TimeoutError as NatsTimeoutError
 
 from .errors import AppendRefusedError, ConflictError, EventLogError, LogUnavailableError
 from .inbox import Ack, ApiError, Inbox, Message
@@ -22,6 +23,7 @@ from .subjects import filters, partition_of, stream_name, subject_of
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECT_NEW = {_EXPECTED: "0"}
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CHUNK = 500
 _PAGE = 500
 _MAX_ATOMIC = 1000
@@ -119,9 +121,9 @@ class EventLog:
         *,
         until: datetime | None = None,
         until_seq: int | None = None,
-        limit: int = 10_000,
+        limit: int | None = None,
     ) -> list[Recorded[Event]]:
-        """The first `limit` events of an aggregate in order, up to a recorded time or a sequence, inclusive.
+        """All events of an aggregate in order, or the first `limit`, up to a recorded time or a sequence, inclusive.
 
         An unknown aggregate has no events. Raises LogUnavailableError.
         """
@@ -129,17 +131,18 @@ class EventLog:
         subject = subject_of(partition, workspace_id, aggregate_type, aggregate_id)
         events: list[Recorded[Event]] = []
         after = 0
-        while len(events) < limit:
+        while True:
             messages = await self._direct_get(partition, subject, after + 1)
             for message in messages:
                 after = _sequence(message)
                 event = decode(message.data, seq=after, partition=partition)
                 if (until_seq is not None and after > until_seq) or (until and event.recorded_at > until):
-                    return events[:limit]
+                    return events
                 events.append(event)
-            if len(messages) < _PAGE:
-                break
-        return events[:limit]
+                if len(events) == limit:
+                    return events
+            if not messages or (messages[-1].headers or {}).get("Nats-Num-Pending") == "0":
+                return events
 
     async def histories(
         self, workspace_id: str, aggregate_type: str, ids: Sequence[str]
@@ -214,7 +217,12 @@ class EventLog:
         aggregate_type, _, aggregate_id = event.subject.partition("/")
         partition = self.partition_of(event.workspace_id)
         subject = subject_of(partition, event.workspace_id, aggregate_type, aggregate_id)
-        return Message(subject, encode(event), headers)
+        payload = encode(event)
+        if b"u0000" in payload and _NUL.search(payload):
+            raise AppendRefusedError(
+                f"{subject}: the text of an event holds U+0000, which Postgres cannot store"
+            )
+        return Message(subject, payload, headers)
 
     def _atomic(self, appends: Sequence[Append]) -> list[Message]:
         """One atomic batch (nats-server 2.12, ADR-50): numbered, the last one commits."""
@@ -251,7 +259,7 @@ class EventLog:
     def _error(append: Append, message: Message, error: ApiError) -> EventLogError:
         if error.err_code in _WRONG_LAST_SEQUENCE:
             return ConflictError(message.subject, append.expected or 0)
-        if error.code == 503:
+        if error.code >= 500:
             return LogUnavailableError(error.description)
         return AppendRefusedError(f"{message.subject}: {error.description} ({error.err_code})")
 
@@ -281,7 +289,7 @@ class EventLog:
     async def _api(self, call: str, payload: bytes) -> _StreamReply:
         try:
             reply = await self._nc.request(f"$JS.API.{call}", payload, timeout=5.0)
-        except (NatsTimeoutError, OutboundBufferLimitError) as error:
+        except NatsError as error:
             raise LogUnavailableError(f"JetStream does not answer {call}") from error
         return msgspec.json.decode(reply.data, type=_StreamReply)
 

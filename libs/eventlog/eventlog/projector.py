@@ -20,7 +20,7 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from psycopg import AsyncConnection
 
-from .errors import ConflictError, LogUnavailableError, PoisonEventError
+from .errors import ConflictError, LogTruncatedError, LogUnavailableError, PoisonEventError
 from .log import EventLog
 from .projection import Connection, Projection, Reaction
 
@@ -84,6 +84,10 @@ class _ReadModelSwitchedError(Exception):
     """The rows are no longer at the position that we know: a rebuild has switched them."""
 
 
+class _OtherVersionError(Exception):
+    """The rows have another version's shape: a newer build has switched them, and this one must not write."""
+
+
 class Projector:
     """Keeps one partition of a read model up to date.
 
@@ -142,9 +146,16 @@ class Projector:
                 log.info("projector.read_model_switched", service=self._projection.name)
                 continue
             except _WORLD_FAILED as error:
-                self._remember(f"{type(error).__name__}: {error}".strip())
+                self._remember(_describe(error))
                 failures = 0 if time.monotonic() - started > 10 else failures + 1
                 await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+            except _OtherVersionError as error:
+                self._state = "outdated"
+                log.warning("projector.outdated", service=self._projection.name, reason=str(error))
+                await asyncio.sleep(_STANDBY_SECONDS)
+            except LogTruncatedError as error:
+                self._stop(PoisonEventError(seq=self._position, event_type="behind it", reason=str(error)))
+                await asyncio.Event().wait()
             except PoisonEventError as error:
                 self._stop(error)
                 await asyncio.Event().wait()
@@ -236,6 +247,7 @@ class Projector:
                 return
 
     async def _lead(self, conn: Connection) -> None:
+        await self._require_version(conn)
         position, self._reaction_position = await self._checkpoint(conn)
         self._saved_reaction_position = self._reaction_position
         self._position = 0
@@ -249,6 +261,8 @@ class Projector:
             position=position,
             log_end=end,
         )
+        if max(position, self._reaction_position) > end:
+            raise LogTruncatedError(position=max(position, self._reaction_position), log_end=end)
         start = position
         if self._reaction is not None:
             start = min(position, self._reaction_position)
@@ -286,12 +300,13 @@ class Projector:
         with _span(self._projection.name, fresh):
             try:
                 async with conn.transaction():
+                    # First, so that it waits for a rebuild's switch without holding locks on rows.
+                    await self._advance(conn, last_seq)
                     if fresh:
                         await self._projection.project(fresh, conn)
-                    await self._advance(conn, last_seq)
-            except (*_WORLD_FAILED, _ReadModelSwitchedError):
-                raise
             except Exception as error:  # the edge: whatever a projection raises is this event's alarm
+                if isinstance(error, _ReadModelSwitchedError) or _has_world_failed(error):
+                    raise
                 if (await self._checkpoint(conn))[0] != self._position:
                     raise _ReadModelSwitchedError from error
                 raise await self._poison(conn, fresh, error) from error
@@ -318,20 +333,18 @@ class Projector:
         for event in events:
             try:
                 async with conn.transaction():
-                    await self._projection.project([event], conn)
                     await self._advance(conn, event.seq)
-            except _WORLD_FAILED:
-                raise
-            except Exception as culprit:  # noqa: BLE001  # the edge, as in _project
-                return PoisonEventError(
-                    seq=event.seq, event_type=event.type, reason=f"{type(culprit).__name__}: {culprit}"
-                )
+                    await self._projection.project([event], conn)
+            except Exception as culprit:  # the edge, as in _project
+                if _has_world_failed(culprit):
+                    raise
+                return PoisonEventError(seq=event.seq, event_type=event.type, reason=_describe(culprit))
             await self._moved_to(event.seq)
         first, last = events[0], events[-1]
         return PoisonEventError(
             seq=first.seq,
             event_type=f"to {last.seq}",
-            reason=f"fails only as a batch: {type(error).__name__}: {error}",
+            reason=f"fails only as a batch: {_describe(error)}",
         )
 
     async def _react(self, events: Sequence[Recorded[Event]], last_seq: int, *, live: bool) -> None:
@@ -356,6 +369,18 @@ class Projector:
                 if self._saved_reaction_position != self._reaction_position:
                     async with conn.transaction():
                         await self._advance(conn, self._position)
+
+    async def _require_version(self, conn: Connection) -> None:
+        cursor = await conn.execute(
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1",
+            (self._projection.name,),
+        )
+        row = await cursor.fetchone()
+        if row is None or row[0] != self._projection.version:
+            found = row[0] if row else "nothing"
+            raise _OtherVersionError(
+                f"this build writes version {self._projection.version}, there is {found}"
+            )
 
     async def _checkpoint(self, conn: Connection) -> tuple[int, int]:
         cursor = await conn.execute(
@@ -420,11 +445,11 @@ def _loud_reaction(seq: int, event_type: str) -> Iterator[None]:
     """A bug in a reaction stops the projector instead of losing a decision; failures of the world pass through."""
     try:
         yield
-    except _WORLD_FAILED:
-        raise
     except Exception as error:
+        if _has_world_failed(error):
+            raise
         raise PoisonEventError(
-            seq=seq, event_type=event_type, reason=f"reaction: {type(error).__name__}: {error}"
+            seq=seq, event_type=event_type, reason=f"reaction: {_describe(error)}"
         ) from error
 
 
@@ -438,6 +463,18 @@ def _span(service: str, events: Sequence[Recorded[Event]]) -> AbstractContextMan
         )
     links = [trace.Link(trace.get_current_span(context).get_span_context()) for context in contexts]
     return tracer.start_as_current_span(f"{service}.project", links=links, attributes={"events": len(events)})
+
+
+def _has_world_failed(error: Exception) -> bool:
+    """Whether trying again can help. Postgres files limits that an event exceeds among its own failures."""
+    return isinstance(error, _WORLD_FAILED) and not isinstance(error, psycopg.errors.ProgramLimitExceeded)
+
+
+def _describe(error: Exception) -> str:
+    """What an alarm says of an error; Postgres' details quote rows, which are not everybody's to read."""
+    if isinstance(error, psycopg.Error):
+        return f"{type(error).__name__} {error.sqlstate or ''}: {error.diag.message_primary or 'no details'}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -16,6 +16,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
+from .errors import LogTruncatedError
+
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 3.5
 _LOW_WATER = 2000
@@ -84,6 +86,9 @@ class _Session:
             inactive_threshold=30.0,
         )
         self._js = self._nc.jetstream(timeout=5.0)
+        stream = await self._js.stream_info(self._cursor.stream)
+        if stream.state.last_seq < self._cursor.position:
+            raise LogTruncatedError(position=self._cursor.position, log_end=stream.state.last_seq)
         info = await self._js.add_consumer(self._cursor.stream, config)
         self._name = info.name
         return info.num_pending or 0

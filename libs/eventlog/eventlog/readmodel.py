@@ -18,6 +18,9 @@ from .projection import Connection, Projection, schema_version
 PROJECTOR_ROLE = "causeloop_projector"
 APP_ROLE = "causeloop_app"
 
+_MAX_PASSES = 20
+_SMALL_GAP = 200
+
 _CHECKPOINT = """
 CREATE TABLE checkpoint (
     partition integer PRIMARY KEY,
@@ -94,9 +97,7 @@ async def rebuild(
         await _create(owner, shadow, projection.schema_sql)
         async with _connect(projector_url, shadow) as writer:
             for partition in range(event_log.partitions):
-                await _fill(
-                    event_log, projection, writer, partition, until=await event_log.last_seq(partition)
-                )
+                await _catch_up(event_log, projection, writer, partition)
             return await _switch(event_log, projection, owner, writer)
 
 
@@ -207,6 +208,17 @@ async def _fill(
     await writer.execute("UPDATE checkpoint SET position = $1 WHERE partition = $2", (until, partition))
 
 
+async def _catch_up(event_log: EventLog, projection: Projection, writer: Connection, partition: int) -> None:
+    """Fill until so little is missing that the live projector hardly waits for the rest."""
+    filled = 0
+    for _ in range(_MAX_PASSES):
+        end = await event_log.last_seq(partition)
+        if end - filled <= _SMALL_GAP:
+            return
+        await _fill(event_log, projection, writer, partition, until=end)
+        filled = end
+
+
 async def _switch(
     event_log: EventLog, projection: Projection, owner: Connection, writer: Connection
 ) -> dict[int, int]:
@@ -222,15 +234,16 @@ async def _switch(
         for statement in (
             # What was already decided must not be decided again.
             sql.SQL(
-                "UPDATE {}.checkpoint AS new SET reaction_position = old.reaction_position"
+                "UPDATE {}.checkpoint AS new SET reaction_position = least(old.reaction_position, new.position)"
                 " FROM {}.checkpoint AS old WHERE old.partition = new.partition"
             ).format(shadow, live),
             sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(old),
             sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(live, old),
             sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(shadow, live),
-            sql.SQL("DROP SCHEMA {} CASCADE").format(old),
         ):
             await owner.execute(statement.as_string(owner).encode())
+    # By itself: it waits for readers of the old rows, and nobody must wait for it.
+    await owner.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(old).as_string(owner).encode())
     log.info("readmodel.switched", service=projection.name, version=projection.version)
     return await _positions_of(owner, projection.name, event_log.partitions)
 

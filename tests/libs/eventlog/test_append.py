@@ -168,3 +168,10 @@ async def test_append_to_a_dead_server_is_unavailable_and_can_be_repeated() -> N
                 break
         assert await log.last_seq(0) == 2
         await client.close()
+
+
+async def test_append_of_text_with_a_nul_is_refused(event_log: EventLog) -> None:
+    """What Postgres could never store must not become a fact; a written-out escape is only text."""
+    with pytest.raises(AppendRefusedError, match=r"U\+0000"):
+        await event_log.append(*new(reported(1, title="a\x00b")))
+    assert await event_log.append(*new(reported(1, title="a\\u0000b"))) == 1

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
 import psycopg
 import pytest
 from contracts import Event, Recorded, derived_id, ingest, record
@@ -22,6 +23,7 @@ from eventlog import (
     rebuild,
     verify,
 )
+from nats.aio.client import Client
 from testkit.servers import Database
 from testkit.waiting import eventually
 
@@ -180,6 +182,39 @@ async def test_verify_finds_a_row_that_was_tampered_with(event_log: EventLog, ta
     certificate = await verify(event_log, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url)
     assert not certificate.is_equal
     assert [table.is_equal for table in certificate.tables] == [False]
+
+
+async def test_projector_of_another_version_does_not_write(event_log: EventLog, tally: Database) -> None:
+    """An old process beside rows that a newer one has switched stands by."""
+    await event_log.append(*new(reported(1)))
+    old = msgspec.structs.replace(TALLY, schema_sql=SCHEMA + "-- version 0")
+    at_work = Projector(event_log, old, url=tally.projector_url)
+    async with running(at_work):
+        await eventually(lambda: at_work.status.state == "outdated")
+        assert not await at_work.reached(1, timeout=0.5)
+    assert await rows(tally) == []
+
+
+async def test_projector_stops_when_the_log_ends_before_its_rows(
+    event_log: EventLog, tally: Database, nc: Client
+) -> None:
+    """A log that lost its last events in a crash is an alarm, never a silent gap."""
+    await event_log.append_each(new(*(reported(number) for number in range(10))))
+    first = projector(event_log, tally)
+    async with running(first):
+        assert await first.reached(10, timeout=10)
+    await nc.jetstream().delete_stream("EVENTS_0")
+    shorter = await EventLog.connect(nc)
+    await shorter.append_each(new(*(reported(number) for number in range(6))))
+    at_work = projector(shorter, tally)
+    async with running(at_work):
+        status = await eventually(lambda: at_work.status if at_work.status.alarm else None)
+        assert "the rows are at 10, the log ends at 6" in (status.alarm or "")
+    await rebuild(shorter, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url)
+    again = projector(shorter, tally)
+    async with running(again):
+        await eventually(lambda: again.status.state == "live")
+    assert [row[4] for row in await rows(tally)] == list(range(1, 7))
 
 
 async def test_rebuild_beside_another_is_refused(event_log: EventLog, tally: Database) -> None:
