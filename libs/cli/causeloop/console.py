@@ -44,7 +44,11 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         grid.add_column(
-            column, justify="right" if column in right else "left", overflow="fold", no_wrap=False
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            # The first column names the row.
+            no_wrap=column == columns[0],
         )
     return grid
 
