@@ -56,7 +56,9 @@ Url: TypeAlias = Annotated[
         description="An http or https address without a user name or password.",
     ),
 ]
-Note: TypeAlias = Annotated[str, Meta(max_length=2000)]
+Note: TypeAlias = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]
+VISIBLE: Final = r"^[\s\x01-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$"
+"""Something to see in it and no U+0000, in a form that is matched in one pass."""
 
 
 def severity_codes(words: Sequence[str]) -> list[str]:

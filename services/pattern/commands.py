@@ -270,6 +270,7 @@ def close_pattern(
     note = command.closure_note.strip()
     if not 1 <= len(note) <= MAX_NOTE:
         raise InvalidCommandError("closure_note", f"say in 1 to {MAX_NOTE:,} characters what was done")
+    _check_text("closure_note", note)
     if found.status is PatternStatus.CANDIDATE:
         raise StatusNotAllowedError("watching", "it has too few issues to be a pattern yet")
     # A source's clock may be ahead: what is known of the failure now does not break the proof.
@@ -433,6 +434,13 @@ def _check_status(found: Pattern, status: PatternStatus) -> None:
 def _check_name(name: str | None) -> None:
     if name is not None and not 1 <= len(name.strip()) <= MAX_NAME:
         raise InvalidCommandError("name", f"must have 1 to {MAX_NAME} characters")
+    _check_text("name", name or "")
+
+
+def _check_text(field: str, text: str) -> None:
+    """No database row can hold U+0000, so no event may."""
+    if "\x00" in text:
+        raise InvalidCommandError(field, "must not hold the character U+0000")
 
 
 def _check_split(old: Pattern, subjects: Sequence[Subject], name: str | None) -> None:

@@ -99,10 +99,10 @@ def give_feedback(
 ) -> list[prediction.PredictionFeedbackGiven]:
     """Record what a person says became of it; saying the same again changes nothing.
 
-    Raises ValidationFailedError for a note that is too long, PredictionRecurredError for `prevented` when the log
+    Raises ValidationFailedError for a note that is too long or holds U+0000, PredictionRecurredError for `prevented` when the log
     has already shown a recurrence.
     """
-    _check_length("note", cmd.note)
+    _check_text("note", cmd.note)
     if (cmd.outcome, cmd.note) == (state.feedback, state.note):
         return []
     prevented, hit = prediction.Outcome.PREVENTED, prediction.Outcome.HIT
@@ -122,9 +122,9 @@ def dismiss_prediction(
 ) -> list[prediction.PredictionDismissed]:
     """Take it off the list; it is still resolved and scored. A second time changes nothing.
 
-    Raises ValidationFailedError for a reason that is too long.
+    Raises ValidationFailedError for a reason that is too long or holds U+0000.
     """
-    _check_length("reason", cmd.reason)
+    _check_text("reason", cmd.reason)
     if state.is_dismissed:
         return []
     return [prediction.PredictionDismissed(prediction_id=state.prediction_id, reason=cmd.reason)]
@@ -196,7 +196,12 @@ def _whole_second(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
 
-def _check_length(field: str, text: str) -> None:
+def _check_text(field: str, text: str) -> None:
+    """Neither too long nor with U+0000, which no database row can hold."""
+    if "\x00" in text:
+        raise ValidationFailedError(
+            f"{field} holds the character U+0000.", details={field: "Must not hold the character U+0000."}
+        )
     if len(text) > MAX_TEXT:
         raise ValidationFailedError(
             f"{field} is too long.", details={field: f"At most {MAX_TEXT:,} characters, not {len(text):,}."}

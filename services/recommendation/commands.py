@@ -20,6 +20,7 @@ from services.recommendation.errors import (
     DismissedError,
     MoveNotAllowedError,
     NoSuchStepError,
+    ReasonNotStorableError,
     ReasonTooLongError,
 )
 from services.recommendation.state import CLOSED_PATTERNS, OPEN_STATUSES, Pattern, Recommendation
@@ -76,10 +77,12 @@ def change_status(
 ) -> list[recommendation.RecommendationStatusChanged]:
     """Move to another status; the status it has already needs no event.
 
-    Raises MoveNotAllowedError, ReasonTooLongError.
+    Raises MoveNotAllowedError, ReasonTooLongError, ReasonNotStorableError.
     """
     if len(command.reason) > REASON_MAX:
         raise ReasonTooLongError(len(command.reason), REASON_MAX)
+    if "\x00" in command.reason:
+        raise ReasonNotStorableError
     if command.status is state.status:
         return []
     allowed = ALLOWED_MOVES[state.status]

@@ -59,6 +59,16 @@ class ReasonTooLongError(ValidationFailedError):
         )
 
 
+class ReasonNotStorableError(ValidationFailedError):
+    """The reason holds U+0000, which no database row can hold."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the reason holds the character U+0000",
+            details={"reason": "must not hold the character U+0000"},
+        )
+
+
 class RecommendationContendedError(StateConflictError):
     """Others kept changing the recommendation while the command was being decided."""
 

@@ -27,6 +27,7 @@ from services.gateway.routes.timeline import Timeline, timeline_page
 from services.gateway.state import PatternState, fold_pattern
 from services.gateway.vocabulary import (
     LABELS,
+    VISIBLE,
     IssueStatus,
     PatternStatus,
     Search,
@@ -41,7 +42,7 @@ Sort = Literal[
 ]  # fmt: skip
 Window = Literal["7d", "30d", "90d"]
 DAYS = {"7d": 7, "30d": 30, "90d": 90}
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=VISIBLE)]
 
 
 class PatternRow(Struct, frozen=True):
@@ -213,7 +214,7 @@ class PatternChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Closure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was done about a pattern."""
 
-    closure_note: Annotated[str, Meta(min_length=1, max_length=10_000, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")]
+    closure_note: Annotated[str, Meta(min_length=1, max_length=10_000, pattern=VISIBLE)]
 
 
 class Merge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -91,13 +91,12 @@ async def change_settings(gateway: Gateway, call: Call[NoQuery, SettingsChange])
     """Change settings; the services hear of it from the log."""
     row = await read_workspace(gateway, call.workspace_id)
     given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not None}
-    changed = {name: value for name, value in given.items() if value != getattr(row, name)}
-    if not changed:
+    if not given:
         return _present(row)
     now = gateway.resources.clock()
     event = record(
         msgspec.convert(
-            {"workspace_id": call.workspace_id, **changed}, workspace.WorkspaceSettingsChanged, strict=False
+            {"workspace_id": call.workspace_id, **given}, workspace.WorkspaceSettingsChanged, strict=False
         ),
         workspace_id=call.workspace_id,
         aggregate_id=call.workspace_id,
@@ -108,7 +107,7 @@ async def change_settings(gateway: Gateway, call: Call[NoQuery, SettingsChange])
         correlation_id=current_trace_id(),
         traceparent=current_traceparent(),
     )
-    # Unguarded: each setting is set, not computed from what it was, so the last one wins.
+    # Whatever the row says: it may lag behind the log. Unguarded: each setting is set, not computed from what it was, so the last one wins.
     sequence = await gateway.resources.event_log.append(Append(event, expected=None))
     await settle(gateway, call.workspace_id, sequence)
     return _present(await read_workspace(gateway, call.workspace_id))

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from testkit.stack import Stack
 
 from services.gateway.identity import seed
 from services.gateway.identity.tokens import Principal, issue_access_token
+from services.gateway.vocabulary import VISIBLE
 
 SECRET = "a-secret-for-tests-of-32-characters"
 
@@ -340,11 +342,48 @@ def test_recommendations_are_taken_up(api: httpx.Client) -> None:
     assert [rank for rank in ranks if rank] == list(range(1, len([rank for rank in ranks if rank]) + 1))
 
 
+def test_texts_with_nul_are_refused_and_the_field_is_named(api: httpx.Client) -> None:
+    """PostgreSQL cannot store U+0000: such an event would stop every projection. The id is not even looked up."""
+    name, note, reason = "a\0b", "\0", "because\0"
+    for method, path, body, field in (
+        ("PATCH", "/v1/patterns/pat_1", {"name": name}, "name"),
+        ("POST", "/v1/patterns/pat_1/split", {"issue_ids": ["iss_1"], "name": name}, "name"),
+        ("POST", "/v1/patterns/pat_1/close", {"closure_note": "done\0"}, "closure_note"),
+        ("POST", "/v1/predictions/prd_1/feedback", {"outcome": "hit", "note": note}, "note"),
+        ("POST", "/v1/predictions/prd_1/dismiss", {"reason": reason}, "reason"),
+        ("PATCH", "/v1/recommendations/rec_1", {"status": "dismissed", "reason": reason}, "reason"),
+        ("POST", "/v1/issues/iss_1/close", {"reason": reason}, "reason"),
+    ):
+        answer = api.request(method, path, json=body)
+        assert answer.status_code == 400, (path, answer.text)
+        assert list(answer.json()["error"]["details"]) == [field], (path, answer.text)
+
+
+def test_what_is_seen_in_a_name_may_be_anywhere_in_it() -> None:
+    """Blank before and after, over lines; found in one pass, whatever the length."""
+    for good in ("a", "  a", "\n\t a \n", "a b\nc\n", "\x01é", "日本"):
+        assert re.search(VISIBLE, good), good
+    for bad in ("", " \n", "\x01\x7f", "\0", "a\0", "\0a", "a\0\n", "a\n\0b"):
+        assert not re.search(VISIBLE, bad), bad
+    started = time.monotonic()
+    assert not re.search(VISIBLE, " a" * 100_000 + "\0")
+    assert time.monotonic() - started < 1
+
+
+def test_a_setting_is_appended_even_when_the_row_says_so_already(api: httpx.Client) -> None:
+    """The row may lag: what looks like nothing may be somebody's last word."""
+    before = api.patch("/v1/workspace", json={"alert_probability": 0.5}).json()
+    again = api.patch("/v1/workspace", json={"alert_probability": 0.5}).json()
+    assert again["settings"] == before["settings"]
+    assert again["updated_at"] > before["updated_at"]
+    assert api.patch("/v1/workspace", json={}).json() == again
+
+
 def test_settings_change_once(api: httpx.Client) -> None:
     """The four settings, their bounds, and nothing for nothing."""
     changed = api.patch("/v1/workspace", json={"proof_window_days": 21, "confidence_threshold": 0.7}).json()
     assert changed["settings"]["proof_window_days"] == 21
-    assert api.patch("/v1/workspace", json={"proof_window_days": 21}).json() == changed
+    assert api.patch("/v1/workspace", json={}).json() == changed
     assert api.patch("/v1/workspace", json={"proof_window_days": 6}).status_code == 400
     assert api.get("/v1/workspace").json() == changed
 

@@ -274,6 +274,20 @@ async def test_what_cannot_be_asked_is_refused_with_a_reason(service: Running) -
         ),
         (
             ValidationFailedError,
+            door.update_pattern(pattern.UpdatePattern(pattern_id=found, name="a\0b"), CONTEXT),
+        ),
+        (
+            ValidationFailedError,
+            door.split_pattern(
+                pattern.SplitPattern(pattern_id=found, issue_ids=(ids[0],), name="a\0b"), CONTEXT
+            ),
+        ),
+        (
+            ValidationFailedError,
+            door.close_pattern(pattern.ClosePattern(pattern_id=found, closure_note="a\0b"), CONTEXT),
+        ),
+        (
+            ValidationFailedError,
             door.split_pattern(pattern.SplitPattern(pattern_id=found, issue_ids=tuple(ids)), CONTEXT),
         ),
         (

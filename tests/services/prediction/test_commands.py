@@ -125,6 +125,16 @@ def test_texts_that_are_too_long_are_refused(length: int) -> None:
         dismiss_prediction(prediction.DismissPrediction(prediction_id="prd_1", reason="x" * length), STATE)
 
 
+def test_texts_with_nul_are_refused() -> None:
+    """No row could hold them, and the projection would stop."""
+    with pytest.raises(ValidationFailedError) as refused:
+        give_feedback(msgspec.structs.replace(GIVE, note="a\0b"), STATE)
+    assert "note" in refused.value.details
+    with pytest.raises(ValidationFailedError) as refused:
+        dismiss_prediction(prediction.DismissPrediction(prediction_id="prd_1", reason="a\0b"), STATE)
+    assert "reason" in refused.value.details
+
+
 def test_dismissing_twice_changes_nothing() -> None:
     """The second time there is no event."""
     cmd = prediction.DismissPrediction(prediction_id="prd_1", reason="known")

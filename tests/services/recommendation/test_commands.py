@@ -23,6 +23,7 @@ from services.recommendation.errors import (
     DismissedError,
     MoveNotAllowedError,
     NoSuchStepError,
+    ReasonNotStorableError,
     ReasonTooLongError,
 )
 from services.recommendation.state import Pattern, Recommendation, evolve, evolve_pattern, fold
@@ -85,6 +86,12 @@ def test_finished_recommendation_reopens_to_pending_only(end: str) -> None:
 def test_a_long_reason_is_refused() -> None:
     long = wants(Status.DISMISSED, "x" * (REASON_MAX + 1))
     after().when(lambda state: change_status(long, state)).then_refused(ReasonTooLongError)
+
+
+def test_a_reason_with_nul_is_refused() -> None:
+    """No row could hold it, and the projection would stop."""
+    unstorable = wants(Status.DISMISSED, "a\0b")
+    after().when(lambda state: change_status(unstorable, state)).then_refused(ReasonNotStorableError)
 
 
 def test_a_step_is_ticked_once_and_unticked() -> None:
