@@ -1,5 +1,6 @@
 """What can be configured of the gateway, beyond what every service reads."""
 
+from ipaddress import ip_address
 from typing import Annotated
 
 from msgspec import Meta
@@ -36,7 +37,12 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
 
 
 def check(settings: GatewaySettings) -> None:
-    """Raise StartError when these settings would be unsafe in production."""
+    """Raise StartError when these settings would be unsafe in production, or where others can reach us."""
+    if settings.jwt_secret == DEFAULT_JWT_SECRET and not _is_loopback(settings.host):
+        raise StartError(
+            f"HOST={settings.host} can be reached by others, so the default JWT_SECRET is refused."
+            " Make one with `openssl rand -base64 48`."
+        )
     if not settings.is_production:
         return
     if settings.jwt_secret == DEFAULT_JWT_SECRET or len(settings.jwt_secret) < SECRET_LENGTH_MIN:
@@ -48,3 +54,11 @@ def check(settings: GatewaySettings) -> None:
         raise StartError(
             "ENVIRONMENT=production refuses USE_MOCK=1, which accepts any token. Unset one of them."
         )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; a name other than localhost may be anything."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct
@@ -14,6 +14,7 @@ from runtime.errors import StartError
 S = TypeVar("S", bound=Struct)
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Environment = Literal["development", "test", "production"]
 
 
 class SettingsError(StartError):
@@ -40,7 +41,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     partitions: Annotated[int, Meta(ge=1, le=64)] = 1
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
-    environment: str = "development"
+    environment: Environment = "development"
     use_mock: bool = False
     log_level: str = "info"
     log_format: str = "json"

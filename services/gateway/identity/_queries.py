@@ -122,14 +122,16 @@ async def list_memberships(conn: AsyncConnection[Any], *, user_id: str) -> list[
 
 
 _GET_ROLE = """
-SELECT m.role FROM memberships AS m JOIN users AS u ON u.user_id = m.user_id
+SELECT m.role FROM memberships AS m
+JOIN users AS u ON u.user_id = m.user_id
+JOIN workspaces AS w ON w.workspace_id = m.workspace_id
 WHERE m.workspace_id = $1 AND m.user_id = $2 AND m.status = 'active'
-  AND u.status = 'active'
+  AND u.status = 'active' AND w.status = 'active'
 """
 
 
 async def get_role(conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str | None:
-    """What a person is in a workspace now, if anything."""
+    """What a person is in a workspace now, if anything; nothing while one of them is suspended."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_GET_ROLE, (workspace_id, user_id))
         fetched: str | None = await cursor.fetchone()

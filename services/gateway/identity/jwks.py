@@ -32,6 +32,7 @@ class Subject(Struct, frozen=True):
 
     sub: str
     email: str | None = None
+    email_verified: bool = False
     azp: str | None = None
 
 
@@ -129,8 +130,8 @@ class Verifier:
         except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
             raise InvalidGrantError(f"The subject token is not good: {error}.") from error
         _check_times(payload, now=now)
-        if self._parties and subject.azp is not None and subject.azp not in self._parties:
-            raise InvalidGrantError("The subject token was made for another application (azp).")
+        if self._parties and subject.azp not in self._parties:
+            raise InvalidGrantError("The subject token must name an application that is known here (azp).")
         return subject
 
 

@@ -32,11 +32,13 @@ SELECT m.workspace_id, m.role FROM memberships AS m
 WHERE m.user_id = sqlc.arg(user_id) AND m.status = 'active'
 ORDER BY m.created_at, m.workspace_id;
 
--- What a person is in a workspace now, if anything.
+-- What a person is in a workspace now, if anything; nothing while one of them is suspended.
 -- name: GetRole :one
-SELECT m.role FROM memberships AS m JOIN users AS u ON u.user_id = m.user_id
+SELECT m.role FROM memberships AS m
+JOIN users AS u ON u.user_id = m.user_id
+JOIN workspaces AS w ON w.workspace_id = m.workspace_id
 WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.user_id = sqlc.arg(user_id) AND m.status = 'active'
-  AND u.status = 'active';
+  AND u.status = 'active' AND w.status = 'active';
 
 -- Keep a new refresh token.
 -- name: InsertRefreshToken :exec

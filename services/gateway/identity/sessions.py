@@ -63,17 +63,18 @@ class Sessions:
             person = await self._person(conn, subject)
             await _queries.identify(conn, user_id=person.user_id, token_hash="", workspace_id="")
             memberships = await _queries.list_memberships(conn, user_id=person.user_id)
-            chosen = [m for m in memberships if workspace_id in (None, m.workspace_id)]
-            if not chosen:
-                raise ForbiddenError("You are not a member of that workspace.")
-            session_id = new_id("ses_", now=self._clock(), rng=self._rng)
-            return await self._issue(
-                conn,
-                workspace_id=chosen[0].workspace_id,
-                user_id=person.user_id,
-                role=chosen[0].role,
-                session_id=session_id,
-            )
+            for wanted in (m.workspace_id for m in memberships if workspace_id in (None, m.workspace_id)):
+                role = await self._role(conn, workspace_id=wanted, user_id=person.user_id)
+                if role is not None:
+                    session_id = new_id("ses_", now=self._clock(), rng=self._rng)
+                    return await self._issue(
+                        conn,
+                        workspace_id=wanted,
+                        user_id=person.user_id,
+                        role=role,
+                        session_id=session_id,
+                    )
+            raise ForbiddenError("You are not a member of that workspace, or it is suspended.")
 
     async def refresh(self, refresh_token: str) -> TokenPair:
         """The next pair of a session. A token that was used before ends the session: somebody has a copy.
@@ -123,22 +124,27 @@ class Sessions:
             session_id=found.family_id,
         )
 
+    async def _role(self, conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str | None:
+        """What the person is in the workspace; None also while that is suspended."""
+        # A workspace's row is visible only to who names it.
+        await _queries.identify(conn, user_id=user_id, token_hash="", workspace_id=workspace_id)
+        return await _queries.get_role(conn, workspace_id=workspace_id, user_id=user_id)
+
     async def _subject(self, subject_token: str) -> Subject | None:
-        """Whom the token is about; None: whoever was seeded, in mock mode and development only."""
+        """Whom the token is about; None: whoever was seeded, in mock mode outside of production only."""
         if self._settings.use_mock and not self._settings.is_production:
             return None
         if self._verifier is not None:
             return await self._verifier.verify(subject_token, now=self._clock())
-        if self._settings.is_production:
-            raise UnavailableError("No issuer is configured. Set CLERK_JWKS_URL.", retry_after=60)
-        return None
+        raise UnavailableError("No issuer is configured. Set CLERK_JWKS_URL.", retry_after=60)
 
     async def _person(self, conn: AsyncConnection[Any], subject: Subject | None) -> _queries.Person:
         if subject is None:
             person = await _queries.get_first_user(conn)
         else:
             person = await _queries.get_user_by_subject(conn, external_id=subject.sub)
-            if person is None and subject.email is not None:
+            # Only an address that the issuer has verified: anybody can claim another one.
+            if person is None and subject.email is not None and subject.email_verified:
                 person = await self._bind(conn, subject.email, subject.sub)
         if person is None or person.status != "active":
             raise ForbiddenError("Nobody here is known by that identity.")

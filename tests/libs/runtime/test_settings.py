@@ -53,3 +53,14 @@ def test_service_settings_need_only_what_has_no_safe_default() -> None:
     settings = load(ServiceSettings, env)
 
     assert (settings.host, settings.partitions, settings.database_owner_url) == ("127.0.0.1", 1, "")
+
+
+def test_an_environment_that_is_none_of_ours_is_refused() -> None:
+    """A misspelled production must not be taken for something laxer."""
+    env = {"PORT": "4001", "NATS_URL": "nats://x", "DATABASE_URL": "a", "DATABASE_PROJECTOR_URL": "b"}
+
+    for name in ("development", "test", "production"):
+        assert load(ServiceSettings, {**env, "ENVIRONMENT": name}).environment == name
+    for name in ("prod", "Production", "staging"):
+        with pytest.raises(SettingsError, match="ENVIRONMENT is wrong"):
+            load(ServiceSettings, {**env, "ENVIRONMENT": name})

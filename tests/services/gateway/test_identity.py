@@ -16,7 +16,7 @@ from eventlog import EventLog
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
-from runtime.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from runtime.errors import ForbiddenError, StartError, UnauthorizedError, UnavailableError
 from testkit.servers import Database
 
 from services.gateway.errors import InvalidGrantError
@@ -26,7 +26,7 @@ from services.gateway.identity.migrate import MigrationError, apply_migrations, 
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tokens import read_access_token
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import DEFAULT_JWT_SECRET, GatewaySettings, check
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 SECRET = "a-secret-for-tests-of-32-characters"
@@ -140,6 +140,7 @@ async def test_known_keys_survive_an_outage_of_the_issuer(issuer: Issuer) -> Non
         ({"aud": "other"}, {"audience": "causeloop"}),
         ({}, {"audience": "causeloop"}),
         ({"azp": "http://evil.example"}, {"parties": ("http://localhost:3000",)}),
+        ({}, {"parties": ("http://localhost:3000",)}),
         ({"sub": 7}, {}),
     ],
 )
@@ -256,11 +257,11 @@ async def test_an_issuers_person_is_bound_by_address_once(
     """The first sign-in binds the subject to the address; another subject with it, or an unknown one, is refused."""
     await seed_workspace(people, event_log, now=NOW)
     service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
-    mine = issuer.token("one", email="owner@demo.example")
+    mine = issuer.token("one", email="owner@demo.example", email_verified=True)
     assert (await service.exchange(mine, workspace_id=None)).principal.user_id == seed.USER_ID
     assert (await service.exchange(issuer.token("two"), workspace_id=None)).principal.user_id == seed.USER_ID
     for token in (
-        issuer.token("one", sub="user_2", email="owner@demo.example"),
+        issuer.token("one", sub="user_2", email="owner@demo.example", email_verified=True),
         issuer.token("one", sub="user_3"),
     ):
         with pytest.raises(ForbiddenError):
@@ -269,11 +270,61 @@ async def test_an_issuers_person_is_bound_by_address_once(
         await service.exchange(mine, workspace_id="ws_other")
 
 
-async def test_production_without_an_issuer_cannot_exchange(people: Pool) -> None:
-    """No fall-back to a seeded person."""
-    service = sessions(people, Clock(), environment="production", use_mock=True)
+@pytest.mark.parametrize("claims", [{}, {"email_verified": False}])
+async def test_an_address_that_is_not_verified_binds_nobody(
+    people: Pool, event_log: EventLog, issuer: Issuer, claims: dict[str, Any]
+) -> None:
+    """Anybody can say that an address is theirs."""
+    await seed_workspace(people, event_log, now=NOW)
+    service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
+    with pytest.raises(ForbiddenError):
+        await service.exchange(issuer.token("one", email="owner@demo.example", **claims), workspace_id=None)
+
+
+async def test_a_suspended_workspace_lets_nobody_in_or_go_on(
+    people: Pool, event_log: EventLog, database: Database
+) -> None:
+    """Neither a new session nor the next pair of one."""
+    await seed_workspace(people, event_log, now=NOW)
+    service = sessions(people, Clock(), use_mock=True)
+    pair = await service.exchange("anything", workspace_id=None)
+    async with await AsyncConnection.connect(database.owner_url, options="-c search_path=identity") as conn:
+        await conn.execute("ALTER TABLE workspaces NO FORCE ROW LEVEL SECURITY")
+        changed = await conn.execute("UPDATE workspaces SET status = 'suspended'")
+        assert changed.rowcount == 1
+    for workspace_id in (None, seed.WORKSPACE_ID):
+        with pytest.raises(ForbiddenError):
+            await service.exchange("anything", workspace_id=workspace_id)
+    with pytest.raises(InvalidGrantError):
+        await service.refresh(pair.refresh_token)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"environment": "production", "use_mock": True},
+        {"environment": "development"},
+        {"environment": "test"},
+    ],
+)
+async def test_without_an_issuer_nobody_can_exchange(
+    people: Pool, event_log: EventLog, fields: dict[str, Any]
+) -> None:
+    """No fall-back to a seeded person, whatever the environment is called."""
+    await seed_workspace(people, event_log, now=NOW)
+    service = sessions(people, Clock(), **fields)
     with pytest.raises(UnavailableError):
         await service.exchange("anything", workspace_id=None)
+
+
+def test_the_default_secret_stays_on_this_machine() -> None:
+    """Others could sign tokens with it."""
+    for host in ("127.0.0.1", "::1", "localhost"):
+        check(settings(jwt_secret=DEFAULT_JWT_SECRET, host=host))
+    for host in ("0.0.0.0", "::", "10.0.0.7", "gateway.example"):
+        check(settings(host=host))
+        with pytest.raises(StartError, match="JWT_SECRET"):
+            check(settings(jwt_secret=DEFAULT_JWT_SECRET, host=host))
 
 
 async def test_memberships_and_tokens_of_others_are_invisible(
