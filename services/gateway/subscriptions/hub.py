@@ -30,12 +30,16 @@ _UNTOUCHED = ("new", "analyzing", "analyzed")
 
 
 class Subscriber:
-    """One client's bounded queue; `is_slow` once something did not fit, and then it gets no more."""
+    """One client's bounded queue.
+
+    It gets no more once `is_slow`, because something did not fit, or `is_ended`, because its follower failed.
+    """
 
     def __init__(self, workspace_id: str) -> None:
         self.workspace_id = workspace_id
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_FRAMES_MAX)
         self.is_slow = False
+        self.is_ended = False
 
     def offer(self, frame: bytes) -> None:
         """Queue a frame, or give the client up: waiting for it would hold up the others."""
@@ -47,7 +51,8 @@ class Subscriber:
             self.is_slow = True
 
     def end(self) -> None:
-        """Wake whoever sends, so that it sees the end."""
+        """Nothing more will come; wake whoever sends, so that it sees the end."""
+        self.is_ended = True
         if not self.queue.full():
             self.queue.put_nowait(None)
 
@@ -82,7 +87,7 @@ class Hub:
         follower = self._followers.get(workspace_id)
         if follower is None:
             follower = self._followers[workspace_id] = _Follower()
-            follower.task = self._tasks.create_task(self._follow(workspace_id, follower))
+            follower.task = self._tasks.create_task(self._follow_or_end(workspace_id, follower))
         try:
             await follower.begun.wait()
         except asyncio.CancelledError:
@@ -96,7 +101,20 @@ class Hub:
         self._subscribers[workspace_id].discard(subscriber)
         if not self._subscribers[workspace_id]:
             del self._subscribers[workspace_id]
-            self._followers.pop(workspace_id).task.cancel()
+            follower = self._followers.pop(workspace_id, None)
+            if follower is not None:
+                follower.task.cancel()
+
+    async def _follow_or_end(self, workspace_id: str, follower: _Follower) -> None:
+        """Follow; a failure ends this workspace's clients, who connect again, and nobody else."""
+        try:
+            await self._follow(workspace_id, follower)
+        except Exception:  # the edge: one workspace's failure must not end the process
+            log.exception("stream.failed", workspace_id=workspace_id)
+            del self._followers[workspace_id]
+            for subscriber in self._subscribers.pop(workspace_id, ()):
+                subscriber.end()
+            follower.begun.set()
 
     async def _follow(self, workspace_id: str, follower: _Follower) -> None:
         event_log = self._resources.event_log

@@ -106,6 +106,9 @@ class _Stream:
                     return
                 if frame is not None:
                     await self._deliver(frame)
+                elif self._subscriber.is_ended:
+                    await self._socket.close(CLOSE_GOING_AWAY, reason="The stream broke; connect again.")
+                    return
                 if _monotonic() >= next_heartbeat:
                     await self._push("heartbeat", {"ok": True})
                     next_heartbeat += HEARTBEAT_SECONDS
