@@ -7,7 +7,7 @@ from itertools import islice
 
 import structlog
 from contracts import Event, Recorded, pattern, prediction, recommendation, record, workspace
-from eventlog import Append, Conflict, EventLog
+from eventlog import Append, Conflict, ConflictError, EventLog
 from runtime.database import Connection, Pool
 
 from services.recommendation import _queries
@@ -50,9 +50,8 @@ class Recommender:
         self._patterns: dict[Key, Recorded[Event]] = {}
         self._workspaces: dict[str, Recorded[Event]] = {}
         self._in_flight: defaultdict[Key, set[str]] = defaultdict(set)
-        # Decided while recommendations of theirs were in flight, or lost against somebody faster: decide again.
+        # Decided while recommendations of theirs were in flight: decide again.
         self._overtaken: dict[Key, Recorded[Event]] = {}
-        self._contended: dict[Key, Recorded[Event]] = {}
 
     async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
         """Begin as leader with nothing to decide; the rows hold all that is needed."""
@@ -60,7 +59,6 @@ class Recommender:
         self._workspaces.clear()
         self._in_flight.clear()
         self._overtaken.clear()
-        self._contended.clear()
 
     async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
         """Note what a batch touches; once live, decide all that is noted."""
@@ -70,10 +68,7 @@ class Recommender:
             await self._decide()
 
     async def tick(self, *, now: datetime) -> None:
-        """Decide again where somebody was faster."""
-        self._patterns |= self._contended
-        self._contended.clear()
-        await self._decide()
+        """Time alone asks for no decision."""
 
     def _note(self, event: Recorded[Event]) -> None:
         data = event.data
@@ -98,13 +93,19 @@ class Recommender:
                 pass
 
     def _landed(self, event: Recorded[Event], made: recommendation.RecommendationMade) -> None:
-        """A recommendation of ours is in the rows; what came before it did could not reassess it."""
+        """A recommendation of ours is in the rows; what came before it did could not reassess it.
+
+        Nobody knows any more what came before one that another process decided, so that one is always reassessed.
+        """
         key = (event.workspace_id, made.pattern_id)
-        plays = self._in_flight.pop(key, set()) - {made.play_id}
+        in_flight = self._in_flight.pop(key, set())
+        plays = in_flight - {made.play_id}
         if plays:
             self._in_flight[key] = plays
         elif key in self._overtaken:
             self._patterns.setdefault(key, self._overtaken.pop(key))
+        if made.play_id not in in_flight:
+            self._patterns.setdefault(key, event)
 
     async def _decide(self) -> None:
         await self._spread_workspaces()
@@ -118,7 +119,7 @@ class Recommender:
                 for append in self._appends(situation, causes[key])
             ]
             self._overtaken |= {key: causes[key] for key in situations if self._in_flight.get(key)}
-            await self._append(decided, causes)
+            await self._append(decided)
             for key in causes:
                 self._patterns.pop(key, None)
 
@@ -182,9 +183,7 @@ class Recommender:
             cause=cause,
         )
 
-    async def _append(
-        self, decided: Sequence[tuple[Key, Append]], causes: Mapping[Key, Recorded[Event]]
-    ) -> None:
+    async def _append(self, decided: Sequence[tuple[Key, Append]]) -> None:
         if not decided:
             return
         # Before the append: its outcome may be unknown, and then the play must not be replaced by another.
@@ -193,12 +192,14 @@ class Recommender:
                 self._in_flight[key].add(append.event.data.play_id)
         outcomes = await self._log.append_each([append for _, append in decided])
         lost = [
-            (key, append)
-            for (key, append), outcome in zip(decided, outcomes, strict=True)
+            (append.event.aggregate_id, outcome.expected)
+            for (_, append), outcome in zip(decided, outcomes, strict=True)
             if isinstance(outcome, Conflict)
         ]
-        self._contended |= {key: causes[key] for key, _ in lost}
         log.info("recommendations.decided", n_events=len(decided) - len(lost), n_conflicts=len(lost))
+        if lost:
+            # Somebody was faster. Memory would not survive a crash, so the batch is observed again from the log.
+            raise ConflictError(f"recommendation/{lost[0][0]}", lost[0][1])
 
 
 async def _made_for(conn: Connection, keys: Mapping[Key, object]) -> dict[Key, list[Recommendation]]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from contracts import Event, Recorded, pattern, recommendation
-from eventlog import EventLog, Projector, apply_schema
+from eventlog import ConflictError, EventLog, Projector, apply_schema
 from psycopg import AsyncConnection, AsyncRawCursor
 from runtime import database as databases
 from runtime.broker import CommandContext
@@ -165,6 +165,55 @@ async def test_a_forecast_reassesses_what_is_open(schema: Database, event_log: E
     )
     # 61 recurrences in 91 days instead of 60 in 90 change no score by 10 %, so each was reassessed at most twice.
     assert len(events) <= 3 * len(made)
+
+
+async def project_only(event_log: EventLog, database: Database) -> None:
+    """The rows as they are after all that is in the log, with nobody who decides."""
+    projector = Projector(event_log, projection(), url=database.projector_url)
+    task = asyncio.create_task(projector.run())
+    try:
+        assert await projector.reached(await event_log.last_seq(), timeout=15)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def all_events(event_log: EventLog) -> list[Recorded[Event]]:
+    batches = event_log.read(0, after=0, aggregates=(), until=await event_log.last_seq())
+    return [event async for batch in batches for event in batch.events]
+
+
+async def test_a_lost_race_begins_again_from_the_log(schema: Database, event_log: EventLog) -> None:
+    """Nothing is left to memory: the position stays where it is, so a process that is killed then loses nothing."""
+    await append(event_log, linked(), detected())
+    await project_only(event_log, schema)
+    events = await all_events(event_log)
+    async with databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool:
+        first, second = (Recommender(event_log, pool, MATCHER, clock=utc_now) for _ in range(2))
+        await first.observe(events, live=True)
+        made = await made_for(event_log)
+        assert made
+        with pytest.raises(ConflictError):
+            await second.observe(events, live=True)
+    assert await made_for(event_log) == made
+
+
+async def test_a_recommendation_of_a_killed_process_is_reassessed(
+    schema: Database, event_log: EventLog
+) -> None:
+    """A forecast came while it was in flight; whoever knew of it was killed before it landed."""
+    await append(event_log, linked(), detected(), forecast(6, 90.0))
+    await project_only(event_log, schema)
+    async with databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool:
+        killed = Recommender(event_log, pool, MATCHER, clock=utc_now)
+        await killed.observe(await all_events(event_log), live=True)
+        made = await made_for(event_log)
+        await append(event_log, forecast(200, 91.0))
+        await project_only(event_log, schema)
+        after = Recommender(event_log, pool, MATCHER, clock=utc_now)
+        await after.observe(made, live=True)
+    reassessed = [e.aggregate_id for e in await events_of(event_log) if isinstance(e.data, Reassessed)]
+    assert sorted(reassessed) == sorted(event.aggregate_id for event in made)
 
 
 async def test_threshold_of_the_workspace_decides(schema: Database, event_log: EventLog) -> None:
