@@ -126,7 +126,8 @@ class Monitor:
         if waiting:
             return "waiting", tuple(waiting)
         stopped = tuple(
-            f"The projection of partition {status.partition} is stopped: {status.alarm}."
+            # Not the alarm: /ready is for everybody, and the alarm is about an event.
+            f"The projection of partition {status.partition} is stopped."
             for status in partitions
             if status.state == "stopped"
         )

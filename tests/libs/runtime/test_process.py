@@ -157,6 +157,8 @@ async def test_poison_event_raises_an_alarm_and_the_process_goes_on(
     async with httpx.AsyncClient(base_url=service.url) as client:
         answer = await client.get("/ready")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    # Everybody may ask: nothing of the event.
+    assert answer.json()["reasons"] == ["The projection of partition 0 is stopped."]
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
