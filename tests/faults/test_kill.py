@@ -92,14 +92,17 @@ async def _kill_and_restart(stack: Stack, victim: str) -> None:
 
 
 async def _settled(stack: Stack, log: EventLog) -> bool:
-    """Everything in the log has become rows everywhere, and nothing more is being decided."""
+    """Everything in the log has become rows everywhere, every issue has been looked at, nothing more is decided."""
     end = await log.last_seq(0)
+    (last_issue,) = await _column(stack, "SELECT coalesce(max(seq), 0) FROM gateway.issues")
     for service in stack.services.values():
         for partition in (await service.status()).partitions:
             assert partition.alarm is None, partition.alarm
             if partition.state != "live" or partition.lag:
                 return False
             if service.name == "gateway" and partition.position < end:
+                return False
+            if service.name == "pattern" and partition.reaction_position < int(last_issue):
                 return False
     await asyncio.sleep(0.5)
     return end == await log.last_seq(0)
