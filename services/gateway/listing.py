@@ -8,12 +8,14 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, LiteralString, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 from psycopg import AsyncConnection, sql
 from psycopg.rows import args_row
+from runtime.database import Pool, read_rows
 from runtime.errors import ValidationFailedError
 
 from services.gateway.identity.tokens import is_signed, sign
@@ -54,7 +56,8 @@ class Listing(Struct, Generic[R], frozen=True, kw_only=True):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the view, in the order of the row's fields."""
-        return tuple(field.name for field in msgspec.structs.fields(self.row))  # type: ignore[arg-type]  # R is a Struct
+        names: tuple[str, ...] = self.row.__struct_fields__  # type: ignore[attr-defined]  # R is a Struct
+        return names
 
 
 class Condition(Struct, frozen=True):
@@ -135,18 +138,23 @@ async def fetch_page(
 
 
 async def fetch_one(
-    conn: AsyncConnection[Any], listing: Listing[R], *, workspace_id: str, condition: Condition
+    source: Pool, listing: Listing[R], *, workspace_id: str, condition: Condition
 ) -> R | None:
     """The row that a condition on its id picks; None when this workspace has none."""
-    clause = sql.SQL(condition.clause).format(value=sql.SQL("$2"))
+    statement = _picking_one(listing.view, listing.columns, condition.clause)
+    values = (workspace_id, condition.value)
+    rows = await read_rows(source, workspace_id, statement, values, row=listing.row)
+    return rows[0] if rows else None
+
+
+@cache
+def _picking_one(view: str, columns: tuple[str, ...], clause: LiteralString) -> bytes:
     statement = sql.SQL("SELECT {columns} FROM {view} WHERE workspace_id = $1 AND {clause} LIMIT 1").format(
-        columns=sql.SQL(", ").join(map(sql.Identifier, listing.columns)),
-        view=sql.Identifier(listing.view),
-        clause=clause,
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        view=sql.Identifier(view),
+        clause=sql.SQL(clause).format(value=sql.SQL("$2")),
     )
-    async with conn.cursor(row_factory=args_row(listing.row)) as cursor:
-        await cursor.execute(statement, (workspace_id, condition.value))
-        return await cursor.fetchone()
+    return statement.as_bytes()
 
 
 def _where(asked: PageRequest) -> tuple[list[sql.Composable], list[Value]]:

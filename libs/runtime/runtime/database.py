@@ -1,17 +1,20 @@
 """Postgres pools, and the transaction that row-level security is bound to."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, sql
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, args_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime.errors import StartError, UnavailableError
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
+
+R = TypeVar("R")
 
 
 def pool(url: str, *, schema: str, min_size: int = 1, max_size: int = 8) -> Pool:
@@ -48,18 +51,42 @@ async def tenant(source: Pool, workspace_id: str) -> AsyncIterator[Connection]:
 
 
 async def _begin(stack: AsyncExitStack, source: Pool, workspace_id: str) -> Connection:
-    """Begin on a connection that works: the first one may be of before the server's restart."""
+    async def begin() -> Connection:
+        async with AsyncExitStack() as attempt:
+            conn = await attempt.enter_async_context(source.connection())
+            # One round trip for both; the pool ends the transaction when it takes the connection back.
+            both = sql.SQL("BEGIN; SET LOCAL app.current_workspace = {}").format(sql.Literal(workspace_id))
+            await conn.execute(both.as_string(conn).encode())
+            stack.push_async_exit(attempt.pop_all())
+            return conn
+
+    return await _on_working_connection(source, begin)
+
+
+async def read_rows(
+    source: Pool, workspace_id: str, statement: bytes, values: Sequence[object], *, row: type[R]
+) -> list[R]:
+    """The rows of one statement in a `tenant` transaction of its own: one round trip instead of three.
+
+    Raises UnavailableError like `tenant`.
+    """
+
+    async def read() -> list[R]:
+        async with source.connection() as conn, conn.cursor(row_factory=args_row(row)) as cursor:
+            # What is sent before a pipeline's only sync is one transaction, so the setting ends with it.
+            async with conn.pipeline():
+                await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
+                await cursor.execute(statement, values)
+            return await cursor.fetchall()
+
+    return await _on_working_connection(source, read)
+
+
+async def _on_working_connection(source: Pool, attempt: Callable[[], Awaitable[R]]) -> R:
+    """Do it again when the first connection was of before the server's restart."""
     for is_last in (False, True):
         try:
-            async with AsyncExitStack() as attempt:
-                conn = await attempt.enter_async_context(source.connection())
-                # One round trip for both; the pool ends the transaction when it takes the connection back.
-                begin = sql.SQL("BEGIN; SET LOCAL app.current_workspace = {}").format(
-                    sql.Literal(workspace_id)
-                )
-                await conn.execute(begin.as_string(conn).encode())
-                stack.push_async_exit(attempt.pop_all())
-                return conn
+            return await attempt()
         except PoolTimeout as error:
             raise UnavailableError("The database does not answer in time.") from error
         except psycopg.OperationalError as error:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import msgspec
 from contracts import ingest, pattern
 from msgspec import Meta, Struct
-from runtime.database import tenant
 from runtime.errors import ValidationFailedError
 
 from services.gateway.identity.tokens import Principal
@@ -306,8 +305,7 @@ async def list_issues(gateway: Gateway, call: Call[IssueQuery, None]) -> IssuePa
 async def read_issue(gateway: Gateway, workspace_id: str, issue_id: str) -> IssueRow:
     """The row of an issue. Raises NotFoundError."""
     condition = Condition("issue_id = {value}", issue_id)
-    async with tenant(gateway.pool, workspace_id) as conn:
-        row = await fetch_one(conn, LISTING, workspace_id=workspace_id, condition=condition)
+    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
     if row is None:
         raise not_found("issue", issue_id)
     return row

@@ -314,8 +314,7 @@ async def list_patterns(gateway: Gateway, call: Call[PatternQuery, None]) -> Pat
 async def read_pattern(gateway: Gateway, workspace_id: str, pattern_id: str) -> Pattern:
     """A shown pattern. Raises NotFoundError."""
     condition = Condition("is_shown AND pattern_id = {value}", pattern_id)
-    async with tenant(gateway.pool, workspace_id) as conn:
-        row = await fetch_one(conn, LISTING, workspace_id=workspace_id, condition=condition)
+    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
     if row is None:
         raise not_found("pattern", pattern_id)
     return present(row)

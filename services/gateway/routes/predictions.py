@@ -290,8 +290,7 @@ async def list_predictions(gateway: Gateway, call: Call[PredictionQuery, None]) 
 async def read_prediction(gateway: Gateway, workspace_id: str, prediction_id: str) -> Prediction:
     """A prediction. Raises NotFoundError."""
     condition = Condition("prediction_id = {value}", prediction_id)
-    async with tenant(gateway.pool, workspace_id) as conn:
-        row = await fetch_one(conn, LISTING, workspace_id=workspace_id, condition=condition)
+    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
     if row is None:
         raise not_found("prediction", prediction_id)
     return present(row)

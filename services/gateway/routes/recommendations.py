@@ -211,8 +211,7 @@ async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery,
 async def read_recommendation(gateway: Gateway, workspace_id: str, recommendation_id: str) -> Recommendation:
     """A recommendation. Raises NotFoundError."""
     condition = Condition("recommendation_id = {value}", recommendation_id)
-    async with tenant(gateway.pool, workspace_id) as conn:
-        row = await fetch_one(conn, LISTING, workspace_id=workspace_id, condition=condition)
+    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
     if row is None:
         raise not_found("recommendation", recommendation_id)
     ranks = await _ranks(gateway, workspace_id, [row])

@@ -156,26 +156,26 @@ class Hub:
             return []
         at = events[-1].recorded_at
         try:
+            frames: list[Frame] = []
+            for pattern_id in sorted(wanted.pattern_ids):
+                row = await fetch_one(
+                    self._pool,
+                    patterns.LISTING,
+                    workspace_id=workspace_id,
+                    condition=Condition("is_shown AND pattern_id = {value}", pattern_id),
+                )
+                is_new = pattern_id in wanted.detected_ids
+                # Rows may be ahead of this batch: a pattern is announced by its detection, not before it.
+                if row is not None and (is_new or row.created_at < wanted.pattern_ids[pattern_id]):
+                    body = msgspec.to_builtins(patterns.present(row), builtin_types=(type(at),))
+                    frames += pattern_frames(body, is_new=is_new, at=at)
             async with tenant(self._pool, workspace_id) as conn:
-                frames: list[Frame] = []
                 issue_ids = set(wanted.issue_ids)
                 for pattern_id in sorted(wanted.detected_ids):
                     members = await _queries.list_member_ids(
                         conn, workspace_id=workspace_id, pattern_id=pattern_id, n=MEMBERS_SHOWN_MAX
                     )
                     issue_ids.update(members)
-                for pattern_id in sorted(wanted.pattern_ids):
-                    row = await fetch_one(
-                        conn,
-                        patterns.LISTING,
-                        workspace_id=workspace_id,
-                        condition=Condition("is_shown AND pattern_id = {value}", pattern_id),
-                    )
-                    is_new = pattern_id in wanted.detected_ids
-                    # Rows may be ahead of this batch: a pattern is announced by its detection, not before it.
-                    if row is not None and (is_new or row.created_at < wanted.pattern_ids[pattern_id]):
-                        body = msgspec.to_builtins(patterns.present(row), builtin_types=(type(at),))
-                        frames += pattern_frames(body, is_new=is_new, at=at)
                 states = await _queries.list_issue_states(
                     conn, workspace_id=workspace_id, issue_ids=sorted(issue_ids)
                 )

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.errors import InsufficientPrivilege
-from runtime.database import Pool, pool, require, tenant
+from msgspec import Struct
+from psycopg.errors import InsufficientPrivilege, UndefinedColumn
+from runtime.database import Pool, pool, read_rows, require, tenant
 from runtime.embedded import EmbeddedPostgres, bootstrap_roles
 from runtime.errors import StartError, UnavailableError
 from testkit.servers import SMALL_POSTGRES, Database, temporary_folder
@@ -38,6 +39,31 @@ async def names(source: Pool, workspace_id: str) -> list[str]:
     async with tenant(source, workspace_id) as conn:
         cursor = await conn.execute("SELECT name FROM things")
         return [name for (name,) in await cursor.fetchall()]
+
+
+class Thing(Struct, frozen=True):
+    """One row of things."""
+
+    name: str
+
+
+async def test_read_rows_sees_the_rows_of_its_workspace_only(things: Pool) -> None:
+    # More often than it takes until the driver prepares the statements.
+    for _ in range(8):
+        assert await read_rows(things, "ws_1", b"SELECT name FROM things", (), row=Thing) == [Thing("mine")]
+        assert await read_rows(things, "ws_2", b"SELECT name FROM things", (), row=Thing) == [Thing("theirs")]
+    assert await read_rows(things, "ws_3", b"SELECT name FROM things", (), row=Thing) == []
+
+
+async def test_a_statement_after_read_rows_sees_nothing_also_when_it_failed(things: Pool) -> None:
+    await read_rows(things, "ws_1", b"SELECT name FROM things", (), row=Thing)
+    with pytest.raises(UndefinedColumn):
+        await read_rows(things, "ws_1", b"SELECT nonsense FROM things", (), row=Thing)
+
+    for _ in range(things.max_size):
+        async with things.connection() as conn:
+            cursor = await conn.execute("SELECT name FROM things")
+            assert await cursor.fetchall() == []
 
 
 async def test_tenant_sees_the_rows_of_its_workspace_only(things: Pool) -> None:
@@ -82,6 +108,12 @@ async def test_tenant_after_a_restart_of_the_server_works_again() -> None:
                     pass
             server.start()
             await eventually(lambda: works(source), deadline=20)
+            server.kill()
+            with pytest.raises(UnavailableError):
+                await read_rows(source, "ws_1", b"SELECT 'here' AS name", (), row=Thing)
+            server.start()
+            await eventually(lambda: works(source), deadline=20)
+            assert await read_rows(source, "ws_1", b"SELECT 'here' AS name", (), row=Thing) == [Thing("here")]
         server.stop()
 
 
