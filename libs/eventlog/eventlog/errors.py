@@ -40,6 +40,19 @@ class LogTruncatedError(EventLogError):
         )
 
 
+class LogReplacedError(EventLogError):
+    """The log holds another event where the rows' last one came from: it was restored and has grown again since.
+
+    The rows belong to a history that is gone and can only be rebuilt: `causeloop replay`.
+    """
+
+    def __init__(self, *, seq: int, expected: str, found: str) -> None:
+        super().__init__(
+            f"the rows hold event {expected} at {seq}, the log has {found} there: it was restored from an older state"
+            " and has grown again; rebuild the rows with `causeloop replay`, then restart the service"
+        )
+
+
 class PoisonEventError(EventLogError):
     """A projection or reaction cannot take an event; it stops there and never skips it."""
 

@@ -45,6 +45,10 @@ class Conflict(msgspec.Struct, frozen=True):
     expected: int
 
 
+class _Identity(msgspec.Struct, frozen=True):
+    id: str
+
+
 class _StreamState(msgspec.Struct, frozen=True):
     last_seq: int = 0
 
@@ -171,6 +175,13 @@ class EventLog:
             raise LogUnavailableError(f"{stream_name(partition)}: {reply.error.description}")
         return reply.state.last_seq
 
+    async def event_id_at(self, partition: int, seq: int) -> str | None:
+        """Id of the event at a sequence; None when nothing is kept there. Raises LogUnavailableError."""
+        for message in await self._direct_get(partition, f"evt.{partition}.>", seq, n_messages=1):
+            if _sequence(message) == seq:
+                return msgspec.json.decode(message.data, type=_Identity).id
+        return None
+
     def partition_of(self, workspace_id: str) -> int:
         """The partition that a workspace's events are in."""
         return partition_of(workspace_id, self.partitions)
@@ -263,8 +274,10 @@ class EventLog:
             return LogUnavailableError(error.description)
         return AppendRefusedError(f"{message.subject}: {error.description} ({error.err_code})")
 
-    async def _direct_get(self, partition: int, subject: str, seq: int) -> list[Msg]:
-        request = msgspec.json.encode({"seq": seq, "next_by_subj": subject, "batch": _PAGE})
+    async def _direct_get(
+        self, partition: int, subject: str, seq: int, *, n_messages: int = _PAGE
+    ) -> list[Msg]:
+        request = msgspec.json.encode({"seq": seq, "next_by_subj": subject, "batch": n_messages})
         return await self._inbox.collect(f"$JS.API.DIRECT.GET.{stream_name(partition)}", request)
 
     async def _single_events(

@@ -14,6 +14,17 @@ from psycopg.rows import TupleRow
 
 Connection = AsyncConnection[TupleRow]
 
+# event_id, event_seq: the last event applied, by which a log that was replaced is recognised.
+CHECKPOINT_SQL = """
+CREATE TABLE checkpoint (
+    partition integer PRIMARY KEY,
+    position bigint NOT NULL,
+    reaction_position bigint NOT NULL,
+    event_seq bigint,
+    event_id text
+)
+"""
+
 
 class Projection(msgspec.Struct, frozen=True):
     """A read model: which events it reads and how they become rows.
@@ -35,13 +46,18 @@ class Projection(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        """The first 16 hex digits of the schema's SHA-256."""
+        """See `schema_version`."""
         return schema_version(self.schema_sql)
 
 
 def schema_version(schema_sql: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a schema's text."""
-    return sha256(schema_sql.encode()).hexdigest()[:16]
+    """The first 16 hex digits of the SHA-256 of a schema's text and of the checkpoint's beside it."""
+    return sha256((schema_sql + CHECKPOINT_SQL).encode()).hexdigest()[:16]
+
+
+def last_of(events: Sequence[Recorded[Event]]) -> tuple[int | None, str | None]:
+    """Sequence and id of the last event, as the checkpoint keeps them; None when there is none."""
+    return (events[-1].seq, events[-1].id) if events else (None, None)
 
 
 class Reaction(Protocol):

@@ -20,9 +20,15 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from psycopg import AsyncConnection
 
-from .errors import ConflictError, LogTruncatedError, LogUnavailableError, PoisonEventError
+from .errors import (
+    ConflictError,
+    LogReplacedError,
+    LogTruncatedError,
+    LogUnavailableError,
+    PoisonEventError,
+)
 from .log import EventLog
-from .projection import Connection, Projection, Reaction
+from .projection import Connection, Projection, Reaction, last_of
 
 _STANDBY_SECONDS = 1.0
 _POLL_SECONDS = 0.02
@@ -153,7 +159,7 @@ class Projector:
                 self._state = "outdated"
                 log.warning("projector.outdated", service=self._projection.name, reason=str(error))
                 await asyncio.sleep(_STANDBY_SECONDS)
-            except LogTruncatedError as error:
+            except (LogTruncatedError, LogReplacedError) as error:
                 self._stop(PoisonEventError(seq=self._position, event_type="behind it", reason=str(error)))
                 await asyncio.Event().wait()
             except PoisonEventError as error:
@@ -263,6 +269,7 @@ class Projector:
         )
         if max(position, self._reaction_position) > end:
             raise LogTruncatedError(position=max(position, self._reaction_position), log_end=end)
+        await self._require_same_log(conn)
         start = position
         if self._reaction is not None:
             start = min(position, self._reaction_position)
@@ -301,7 +308,7 @@ class Projector:
             try:
                 async with conn.transaction():
                     # First, so that it waits for a rebuild's switch without holding locks on rows.
-                    await self._advance(conn, last_seq)
+                    await self._advance(conn, last_seq, fresh)
                     if fresh:
                         await self._projection.project(fresh, conn)
             except Exception as error:  # the edge: whatever a projection raises is this event's alarm
@@ -317,10 +324,11 @@ class Projector:
         if self._on_batch is not None:
             self._on_batch(ProjectedBatch(len(fresh), last_seq, self._pending, seconds))
 
-    async def _advance(self, conn: Connection, last_seq: int) -> None:
+    async def _advance(self, conn: Connection, last_seq: int, applied: Sequence[Recorded[Event]]) -> None:
         cursor = await conn.execute(
-            "UPDATE checkpoint SET position = $1, reaction_position = $2 WHERE partition = $3 AND position = $4",
-            (last_seq, self._reaction_position, self._partition, self._position),
+            "UPDATE checkpoint SET position = $1, reaction_position = $2, event_seq = coalesce($3, event_seq),"
+            " event_id = coalesce($4, event_id) WHERE partition = $5 AND position = $6",
+            (last_seq, self._reaction_position, *last_of(applied), self._partition, self._position),
         )
         if cursor.rowcount != 1:
             raise _ReadModelSwitchedError
@@ -333,7 +341,7 @@ class Projector:
         for event in events:
             try:
                 async with conn.transaction():
-                    await self._advance(conn, event.seq)
+                    await self._advance(conn, event.seq, [event])
                     await self._projection.project([event], conn)
             except Exception as culprit:  # the edge, as in _project
                 if _has_world_failed(culprit):
@@ -368,7 +376,7 @@ class Projector:
                         await self._reaction.tick(now=self._clock())
                 if self._saved_reaction_position != self._reaction_position:
                     async with conn.transaction():
-                        await self._advance(conn, self._position)
+                        await self._advance(conn, self._position, ())
 
     async def _require_version(self, conn: Connection) -> None:
         cursor = await conn.execute(
@@ -381,6 +389,19 @@ class Projector:
             raise _OtherVersionError(
                 f"this build writes version {self._projection.version}, there is {found}"
             )
+
+    async def _require_same_log(self, conn: Connection) -> None:
+        """That the last event in the rows is still where it was; one that was erased proves nothing."""
+        cursor = await conn.execute(
+            "SELECT event_seq, event_id FROM checkpoint WHERE partition = $1", (self._partition,)
+        )
+        row = await cursor.fetchone()
+        if row is None or row[0] is None:
+            return
+        seq, expected = int(row[0]), str(row[1])
+        found = await self._log.event_id_at(self._partition, seq)
+        if found is not None and found != expected:
+            raise LogReplacedError(seq=seq, expected=expected, found=found)
 
     async def _checkpoint(self, conn: Connection) -> tuple[int, int]:
         cursor = await conn.execute(

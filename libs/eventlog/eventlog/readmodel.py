@@ -13,21 +13,13 @@ from psycopg import AsyncConnection, sql
 
 from .errors import ReadModelError
 from .log import EventLog
-from .projection import Connection, Projection, schema_version
+from .projection import CHECKPOINT_SQL, Connection, Projection, last_of, schema_version
 
 PROJECTOR_ROLE = "causeloop_projector"
 APP_ROLE = "causeloop_app"
 
 _MAX_PASSES = 20
 _SMALL_GAP = 200
-
-_CHECKPOINT = """
-CREATE TABLE checkpoint (
-    partition integer PRIMARY KEY,
-    position bigint NOT NULL,
-    reaction_position bigint NOT NULL
-)
-"""
 
 log = structlog.get_logger("eventlog.readmodel")
 
@@ -171,7 +163,7 @@ async def _create(owner: Connection, name: str, schema_sql: str) -> None:
     async with owner.transaction():
         for statement in statements:
             await owner.execute(statement.as_string(owner).encode())
-        for part in (schema_sql, _CHECKPOINT):
+        for part in (schema_sql, CHECKPOINT_SQL):
             await owner.execute(part.encode())
         for statement in grants:
             await owner.execute(statement.as_string(owner).encode())
@@ -202,7 +194,9 @@ async def _fill(
             if batch.events:
                 await projection.project(batch.events, writer)
             await writer.execute(
-                "UPDATE checkpoint SET position = $1 WHERE partition = $2", (batch.last_seq, partition)
+                "UPDATE checkpoint SET position = $1, event_seq = coalesce($2, event_seq),"
+                " event_id = coalesce($3, event_id) WHERE partition = $4",
+                (batch.last_seq, *last_of(batch.events), partition),
             )
     # Events of other types may lie behind the last one read.
     await writer.execute("UPDATE checkpoint SET position = $1 WHERE partition = $2", (until, partition))

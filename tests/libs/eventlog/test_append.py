@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from contracts import encode, record, workspace
 from eventlog import Append, AppendRefusedError, Conflict, ConflictError, EventLog, LogUnavailableError
+from nats.aio.client import Client
 from runtime import broker
+from runtime.embedded import free_port
 from testkit.servers import nats_server
 
 from .conftest import NOW, closed, new, reported, unused_id
@@ -100,7 +104,7 @@ async def test_history_as_of_a_moment_ends_there(event_log: EventLog) -> None:
 
 
 async def test_history_of_many_events_is_read_page_by_page(event_log: EventLog) -> None:
-    """A history longer than a page is complete."""
+    """A history is complete, however long."""
     made = workspace.WorkspaceSettingsChanged(workspace_id="ws_one", proof_window_days=14)
     event = record(
         made,
@@ -110,8 +114,8 @@ async def test_history_of_many_events_is_read_page_by_page(event_log: EventLog) 
         recorded_at=NOW,
         source="/causeloop/gateway",
     )
-    await event_log.append_each([Append(event, None)] * 1203)
-    assert list(range(1, 1204)) == [
+    await event_log.append_each([Append(event, None)] * 10_203)
+    assert list(range(1, 10_204)) == [
         event.seq for event in await event_log.history("ws_one", "workspace", "ws_one")
     ]
 
@@ -146,6 +150,35 @@ async def test_append_of_too_large_an_event_is_refused(event_log: EventLog) -> N
     huge = reported(1, title="x" * 9_000_000)
     with pytest.raises(AppendRefusedError):
         await event_log.append(*new(huge))
+
+
+async def test_append_to_a_full_log_can_be_repeated(event_log: EventLog, nc: Client) -> None:
+    """A server that cannot store now (codes from 500 on) has not judged the event."""
+    js = nc.jetstream()
+    config = (await js.stream_info("EVENTS_0")).config
+    await js.update_stream(config, max_msgs=1)
+    await event_log.append(*new(reported(1)))
+    with pytest.raises(LogUnavailableError, match="maximum messages exceeded"):
+        await event_log.append(*new(reported(2)))
+    await js.update_stream(config, max_msgs=-1)
+    assert await event_log.append(*new(reported(2))) == 2
+
+
+async def test_log_on_a_server_without_jetstream_is_unavailable() -> None:
+    """Nobody answers JetStream's subjects, as while a cluster starts: the log may come up later."""
+    port = free_port()
+    program = Path(sys.executable).with_name("nats-server")
+    server = await asyncio.create_subprocess_exec(
+        program, "-a", "127.0.0.1", "-p", str(port), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        client = await broker.connect(f"nats://127.0.0.1:{port}", name="test")
+        with pytest.raises(LogUnavailableError, match=r"JetStream does not answer STREAM\.CREATE\.EVENTS_0"):
+            await EventLog.connect(client)
+        await client.close()
+    finally:
+        server.terminate()
+        await server.wait()
 
 
 async def test_append_to_a_dead_server_is_unavailable_and_can_be_repeated() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from contracts import Event, Recorded, derived_id, ingest, record
 from eventlog import (
     Append,
     Conflict,
+    Connection,
     EventLog,
     LogUnavailableError,
     Projector,
@@ -119,6 +121,36 @@ async def test_projector_stops_at_a_poison_event_with_an_alarm(event_log: EventL
     assert [row[4] for row in await rows(tally)] == [1, 2]
 
 
+async def test_projector_stops_at_what_postgres_can_never_hold(event_log: EventLog, tally: Database) -> None:
+    """A text too long for an index is an alarm at that event, not a server that is down for the moment."""
+    async with await psycopg.AsyncConnection.connect(tally.owner_url, autocommit=True) as owner:
+        await owner.execute("CREATE INDEX ON tally.issues (title)")
+    too_long = random.Random(1).randbytes(5_000).hex()
+    await event_log.append_each(new(reported(1), reported(2, title=too_long)))
+    at_work = projector(event_log, tally)
+    async with running(at_work):
+        status = await eventually(lambda: at_work.status if at_work.status.alarm else None)
+        assert status.state == "stopped"
+        assert "event 2 (causeloop.ingest.v1.IssueReported): ProgramLimitExceeded 54000" in str(status.alarm)
+    assert [row[4] for row in await rows(tally)] == [1]
+
+
+async def test_alarm_does_not_quote_a_row(event_log: EventLog, tally: Database) -> None:
+    """Postgres' details hold what a tenant reported; a dashboard shows alarms to operators."""
+    async with await psycopg.AsyncConnection.connect(tally.owner_url, autocommit=True) as owner:
+        await owner.execute(
+            "ALTER TABLE tally.issues ADD CONSTRAINT calm CHECK (title <> 'Salary of J. Doe')"
+        )
+    await event_log.append(*new(reported(1, title="Salary of J. Doe")))
+    at_work = projector(event_log, tally)
+    async with running(at_work):
+        status = await eventually(lambda: at_work.status if at_work.status.alarm else None)
+    assert 'CheckViolation 23514: new row for relation "issues" violates check constraint "calm"' in str(
+        status.alarm
+    )
+    assert "Salary" not in f"{status.alarm} {status.last_errors}"
+
+
 async def test_projector_standby_takes_over_within_five_seconds(event_log: EventLog, tally: Database) -> None:
     """When the leader's connection dies, the standby leads, and nothing is lost or repeated."""
     one, two = projector(event_log, tally), projector(event_log, tally)
@@ -215,6 +247,123 @@ async def test_projector_stops_when_the_log_ends_before_its_rows(
     async with running(again):
         await eventually(lambda: again.status.state == "live")
     assert [row[4] for row in await rows(tally)] == list(range(1, 7))
+
+
+async def test_projector_stops_at_a_log_that_was_replaced(
+    event_log: EventLog, tally: Database, nc: Client
+) -> None:
+    """A log that came back older and has grown past the rows again is an alarm; rows stay as they are."""
+    await event_log.append_each(new(*(reported(number) for number in range(10))))
+    first = projector(event_log, tally)
+    async with running(first):
+        assert await first.reached(10, timeout=10)
+    before = await rows(tally)
+    await nc.jetstream().delete_stream("EVENTS_0")
+    restored = await EventLog.connect(nc)
+    await restored.append_each(new(*(reported(number) for number in [*range(6), *range(50, 70)])))
+    at_work = projector(restored, tally)
+    async with running(at_work):
+        status = await eventually(lambda: at_work.status if at_work.status.alarm else None)
+        assert (status.state, status.position) == ("stopped", 10)
+        assert f"the rows hold event {reported(9).id} at 10, the log has {reported(53).id}" in str(
+            status.alarm
+        )
+        assert "causeloop replay" in str(status.alarm)
+    assert await rows(tally) == before
+    await rebuild(restored, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url)
+    again = projector(restored, tally)
+    async with running(again):
+        await eventually(lambda: again.status.state == "live")
+    assert [row[4] for row in await rows(tally)] == list(range(1, 27))
+
+
+async def test_projector_goes_on_when_its_last_event_was_erased(
+    event_log: EventLog, tally: Database, nc: Client
+) -> None:
+    """A hole in the log is no sign of another log."""
+    await event_log.append_each(new(reported(1), reported(2)))
+    first = projector(event_log, tally)
+    async with running(first):
+        assert await first.reached(2, timeout=10)
+    await nc.jetstream().delete_msg("EVENTS_0", 2)
+    await event_log.append(*new(reported(3)))
+    second = projector(event_log, tally)
+    async with running(second):
+        assert await second.reached(3, timeout=10)
+
+
+async def test_projector_waits_for_a_switch_without_locks_on_rows(
+    event_log: EventLog, tally: Database
+) -> None:
+    """Whoever holds the checkpoint may lock any table of the rows: the projector has touched none yet."""
+    at_work = projector(event_log, tally)
+    async with running(at_work), await psycopg.AsyncConnection.connect(tally.owner_url) as owner:
+        await eventually(lambda: at_work.status.state == "live")
+        await owner.execute("LOCK TABLE tally.checkpoint IN EXCLUSIVE MODE")
+        await event_log.append(*new(reported(1)))
+        await eventually(lambda: _n_waiting_for_locks(tally) == 1)
+        await owner.execute("LOCK TABLE tally.issues IN ACCESS EXCLUSIVE MODE NOWAIT")
+        await owner.rollback()
+        assert await at_work.reached(1, timeout=5)
+
+
+def _n_waiting_for_locks(database: Database) -> int:
+    with psycopg.connect(database.admin_url) as conn:
+        row = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def test_rebuild_lets_nobody_wait_for_a_reader_of_the_old_rows(
+    event_log: EventLog, tally: Database
+) -> None:
+    """While a long query holds the old rows, the new ones already grow."""
+    await event_log.append(*new(reported(1)))
+    at_work = projector(event_log, tally)
+    async with running(at_work), await psycopg.AsyncConnection.connect(tally.projector_url) as reader:
+        assert await at_work.reached(1, timeout=10)
+        await reader.execute("SELECT FROM tally.issues")
+        rebuilding = asyncio.create_task(
+            rebuild(event_log, TALLY, owner_url=tally.owner_url, projector_url=tally.projector_url)
+        )
+        await eventually(lambda: _n_waiting_for_locks(tally) == 1)
+        await event_log.append(*new(reported(2)))
+        assert await at_work.reached(2, timeout=10)
+        assert [row[4] for row in await rows(tally)] == [1, 2]
+        assert not rebuilding.done()
+        await reader.rollback()
+        assert await rebuilding == {0: 2}
+
+
+async def test_rebuild_fills_up_before_it_makes_the_projector_wait(
+    event_log: EventLog, tally: Database
+) -> None:
+    """What is appended while the rows are built anew is read before the switch, not during it."""
+    await event_log.append_each(new(*(reported(number) for number in range(1, 301))))
+    reads_while_held: list[int] = []
+
+    async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+        if batch[0].seq == 1:
+            await event_log.append_each(new(*(reported(number) for number in range(301, 2001))))
+        cursor = await conn.execute(
+            "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND granted"
+            " AND relation = 'tally.checkpoint'::regclass"
+        )
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            reads_while_held.append(len(batch))
+        await TALLY.project(batch, conn)
+
+    await rebuild(
+        event_log,
+        msgspec.structs.replace(TALLY, project=project),
+        owner_url=tally.owner_url,
+        projector_url=tally.projector_url,
+    )
+    assert reads_while_held == []
+    assert len(await rows(tally)) == 2000
 
 
 async def test_rebuild_beside_another_is_refused(event_log: EventLog, tally: Database) -> None:
