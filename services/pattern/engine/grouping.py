@@ -319,7 +319,10 @@ class Grouper:
     ) -> list[Candidate]:
         """The patterns of the nearest texts, each with its closest one, without those a person forbade."""
         best: dict[str, float] = {}
-        for neighbour in self._index.nearest(grams_of(features.text), n_wanted=_N_NEIGHBOURS):
+        least = self._linker.least_cosine(features)
+        for neighbour in self._index.nearest(
+            grams_of(features.text), n_wanted=_N_NEIGHBOURS, least_cosine=least
+        ):
             pattern_id = self.exemplars[neighbour.position].pattern_id
             if pattern_id is not None and pattern_id not in forbidden:
                 best.setdefault(pattern_id, neighbour.cosine)

@@ -68,20 +68,20 @@ class Features(Struct, frozen=True):
 
 def features_of(issue: Issue) -> Features:
     """The features of an issue: from its title, else from the start of its body, else from its dimensions."""
-    title = issue.title
-    is_machine = is_machine_text(issue.source, title)
-    masked = masked_title(title, is_machine=is_machine)
-    if not has_usable_text(masked):
+    masked, is_machine = masked_title(issue.source, issue.title)
+    features = _of_text(issue.service, masked, is_machine)
+    if features is None:
         is_machine = is_machine_text(issue.source, issue.body[:_N_BODY_CHARACTERS])
         masked = mask(issue.body[:_N_BODY_CHARACTERS], is_machine=is_machine)
-        if not has_usable_text(masked):
-            return Features(_dimension_key(issue), "", is_machine)
-    return _of_text(issue.service, masked, is_machine)
+        features = _of_text(issue.service, masked, is_machine)
+    return features or Features(_dimension_key(issue), "", is_machine)
 
 
 @lru_cache(maxsize=16_384)
-def _of_text(service: str | None, masked: str, is_machine: bool) -> Features:
-    """Remembered, for most issues repeat a known failure."""
+def _of_text(service: str | None, masked: str, is_machine: bool) -> Features | None:
+    """The features of a usable text; remembered, for most issues repeat a known failure."""
+    if not has_usable_text(masked):
+        return None
     return Features(key_of("text", service, masked), comparable(masked), is_machine)
 
 

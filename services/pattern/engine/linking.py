@@ -42,6 +42,10 @@ class Choice(Struct, frozen=True):
 class Linker(Protocol):
     """Decides which candidate an issue joins, if any. Pure."""
 
+    def least_cosine(self, features: Features) -> float:
+        """Candidates less alike than this are never chosen, so they need not be looked for."""
+        ...
+
     def choose(self, issue: Issue, features: Features, candidates: Sequence[Candidate]) -> Choice | None:
         """The pattern to join, or None to begin a new one; candidates come closest first."""
         ...
@@ -56,6 +60,10 @@ class CosineLinker:
 
     version: Final = "char-tfidf@2026-11-22"
 
+    def least_cosine(self, features: Features) -> float:
+        """As `Linker.least_cosine`: what every bonus together cannot lift to the bar."""
+        return _bar(features) - _CORROBORATING.bit_count() * _BONUS
+
     def choose(self, issue: Issue, features: Features, candidates: Sequence[Candidate]) -> Choice | None:
         """As `Linker.choose`."""
         best: tuple[float, int, str] | None = None
@@ -65,7 +73,7 @@ class CosineLinker:
             rank = (-worth, -candidate.pattern.n_members, candidate.pattern.pattern_id)
             if best is None or rank < best:
                 best, chosen = rank, candidate
-        if best is None or chosen is None or -best[0] < (MACHINE_BAR if features.is_machine else HUMAN_BAR):
+        if best is None or chosen is None or -best[0] < _bar(features):
             return None
         return Choice(chosen, round(chosen.cosine, 4), LinkMethod.TEXT_SIMILARITY, self.version)
 
@@ -75,3 +83,7 @@ class CosineLinker:
         if issue.service is not None and common is not None and not candidate.agreement & _SERVICE:
             worth -= _OTHER_SERVICE_MACHINE if features.is_machine else _OTHER_SERVICE_HUMAN
         return worth
+
+
+def _bar(features: Features) -> float:
+    return MACHINE_BAR if features.is_machine else HUMAN_BAR

@@ -107,6 +107,8 @@ _HUMAN_SOURCES = frozenset(
         "pipedrive",
     ]
 )
+# Every digit as "1".
+_ANY_DIGIT = str.maketrans("023456789", "1" * 9)
 # Share of digits and symbols from which text without a telling source counts as written by a machine.
 _MACHINE_SHARE = 0.09
 _MAX_TITLE = 300
@@ -202,10 +204,8 @@ def mask(text: str, *, is_machine: bool) -> str:
         lowered = _URL.sub("<url>", lowered)
     if "user" in lowered:
         lowered = _USER.sub(r"\1<str>", lowered)
-    for month in _MONTHS:
-        if month in lowered:
-            lowered = _DATE.sub("<time>", lowered)
-            break
+    if _names_a_month(lowered):
+        lowered = _DATE.sub("<time>", lowered)
     masked = " ".join(_VOLATILE.sub(_mask_machine_run, lowered).split())
     return _REPEATED.sub(r"\1", masked) if masked.count("<") > 1 else masked
 
@@ -220,9 +220,35 @@ def has_usable_text(masked: str) -> bool:
     return _A_WORD.search(masked) is not None
 
 
+def masked_title(source: str, title: str) -> tuple[str, bool]:
+    """The first 300 characters of a title as `mask` leaves them, and whether a program wrote it.
+
+    The latest are remembered by their shape: failures repeat themselves but for their numbers.
+    """
+    shape = title.translate(_ANY_DIGIT)
+    is_machine = _is_machine_shape(source, shape)
+    masked = _masked_shape(shape) if is_machine else None
+    return _masked(title, is_machine) if masked is None else masked, is_machine
+
+
 @lru_cache(maxsize=16_384)
-def masked_title(title: str, *, is_machine: bool) -> str:
-    """As `mask`, of the first 300 characters; the latest titles are remembered, for failures repeat themselves."""
+def _is_machine_shape(source: str, shape: str) -> bool:
+    """As `is_machine_text`, which takes every digit for the same."""
+    return is_machine_text(source, shape)
+
+
+@lru_cache(maxsize=16_384)
+def _masked_shape(shape: str) -> str | None:
+    """What every title of a machine with this shape is masked to; None where the digits make a difference."""
+    lowered = shape.lower()
+    # The only digits that a pattern names are those of "0x" and of the centuries of a date.
+    if "1x" in lowered or (_names_a_month(lowered) and _DATE.search(lowered)):
+        return None
+    return mask(shape[:_MAX_TITLE], is_machine=True)
+
+
+@lru_cache(maxsize=16_384)
+def _masked(title: str, is_machine: bool) -> str:
     return mask(title[:_MAX_TITLE], is_machine=is_machine)
 
 
@@ -242,6 +268,10 @@ def readable(title: str) -> str:
     if len(text) > 200:
         text = text[:199].rstrip() + "…"
     return text or "Unnamed failure"
+
+
+def _names_a_month(lowered: str) -> bool:
+    return any(month in lowered for month in _MONTHS)
 
 
 def _mask_machine_run(match: re.Match[str]) -> str:

@@ -165,6 +165,9 @@ def test_one_batch_makes_one_event_per_pattern_and_text() -> None:
 class TakeFirst:
     """A linker of tomorrow: any candidate will do."""
 
+    def least_cosine(self, features: Features) -> float:
+        return 0.0
+
     def choose(self, issue: Issue, features: Features, candidates: Sequence[Candidate]) -> Choice | None:
         if not candidates:
             return None
@@ -172,7 +175,7 @@ class TakeFirst:
 
 
 def test_another_linker_takes_the_place_between_candidates_and_decision() -> None:
-    """The interface is one method."""
+    """The interface is two methods."""
     first, second = grouped(
         Grouper("ws", linker=TakeFirst()),
         issue(1, "The payment was declined by the bank"),

@@ -1,6 +1,8 @@
 """What repeats stays, what changes with every occurrence goes."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from services.pattern.engine.masking import (
     comparable,
@@ -8,6 +10,7 @@ from services.pattern.engine.masking import (
     is_machine_text,
     key_of,
     mask,
+    masked_title,
     readable,
 )
 
@@ -99,3 +102,40 @@ def test_mask_of_what_people_write_drops_quantities_and_keeps_other_numbers() ->
         mask("Disk 93% full, 4 GiB left on node 7", is_machine=False)
         == "disk <num>% full, <num> gib left on node 7"
     )
+
+
+_WORDS = [
+    "0x",
+    "x",
+    "v",
+    "T",
+    "Jan",
+    "Mar",
+    "May",
+    "marks",
+    "Thu",
+    "user ",
+    "19",
+    "20",
+    "2005",
+    "1",
+    "7",
+    "404",
+    "deadbeef",
+    "failed",
+    "job",
+    "ms",
+    "\u0663",
+]
+_PIECES = st.sampled_from([*_WORDS, *"/:.-_=, %#'@\""])
+
+
+@given(st.lists(_PIECES, max_size=14).map("".join), st.sampled_from(["datadog", "jira", "custom_api"]))
+@example("failed on Aug 4 15:31:25 PDT 2005 on", "datadog")
+@example("failed on Aug 4 15:31:25 PDT 7005 on", "datadog")
+@example("job 0x1f-q of 7x1f-q", "datadog")
+def test_what_is_remembered_of_a_shape_holds_for_every_title_of_it(title: str, source: str) -> None:
+    """Titles that differ in digits share what is remembered, and each is masked as it would be alone."""
+    for each in (title.translate(str.maketrans("0123456789", "8765432109")), title):
+        is_machine = is_machine_text(source, each)
+        assert (mask(each, is_machine=is_machine), is_machine) == masked_title(source, each)

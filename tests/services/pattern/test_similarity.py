@@ -60,6 +60,34 @@ def test_the_work_of_a_query_does_not_grow_with_the_index() -> None:
     assert len(candidates) <= 64 * 8
 
 
+def test_leaving_out_the_unlike_loses_no_likely_neighbour() -> None:
+    """With a least cosine, every neighbour that reaches it is still found, as alike as before, and others go."""
+    texts = some_texts(400)
+    index = index_of(texts)
+    n_left_out = 0
+    for query in some_texts(40, seed=2) + [text.replace("number", "count") for text in texts[:20]]:
+        everything = index.nearest(grams_of(query), n_wanted=8)
+        likely = index.nearest(grams_of(query), n_wanted=8, least_cosine=0.7)
+        assert [each for each in everything if each.cosine >= 0.7] == [
+            each for each in likely if each.cosine >= 0.7
+        ]
+        n_left_out += len(everything) - len(likely)
+    assert n_left_out > 0
+
+
+def test_the_grams_of_a_text_are_counted() -> None:
+    """Overlapping grams of three sizes, each once with how often it occurs."""
+    counts = {n: sorted(grams_of("a" * n).counts.tolist()) for n in (1, 2, 3, 6)}
+    # " a ", " aa", "aa " and so on once each; "aaa", "aaaa", "aaaaa" as often as they fit.
+    assert counts == {
+        1: [1],
+        2: [1, 1, 1],
+        3: [1, 1, 1, 1, 1, 1],
+        6: [1, 1, 1, 1, 1, 1, 2, 3, 4],
+    }
+    assert sum(grams_of("xyz" * 1_000).counts.tolist()) == 320 + 319 + 318
+
+
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=12), st.text(max_size=30))
 def test_the_same_texts_make_the_same_index(texts: list[str], query: str) -> None:
     """Two indexes of one history answer alike, and every cosine is in [0, 1]."""
