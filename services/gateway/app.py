@@ -77,7 +77,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
                 " Run `python -m services.gateway.identity.migrate` with DATABASE_OWNER_URL."
             )
         if settings.use_mock:
-            await seed_workspace(people, resources.event_log, now=resources.clock())
+            await seed_workspace(settings.database_owner_url, resources.event_log, now=resources.clock())
 
     return Service(
         name=NAME,

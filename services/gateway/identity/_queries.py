@@ -29,28 +29,44 @@ class GetRefreshTokenRow(Struct, frozen=True):
     """One row of get_refresh_token."""
 
     workspace_id: str
-    family_id: str
+    session_id: str
     user_id: str
     expires_at: datetime
     used_at: datetime | None
-    revoked_at: datetime | None
 
 
 _IDENTIFY = """
 SELECT concat(
     set_config('app.current_user', $1::text, true),
-    set_config('app.presented_token_hash', $2::text, true),
-    set_config('app.current_workspace', $3::text, true))::text AS scope
+    set_config('app.current_workspace', $2::text, true))::text AS scope
 """
 
 
-async def identify(conn: AsyncConnection[Any], *, user_id: str, token_hash: str, workspace_id: str) -> str:
-    """Name what this transaction may see: a person, a token's hash; a workspace once it is known."""
+async def identify(conn: AsyncConnection[Any], *, user_id: str, workspace_id: str) -> str:
+    """Name what this transaction may see: a workspace, a person, or neither."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_IDENTIFY, (user_id, token_hash, workspace_id))
+        await cursor.execute(_IDENTIFY, (user_id, workspace_id))
         fetched: str | None = await cursor.fetchone()
         if fetched is None:
             raise LookupError("identify gave no row")
+        return fetched
+
+
+_PRESENT = """
+SELECT concat(
+    set_config('app.presented_hash', $1::text, true),
+    set_config('app.presented_subject', $2::text, true),
+    set_config('app.presented_email', $3::text, true))::text AS scope
+"""
+
+
+async def present(conn: AsyncConnection[Any], *, token_hash: str, external_id: str, email: str) -> str:
+    """Show a secret's hash, an issuer's subject or a verified address, to see the row that it is about."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_PRESENT, (token_hash, external_id, email))
+        fetched: str | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("present gave no row")
         return fetched
 
 
@@ -80,29 +96,35 @@ async def get_user_by_email(conn: AsyncConnection[Any], *, email: str) -> Person
         return fetched
 
 
-_GET_FIRST_USER = """
-SELECT user_id, email, name, external_id, status FROM users ORDER BY created_at, user_id LIMIT 1
+_GET_USER = """
+SELECT user_id, email, name, external_id, status FROM users WHERE user_id = $1
 """
 
 
-async def get_first_user(conn: AsyncConnection[Any]) -> Person | None:
-    """The person who was seeded first, for development."""
+async def get_user(conn: AsyncConnection[Any], *, user_id: str) -> Person | None:
+    """A person."""
     async with AsyncRawCursor(conn, row_factory=args_row(Person)) as cursor:
-        await cursor.execute(_GET_FIRST_USER)
+        await cursor.execute(_GET_USER, (user_id,))
         fetched: Person | None = await cursor.fetchone()
         return fetched
 
 
 _BIND_SUBJECT = """
-UPDATE users SET external_id = $1::text
-WHERE user_id = $2 AND external_id IS NULL
+UPDATE users SET external_id = $1::text, updated_at = $2
+WHERE user_id = $3 AND external_id IS NULL
 """
 
 
-async def bind_subject(conn: AsyncConnection[Any], *, external_id: str, user_id: str) -> int:
+async def bind_subject(
+    conn: AsyncConnection[Any],
+    *,
+    external_id: str,
+    updated_at: datetime,
+    user_id: str,
+) -> int:
     """Bind a person to the issuer's subject at the first sign-in; never a second time."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_BIND_SUBJECT, (external_id, user_id))
+        await cursor.execute(_BIND_SUBJECT, (external_id, updated_at, user_id))
         return cursor.rowcount
 
 
@@ -125,21 +147,85 @@ _GET_ROLE = """
 SELECT m.role FROM memberships AS m
 JOIN users AS u ON u.user_id = m.user_id
 JOIN workspaces AS w ON w.workspace_id = m.workspace_id
+JOIN organizations AS o ON o.organization_id = w.organization_id
 WHERE m.workspace_id = $1 AND m.user_id = $2 AND m.status = 'active'
-  AND u.status = 'active' AND w.status = 'active'
+  AND u.status = 'active' AND w.status = 'active' AND o.status = 'active'
 """
 
 
 async def get_role(conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str | None:
-    """What a person is in a workspace now, if anything; nothing while one of them is suspended."""
+    """What a person is in a workspace now, if anything; nothing while one of them or the client is suspended."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_GET_ROLE, (workspace_id, user_id))
         fetched: str | None = await cursor.fetchone()
         return fetched
 
 
+_INSERT_SESSION = """
+INSERT INTO sessions (workspace_id, session_id, user_id, method, user_agent, ip, created_at, last_seen_at, expires_at)
+VALUES ($1, $2, $3, $4, $5,
+    $6, $7, $7, $8)
+"""
+
+
+async def insert_session(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    session_id: str,
+    user_id: str,
+    method: str,
+    user_agent: str,
+    ip: str,
+    created_at: datetime,
+    expires_at: datetime,
+) -> None:
+    """Begin a session."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_SESSION, (workspace_id, session_id, user_id, method, user_agent, ip, created_at, expires_at))
+
+
+_TOUCH_SESSION = """
+UPDATE sessions SET last_seen_at = $1, expires_at = $2
+WHERE workspace_id = $3 AND session_id = $4 AND revoked_at IS NULL
+"""
+
+
+async def touch_session(
+    conn: AsyncConnection[Any],
+    *,
+    seen_at: datetime,
+    expires_at: datetime,
+    workspace_id: str,
+    session_id: str,
+) -> int:
+    """A session was used."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_TOUCH_SESSION, (seen_at, expires_at, workspace_id, session_id))
+        return cursor.rowcount
+
+
+_REVOKE_SESSION = """
+UPDATE sessions SET revoked_at = $1::timestamptz
+WHERE workspace_id = $2 AND session_id = $3 AND revoked_at IS NULL
+"""
+
+
+async def revoke_session(
+    conn: AsyncConnection[Any],
+    *,
+    revoked_at: datetime,
+    workspace_id: str,
+    session_id: str,
+) -> int:
+    """End a session, with every token of it."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_REVOKE_SESSION, (revoked_at, workspace_id, session_id))
+        return cursor.rowcount
+
+
 _INSERT_REFRESH_TOKEN = """
-INSERT INTO refresh_tokens (workspace_id, token_hash, family_id, user_id, issued_at, expires_at)
+INSERT INTO refresh_tokens (workspace_id, token_hash, session_id, user_id, issued_at, expires_at)
 VALUES ($1, $2, $3, $4, $5,
     $6)
 """
@@ -150,18 +236,18 @@ async def insert_refresh_token(
     *,
     workspace_id: str,
     token_hash: str,
-    family_id: str,
+    session_id: str,
     user_id: str,
     issued_at: datetime,
     expires_at: datetime,
 ) -> None:
     """Keep a new refresh token."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_INSERT_REFRESH_TOKEN, (workspace_id, token_hash, family_id, user_id, issued_at, expires_at))
+        await cursor.execute(_INSERT_REFRESH_TOKEN, (workspace_id, token_hash, session_id, user_id, issued_at, expires_at))
 
 
 _GET_REFRESH_TOKEN = """
-SELECT workspace_id, family_id, user_id, expires_at, used_at, revoked_at FROM refresh_tokens
+SELECT workspace_id, session_id, user_id, expires_at, used_at FROM refresh_tokens
 WHERE token_hash = $1
 """
 
@@ -175,9 +261,10 @@ async def get_refresh_token(conn: AsyncConnection[Any], *, token_hash: str) -> G
 
 
 _USE_REFRESH_TOKEN = """
-UPDATE refresh_tokens SET used_at = $1::timestamptz
-WHERE workspace_id = $2 AND token_hash = $3
-  AND used_at IS NULL AND revoked_at IS NULL
+UPDATE refresh_tokens AS t SET used_at = $1::timestamptz
+FROM sessions AS s
+WHERE t.workspace_id = $2 AND t.token_hash = $3 AND t.used_at IS NULL
+  AND s.workspace_id = t.workspace_id AND s.session_id = t.session_id AND s.revoked_at IS NULL
 """
 
 
@@ -188,28 +275,9 @@ async def use_refresh_token(
     workspace_id: str,
     token_hash: str,
 ) -> int:
-    """Mark a refresh token used; 0 rows when another request was faster."""
+    """Mark a refresh token used; 0 rows when another request was faster, or its session has ended."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_USE_REFRESH_TOKEN, (used_at, workspace_id, token_hash))
-        return cursor.rowcount
-
-
-_REVOKE_FAMILY = """
-UPDATE refresh_tokens SET revoked_at = $1::timestamptz
-WHERE workspace_id = $2 AND family_id = $3 AND revoked_at IS NULL
-"""
-
-
-async def revoke_family(
-    conn: AsyncConnection[Any],
-    *,
-    revoked_at: datetime,
-    workspace_id: str,
-    family_id: str,
-) -> int:
-    """End a session: every token of a family."""
-    async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_REVOKE_FAMILY, (revoked_at, workspace_id, family_id))
         return cursor.rowcount
 
 
@@ -226,10 +294,37 @@ async def delete_expired_tokens(conn: AsyncConnection[Any], *, workspace_id: str
         return cursor.rowcount
 
 
+_INSERT_ORGANIZATION = """
+INSERT INTO organizations (organization_id, slug, name, plan) VALUES ($1, $2,
+    $3, $4)
+ON CONFLICT (organization_id) DO NOTHING
+"""
+
+
+async def insert_organization(
+    conn: AsyncConnection[Any],
+    *,
+    organization_id: str,
+    slug: str,
+    name: str,
+    plan: str,
+) -> int:
+    """Make the client of the demo, unless it is there."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_ORGANIZATION, (organization_id, slug, name, plan))
+        return cursor.rowcount
+
+
 _INSERT_WORKSPACE = """
-INSERT INTO workspaces (workspace_id, slug, name, timezone, created_at)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (workspace_id) DO NOTHING
+WITH made AS (
+    INSERT INTO workspaces (workspace_id, organization_id, slug, name, timezone) VALUES ($1,
+        $2, $3, $4, $5)
+    ON CONFLICT (workspace_id) DO NOTHING
+    RETURNING workspace_id
+), settings AS (
+    INSERT INTO workspace_settings (workspace_id) SELECT workspace_id FROM made
+)
+INSERT INTO onboarding_states (workspace_id) SELECT workspace_id FROM made
 """
 
 
@@ -237,41 +332,33 @@ async def insert_workspace(
     conn: AsyncConnection[Any],
     *,
     workspace_id: str,
+    organization_id: str,
     slug: str,
     name: str,
     timezone: str,
-    created_at: datetime,
 ) -> int:
-    """Make a workspace, unless it is there."""
+    """Make a workspace with its settings and its onboarding, unless it is there."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_INSERT_WORKSPACE, (workspace_id, slug, name, timezone, created_at))
+        await cursor.execute(_INSERT_WORKSPACE, (workspace_id, organization_id, slug, name, timezone))
         return cursor.rowcount
 
 
 _INSERT_USER = """
-INSERT INTO users (user_id, email, name, created_at)
-VALUES ($1, $2, $3, $4)
+INSERT INTO users (user_id, email, name) VALUES ($1, $2, $3)
 ON CONFLICT (user_id) DO NOTHING
 """
 
 
-async def insert_user(
-    conn: AsyncConnection[Any],
-    *,
-    user_id: str,
-    email: str,
-    name: str,
-    created_at: datetime,
-) -> int:
+async def insert_user(conn: AsyncConnection[Any], *, user_id: str, email: str, name: str) -> int:
     """Make a person, unless there is one with this id."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_INSERT_USER, (user_id, email, name, created_at))
+        await cursor.execute(_INSERT_USER, (user_id, email, name))
         return cursor.rowcount
 
 
 _INSERT_MEMBERSHIP = """
-INSERT INTO memberships (workspace_id, membership_id, user_id, role, created_at)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO memberships (workspace_id, membership_id, user_id, role)
+VALUES ($1, $2, $3, $4)
 ON CONFLICT (workspace_id, user_id) DO NOTHING
 """
 
@@ -283,9 +370,8 @@ async def insert_membership(
     membership_id: str,
     user_id: str,
     role: str,
-    created_at: datetime,
 ) -> int:
     """Make a person a member, unless that is so."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_INSERT_MEMBERSHIP, (workspace_id, membership_id, user_id, role, created_at))
+        await cursor.execute(_INSERT_MEMBERSHIP, (workspace_id, membership_id, user_id, role))
         return cursor.rowcount

@@ -1,10 +1,17 @@
--- Name what this transaction may see: a person, a token's hash; a workspace once it is known.
+-- Name what this transaction may see: a workspace, a person, or neither.
 -- always
 -- name: Identify :one
 SELECT concat(
     set_config('app.current_user', sqlc.arg(user_id)::text, true),
-    set_config('app.presented_token_hash', sqlc.arg(token_hash)::text, true),
     set_config('app.current_workspace', sqlc.arg(workspace_id)::text, true))::text AS scope;
+
+-- Show a secret's hash, an issuer's subject or a verified address, to see the row that it is about.
+-- always
+-- name: Present :one
+SELECT concat(
+    set_config('app.presented_hash', sqlc.arg(token_hash)::text, true),
+    set_config('app.presented_subject', sqlc.arg(external_id)::text, true),
+    set_config('app.presented_email', sqlc.arg(email)::text, true))::text AS scope;
 
 -- The person that the issuer's subject is bound to.
 -- row: Person
@@ -16,14 +23,14 @@ SELECT user_id, email, name, external_id, status FROM users WHERE external_id = 
 -- name: GetUserByEmail :one
 SELECT user_id, email, name, external_id, status FROM users WHERE email = sqlc.arg(email);
 
--- The person who was seeded first, for development.
+-- A person.
 -- row: Person
--- name: GetFirstUser :one
-SELECT user_id, email, name, external_id, status FROM users ORDER BY created_at, user_id LIMIT 1;
+-- name: GetUser :one
+SELECT user_id, email, name, external_id, status FROM users WHERE user_id = sqlc.arg(user_id);
 
 -- Bind a person to the issuer's subject at the first sign-in; never a second time.
 -- name: BindSubject :execrows
-UPDATE users SET external_id = sqlc.arg(external_id)::text
+UPDATE users SET external_id = sqlc.arg(external_id)::text, updated_at = sqlc.arg(updated_at)
 WHERE user_id = sqlc.arg(user_id) AND external_id IS NULL;
 
 -- The active memberships of a person, oldest first.
@@ -32,55 +39,79 @@ SELECT m.workspace_id, m.role FROM memberships AS m
 WHERE m.user_id = sqlc.arg(user_id) AND m.status = 'active'
 ORDER BY m.created_at, m.workspace_id;
 
--- What a person is in a workspace now, if anything; nothing while one of them is suspended.
+-- What a person is in a workspace now, if anything; nothing while one of them or the client is suspended.
 -- name: GetRole :one
 SELECT m.role FROM memberships AS m
 JOIN users AS u ON u.user_id = m.user_id
 JOIN workspaces AS w ON w.workspace_id = m.workspace_id
+JOIN organizations AS o ON o.organization_id = w.organization_id
 WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.user_id = sqlc.arg(user_id) AND m.status = 'active'
-  AND u.status = 'active' AND w.status = 'active';
+  AND u.status = 'active' AND w.status = 'active' AND o.status = 'active';
+
+-- Begin a session.
+-- name: InsertSession :exec
+INSERT INTO sessions (workspace_id, session_id, user_id, method, user_agent, ip, created_at, last_seen_at, expires_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(session_id), sqlc.arg(user_id), sqlc.arg(method), sqlc.arg(user_agent),
+    sqlc.arg(ip), sqlc.arg(created_at), sqlc.arg(created_at), sqlc.arg(expires_at));
+
+-- A session was used.
+-- name: TouchSession :execrows
+UPDATE sessions SET last_seen_at = sqlc.arg(seen_at), expires_at = sqlc.arg(expires_at)
+WHERE workspace_id = sqlc.arg(workspace_id) AND session_id = sqlc.arg(session_id) AND revoked_at IS NULL;
+
+-- End a session, with every token of it.
+-- name: RevokeSession :execrows
+UPDATE sessions SET revoked_at = sqlc.arg(revoked_at)::timestamptz
+WHERE workspace_id = sqlc.arg(workspace_id) AND session_id = sqlc.arg(session_id) AND revoked_at IS NULL;
 
 -- Keep a new refresh token.
 -- name: InsertRefreshToken :exec
-INSERT INTO refresh_tokens (workspace_id, token_hash, family_id, user_id, issued_at, expires_at)
-VALUES (sqlc.arg(workspace_id), sqlc.arg(token_hash), sqlc.arg(family_id), sqlc.arg(user_id), sqlc.arg(issued_at),
+INSERT INTO refresh_tokens (workspace_id, token_hash, session_id, user_id, issued_at, expires_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(token_hash), sqlc.arg(session_id), sqlc.arg(user_id), sqlc.arg(issued_at),
     sqlc.arg(expires_at));
 
 -- The refresh token with this hash.
 -- name: GetRefreshToken :one
-SELECT workspace_id, family_id, user_id, expires_at, used_at, revoked_at FROM refresh_tokens
+SELECT workspace_id, session_id, user_id, expires_at, used_at FROM refresh_tokens
 WHERE token_hash = sqlc.arg(token_hash);
 
--- Mark a refresh token used; 0 rows when another request was faster.
+-- Mark a refresh token used; 0 rows when another request was faster, or its session has ended.
 -- name: UseRefreshToken :execrows
-UPDATE refresh_tokens SET used_at = sqlc.arg(used_at)::timestamptz
-WHERE workspace_id = sqlc.arg(workspace_id) AND token_hash = sqlc.arg(token_hash)
-  AND used_at IS NULL AND revoked_at IS NULL;
-
--- End a session: every token of a family.
--- name: RevokeFamily :execrows
-UPDATE refresh_tokens SET revoked_at = sqlc.arg(revoked_at)::timestamptz
-WHERE workspace_id = sqlc.arg(workspace_id) AND family_id = sqlc.arg(family_id) AND revoked_at IS NULL;
+UPDATE refresh_tokens AS t SET used_at = sqlc.arg(used_at)::timestamptz
+FROM sessions AS s
+WHERE t.workspace_id = sqlc.arg(workspace_id) AND t.token_hash = sqlc.arg(token_hash) AND t.used_at IS NULL
+  AND s.workspace_id = t.workspace_id AND s.session_id = t.session_id AND s.revoked_at IS NULL;
 
 -- Forget a workspace's refresh tokens that expired.
 -- name: DeleteExpiredTokens :execrows
 DELETE FROM refresh_tokens
 WHERE workspace_id = sqlc.arg(workspace_id) AND expires_at < sqlc.arg(before_at)::timestamptz;
 
--- Make a workspace, unless it is there.
+-- Make the client of the demo, unless it is there.
+-- name: InsertOrganization :execrows
+INSERT INTO organizations (organization_id, slug, name, plan) VALUES (sqlc.arg(organization_id), sqlc.arg(slug),
+    sqlc.arg(name), sqlc.arg(plan))
+ON CONFLICT (organization_id) DO NOTHING;
+
+-- Make a workspace with its settings and its onboarding, unless it is there.
 -- name: InsertWorkspace :execrows
-INSERT INTO workspaces (workspace_id, slug, name, timezone, created_at)
-VALUES (sqlc.arg(workspace_id), sqlc.arg(slug), sqlc.arg(name), sqlc.arg(timezone), sqlc.arg(created_at))
-ON CONFLICT (workspace_id) DO NOTHING;
+WITH made AS (
+    INSERT INTO workspaces (workspace_id, organization_id, slug, name, timezone) VALUES (sqlc.arg(workspace_id),
+        sqlc.arg(organization_id), sqlc.arg(slug), sqlc.arg(name), sqlc.arg(timezone))
+    ON CONFLICT (workspace_id) DO NOTHING
+    RETURNING workspace_id
+), settings AS (
+    INSERT INTO workspace_settings (workspace_id) SELECT workspace_id FROM made
+)
+INSERT INTO onboarding_states (workspace_id) SELECT workspace_id FROM made;
 
 -- Make a person, unless there is one with this id.
 -- name: InsertUser :execrows
-INSERT INTO users (user_id, email, name, created_at)
-VALUES (sqlc.arg(user_id), sqlc.arg(email), sqlc.arg(name), sqlc.arg(created_at))
+INSERT INTO users (user_id, email, name) VALUES (sqlc.arg(user_id), sqlc.arg(email), sqlc.arg(name))
 ON CONFLICT (user_id) DO NOTHING;
 
 -- Make a person a member, unless that is so.
 -- name: InsertMembership :execrows
-INSERT INTO memberships (workspace_id, membership_id, user_id, role, created_at)
-VALUES (sqlc.arg(workspace_id), sqlc.arg(membership_id), sqlc.arg(user_id), sqlc.arg(role), sqlc.arg(created_at))
+INSERT INTO memberships (workspace_id, membership_id, user_id, role)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(membership_id), sqlc.arg(user_id), sqlc.arg(role))
 ON CONFLICT (workspace_id, user_id) DO NOTHING;
