@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -18,6 +20,8 @@ from services.gateway.routes.operation import Answer, AnyOperation, Call, Gatewa
 AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
+PRINCIPALS_KEPT_MAX = 4096
+"""How many tokens are kept as found good, so that their signature is checked once."""
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,400}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 _PARAMETER = re.compile(r"{(\w+)}")
@@ -86,7 +90,15 @@ def authenticate(header: str | None, gateway: Gateway) -> Principal:
     kind, _, token = (header or "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         raise UnauthorizedError("Send a token: Authorization: Bearer <access token>.")
-    return read_access_token(token.strip(), secret=gateway.secret, now=gateway.resources.clock())
+    now = gateway.resources.clock()
+    key = sha256(token.encode()).digest()
+    principal = gateway.principals.get(key)
+    if principal is None or principal.expires_at <= now:
+        principal = read_access_token(token.strip(), secret=gateway.secret, now=now)
+        if len(gateway.principals) >= PRINCIPALS_KEPT_MAX:
+            gateway.principals.clear()
+        gateway.principals[key] = principal
+    return principal
 
 
 def _path(parameters: Mapping[str, object]) -> dict[str, str]:
@@ -101,10 +113,10 @@ def _path(parameters: Mapping[str, object]) -> dict[str, str]:
 def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
     """The query parameters as their Struct, and as text that two equal requests share."""
     given = list(request.query_params.multi_items())
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    parameters = _parameters(kind)
     values: dict[str, object] = {}
     for name, value in given:
-        if name not in fields:
+        if name not in parameters:
             raise ValidationFailedError(
                 f"There is no parameter {name!r} here.", details={name: "unknown parameter"}
             )
@@ -112,14 +124,13 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
             raise ValidationFailedError(
                 f"The parameter {name!r} is given twice.", details={name: "given twice"}
             )
-        if _is_time(fields[name]) and not (
-            _DATE.match(value) or (value.isdecimal() and _is_whole(fields[name]))
-        ):
+        parameter = parameters[name]
+        if parameter.is_time and not (_DATE.match(value) or (value.isdecimal() and parameter.is_whole)):
             raise ValidationFailedError(
                 f"{name}: expected an RFC 3339 time.", details={name: "expected an RFC 3339 time"}
             )
         # Words of a vocabulary, so their case does not matter.
-        values[name] = value.lower().split(",") if _is_list(fields[name]) else value
+        values[name] = value.lower().split(",") if parameter.is_list else value
     try:
         query = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -133,6 +144,23 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
             )
     bound = sorted((name, value) for name, value in given if name not in _NO_PARAMETERS_IN_SCOPE)
     return query, msgspec.json.encode(bound).decode()
+
+
+class _Parameter(Struct, frozen=True):
+    """How the text of a query parameter is taken."""
+
+    is_list: bool
+    is_time: bool
+    is_whole: bool
+
+
+@cache
+def _parameters(kind: type[Struct]) -> Mapping[str, _Parameter]:
+    """The query parameters of an operation by name."""
+    return {
+        field.encode_name: _Parameter(_is_list(field.type), _is_time(field.type), _is_whole(field.type))
+        for field in msgspec.structs.fields(kind)
+    }
 
 
 def _is_list(kind: object) -> bool:

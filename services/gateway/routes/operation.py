@@ -35,12 +35,16 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
-    """What handlers work with, built once in app.py."""
+    """What handlers work with, built once in app.py.
+
+    principals: SHA-256 of a token that was found good → whom it speaks for.
+    """
 
     settings: GatewaySettings
     resources: Resources
     pool: Pool
     sessions: Sessions
+    principals: dict[bytes, Principal] = {}
 
     @property
     def secret(self) -> str:

@@ -419,6 +419,16 @@ def test_a_token_opens_what_its_scopes_say(stack: Stack) -> None:
         assert (refused.status_code, refused.json()["error"]["details"]) == (403, {"scope": "issues:write"})
 
 
+def test_a_token_that_was_good_is_refused_once_it_has_expired(stack: Stack) -> None:
+    """A token that is known is not checked again, but its end is looked at each time."""
+    header = {
+        "Authorization": f"Bearer {token_for(seed.WORKSPACE_ID, frozenset({'issues:read'}), seconds=2)}"
+    }
+    with httpx.Client(base_url=stack.url, headers=header, timeout=10) as client:
+        assert client.get("/v1/issues").status_code == 200
+        wait_for(lambda: client.get("/v1/issues").status_code == 401)
+
+
 def test_another_workspace_sees_nothing_of_ours(api: httpx.Client, stack: Stack) -> None:
     """Its lists are empty, our ids are unknown there, and our cursors are no cursors."""
     issue = api.post("/v1/issues", json={"title": "Ours"}).json()
