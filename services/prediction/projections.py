@@ -63,7 +63,7 @@ PROJECTION = Projection(
     aggregates=AGGREGATES,
     project=project,
     schema_sql=Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"),
-    linger_seconds=0.05,
+    linger_seconds=0.25,
 )
 
 

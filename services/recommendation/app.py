@@ -41,7 +41,7 @@ def projection() -> Projection:
         aggregates=projections.AGGREGATES,
         project=projections.project,
         schema_sql=(HERE / "schema.sql").read_text(encoding="utf-8"),
-        linger_seconds=0.05,
+        linger_seconds=0.25,
     )
 
 
