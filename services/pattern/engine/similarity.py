@@ -67,8 +67,9 @@ def grams_of(text: str) -> Grams:
     hashed.sort()
     is_first = np.ones(len(hashed) + 1, dtype=np.bool_)
     np.not_equal(hashed[1:], hashed[:-1], out=is_first[1:-1])
-    firsts = np.flatnonzero(is_first)
-    return Grams(hashed[firsts[:-1]], np.minimum(np.diff(firsts), 255).astype(np.uint8))
+    firsts = is_first.nonzero()[0]
+    counts = firsts[1:] - firsts[:-1]
+    return Grams(hashed[firsts[:-1]], np.minimum(counts, 255).astype(np.uint8))
 
 
 class NgramIndex:
@@ -112,7 +113,8 @@ class NgramIndex:
     def add(self, grams: Grams) -> int:
         """Enter a text and say its position. Amortised constant cost."""
         position, buckets = self._n_texts, grams.buckets
-        self._n_texts_with[buckets] += 1
+        n_texts_with = self._n_texts_with[buckets] + 1
+        self._n_texts_with[buckets] = n_texts_with
         start = int(self._starts[position])
         end = start + len(buckets)
         self._starts = _with_room(self._starts, position + 2)
@@ -122,7 +124,9 @@ class NgramIndex:
         self._buckets[start:end] = buckets
         self._counts[start:end] = grams.counts
         self._starts[position + 1] = end
-        self._enter(position, self._rarest(buckets, _N_ENTERED))
+        if len(buckets) > _N_ENTERED:
+            buckets = buckets[n_texts_with.argsort(kind="stable")[:_N_ENTERED]]
+        self._enter(position, buckets)
         self._n_texts = position + 1
         return position
 
@@ -131,51 +135,51 @@ class NgramIndex:
 
         Those that are surely less alike than `least_cosine` are left out, which is cheaper than to compare them.
         """
-        if self._n_texts == 0 or len(grams.buckets) == 0:
-            return []
-        candidates = self._candidates(grams, n_wanted)
+        buckets = grams.buckets
+        n_texts_with = self._n_texts_with[buckets]
+        idf = self._idf(n_texts_with)
+        candidates = self._candidates(self._row_of[buckets], n_texts_with, idf, n_wanted=n_wanted)
         if len(candidates) == 0:
             return []
-        weights = _WEIGHTS[grams.counts] * self._idf(grams.buckets)
-        self._weight_of[grams.buckets] = weights
-        length = np.sum(weights * weights)
+        weights = _WEIGHTS[grams.counts] * idf
+        self._weight_of[buckets] = weights
+        length = np.add.reduce(weights * weights)
         candidates = self._promising(candidates, length, np.float32(least_cosine))
         found = []
         if len(candidates):
             cosines = self._cosines(candidates, length)
             order = np.lexsort((candidates, -cosines))
             found = [Neighbour(int(candidates[i]), min(1.0, float(cosines[i]))) for i in order]
-        self._weight_of[grams.buckets] = 0
+        self._weight_of[buckets] = 0
         return found
-
-    def _rarest(self, buckets: _Ids, n_wanted: int) -> _Ids:
-        if len(buckets) <= n_wanted:
-            return buckets
-        return buckets[np.argsort(self._n_texts_with[buckets], kind="stable")[:n_wanted]]
 
     def _enter(self, position: int, buckets: _Ids) -> None:
         rows = self._row_of[buckets]
-        fresh = np.flatnonzero(rows == 0)
-        end = self._n_rows + len(fresh)
-        self._newest = _with_room(self._newest, end)
-        self._turn_of = _with_room(self._turn_of, end)
-        rows[fresh] = np.arange(self._n_rows, end, dtype=np.int32)
-        self._row_of[buckets] = rows
-        self._n_rows = end
+        fresh = (rows == 0).nonzero()[0]
+        if len(fresh):
+            end = self._n_rows + len(fresh)
+            self._newest = _with_room(self._newest, end)
+            self._turn_of = _with_room(self._turn_of, end)
+            rows[fresh] = np.arange(self._n_rows, end, dtype=np.int32)
+            self._row_of[buckets] = rows
+            self._n_rows = end
         turns = self._turn_of[rows]
         self._newest[rows, turns] = position + 1
         self._turn_of[rows] = (turns + 1) % _MAX_DEPTH
 
-    def _candidates(self, grams: Grams, n_wanted: int) -> _Ids:
-        """The texts that share most of the query's rarest grams, weighted by rarity."""
-        known = grams.buckets[self._row_of[grams.buckets] > 0]
-        looked_up = self._rarest(known, _N_LOOKED_UP)
+    def _candidates(
+        self, rows: NDArray[np.int32], n_texts_with: NDArray[np.int32], idf: _Floats, *, n_wanted: int
+    ) -> _Ids:
+        """The texts that share most of a query's rarest grams, weighted by rarity: the inverse frequency squared."""
+        looked_up = rows.nonzero()[0]
         if len(looked_up) == 0:
             return looked_up
-        idf = self._idf(looked_up)
-        found = self._newest[self._row_of[looked_up]].ravel()
+        if len(looked_up) > _N_LOOKED_UP:
+            looked_up = looked_up[n_texts_with[looked_up].argsort(kind="stable")[:_N_LOOKED_UP]]
+        found = self._newest[rows[looked_up]].ravel()
+        rarity = idf[looked_up]
         # Sums of so few float32 are exact in float64, so their order does not matter.
-        np.add.at(self._votes_for, found, (idf * idf).astype(np.float64).repeat(_MAX_DEPTH))
+        np.add.at(self._votes_for, found, (rarity * rarity).astype(np.float64).repeat(_MAX_DEPTH))
         found.sort()
         is_new = np.empty(len(found), dtype=np.bool_)
         is_new[0] = found[0] > 0
@@ -184,15 +188,19 @@ class NgramIndex:
         votes = self._votes_for[numbers]
         self._votes_for[numbers] = self._votes_for[0] = 0
         if len(votes) > n_wanted:
-            is_among = votes >= np.partition(votes, -n_wanted)[-n_wanted]
+            ascending = votes.copy()
+            ascending.partition(-n_wanted)
+            is_among = votes >= ascending[-n_wanted]
             numbers, votes = numbers[is_among], votes[is_among]
-        best = np.argsort(-votes, kind="stable")[:n_wanted]
+        best = (-votes).argsort(kind="stable")[:n_wanted]
         return numbers[best].astype(np.int64) - 1
 
-    def _idf(self, buckets: NDArray[np.integer]) -> _Floats:
+    def _idf(self, n_texts_with: NDArray[np.int32]) -> _Floats:
         """Inverse document frequency, smoothed."""
-        counts = self._n_texts_with[buckets].astype(np.float32)
-        idf: _Floats = np.log((1 + self._n_texts) / (1 + counts)).astype(np.float32) + np.float32(1)
+        counts = n_texts_with.astype(np.float32)
+        idf: _Floats = np.log((1 + self._n_texts) / (1 + counts)).astype(np.float32, copy=False) + np.float32(
+            1
+        )
         return idf
 
     def _promising(self, candidates: _Ids, length: np.float32, least_cosine: np.float32) -> _Ids:
@@ -205,7 +213,7 @@ class NgramIndex:
     def _cosines(self, candidates: _Ids, length: np.float32) -> _Floats:
         buckets, bounds = self._of_texts(self._buckets, candidates)
         counts, _ = self._of_texts(self._counts, candidates)
-        theirs = _WEIGHTS[counts] * self._idf(buckets)
+        theirs = _WEIGHTS[counts] * self._idf(self._n_texts_with[buckets])
         shared = np.add.reduceat(theirs * self._weight_of[buckets], bounds)
         lengths = np.sqrt(np.add.reduceat(theirs * theirs, bounds) * length)
         return (shared / np.maximum(lengths, np.float32(1e-9))).astype(np.float32, copy=False)
