@@ -25,6 +25,8 @@ SERVICE = "pattern"
 MAX_ISSUES_PER_DECISION = 1000
 MAX_EVENTS_PER_APPEND = 500
 COMMAND_SECONDS = 4.0
+# How long commands may hold up grouping in one go; several such turns fit into a command's patience.
+HOLD_SECONDS = 1.0
 _POLL_SECONDS = 0.01
 _PROVE_EVERY = timedelta(seconds=10)
 
@@ -83,6 +85,7 @@ class PatternReaction:
         self._is_live = False
         self._is_given_up = False
         self._n_commands = 0
+        self._held_since: float | None = None
         self._proved_at: datetime | None = None
 
     async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
@@ -119,8 +122,7 @@ class PatternReaction:
             await self._reload_stale()
             if live:
                 self._is_live = True
-                # A command that waits for the rows to catch up goes first.
-                if self._n_commands == 0:
+                if self._is_grouping_due():
                     await self._decide()
 
     async def tick(self, *, now: datetime) -> None:
@@ -129,7 +131,7 @@ class PatternReaction:
             self._insist_on_memory()
             if not self._is_live:
                 return
-            if self._n_commands == 0:
+            if self._is_grouping_due():
                 await self._decide()
             if self._proved_at is not None and timedelta(0) <= now - self._proved_at < _PROVE_EVERY:
                 return
@@ -313,6 +315,16 @@ class PatternReaction:
                 issue = issue_of(report, report.data)
                 joining[link.issue_id] = Known(issue.title, issue.dimensions)
         return joining
+
+    def _is_grouping_due(self) -> bool:
+        """Whether to group now: a command that waits for the rows to catch up goes first, but a stream of them does not."""
+        now = time.monotonic()
+        if self._n_commands and self._held_since is None:
+            self._held_since = now
+        if self._n_commands and self._held_since is not None and now - self._held_since < HOLD_SECONDS:
+            return False
+        self._held_since = None
+        return True
 
     async def _decide(self) -> None:
         """Group every undecided issue, then settle what events of others touched."""

@@ -1,8 +1,11 @@
 """The service on real servers: what arrives, what people decide, and what a restart remembers."""
 
+import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -14,6 +17,7 @@ from testkit.servers import Database
 from testkit.waiting import eventually
 
 from services.pattern.projections import PROJECTION
+from services.pattern.reactions import loading
 
 from .running import CONTEXT, NOW, WORKSPACE, Running, failure, running
 
@@ -228,6 +232,39 @@ async def test_the_rows_equal_their_replay(service: Running, database: Database)
         service.event_log, PROJECTION, owner_url=database.owner_url, projector_url=database.projector_url
     )
     assert certificate.is_equal
+
+
+async def test_an_endless_stream_of_commands_does_not_stop_grouping(service: Running) -> None:
+    """While people never pause, an issue that arrives is grouped, and their commands succeed all the same."""
+    ids = await service.report(*[failure(n, "Mail queue is stuck") for n in range(3)])
+    found = (await service.patterns_of(ids))[0] or ""
+    renamed: list[str] = []
+
+    async def rename_without_end(person: str) -> None:
+        for number in itertools.count():
+            rename = pattern.UpdatePattern(pattern_id=found, name=f"{person}'s {number}")
+            await service.endpoints.update_pattern(rename, CONTEXT)
+            renamed.append(person)
+
+    async def is_grouped(issue_id: str) -> bool:
+        async with service.pool.connection() as conn:
+            rows = await loading.issues(conn, WORKSPACE, [issue_id])
+        return [member.pattern_id for _, member in rows if member is not None] == [found]
+
+    people = [asyncio.create_task(rename_without_end(person)) for person in ("Ann", "Bo", "Cy")]
+    try:
+        for number in (10, 11):
+            late = failure(number, "Mail queue is stuck")
+            await service.event_log.append(Append(late, 0))
+            await eventually(partial(is_grouped, late.aggregate_id), deadline=15)
+        n_before = len(renamed)
+        await eventually(lambda: len(renamed) > n_before + 10, deadline=15)
+        assert not any(task.done() for task in people)
+    finally:
+        for task in people:
+            task.cancel()
+        await asyncio.gather(*people, return_exceptions=True)
+    await service.assert_memory_equals_rows()
 
 
 @pytest.mark.parametrize("name", ["link", "unlink", "merge", "split", "update", "close"])
