@@ -146,7 +146,13 @@ class _Fold:
                 | recommendation.RecommendationStepChecked() as recommended
             ):
                 self._add_recommendation(event, recommended)
-            case workspace.WorkspaceCreated() | workspace.WorkspaceSettingsChanged() as changed:
+            case (
+                workspace.WorkspaceCreated()
+                | workspace.WorkspaceSettingsChanged()
+                | workspace.WorkspaceSuspended()
+                | workspace.WorkspaceReinstated()
+                | workspace.WorkspaceErased() as changed
+            ):
                 self._add_workspace(event, changed)
             case never:
                 assert_never(never)
@@ -344,6 +350,11 @@ class _Fold:
                     if (value := getattr(data, name)) is not None:
                         row[name] = value
                 row["updated_at"] = event.recorded_at
+            case workspace.WorkspaceSuspended() | workspace.WorkspaceReinstated():
+                # Who gets in is decided by the rows of identity, at once; the read model stays as it is.
+                pass
+            case workspace.WorkspaceErased():
+                pass
             case never:
                 assert_never(never)
 

@@ -414,15 +414,24 @@ class _Workspaces:
         self._patches: dict[str, _WorkspacePatch] = {}
 
     def take(self, data: workspace.Event) -> None:
-        patch = self._patches.setdefault(data.workspace_id, _WorkspacePatch(data.workspace_id))
         match data:
             case workspace.WorkspaceCreated():
-                patch.timezone = data.timezone
+                self._patch(data.workspace_id).timezone = data.timezone
             case workspace.WorkspaceSettingsChanged():
                 if data.alert_probability is not None:
-                    patch.alert_probability = data.alert_probability
+                    self._patch(data.workspace_id).alert_probability = data.alert_probability
+            case (
+                workspace.WorkspaceSuspended()
+                | workspace.WorkspaceReinstated()
+                | workspace.WorkspaceErased()
+            ):
+                # Says nothing about predicting: without access there are no new issues.
+                pass
             case _:
                 assert_never(data)
+
+    def _patch(self, workspace_id: str) -> _WorkspacePatch:
+        return self._patches.setdefault(workspace_id, _WorkspacePatch(workspace_id))
 
     async def write(self, conn: Connection) -> None:
         if self._patches:

@@ -89,6 +89,9 @@ def summary_of(data: Event) -> str:
             | recommendation.RecommendationStepChecked()
             | workspace.WorkspaceCreated()
             | workspace.WorkspaceSettingsChanged()
+            | workspace.WorkspaceSuspended()
+            | workspace.WorkspaceReinstated()
+            | workspace.WorkspaceErased()
         ):
             return f"{type(data).__name__}."
         case never:

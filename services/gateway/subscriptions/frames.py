@@ -86,6 +86,9 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | pattern.PatternSplit()
             | workspace.WorkspaceCreated()
             | workspace.WorkspaceSettingsChanged()
+            | workspace.WorkspaceSuspended()
+            | workspace.WorkspaceReinstated()
+            | workspace.WorkspaceErased()
         ):
             return []
         case never:

@@ -196,5 +196,7 @@ def _observe_workspace(memory: Memory, data: workspace.Event) -> None:
         case workspace.WorkspaceSettingsChanged():
             if data.alert_probability is not None:
                 memory.thresholds[data.workspace_id] = data.alert_probability
+        case workspace.WorkspaceSuspended() | workspace.WorkspaceReinstated() | workspace.WorkspaceErased():
+            pass
         case _:
             assert_never(data)

@@ -36,6 +36,9 @@ EVENT_TYPES: dict[str, type[Event]] = {
     "causeloop.recommendation.v1.RecommendationStepChecked": recommendation.RecommendationStepChecked,
     "causeloop.workspace.v1.WorkspaceCreated": workspace.WorkspaceCreated,
     "causeloop.workspace.v1.WorkspaceSettingsChanged": workspace.WorkspaceSettingsChanged,
+    "causeloop.workspace.v1.WorkspaceSuspended": workspace.WorkspaceSuspended,
+    "causeloop.workspace.v1.WorkspaceReinstated": workspace.WorkspaceReinstated,
+    "causeloop.workspace.v1.WorkspaceErased": workspace.WorkspaceErased,
 }
 """Every event by the type that its envelope carries."""
 
@@ -62,6 +65,9 @@ AGGREGATES: dict[type[Event], str] = {
     recommendation.RecommendationStepChecked: "recommendation",
     workspace.WorkspaceCreated: "workspace",
     workspace.WorkspaceSettingsChanged: "workspace",
+    workspace.WorkspaceSuspended: "workspace",
+    workspace.WorkspaceReinstated: "workspace",
+    workspace.WorkspaceErased: "workspace",
 }
 """The type of the aggregate that each event is about."""
 
@@ -88,6 +94,9 @@ EMITTERS: dict[type[Event], str] = {
     recommendation.RecommendationStepChecked: "recommendation",
     workspace.WorkspaceCreated: "gateway",
     workspace.WorkspaceSettingsChanged: "gateway",
+    workspace.WorkspaceSuspended: "gateway",
+    workspace.WorkspaceReinstated: "gateway",
+    workspace.WorkspaceErased: "gateway",
 }
 """The service that emits each event."""
 

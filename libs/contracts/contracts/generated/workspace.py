@@ -46,15 +46,54 @@ class WorkspaceSettingsChanged(Struct, frozen=True, kw_only=True, omit_defaults=
     proof_window_days: int | None = None
 
 
+class WorkspaceSuspended(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Nobody gets into the workspace from now on; what is in it stays.
+
+    Emitted by gateway on workspace/<workspace_id>.
+
+    workspace_id: Id of the workspace.
+    """
+
+    workspace_id: str
+
+
+class WorkspaceReinstated(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The members of a suspended workspace get in again.
+
+    Emitted by gateway on workspace/<workspace_id>.
+
+    workspace_id: Id of the workspace.
+    """
+
+    workspace_id: str
+
+
+class WorkspaceErased(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything of the workspace is gone: its earlier events are purged, and every row of it is to be deleted.
+
+    Emitted by gateway on workspace/<workspace_id>.
+
+    workspace_id: Id of the workspace.
+    """
+
+    workspace_id: str
+
+
 Event: TypeAlias = (
     WorkspaceCreated
     | WorkspaceSettingsChanged
+    | WorkspaceSuspended
+    | WorkspaceReinstated
+    | WorkspaceErased
 )
 """Any event of workspace."""
 
 AGGREGATES: dict[type[Event], str] = {
     WorkspaceCreated: "workspace",
     WorkspaceSettingsChanged: "workspace",
+    WorkspaceSuspended: "workspace",
+    WorkspaceReinstated: "workspace",
+    WorkspaceErased: "workspace",
 }
 """The type of the aggregate that each event is about."""
 
