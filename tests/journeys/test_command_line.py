@@ -24,6 +24,8 @@ class Terminal:
         self.folder = folder
         base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self._env = {**base, "PORT": str(five_free_ports()), "USE_MOCK": "1", "COLUMNS": "120"}
+        # Both `up` and `status` find it here.
+        (folder / ".env").write_text("OPERATIONS_TOKEN=a-token-for-operators\n")
         self._screen = (folder / "up.out").open("w+")
         self.up = subprocess.Popen(
             [sys.executable, "-m", "causeloop", "up"],

@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
+import hmac
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from uuid import UUID
 
 import structlog
 from litestar import Litestar, MediaType, Request, Response, get
+from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.exceptions import NotAuthorizedException, NotFoundException
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, Guard, Message, Receive, Scope, Send
 from litestar.types.composite_types import ExceptionHandlersMap
 from opentelemetry.trace import SpanKind
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -41,17 +45,23 @@ def build_app(
     ready: Ready = _always_ready,
     routes: Sequence[Any] = (),  # Any: whatever Litestar takes as a route handler
     dashboard_path: str = "/",
+    operations_token: str | None = "",
     **options: Any,  # Any: handed to Litestar as they are
 ) -> Litestar:
     """The Litestar app of a service: its routes, /health, /ready, /metrics, /status.json and the dashboard.
 
     status: the present state, cheap. ready: reasons why requests cannot be answered, asked at each /ready.
+    operations_token: what the last three ask for; "": nothing; None: they are not there.
     options: further arguments of Litestar; OpenAPI is off unless `openapi_config` is among them.
     """
     handlers: ExceptionHandlersMap = {Exception: answer_error, **options.pop("exception_handlers", {})}
     options.setdefault("openapi_config", None)
     app = Litestar(
-        route_handlers=[*routes, *_house_routes(service, status, ready, dashboard_path)],
+        route_handlers=[
+            *routes,
+            *_probes(status, ready),
+            *_views(service, status, dashboard_path, guard=_asking_for(operations_token)),
+        ],
         exception_handlers=handlers,
         # Litestar would set up logging for the whole process otherwise.
         logging_config=None,
@@ -62,11 +72,7 @@ def build_app(
     return app
 
 
-def _house_routes(
-    service: str, status: Callable[[], ServiceStatus], ready: Ready, dashboard_path: str
-) -> list[Any]:  # Any: Litestar's handlers
-    page, headers = dashboard_page(service)
-
+def _probes(status: Callable[[], ServiceStatus], ready: Ready) -> list[Any]:  # Any: Litestar's handlers
     @get("/health", include_in_schema=True, sync_to_thread=False, operation_id="health", tags=["Operations"])
     def health() -> Response[dict[str, str]]:
         """Whether the process lives and wants requests."""
@@ -83,23 +89,66 @@ def _house_routes(
         word = now.state if is_ready else "not_ready"
         return Response({"status": word, "reasons": reasons}, status_code=200 if is_ready else 503)
 
-    @get("/metrics", include_in_schema=False, sync_to_thread=False)
+    return [health, readiness]
+
+
+def _views(
+    service: str, status: Callable[[], ServiceStatus], dashboard_path: str, *, guard: Guard
+) -> list[Any]:  # Any: Litestar's handlers
+    page, headers = dashboard_page(service)
+
+    @get("/metrics", include_in_schema=False, sync_to_thread=False, guards=[guard])
     def prometheus() -> Response[bytes]:
         """All metrics in the Prometheus text format."""
         _set_gauges(status())
         return Response(generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    @get("/status.json", include_in_schema=False, sync_to_thread=False)
+    @get("/status.json", include_in_schema=False, sync_to_thread=False, guards=[guard])
     def as_json() -> Response[ServiceStatus]:
         """What the dashboard shows."""
         return Response(status(), headers={"Cache-Control": "no-store"})
 
-    @get(dashboard_path, include_in_schema=False, sync_to_thread=False, media_type=MediaType.HTML)
+    @get(
+        dashboard_path,
+        include_in_schema=False,
+        sync_to_thread=False,
+        media_type=MediaType.HTML,
+        guards=[guard],
+    )
     def dashboard() -> Response[bytes]:
         """The health dashboard, a page for people."""
         return Response(page, media_type=MediaType.HTML, headers=headers)
 
-    return [health, readiness, prometheus, as_json, dashboard]
+    return [prometheus, as_json, dashboard]
+
+
+def _asking_for(token: str | None) -> Guard:
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:  # Any: any user
+        if token is None:
+            raise NotFoundException
+        if token and not hmac.compare_digest(_given(connection.headers), token.encode()):
+            raise NotAuthorizedException(
+                "Send OPERATIONS_TOKEN as a bearer token, or as the password of any user.",
+                # The challenge that browsers ask people for; their answer then goes with the page's own requests.
+                headers={"WWW-Authenticate": 'Basic realm="Causeloop operations", charset="UTF-8"'},
+            )
+
+    return guard
+
+
+def _given(headers: Mapping[str, str]) -> bytes:
+    """The token of a request, sent as RFC 6750 or as the password of RFC 7617; empty when there is none."""
+    kind, _, credentials = headers.get("authorization", "").partition(" ")
+    match kind.lower():
+        case "bearer":
+            return credentials.strip().encode()
+        case "basic":
+            try:
+                return base64.b64decode(credentials, validate=True).partition(b":")[2]
+            except ValueError:
+                return b""
+        case _:
+            return b""
 
 
 def _set_gauges(now: ServiceStatus) -> None:

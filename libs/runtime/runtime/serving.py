@@ -224,11 +224,13 @@ class _Running:
 
     def _start_http(self, listener: socket.socket) -> None:
         ready = {} if self._service.ready is None else {"ready": self._service.ready}
+        is_production = self._settings.environment == "production"
         app = build_app(
             self._service.name,
             status=self._monitor.status,
             routes=self._service.routes,
             dashboard_path=self._service.dashboard_path,
+            operations_token=self._settings.operations_token or (None if is_production else ""),
             **ready,
             **self._service.http,
         )

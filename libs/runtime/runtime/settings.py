@@ -31,6 +31,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
     database_owner_url: the role that owns them; makes schemas, replays, verifies; empty where another does it.
     partitions: number of event streams, fixed when the log is made.
     service_urls: dashboards of all services as name=url pairs, for the links on the page.
+    operations_token: asked for by dashboard, /status.json and /metrics; while it is empty they are open, in
+        production not there.
     """
 
     port: Port
@@ -48,6 +50,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
     otel_exporter_otlp_endpoint: str = ""
     service_urls: tuple[str, ...] = ()
     database_pool_size: Annotated[int, Meta(ge=1, le=200)] = 8
+    operations_token: Annotated[str, Meta(min_length=16)] = ""
 
 
 def load(kind: type[S], env: Mapping[str, str]) -> S:

@@ -230,6 +230,46 @@ def test_dashboard_of_the_gateway_has_its_own_path(health: Health) -> None:
     assert client.get("/").status_code == 404
 
 
+WATCHED = ("/", "/status.json", "/metrics")
+TOKEN = "a-token-for-operators"
+
+
+@pytest.mark.parametrize("path", WATCHED)
+def test_what_operators_watch_asks_for_their_token(health: Health, path: str) -> None:
+    client = TestClient(build_app("ingest", status=health.status, operations_token=TOKEN))
+
+    for good in ({"headers": {"Authorization": f"Bearer {TOKEN}"}}, {"auth": ("anybody", TOKEN)}):
+        assert client.get(path, **good).status_code == 200
+    for header in (
+        "",
+        TOKEN,
+        "Bearer",
+        f"Bearer {TOKEN}x",
+        "Basic",
+        "Basic !",
+        "Basic YTpi",
+        f"Digest {TOKEN}",
+    ):
+        refused = client.get(path, headers={"Authorization": header})
+        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+        assert refused.headers["www-authenticate"].startswith("Basic realm=")
+
+
+@pytest.mark.parametrize("path", WATCHED)
+def test_what_operators_watch_is_not_there_without_their_leave(health: Health, path: str) -> None:
+    client = TestClient(build_app("ingest", status=health.status, operations_token=None))
+
+    assert client.get(path).status_code == 404
+    assert client.get(path, headers={"Authorization": "Bearer "}).status_code == 404
+
+
+@pytest.mark.parametrize("token", [TOKEN, None])
+def test_probes_ask_for_no_token(health: Health, token: str | None) -> None:
+    client = TestClient(build_app("ingest", status=health.status, operations_token=token))
+
+    assert [client.get(path).status_code for path in ("/health", "/ready")] == [200, 200]
+
+
 def test_each_request_is_one_line_with_its_trace(client: TestClient[Any]) -> None:
     stream = io.StringIO()
     before = structlog.get_config()

@@ -110,6 +110,20 @@ async def test_stop_lets_a_running_http_request_finish(service: ServiceProcess) 
     assert service.wait() == 0
 
 
+@pytest.mark.parametrize(
+    ("token", "without", "with_it"), [("", 404, 404), ("a-token-for-operators", 401, 200)]
+)
+async def test_in_production_only_operators_watch_a_service(
+    make: Make, token: str, without: int, with_it: int
+) -> None:
+    service = await make(ENVIRONMENT="production", OPERATIONS_TOKEN=token).start().ready()
+
+    async with httpx.AsyncClient(base_url=service.url) as client:
+        assert (await client.get("/metrics")).status_code == without
+        answer = await client.get("/metrics", headers={"Authorization": f"Bearer {token or 'guess'}"})
+        assert answer.status_code == with_it
+
+
 async def test_endpoints_on_leader_move_to_the_standby(
     make: Make, nc: Client, log_of_events: EventLog
 ) -> None:

@@ -1,6 +1,7 @@
 """`causeloop status`: all services on one screen."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,12 +19,14 @@ from causeloop.console import answers, print_json, run_async, table
 from causeloop.exits import ExitCode, NotAvailableError
 from causeloop.options import DEFAULT_FOLDER, AsJson, Folder, Url
 from causeloop.running import SERVICES, read_running
+from causeloop.up.settings import with_env_file
 
 HELP: Final = """Show how all services are: state, position and lag in the log, speed, memory, errors.
 
   causeloop status
   causeloop status --json | jq '.[].status.state'
 
+OPERATIONS_TOKEN, from the environment or .env, is sent where the services ask for it.
 The exit code is 0 when all are ready, 1 when one is not well or does not answer, 69 when none answers.
 """
 
@@ -76,7 +79,10 @@ def _addresses(url: str | None, folder: Path) -> dict[str, str]:
 
 
 async def _ask_all(addresses: dict[str, str]) -> list[Answer]:
-    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
+    # As `up` finds it, which hands it to the services.
+    token = with_env_file(os.environ, Path(".env")).get("OPERATIONS_TOKEN", "").strip()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers) as client:
         return list(await asyncio.gather(*(_ask(client, name, url) for name, url in addresses.items())))
 
 
