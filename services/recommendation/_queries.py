@@ -99,11 +99,10 @@ ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
 """
 
 
-async def upsert_patterns(conn: AsyncConnection[Any], *, rows: str) -> int:
+async def upsert_patterns(conn: AsyncConnection[Any], *, rows: str) -> None:
     """Write the newest state of each pattern of a batch (IssuesLinked and every other event of a pattern, PredictionMade)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_UPSERT_PATTERNS, (rows,))
-        return cursor.rowcount
 
 
 _FIND_RECOMMENDATIONS = """
@@ -137,11 +136,10 @@ ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
 """
 
 
-async def upsert_recommendations(conn: AsyncConnection[Any], *, rows: str) -> int:
+async def upsert_recommendations(conn: AsyncConnection[Any], *, rows: str) -> None:
     """Write the newest state of each recommendation of a batch (every event of a recommendation)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_UPSERT_RECOMMENDATIONS, (rows,))
-        return cursor.rowcount
 
 
 _UPSERT_WORKSPACES = """
@@ -152,11 +150,10 @@ ON CONFLICT (workspace_id) DO UPDATE SET confidence_threshold = excluded.confide
 """
 
 
-async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> int:
+async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
     """Write the thresholds that a batch has set (WorkspaceSettingsChanged)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_UPSERT_WORKSPACES, (rows,))
-        return cursor.rowcount
 
 
 _LIST_RECOMMENDATIONS_OF_PATTERNS = """

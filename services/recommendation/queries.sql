@@ -8,7 +8,7 @@ JOIN patterns AS p ON p.workspace_id = r.workspace_id AND p.pattern_id = r.patte
 ORDER BY p.workspace_id, p.pattern_id;
 
 -- Write the newest state of each pattern of a batch (IssuesLinked and every other event of a pattern, PredictionMade).
--- name: UpsertPatterns :execrows
+-- name: UpsertPatterns :exec
 INSERT INTO patterns (workspace_id, pattern_id, status, name, exemplar, fingerprint, issue_count, confidence,
                       first_seen_at, last_seen_at, n_p1, n_p2, n_p3, n_p4, exposure, seq)
 SELECT r.workspace_id, r.pattern_id, r.status, r.name, r.exemplar, r.fingerprint, r.issue_count, r.confidence,
@@ -34,7 +34,7 @@ JOIN recommendations AS m ON m.workspace_id = r.workspace_id AND m.recommendatio
 ORDER BY m.workspace_id, m.recommendation_id;
 
 -- Write the newest state of each recommendation of a batch (every event of a recommendation).
--- name: UpsertRecommendations :execrows
+-- name: UpsertRecommendations :exec
 INSERT INTO recommendations (workspace_id, recommendation_id, pattern_id, play_id, type, effort, impact, status, score,
                              n_steps, done_steps, implemented_at, seq)
 SELECT r.workspace_id, r.recommendation_id, r.pattern_id, r.play_id, r.type, r.effort, r.impact, r.status, r.score,
@@ -47,7 +47,7 @@ ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
     implemented_at = excluded.implemented_at, seq = excluded.seq;
 
 -- Write the thresholds that a batch has set (WorkspaceSettingsChanged).
--- name: UpsertWorkspaces :execrows
+-- name: UpsertWorkspaces :exec
 INSERT INTO workspaces (workspace_id, confidence_threshold)
 SELECT r.workspace_id, r.confidence_threshold
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, confidence_threshold double precision)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -18,7 +18,8 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import TupleRow
 
 from .errors import (
     ConflictError,
@@ -306,11 +307,12 @@ class Projector:
         started = time.perf_counter()
         with _span(self._projection.name, fresh):
             try:
-                async with conn.transaction():
+                async with _pipelined(conn):
                     # First, so that it waits for a rebuild's switch without holding locks on rows.
-                    await self._advance(conn, last_seq, fresh)
+                    advanced = await self._advance(conn, last_seq, fresh)
                     if fresh:
                         await self._projection.project(fresh, conn)
+                    await self._require_advanced(advanced)
             except Exception as error:  # the edge: whatever a projection raises is this event's alarm
                 if isinstance(error, _ReadModelSwitchedError) or _has_world_failed(error):
                     raise
@@ -324,13 +326,18 @@ class Projector:
         if self._on_batch is not None:
             self._on_batch(ProjectedBatch(len(fresh), last_seq, self._pending, seconds))
 
-    async def _advance(self, conn: Connection, last_seq: int, applied: Sequence[Recorded[Event]]) -> None:
-        cursor = await conn.execute(
+    async def _advance(
+        self, conn: Connection, last_seq: int, applied: Sequence[Recorded[Event]]
+    ) -> AsyncCursor[TupleRow]:
+        """Move the checkpoint; ask `_require_advanced` whether it was where we thought, before committing."""
+        return await conn.execute(
             "UPDATE checkpoint SET position = $1, reaction_position = $2, event_seq = coalesce($3, event_seq),"
-            " event_id = coalesce($4, event_id) WHERE partition = $5 AND position = $6",
+            " event_id = coalesce($4, event_id) WHERE partition = $5 AND position = $6 RETURNING partition",
             (last_seq, self._reaction_position, *last_of(applied), self._partition, self._position),
         )
-        if cursor.rowcount != 1:
+
+    async def _require_advanced(self, advanced: AsyncCursor[TupleRow]) -> None:
+        if await advanced.fetchone() is None:
             raise _ReadModelSwitchedError
         self._saved_reaction_position = self._reaction_position
 
@@ -341,7 +348,7 @@ class Projector:
         for event in events:
             try:
                 async with conn.transaction():
-                    await self._advance(conn, event.seq, [event])
+                    await self._require_advanced(await self._advance(conn, event.seq, [event]))
                     await self._projection.project([event], conn)
             except Exception as culprit:  # the edge, as in _project
                 if _has_world_failed(culprit):
@@ -376,7 +383,7 @@ class Projector:
                         await self._reaction.tick(now=self._clock())
                 if self._saved_reaction_position != self._reaction_position:
                     async with conn.transaction():
-                        await self._advance(conn, self._position, ())
+                        await self._require_advanced(await self._advance(conn, self._position, ()))
 
     async def _require_version(self, conn: Connection) -> None:
         cursor = await conn.execute(
@@ -446,6 +453,20 @@ class Projector:
         log.warning(
             "projector.failed", service=self._projection.name, partition=self._partition, reason=message
         )
+
+
+@asynccontextmanager
+async def _pipelined(conn: Connection) -> AsyncIterator[None]:
+    """A transaction whose statements go out together, without a round trip for each that returns nothing."""
+    try:
+        async with conn.pipeline():
+            await conn.execute("BEGIN")
+            yield
+            await conn.execute("COMMIT")
+    except BaseException:
+        if not conn.closed:
+            await conn.rollback()
+        raise
 
 
 async def _first_failure(*work: Coroutine[None, None, None]) -> None:
