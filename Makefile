@@ -42,8 +42,9 @@ types: $(SETUP) ## Types, strictly.
 rules: $(SETUP) ## Who may import whom.
 	@$(BIN)/lint-imports
 
-generate: $(SETUP) ## Write everything generated again: from proto/ and from queries.sql.
+generate: $(SETUP) ## Write everything generated again: from proto/, from queries.sql and from the table of scopes.
 	@$(BIN)/causeloop-codegen all
+	@$(BIN)/python -m services.gateway.identity.scopes docs/reference/scopes.md
 
 bench: $(SETUP) ## Measure speed beside the raw limits of this machine; takes minutes.
 	@$(BIN)/python -m tests.load

@@ -55,7 +55,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     """The gateway: its read model, the routes over it, the stream behind it."""
     check(settings)
     pool = resources.pool(NAME)
-    people = resources.pool("identity", max_size=4)
+    people = resources.pool("identity")
     sessions = Sessions(
         settings,
         people,
@@ -63,7 +63,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         clock=resources.clock,
         rng=random.SystemRandom(),
     )
-    gateway = Gateway(settings=settings, resources=resources, pool=pool, sessions=sessions)
+    gateway = Gateway(settings=settings, resources=resources, pool=pool, people=people, sessions=sessions)
     hub = Hub(resources, pool)
 
     async def prepare() -> None:

@@ -10,6 +10,13 @@ class InvalidGrantError(AppError):
     status = 401
 
 
+class MfaRequiredError(AppError):
+    """The session owes the second factor that its person has set up."""
+
+    code = "mfa_required"
+    status = 403
+
+
 class PayloadTooLargeError(AppError):
     """A request's body is longer than what is taken at once."""
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from runtime.problems import PROBLEM_MEDIA_TYPE, Problem
 
+from services.gateway.identity.scopes import ANYBODY, SELF
 from services.gateway.routes.operation import AnyOperation
 
 Json: TypeAlias = dict[str, Any]  # Any: JSON
@@ -34,6 +35,10 @@ _TAGS: Mapping[str, str] = {
     "Predictions": "How likely a pattern is to recur.",
     "Recommendations": "What to do about it, best first.",
     "Workspace": "The tenant and how its services judge.",
+}
+_NEEDS: Mapping[str, str] = {
+    SELF: "Needs a signed-in person; no API token is enough.",
+    ANYBODY: "Needs any token that is good.",
 }
 _DESCRIPTION = (
     "Raw failures become issues, issues that share a root cause become patterns, patterns yield predictions and ranked"
@@ -106,8 +111,10 @@ def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components
     }
     if operation.scope is not None:
         made["security"] = [{"bearer": []}]
-        made["x-required-scope"] = operation.scope
-        made["description"] = f"{operation.description} Needs the scope `{operation.scope}`.".strip()
+        needs = _NEEDS.get(operation.scope, f"Needs the scope `{operation.scope}`.")
+        made["description"] = f"{operation.description} {needs}".strip()
+        if operation.scope not in _NEEDS:
+            made["x-required-scope"] = operation.scope
     elif operation.description:
         made["description"] = operation.description
     body = operation.described_body or operation.body

@@ -192,7 +192,7 @@ class Sessions:
             workspace_id=workspace_id,
             user_id=user_id,
             role=role,
-            scopes=frozenset(ROLES[role]),
+            scopes=ROLES[role].scopes,
             session_id=session_id,
             expires_at=expiry(now, seconds=self._settings.access_token_seconds),
         )

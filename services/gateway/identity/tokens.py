@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
 
 import jwt
 import msgspec
@@ -13,8 +14,19 @@ ISSUER = "causeloop"
 REFRESH_PREFIX = "clp_refresh_"
 
 
+Kind: TypeAlias = Literal["session", "personal", "service"]
+
+
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who a request comes from, as its access token says."""
+    """Who a request comes from, and what they may do.
+
+    user_id: the person (usr_…) or the service account (svc_…); what audit entries and events name as the actor.
+    role: of the person in the workspace; empty for a service account.
+    kind: a person's session, a person's API token or a service account's.
+    session_id: of a session, else empty. token_id: of an API token (tok_…), else empty.
+    organization_id: whose workspace it is. requests_per_minute: its plan's; None: unlimited.
+    owes_second_factor: the person has one and has not given it in this session yet.
+    """
 
     workspace_id: str
     user_id: str
@@ -22,6 +34,16 @@ class Principal(Struct, frozen=True, kw_only=True):
     scopes: frozenset[str]
     session_id: str
     expires_at: datetime
+    kind: Kind = "session"
+    token_id: str = ""
+    organization_id: str = ""
+    requests_per_minute: int | None = None
+    owes_second_factor: bool = False
+
+    @property
+    def is_person(self) -> bool:
+        """Whether a person is signed in, rather than a program with a token of theirs or its own."""
+        return self.kind == "session"
 
 
 class _Claims(Struct, frozen=True):

@@ -13,13 +13,15 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from runtime.errors import ForbiddenError, UnauthorizedError, ValidationFailedError, details_of
 
-from services.gateway.errors import PayloadTooLargeError, UnsupportedMediaTypeError
+from services.gateway.errors import MfaRequiredError, PayloadTooLargeError, UnsupportedMediaTypeError
+from services.gateway.identity.scopes import ANYBODY, SELF
 from services.gateway.identity.tokens import Principal, read_access_token
 from services.gateway.routes.operation import Answer, AnyOperation, Call, Gateway, not_found
 
 AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
+USER_AGENT_LENGTH_MAX = 400
 PRINCIPALS_KEPT_MAX = 4096
 """How many tokens are kept as found good, so that their signature is checked once."""
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,400}")
@@ -61,10 +63,7 @@ async def _answer(operation: AnyOperation, gateway: Gateway, request: AnyRequest
     principal = _PUBLIC
     if operation.scope is not None:
         principal = authenticate(request.headers.get("authorization"), gateway)
-        if operation.scope not in principal.scopes:
-            raise ForbiddenError(
-                f"This needs the scope {operation.scope}.", details={"scope": operation.scope}
-            )
+        allow(operation, principal)
     query, scope = _query(operation.query, request)
     call = Call(
         principal=principal,
@@ -72,6 +71,8 @@ async def _answer(operation: AnyOperation, gateway: Gateway, request: AnyRequest
         query=query,
         body=await _body(operation, request),
         scope=scope,
+        ip=request.client.host if request.client else "",
+        user_agent=request.headers.get("user-agent", "")[:USER_AGENT_LENGTH_MAX],
     )
     made = await operation.handle(gateway, call)
     status, body = (
@@ -83,6 +84,19 @@ async def _answer(operation: AnyOperation, gateway: Gateway, request: AnyRequest
         media_type="application/json",
         headers={"Cache-Control": "no-store"},
     )
+
+
+def allow(operation: AnyOperation, principal: Principal) -> None:
+    """Raise ForbiddenError or MfaRequiredError unless the operation is open to this principal."""
+    if principal.owes_second_factor and not operation.without_second_factor:
+        raise MfaRequiredError("Give your second factor first.")
+    if operation.scope == SELF:
+        if not principal.is_person:
+            raise ForbiddenError("This is for people who are signed in; an API token is not enough.")
+    elif operation.scope != ANYBODY and operation.scope not in principal.scopes:
+        raise ForbiddenError(
+            f"This needs the scope {operation.scope}.", details={"scope": str(operation.scope)}
+        )
 
 
 def authenticate(header: str | None, gateway: Gateway) -> Principal:

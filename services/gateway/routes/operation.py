@@ -37,12 +37,14 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
 class Gateway(Struct, frozen=True, kw_only=True):
     """What handlers work with, built once in app.py.
 
+    pool: the read model. people: identity.
     principals: SHA-256 of a token that was found good → whom it speaks for.
     """
 
     settings: GatewaySettings
     resources: Resources
     pool: Pool
+    people: Pool
     sessions: Sessions
     principals: dict[bytes, Principal] = {}
 
@@ -56,6 +58,7 @@ class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
     """One request, decoded: who asks, for what.
 
     scope: the query as it came, without cursor and limit; cursors are bound to it.
+    ip, user_agent: where it comes from, for sessions and the audit log.
     """
 
     principal: Principal
@@ -63,6 +66,8 @@ class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
     query: Q_co
     body: B_co
     scope: str
+    ip: str = ""
+    user_agent: str = ""
 
     @property
     def workspace_id(self) -> str:
@@ -80,7 +85,9 @@ class Answer(Struct, frozen=True):
 class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     """One method and path.
 
-    scope: what the token must carry; None: no token is needed.
+    scope: what the token must carry, of identity/scopes.py; SELF: a signed-in person; ANYBODY: any good token;
+        None: no token is needed, and the test of the public operations lists it.
+    without_second_factor: whether a session that owes its second factor may call it, to give one or to leave.
     body: what the request's JSON is decoded to; bytes: handed on unparsed; None: there is no body.
     described_body: what OpenAPI says of a body that is handed on unparsed.
     replies: success status → its body, the usual one first.
@@ -100,6 +107,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     body: type[B] | None = None
     described_body: type | None = None
     refusals: tuple[int, ...] = ()
+    without_second_factor: bool = False
 
 
 AnyOperation: TypeAlias = Operation[Any, Any]  # Any: each operation has its own query and body

@@ -126,7 +126,7 @@ def principal(expires_at: datetime) -> Principal:
         workspace_id="ws_1",
         user_id="usr_1",
         role="analyst",
-        scopes=frozenset(ROLES["analyst"]),
+        scopes=ROLES["analyst"].scopes,
         session_id="ses_1",
         expires_at=expires_at,
     )
@@ -149,7 +149,7 @@ def test_an_access_token_says_who_it_is_for() -> None:
 
 def test_roles_are_cumulative() -> None:
     """Each role has what the one before has."""
-    roles = [set(ROLES[name]) for name in ("viewer", "analyst", "admin", "owner")]
+    roles = [ROLES[name].scopes for name in ("viewer", "analyst", "admin", "owner")]
     assert all(less < more for less, more in pairwise(roles))
 
 
