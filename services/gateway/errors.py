@@ -1,6 +1,15 @@
 """The gateway's own refusals: slug + status."""
 
+from collections.abc import Mapping
+
 from runtime.errors import AppError
+
+
+class InvalidFactorError(AppError):
+    """The code, or the passkey's answer, is wrong or was used before."""
+
+    code = "invalid_factor"
+    status = 422
 
 
 class InvalidGrantError(AppError):
@@ -17,6 +26,31 @@ class MfaRequiredError(AppError):
     status = 403
 
 
+class RateLimitedError(AppError):
+    """Too many requests within a time; `retry_after` says when the next one has a chance."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(
+        self, message: str, *, details: Mapping[str, str] | None = None, retry_after: float = 1.0
+    ) -> None:
+        super().__init__(message, details=details)
+        self._retry_after = retry_after
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the caller may try again."""
+        return self._retry_after
+
+
+class UnsupportedFactorError(AppError):
+    """A kind of second factor that is not offered."""
+
+    code = "unsupported_factor"
+    status = 422
+
+
 class PayloadTooLargeError(AppError):
     """A request's body is longer than what is taken at once."""
 
@@ -29,3 +63,24 @@ class UnsupportedMediaTypeError(AppError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class SeatLimitError(AppError):
+    """All seats of the organization are taken."""
+
+    code = "seat_limit"
+    status = 422
+
+
+class LastAdminError(AppError):
+    """Without this member nobody could let others in any more."""
+
+    code = "last_admin"
+    status = 422
+
+
+class SsoRequiredError(AppError):
+    """The workspace's own identity provider speaks for that address."""
+
+    code = "sso_required"
+    status = 403

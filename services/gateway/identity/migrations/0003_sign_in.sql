@@ -107,6 +107,13 @@ CREATE TRIGGER tell AFTER UPDATE OF confirmed_at OR DELETE ON totp_factors
     FOR EACH ROW EXECUTE FUNCTION tell_change('user_id');
 CREATE TRIGGER tell AFTER INSERT OR DELETE ON passkeys FOR EACH ROW EXECUTE FUNCTION tell_change('user_id');
 
+CREATE OR REPLACE FUNCTION has_second_factor(p_user text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM totp_factors AS t WHERE t.user_id = p_user AND t.confirmed_at IS NOT NULL)
+        OR EXISTS (SELECT FROM passkeys AS p WHERE p.user_id = p_user)
+$$;
+COMMENT ON FUNCTION has_second_factor IS 'Whether a person has set up a second factor.';
+
 CREATE FUNCTION find_connection(p_connection text, p_email text)
 RETURNS TABLE (workspace_id text, connection_id text, issuer text, client_id text, client_secret_sealed text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
@@ -199,8 +206,8 @@ FROM unnest(ARRAY['totp_factors', 'passkeys', 'recovery_codes', 'webauthn_challe
 SELECT isolate('oidc_connections', 'workspace_id = (SELECT current_workspace())');
 SELECT isolate('user_identities', 'workspace_id = (SELECT current_workspace()) OR user_id = (SELECT current_person())');
 
-REVOKE EXECUTE ON FUNCTION find_connection, platform_person, connection_person FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION find_connection, platform_person, connection_person TO causeloop_app;
+REVOKE EXECUTE ON FUNCTION has_second_factor, find_connection, platform_person, connection_person FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION has_second_factor, find_connection, platform_person, connection_person TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, totp_factors, passkeys, recovery_codes, webauthn_challenges,
     factor_attempts, oidc_connections TO causeloop_app;
 GRANT SELECT ON user_identities TO causeloop_app;
