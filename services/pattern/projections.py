@@ -59,8 +59,6 @@ class _MemberRow(Struct, frozen=True):
     pattern_id: str
     grouping_key: str
     score: float
-    method: str
-    method_version: str
     severity: str
     occurred_at: datetime
 
@@ -222,8 +220,6 @@ def _linked(rows: _Rows, event: Recorded[Event], data: pattern.IssuesLinked) -> 
                 pattern_id=data.pattern_id,
                 grouping_key=link.grouping_key,
                 score=link.score,
-                method=link.method.value,
-                method_version=link.method_version,
                 severity=link.severity.value,
                 occurred_at=link.occurred_at,
             ),

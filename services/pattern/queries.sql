@@ -21,14 +21,14 @@ ON CONFLICT (workspace_id, issue_id) DO NOTHING;
 
 -- Write memberships (IssuesLinked); an issue that has a pattern keeps it until it leaves.
 -- name: UpsertMembers :exec
-INSERT INTO members (workspace_id, issue_id, pattern_id, grouping_key, score, method, method_version, severity, occurred_at)
-SELECT r.workspace_id, r.issue_id, r.pattern_id, r.grouping_key, r.score, r.method, r.method_version, r.severity, r.occurred_at
+INSERT INTO members (workspace_id, issue_id, pattern_id, grouping_key, score, severity, occurred_at)
+SELECT r.workspace_id, r.issue_id, r.pattern_id, r.grouping_key, r.score, r.severity, r.occurred_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, issue_id text, pattern_id text, grouping_key text, score double precision, method text,
-    method_version text, severity text, occurred_at timestamptz)
+    workspace_id text, issue_id text, pattern_id text, grouping_key text, score double precision,
+    severity text, occurred_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
     pattern_id = excluded.pattern_id, grouping_key = excluded.grouping_key, score = excluded.score,
-    method = excluded.method, method_version = excluded.method_version, severity = excluded.severity
+    severity = excluded.severity
 WHERE members.pattern_id IS NULL;
 
 -- Write texts of the similarity index (IssuesLinked).

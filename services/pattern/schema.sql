@@ -40,8 +40,6 @@ CREATE TABLE members (
     pattern_id text,
     grouping_key text NOT NULL,
     score double precision NOT NULL,
-    method text NOT NULL,
-    method_version text NOT NULL,
     severity text NOT NULL,
     occurred_at timestamptz NOT NULL,
     PRIMARY KEY (workspace_id, issue_id)

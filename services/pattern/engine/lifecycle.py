@@ -53,8 +53,9 @@ def due(pattern: Pattern, recommendations: Iterable[RecommendationRow]) -> Trans
 
 def proven(pattern: Pattern, settings: Settings, *, now: datetime) -> Transition | None:
     """The end of watching, once the pattern stayed quiet for the workspace's proof window."""
-    window = timedelta(days=settings.proof_window_days)
-    if pattern.status is not PatternStatus.WATCHING or now - pattern.watched_since < window:
+    if pattern.status is not PatternStatus.WATCHING:
+        return None
+    if now - pattern.watched_since < timedelta(days=settings.proof_window_days):
         return None
     reason = f"It stayed quiet for the proof window of {settings.proof_window_days} days."
     return Transition(PatternStatus.RESOLVED, reason)
