@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from .errors import LogUnavailableError
+from .tap import Tap
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -74,9 +75,10 @@ class Inbox:
 
     async def start(self) -> None:
         """Listen. Once, before anything else."""
-        await self._nc.subscribe(
+        subscription = await self._nc.subscribe(
             f"{self._prefix}*", cb=self._on_reply, pending_msgs_limit=0, pending_bytes_limit=0
         )
+        Tap.of(self._nc).open(subscription, self._on_ack)
 
     async def publish(
         self, messages: Sequence[Message], *, acks_on: Sequence[int] | None = None
@@ -140,12 +142,27 @@ class Inbox:
         self._waiting.update((token, (flight, index)) for index, token in enumerate(tokens))
         return tokens
 
+    def _on_ack(self, subject: bytes, _reply: bytes, headers: bytes, payload: bytes) -> bool:
+        """The short way of an acknowledgement; refusals without a body and collected replies have headers."""
+        if headers:
+            return False
+        try:
+            ack = _decode_ack(payload)
+        except msgspec.DecodeError:
+            return False
+        waiting = self._waiting.pop(subject[len(self._prefix) :].decode(), None)
+        if waiting is not None:
+            flight, index = waiting
+            flight.land(index, ack)
+        return True
+
     async def _on_reply(self, message: Msg) -> None:
         token = message.subject[len(self._prefix) :]
         waiting = self._waiting.pop(token, None)
         if waiting is not None:
+            # No acknowledgement: nobody listens, or nobody who knows how to answer.
             flight, index = waiting
-            flight.land(index, _decode_ack(message.data) if message.data else _NO_STREAM)
+            flight.land(index, _NO_STREAM)
             return
         queue = self._collecting.get(token)
         if queue is not None:

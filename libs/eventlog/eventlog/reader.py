@@ -17,6 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from .errors import LogTruncatedError
+from .tap import Tap
 
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 3.5
@@ -70,8 +71,9 @@ class _Session:
         """Open; returns how many matching events wait."""
         inbox = self._nc.new_inbox()
         self._sub = await self._nc.subscribe(
-            inbox, cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
+            inbox, cb=self._on_control, pending_msgs_limit=0, pending_bytes_limit=0
         )
+        Tap.of(self._nc).open(self._sub, self._on_message)
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=self._cursor.position + 1,
@@ -94,6 +96,7 @@ class _Session:
         return info.num_pending or 0
 
     async def __aexit__(self, *_: object) -> None:
+        Tap.of(self._nc).close(self._sub)
         with contextlib.suppress(NatsError, APIError, TimeoutError, ConnectionError):
             await self._sub.unsubscribe()
         with contextlib.suppress(NatsError, APIError, TimeoutError, ConnectionError):
@@ -124,22 +127,24 @@ class _Session:
             reply, self._flow_reply = self._flow_reply, None
             await self._nc.publish(reply)
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, _subject: bytes, reply: bytes, headers: bytes, payload: bytes) -> bool:
+        # A status is a heartbeat, flow control or the end.
+        if headers.startswith(b"NATS/1.0 ") or not reply.startswith(b"$JS.ACK."):
+            return False
         self._arrived.set()
-        headers = message.headers
-        if headers is not None and headers.get("Status") is not None:
-            self._on_control(message, headers)
-            return
-        tokens = message.reply.split(".")
+        tokens = reply.split(b".")
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and account.
         offset = 5 if len(tokens) == 9 else 7
         if int(tokens[offset + 1]) != self._expected:
-            self._gap = self._gap or f"consumer sequence {tokens[offset + 1]}, expected {self._expected}"
-            return
+            self._gap = self._gap or f"consumer sequence {int(tokens[offset + 1])}, expected {self._expected}"
+            return True
         self._expected += 1
-        self._buffer.append((int(tokens[offset]), int(tokens[offset + 3]), message.data))
+        self._buffer.append((int(tokens[offset]), int(tokens[offset + 3]), payload))
+        return True
 
-    def _on_control(self, message: Msg, headers: dict[str, str]) -> None:
+    async def _on_control(self, message: Msg) -> None:
+        self._arrived.set()
+        headers = message.headers or {}
         if headers.get("Status") != "100":
             self._gap = self._gap or headers.get("Description", "consumer ended")
         elif message.reply:
