@@ -13,6 +13,7 @@ from services.gateway.identity.jwks import KeySet, Verifier
 from services.gateway.identity.migrate import MigrationError, apply_migrations, pending_migrations
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
+from services.gateway.identity.tenancy.outbox import Relay
 from services.gateway.openapi import document
 from services.gateway.projections import projection
 from services.gateway.routes import (
@@ -65,6 +66,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     )
     gateway = Gateway(settings=settings, resources=resources, pool=pool, people=people, sessions=sessions)
     hub = Hub(resources, pool)
+    relay = Relay(resources.event_log, url=settings.database_url)
 
     async def prepare() -> None:
         """Bring identity up to date, or say that somebody has to; in mock mode, seed."""
@@ -77,7 +79,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
                 " Run `python -m services.gateway.identity.migrate` with DATABASE_OWNER_URL."
             )
         if settings.use_mock:
-            await seed_workspace(settings.database_owner_url, resources.event_log, now=resources.clock())
+            await seed_workspace(settings.database_owner_url)
 
     return Service(
         name=NAME,
@@ -94,7 +96,8 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         },
         dashboard_path="/status",
         on_start=[prepare],
-        background=[hub.run],
+        background=[hub.run, relay.run],
+        alarms=relay.alarms,
     )
 
 

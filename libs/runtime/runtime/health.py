@@ -12,7 +12,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     """The whole state of one service process, as `/status.json` gives it.
 
     state: starting, waiting (for its projections or the broker), ready, degraded (serves, but a projection
-        is stopped) or stopping.
+        is stopped or something else needs an operator) or stopping.
     reasons: why it is not simply ready, for people.
     history: per partition, events per second at each sample of the last minutes, oldest first.
     links: dashboards of all services by name.

@@ -131,7 +131,8 @@ class Monitor:
             for status in partitions
             if status.state == "stopped"
         )
-        return ("degraded", stopped) if stopped else ("ready", ())
+        alarms = (*stopped, *(self._service.alarms() if self._service.alarms is not None else ()))
+        return ("degraded", alarms) if alarms else ("ready", ())
 
 
 def links(settings: ServiceSettings, service: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ class Service(Struct, frozen=True, kw_only=True):
     on_start: run in order, once pools are open and before anything is served. on_stop: run in reverse at the end.
     background: run as long as the process; when one ends or fails, the process does.
     ready: reasons why requests cannot be answered now, asked at each /ready.
+    alarms: what is wrong although requests can be answered, without names or payloads; makes the state degraded.
     on_batch: called after each committed batch of this process's projectors.
     """
 
@@ -44,6 +45,7 @@ class Service(Struct, frozen=True, kw_only=True):
     on_stop: Sequence[Hook] = ()
     background: Sequence[Hook] = ()
     ready: Callable[[], Awaitable[Sequence[str]]] | None = None
+    alarms: Callable[[], Sequence[str]] | None = None
     on_batch: Callable[[ProjectedBatch], None] | None = None
 
 

@@ -1,13 +1,10 @@
-"""The workspace that mock mode starts with: its rows, and its first event in the log, once."""
-
-from datetime import datetime
+"""The client that mock mode starts with: its rows, and its first fact in the outbox, once."""
 
 import structlog
-from contracts import record, workspace
-from eventlog import Append, ConflictError, EventLog
+from contracts import derived_id
 from psycopg import AsyncConnection, AsyncRawCursor
 
-from services.gateway.identity import _queries
+from services.gateway.identity.tenancy import _queries
 
 log = structlog.get_logger()
 
@@ -18,11 +15,10 @@ MEMBERSHIP_ID = "mem_01J00000000000000000000000"
 SLUG, NAME, TIMEZONE = "demo", "Demo workspace", "UTC"
 
 
-async def seed_workspace(owner_url: str, event_log: EventLog, *, now: datetime) -> str:
+async def seed_workspace(owner_url: str) -> str:
     """Make the demo client with its workspace and owner unless it is there; returns the workspace's id.
 
     owner_url: the role that owns the schema identity; no other may make a client with ids of its choice.
-    The event is appended guarded, so that two gateways that start at once emit it once.
     """
     options = "-c search_path=identity"
     async with await AsyncConnection.connect(
@@ -31,31 +27,20 @@ async def seed_workspace(owner_url: str, event_log: EventLog, *, now: datetime) 
         await _queries.insert_organization(
             conn, organization_id=ORGANIZATION_ID, slug=SLUG, name=NAME, plan="enterprise"
         )
-        await _queries.insert_workspace(
+        is_new = await _queries.insert_workspace(
             conn,
             workspace_id=WORKSPACE_ID,
             organization_id=ORGANIZATION_ID,
             slug=SLUG,
             name=NAME,
             timezone=TIMEZONE,
+            # The same in every database, so that a log that outlived one is not told again.
+            event_id=derived_id("evt_", "WorkspaceCreated", WORKSPACE_ID),
         )
         await _queries.insert_user(conn, user_id=USER_ID, email="owner@demo.example", name="Demo Owner")
         await _queries.insert_membership(
             conn, workspace_id=WORKSPACE_ID, membership_id=MEMBERSHIP_ID, user_id=USER_ID, role="owner"
         )
-    created = workspace.WorkspaceCreated(workspace_id=WORKSPACE_ID, slug=SLUG, name=NAME, timezone=TIMEZONE)
-    event = record(
-        created,
-        workspace_id=WORKSPACE_ID,
-        aggregate_id=WORKSPACE_ID,
-        occurred_at=now,
-        recorded_at=now,
-        source="gateway",
-        correlation_id=f"seed/{WORKSPACE_ID}",
-    )
-    try:
-        await event_log.append(Append(event, expected=0))
-    except ConflictError:
-        return WORKSPACE_ID
-    log.info("workspace.seeded", workspace_id=WORKSPACE_ID)
+    if is_new:
+        log.info("workspace.seeded", workspace_id=WORKSPACE_ID)
     return WORKSPACE_ID

@@ -12,7 +12,6 @@ import jwt
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from eventlog import EventLog
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
@@ -212,21 +211,11 @@ async def test_migrations_are_applied_once_and_refuse_an_older_build(
         await apply_migrations(database.owner_url, folder=tmp_path)
 
 
-async def test_the_demo_workspace_is_seeded_once(
-    people: Pool, event_log: EventLog, database: Database
-) -> None:
-    """Two starts make one workspace and one event."""
-    for _ in range(2):
-        await seed_workspace(database.owner_url, event_log, now=NOW)
-    history = await event_log.history(seed.WORKSPACE_ID, "workspace", seed.WORKSPACE_ID)
-    assert [type(event.data).__name__ for event in history] == ["WorkspaceCreated"]
-
-
 async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(
-    people: Pool, event_log: EventLog, database: Database
+    people: Pool, database: Database
 ) -> None:
     """Whoever copied a token loses it together with its owner."""
-    await seed_workspace(database.owner_url, event_log, now=NOW)
+    await seed_workspace(database.owner_url)
     clock = Clock()
     service = sessions(people, clock, use_mock=True)
     first = await service.exchange("anything", workspace_id=None)
@@ -240,11 +229,9 @@ async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(
         await service.refresh(second.refresh_token)
 
 
-async def test_an_expired_or_unknown_refresh_token_is_refused(
-    people: Pool, event_log: EventLog, database: Database
-) -> None:
+async def test_an_expired_or_unknown_refresh_token_is_refused(people: Pool, database: Database) -> None:
     """Thirty days."""
-    await seed_workspace(database.owner_url, event_log, now=NOW)
+    await seed_workspace(database.owner_url)
     clock = Clock()
     service = sessions(people, clock, use_mock=True)
     pair = await service.exchange("anything", workspace_id=None)
@@ -257,10 +244,10 @@ async def test_an_expired_or_unknown_refresh_token_is_refused(
 
 
 async def test_an_issuers_person_is_bound_by_address_once(
-    people: Pool, event_log: EventLog, database: Database, issuer: Issuer
+    people: Pool, database: Database, issuer: Issuer
 ) -> None:
     """The first sign-in binds the subject to the address; another subject with it, or an unknown one, is refused."""
-    await seed_workspace(database.owner_url, event_log, now=NOW)
+    await seed_workspace(database.owner_url)
     service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
     mine = issuer.token("one", email="owner@demo.example", email_verified=True)
     assert (await service.exchange(mine, workspace_id=None)).principal.user_id == seed.USER_ID
@@ -277,20 +264,18 @@ async def test_an_issuers_person_is_bound_by_address_once(
 
 @pytest.mark.parametrize("claims", [{}, {"email_verified": False}])
 async def test_an_address_that_is_not_verified_binds_nobody(
-    people: Pool, event_log: EventLog, database: Database, issuer: Issuer, claims: dict[str, Any]
+    people: Pool, database: Database, issuer: Issuer, claims: dict[str, Any]
 ) -> None:
     """Anybody can say that an address is theirs."""
-    await seed_workspace(database.owner_url, event_log, now=NOW)
+    await seed_workspace(database.owner_url)
     service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
     with pytest.raises(ForbiddenError):
         await service.exchange(issuer.token("one", email="owner@demo.example", **claims), workspace_id=None)
 
 
-async def test_a_suspended_workspace_lets_nobody_in_or_go_on(
-    people: Pool, event_log: EventLog, database: Database
-) -> None:
+async def test_a_suspended_workspace_lets_nobody_in_or_go_on(people: Pool, database: Database) -> None:
     """Neither a new session nor the next pair of one."""
-    await seed_workspace(database.owner_url, event_log, now=NOW)
+    await seed_workspace(database.owner_url)
     service = sessions(people, Clock(), use_mock=True)
     pair = await service.exchange("anything", workspace_id=None)
     async with await AsyncConnection.connect(database.owner_url, options="-c search_path=identity") as conn:
@@ -312,10 +297,10 @@ async def test_a_suspended_workspace_lets_nobody_in_or_go_on(
     ],
 )
 async def test_without_an_issuer_nobody_can_exchange(
-    people: Pool, event_log: EventLog, database: Database, fields: dict[str, Any]
+    people: Pool, database: Database, fields: dict[str, Any]
 ) -> None:
     """No fall-back to a seeded person, whatever the environment is called."""
-    await seed_workspace(database.owner_url, event_log, now=NOW)
+    await seed_workspace(database.owner_url)
     service = sessions(people, Clock(), **fields)
     with pytest.raises(UnavailableError):
         await service.exchange("anything", workspace_id=None)
@@ -331,11 +316,9 @@ def test_the_default_secret_stays_on_this_machine() -> None:
             check(settings(jwt_secret=DEFAULT_JWT_SECRET, host=host))
 
 
-async def test_memberships_and_tokens_of_others_are_invisible(
-    people: Pool, event_log: EventLog, database: Database
-) -> None:
+async def test_memberships_and_tokens_of_others_are_invisible(people: Pool, database: Database) -> None:
     """Without a workspace, a person or a token's hash the application sees no row, and cannot write another's."""
-    await seed_workspace(database.owner_url, event_log, now=NOW)
+    await seed_workspace(database.owner_url)
     await sessions(people, Clock(), use_mock=True).exchange("anything", workspace_id=None)
     async with await AsyncConnection.connect(database.app_url, options="-c search_path=identity") as conn:
         for table in ("organizations", "workspaces", "users", "memberships", "sessions", "refresh_tokens"):

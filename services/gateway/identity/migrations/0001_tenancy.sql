@@ -77,7 +77,6 @@ COMMENT ON TABLE workspaces IS 'A tenant: the unit of isolation and of order in 
 
 CREATE TABLE workspace_settings (
     workspace_id text NOT NULL PRIMARY KEY REFERENCES workspaces ON DELETE CASCADE,
-    auto_link boolean NOT NULL DEFAULT true,
     confidence_threshold double precision NOT NULL DEFAULT 0.7 CHECK (confidence_threshold BETWEEN 0 AND 1),
     alert_probability double precision NOT NULL DEFAULT 0.7 CHECK (alert_probability BETWEEN 0 AND 1),
     minimum_cluster_size integer NOT NULL DEFAULT 3 CHECK (minimum_cluster_size BETWEEN 2 AND 50),
@@ -142,6 +141,7 @@ CREATE TABLE outbox (
     recorded_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE outbox IS 'Facts for the log, written with the rows they are about; deleted once JetStream has them.';
+CREATE INDEX outbox_by_workspace ON outbox (workspace_id);
 
 CREATE TABLE audit_heads (
     workspace_id text NOT NULL PRIMARY KEY REFERENCES workspaces ON DELETE CASCADE,
@@ -222,6 +222,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 DECLARE
     event_id text := new_id('evt_');
 BEGIN
+    -- Numbers are drawn before they are committed. Under the chain's lock a later fact of a workspace cannot be seen first.
+    PERFORM FROM audit_heads AS head WHERE head.workspace_id = emit.workspace FOR UPDATE;
     INSERT INTO outbox (workspace_id, event_id, event_type, data, actor, traceparent)
     VALUES (workspace, event_id, event_type, data, actor, traceparent);
     PERFORM pg_notify('identity_outbox', '');
@@ -234,6 +236,29 @@ LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
     SELECT emit(current_workspace(), event_type, data, actor, traceparent)
 $$;
 COMMENT ON FUNCTION emit_here IS 'The same for the workspace that the transaction names.';
+
+CREATE FUNCTION untold_facts(p_limit integer, p_without text[] DEFAULT '{}') RETURNS SETOF outbox
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT * FROM outbox WHERE workspace_id <> ALL (p_without) ORDER BY outbox_id LIMIT p_limit
+$$;
+COMMENT ON FUNCTION untold_facts IS 'The oldest facts that the log does not have yet, except those of some workspaces. They hold no secrets.';
+
+CREATE FUNCTION forget_facts(p_outbox_ids bigint[]) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    WITH told AS (DELETE FROM outbox WHERE outbox_id = ANY (p_outbox_ids) RETURNING 1) SELECT count(*) FROM told
+$$;
+COMMENT ON FUNCTION forget_facts IS 'Delete facts that the log has.';
+
+-- Whatever suspends a workspace or lets it in again, the others hear of it.
+CREATE FUNCTION tell_access() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+BEGIN
+    PERFORM emit(NEW.workspace_id, CASE NEW.status WHEN 'active' THEN 'WorkspaceReinstated' ELSE 'WorkspaceSuspended' END,
+        jsonb_build_object('workspace_id', NEW.workspace_id), NULLIF(current_person(), ''));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell_access AFTER UPDATE OF status ON workspaces
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION tell_access();
 
 -- What every gateway must know at once: whose rights may have changed. The payload is a workspace, a person or an organization.
 CREATE FUNCTION tell_change() RETURNS trigger
@@ -252,6 +277,7 @@ CREATE FUNCTION take_seat() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 DECLARE
     client organizations;
+    seats integer;
     taken integer;
 BEGIN
     IF NEW.status <> 'active' OR (TG_OP = 'UPDATE' AND OLD.status = 'active') THEN
@@ -259,11 +285,13 @@ BEGIN
     END IF;
     SELECT o.* INTO client FROM organizations AS o JOIN workspaces AS w USING (organization_id)
     WHERE w.workspace_id = NEW.workspace_id FOR UPDATE OF o;
+    -- What was agreed, and never more than the plan has; null on one side leaves the other.
+    SELECT LEAST(client.seats_total, p.seats) INTO seats FROM plans AS p WHERE p.plan = client.plan;
     SELECT count(DISTINCT m.user_id) INTO taken FROM memberships AS m JOIN workspaces AS w USING (workspace_id)
     WHERE w.organization_id = client.organization_id AND m.status = 'active' AND m.user_id <> NEW.user_id;
-    IF taken >= client.seats_total THEN
-        RAISE EXCEPTION 'all % seats of the organization are taken', client.seats_total
-            USING ERRCODE = 'CL001', DETAIL = client.seats_total::text,
+    IF taken >= seats THEN
+        RAISE EXCEPTION 'all % seats of the organization are taken', seats
+            USING ERRCODE = 'CL001', DETAIL = seats::text,
                 HINT = 'Suspend or remove a member, or get more seats.';
     END IF;
     RETURN NEW;
@@ -315,9 +343,20 @@ DECLARE
     person text;
     seat text := new_id('mem_');
     title text := COALESCE(NULLIF(trim(p_workspace_name), ''), p_org_name);
+    most integer;
 BEGIN
+    SELECT p.seats INTO most FROM plans AS p WHERE p.plan = p_plan;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no plan %', p_plan USING ERRCODE = 'check_violation', CONSTRAINT = 'plan',
+            HINT = 'SELECT plan FROM identity.plans names them.';
+    END IF;
+    IF COALESCE(p_seats > most, false) THEN
+        RAISE EXCEPTION 'the plan % has % seats at most', p_plan, most
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'seats', HINT = 'Ask for fewer, or choose another plan.';
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_timezone) THEN
-        RAISE EXCEPTION '% is no IANA time zone', p_timezone USING ERRCODE = 'check_violation', CONSTRAINT = 'timezone';
+        RAISE EXCEPTION '% is no IANA time zone', p_timezone USING ERRCODE = 'check_violation', CONSTRAINT = 'timezone',
+            HINT = 'Write it like Europe/Berlin.';
     END IF;
     INSERT INTO organizations (organization_id, slug, name, plan, seats_total)
     VALUES (client, p_org_slug, p_org_name, p_plan, p_seats);
@@ -336,31 +375,54 @@ END $$;
 COMMENT ON FUNCTION onboard_client IS
     'Make a client with a workspace and its owner, in one transaction; a slug that is taken raises unique_violation.';
 
-CREATE FUNCTION offboard_client(p_org_slug text, p_reason text DEFAULT '') RETURNS TABLE (organization_id text, workspaces integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+-- Open or close a client with all of its workspaces; the trigger above tells the others.
+CREATE FUNCTION set_client_status(p_org_slug text, p_status text, p_from text[], p_action text, p_metadata jsonb)
+RETURNS TABLE (organization_id text, workspaces integer)
+LANGUAGE plpgsql SET search_path = identity, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     client text;
     space text;
     n integer := 0;
 BEGIN
-    UPDATE organizations SET status = 'cancelled' WHERE slug = p_org_slug AND status <> 'cancelled'
+    UPDATE organizations SET status = p_status WHERE slug = p_org_slug AND status = ANY (p_from)
     RETURNING organizations.organization_id INTO client;
     IF client IS NULL THEN
-        RAISE EXCEPTION 'there is no client % that is not cancelled already', p_org_slug USING ERRCODE = 'no_data_found';
+        RAISE EXCEPTION 'there is no client % that is %', p_org_slug, array_to_string(p_from, ' or ')
+            USING ERRCODE = 'no_data_found';
     END IF;
-    FOR space IN UPDATE workspaces AS w SET status = 'suspended', updated_at = now() WHERE w.organization_id = client
+    FOR space IN UPDATE workspaces AS w SET updated_at = now(),
+            status = CASE p_status WHEN 'active' THEN 'active' ELSE 'suspended' END
+        WHERE w.organization_id = client
         RETURNING w.workspace_id
     LOOP
         n := n + 1;
-        PERFORM audit(space, NULL, 'client.offboarded', 'revoke', 'organization', client,
-            jsonb_build_object('reason', p_reason));
-        PERFORM emit(space, 'WorkspaceSuspended', jsonb_build_object('workspace_id', space));
+        PERFORM audit(space, NULL, p_action, CASE p_status WHEN 'active' THEN 'update' ELSE 'revoke' END,
+            'organization', client, p_metadata);
     END LOOP;
     RETURN QUERY SELECT client, n;
 END $$;
+
+CREATE FUNCTION offboard_client(p_org_slug text, p_reason text DEFAULT '') RETURNS TABLE (organization_id text, workspaces integer)
+LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT * FROM set_client_status(p_org_slug, 'cancelled', '{active,suspended}', 'client.offboarded',
+        jsonb_build_object('reason', p_reason))
+$$;
 COMMENT ON FUNCTION offboard_client IS
     'End a client: nobody gets in from the next request on. Data stays until the workspace is erased.';
+
+CREATE FUNCTION suspend_client(p_org_slug text, p_reason text DEFAULT '') RETURNS TABLE (organization_id text, workspaces integer)
+LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT * FROM set_client_status(p_org_slug, 'suspended', '{active}', 'client.suspended',
+        jsonb_build_object('reason', p_reason))
+$$;
+COMMENT ON FUNCTION suspend_client IS 'Shut a client out for a while.';
+
+CREATE FUNCTION reinstate_client(p_org_slug text) RETURNS TABLE (organization_id text, workspaces integer)
+LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT * FROM set_client_status(p_org_slug, 'active', '{suspended,cancelled}', 'client.reinstated', '{}')
+$$;
+COMMENT ON FUNCTION reinstate_client IS 'Let a suspended or offboarded client in again, with everything that was there.';
 
 -- Row-level security. A table with a workspace shows the one that the transaction names; nothing shows everything.
 CREATE FUNCTION isolate(relation regclass, visible text) RETURNS void
@@ -377,6 +439,8 @@ COMMENT ON FUNCTION isolate IS
 SELECT isolate(name::regclass, 'workspace_id = (SELECT current_workspace())')
 FROM unnest(ARRAY['workspaces', 'workspace_settings', 'memberships', 'onboarding_states', 'outbox', 'audit_heads',
     'audit_log']) AS name;
+-- Everybody may know what the plans are; nobody but the operator changes them.
+SELECT isolate('plans', 'true');
 SELECT isolate('organizations',
     'organization_id = (SELECT w.organization_id FROM workspaces AS w WHERE w.workspace_id = (SELECT current_workspace()))');
 -- A person sees themself, and the people of the workspace.
@@ -387,10 +451,13 @@ CREATE POLICY own ON memberships FOR SELECT TO causeloop_app USING (user_id = (S
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA identity FROM PUBLIC;
 GRANT USAGE ON SCHEMA identity TO causeloop_app;
 GRANT EXECUTE ON FUNCTION new_id, current_workspace, current_person TO causeloop_app;
-GRANT EXECUTE ON FUNCTION onboard_client, ensure_person, audit_here, emit_here TO causeloop_app;
+GRANT EXECUTE ON FUNCTION onboard_client, ensure_person, audit_here, emit_here, untold_facts, forget_facts TO causeloop_app;
 GRANT SELECT ON plans, organizations, onboarding_states, audit_heads, audit_log TO causeloop_app;
-GRANT SELECT, UPDATE ON workspaces, workspace_settings TO causeloop_app;
-GRANT UPDATE ON onboarding_states TO causeloop_app;
+GRANT SELECT ON workspaces, workspace_settings TO causeloop_app;
+-- Not the status, the plan or the seats: those are the operator's.
+GRANT UPDATE (name) ON organizations TO causeloop_app;
+GRANT UPDATE (slug, name, description, industry, timezone, theme, sso_enforced, updated_at) ON workspaces TO causeloop_app;
+GRANT UPDATE ON workspace_settings, onboarding_states TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE ON users TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON memberships TO causeloop_app;
 

@@ -1,0 +1,1 @@
+"""Clients, their plans, and what the log must know of them."""
