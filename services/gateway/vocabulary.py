@@ -56,6 +56,16 @@ Url: TypeAlias = Annotated[
         description="An http or https address without a user name or password.",
     ),
 ]
+EmailAddress: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=254,
+        # What HTML takes for valid: nothing that could end a header or an SMTP command.
+        pattern=r"^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+        r"(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$(?!\n)",
+    ),
+]
 Note: TypeAlias = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]
 VISIBLE: Final = r"^[\s\x01-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$"
 """Something to see in it and no U+0000, in a form that is matched in one pass."""
