@@ -396,8 +396,11 @@ async def run(parts: Sequence[str]) -> None:
         try:
             await stack.start()
             nc = await nats.connect(stack.nats.url)
-            bench = Bench(stack, nc, await EventLog.connect(nc, ensure_streams=False))
+            # A connection of its own: the log's takes our short way, which a raw limit must not.
+            ours = await nats.connect(stack.nats.url)
+            bench = Bench(stack, nc, await EventLog.connect(ours, ensure_streams=False))
             await PARTS[part](bench)
+            await ours.close()
             await nc.close()
         finally:
             await stack.stop()
