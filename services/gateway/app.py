@@ -3,30 +3,49 @@
 import random
 from collections.abc import Sequence
 
-from litestar.config.cors import CORSConfig
-from litestar.datastructures import ResponseHeader
+from litestar.types import ASGIApp
 from runtime import VERSION
 from runtime.errors import StartError
 from runtime.service import Resources, Service
 
+from services.gateway.edge.address import Addresses
+from services.gateway.edge.counters import Counters
+from services.gateway.edge.door import Door
+from services.gateway.edge.idempotency import Once
+from services.gateway.edge.limits import Limits
+from services.gateway.edge.quota import Quota
+from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.jwks import KeySet, Verifier
+from services.gateway.identity.mfa.factors import SecondFactors
+from services.gateway.identity.mfa.passkeys import RelyingParty
 from services.gateway.identity.migrate import MigrationError, apply_migrations, pending_migrations
+from services.gateway.identity.people.postbox import Postbox
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tenancy.outbox import Relay
+from services.gateway.identity.vault.keys import Vault
+from services.gateway.identity.vault.sealing import MasterKeys, SealingKey, read_master_keys
+from services.gateway.mail import Catcher, Smtp, Transport, read_smtp_url
 from services.gateway.openapi import document
 from services.gateway.projections import projection
 from services.gateway.routes import (
     auth,
     ingestion,
+    invitations,
     issues,
+    members,
+    mfa,
+    onboarding,
     patterns,
     predictions,
+    profile,
     recommendations,
+    sessions,
     workspaces,
 )
 from services.gateway.routes.dispatch import BODY_BYTES_MAX, handlers
 from services.gateway.routes.explorer import explorer_routes
+from services.gateway.routes.mailbox import mailbox_routes
 from services.gateway.routes.operation import AnyOperation, Gateway
 from services.gateway.settings import GatewaySettings, check
 from services.gateway.subscriptions.hub import Hub
@@ -36,20 +55,21 @@ NAME = "gateway"
 
 OPERATIONS: Sequence[AnyOperation] = (
     *auth.OPERATIONS,
+    *profile.OPERATIONS,
+    *sessions.OPERATIONS,
+    *mfa.OPERATIONS,
     *issues.OPERATIONS,
     *ingestion.OPERATIONS,
     *patterns.OPERATIONS,
     *predictions.OPERATIONS,
     *recommendations.OPERATIONS,
     *workspaces.OPERATIONS,
+    *onboarding.OPERATIONS,
+    *provisioning.OPERATIONS,
+    *members.OPERATIONS,
+    *invitations.OPERATIONS,
 )
 """Everything that can be asked for under /v1."""
-
-_SECURITY_HEADERS = (
-    ResponseHeader(name="X-Content-Type-Options", value="nosniff"),
-    ResponseHeader(name="Referrer-Policy", value="no-referrer"),
-    ResponseHeader(name="X-Frame-Options", value="DENY"),
-)
 
 
 def build(settings: GatewaySettings, resources: Resources) -> Service:
@@ -57,14 +77,39 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     check(settings)
     pool = resources.pool(NAME)
     people = resources.pool("identity")
-    sessions = Sessions(
+    rng = random.SystemRandom()
+    doors = Sessions(
         settings,
         people,
         verifier=verifier(settings),
         clock=resources.clock,
-        rng=random.SystemRandom(),
+        rng=rng,
     )
-    gateway = Gateway(settings=settings, resources=resources, pool=pool, people=people, sessions=sessions)
+    access = Authority(settings, people, clock=resources.clock)
+    vault = Vault(master_keys(settings), clock=resources.clock)
+    catcher = Catcher() if settings.catches_mail else None
+    postbox = Postbox(people, vault, transport(settings, catcher), clock=resources.clock, rng=rng)
+    gateway = Gateway(
+        settings=settings,
+        resources=resources,
+        pool=pool,
+        people=people,
+        access=access,
+        sessions=doors,
+        quota=Quota(people, clock=resources.clock),
+        once=Once(people, secret=settings.jwt_secret, clock=resources.clock),
+        vault=vault,
+        factors=SecondFactors(
+            people,
+            vault,
+            party=RelyingParty.at(settings.public_address, others=settings.cors_origins),
+            clock=resources.clock,
+            rng=rng,
+        ),
+        postbox=postbox,
+        rng=rng,
+    )
+    counters = Counters(resources.nc, replicas=settings.replicas)
     hub = Hub(resources, pool)
     relay = Relay(resources.event_log, url=settings.database_url)
 
@@ -87,18 +132,33 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         routes=[
             *handlers(OPERATIONS, gateway),
             *explorer_routes(document(OPERATIONS, version=VERSION)),
-            stream_handler(hub, resources, secret=settings.jwt_secret),
+            *(mailbox_routes(catcher) if catcher else ()),
+            stream_handler(hub, resources, access),
         ],
         http={
-            "cors_config": _cors(settings),
+            "around": lambda inner: _door(inner, gateway, counters),
             "request_max_body_size": BODY_BYTES_MAX,
-            "response_headers": list(_SECURITY_HEADERS),
         },
         dashboard_path="/status",
-        on_start=[prepare],
-        background=[hub.run, relay.run],
+        on_start=[prepare, counters.start],
+        on_stop=[access.mark_used],
+        background=[hub.run, relay.run, access.listen, access.mark, postbox.run, gateway.once.purge],
         alarms=relay.alarms,
     )
+
+
+def transport(settings: GatewaySettings, catcher: Catcher | None) -> Transport | None:
+    """Where letters go; None: nowhere, so links are handed over by hand."""
+    if settings.smtp_url:
+        return Smtp(read_smtp_url(settings.smtp_url), sender=settings.mail_from)
+    return catcher
+
+
+def master_keys(settings: GatewaySettings) -> MasterKeys:
+    """What wraps the keys of stored secrets; without a key of its own, one that follows from the JWT secret."""
+    if settings.causeloop_master_key:
+        return read_master_keys(settings.causeloop_master_key, settings.causeloop_master_key_previous)
+    return MasterKeys(SealingKey.derived(settings.jwt_secret, purpose="master key"))
 
 
 def verifier(settings: GatewaySettings) -> Verifier | None:
@@ -121,11 +181,13 @@ async def _migrate(settings: GatewaySettings) -> None:
         raise StartError(f"Identity migrations: {error}.") from error
 
 
-def _cors(settings: GatewaySettings) -> CORSConfig:
-    return CORSConfig(
-        allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST", "PATCH", "PUT", "OPTIONS"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-Id", "traceparent"],
-        expose_headers=["X-Request-Id", "Retry-After"],
-        max_age=600,
+def _door(inner: ASGIApp, gateway: Gateway, counters: Counters) -> Door:
+    settings, clock = gateway.settings, gateway.resources.clock
+    return Door(
+        inner,
+        access=gateway.access,
+        limits=Limits(counters, per_address=settings.ip_requests_per_minute, clock=clock),
+        addresses=Addresses(settings.trusted_proxies),
+        origins=settings.cors_origins,
+        is_production=settings.is_production,
     )

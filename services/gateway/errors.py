@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from runtime.errors import AppError
+from runtime.errors import AppError, ForbiddenError
 
 
 class InvalidFactorError(AppError):
@@ -19,11 +19,10 @@ class InvalidGrantError(AppError):
     status = 401
 
 
-class MfaRequiredError(AppError):
+class MfaRequiredError(ForbiddenError):
     """The session owes the second factor that its person has set up."""
 
     code = "mfa_required"
-    status = 403
 
 
 class RateLimitedError(AppError):
@@ -83,4 +82,58 @@ class SsoRequiredError(AppError):
     """The workspace's own identity provider speaks for that address."""
 
     code = "sso_required"
+    status = 403
+
+
+class PlanLimitError(AppError):
+    """The organization's plan does not allow more; `details` names the limit and the plan."""
+
+    code = "plan_limit"
+    status = 422
+
+
+class IdempotencyConflictError(AppError):
+    """An Idempotency-Key that was used for another request, or whose answer is not kept."""
+
+    code = "idempotency_conflict"
+    status = 409
+
+
+class RequestRunningError(AppError):
+    """The same request, or another conditional change of the same resource, still runs."""
+
+    code = "request_running"
+    status = 409
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the caller may try again."""
+        return 1.0
+
+
+class PreconditionFailedError(AppError):
+    """If-Match names another state of the resource than the present one."""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class UriTooLongError(AppError):
+    """The path and query are longer than what is taken."""
+
+    code = "uri_too_long"
+    status = 414
+
+
+class HeadersTooLargeError(AppError):
+    """The headers are longer than what is taken."""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class PlanFeatureError(AppError):
+    """The plan does not have the feature; `details` names both."""
+
+    code = "plan_limit"
     status = 403

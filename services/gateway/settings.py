@@ -1,34 +1,84 @@
 """What can be configured of the gateway, beyond what every service reads."""
 
-from ipaddress import ip_address
+from base64 import b64decode
+from ipaddress import ip_address, ip_network
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 from runtime.errors import StartError
 from runtime.settings import ServiceSettings
 
+from services.gateway.mail import is_address, read_smtp_url
+
 DEFAULT_JWT_SECRET = "dev-secret-change-me"  # noqa: S105  # refused in production, see check()
 SECRET_LENGTH_MIN = 32
+MASTER_KEY_BYTES = 32
+
+
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 
 
 class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     """The gateway's environment.
 
     jwt_secret: signs access tokens, cursors and job ids.
+    jwt_secret_previous: access tokens signed with it are still taken, while secrets are changed.
+    causeloop_master_key: 32 bytes in base64, wraps the keys of stored secrets; empty: derived from jwt_secret, not in
+        production. causeloop_master_key_previous: those before it, which still open.
     cors_origins: origins whose pages may call the API.
+    trusted_proxies: networks of the proxies in front, as 10.0.0.0/8; only they are believed about X-Forwarded-For.
+    ip_requests_per_minute: of one address without good credentials, or signing in.
     clerk_jwks_url: where the issuer's signing keys are; empty: only USE_MOCK can exchange tokens.
     clerk_audience: required `aud`; empty: not checked.
     clerk_authorized_parties: accepted `azp`; empty: not checked.
+    oidc_issuer, oidc_client_id, oidc_client_secret: the platform's own provider for signing in by browser, and at the
+        exchange; empty: none.
+    causeloop_provision_key_hashes: SHA-256 in hex of every provisioning key that is taken; empty: none is.
     access_token_seconds, refresh_token_days: how long issued tokens live.
+    public_url: where people and identity providers reach us; empty: the address that we listen on. Links in letters
+        begin with it, passkeys are bound to its host, cookies are Secure when it is https.
+    smtp_url: the mail server, smtp://, smtp+starttls:// or smtps://user:password@host:port; empty: letters are caught
+        in development, and not sent in production. mail_from: the sender's address, with or without a name.
     """
 
     jwt_secret: str = DEFAULT_JWT_SECRET
+    jwt_secret_previous: str = ""
+    causeloop_master_key: str = ""
+    causeloop_master_key_previous: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ("http://localhost:3000",)
+    trusted_proxies: tuple[str, ...] = ()
+    ip_requests_per_minute: Annotated[int, Meta(ge=1)] = 600
     clerk_jwks_url: str = ""
     clerk_audience: str = ""
     clerk_authorized_parties: tuple[str, ...] = ()
-    access_token_seconds: Annotated[int, Meta(ge=60, le=604_800)] = 259_200
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = ""
+    causeloop_provision_key_hashes: tuple[Sha256, ...] = ()
+    access_token_seconds: Annotated[int, Meta(ge=60, le=604_800)] = 3600
     refresh_token_days: Annotated[int, Meta(ge=1, le=365)] = 30
+
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """What access tokens may be signed with, the present secret first."""
+        return (self.jwt_secret, self.jwt_secret_previous) if self.jwt_secret_previous else (self.jwt_secret,)
+
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$")] = ""
+    smtp_url: str = ""
+    mail_from: str = ""
+
+    @property
+    def public_address(self) -> str:
+        """Where people reach us, without a slash at its end."""
+        # A passkey belongs to a name, never to a bare address.
+        host = "localhost" if is_loopback(self.host) else f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
+
+    @property
+    def catches_mail(self) -> bool:
+        """Whether letters are shown on a page of ours instead of being sent."""
+        return not self.smtp_url and not self.is_production and is_loopback(self.host)
 
     @property
     def is_production(self) -> bool:
@@ -38,17 +88,30 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
 
 def check(settings: GatewaySettings) -> None:
     """Raise StartError when these settings would be unsafe in production, or where others can reach us."""
-    if settings.jwt_secret == DEFAULT_JWT_SECRET and not _is_loopback(settings.host):
+    if settings.jwt_secret == DEFAULT_JWT_SECRET and not is_loopback(settings.host):
         raise StartError(
             f"HOST={settings.host} can be reached by others, so the default JWT_SECRET is refused."
             " Make one with `openssl rand -base64 48`."
         )
+    check_mail(settings)
+    _check_keys(settings)
+    _check_addresses(settings)
+    _check_proxies(settings)
     if not settings.is_production:
         return
+    if not settings.causeloop_master_key:
+        raise StartError(
+            "ENVIRONMENT=production needs a CAUSELOOP_MASTER_KEY. Make one with `openssl rand -base64 32`."
+        )
     if settings.jwt_secret == DEFAULT_JWT_SECRET or len(settings.jwt_secret) < SECRET_LENGTH_MIN:
         raise StartError(
             f"ENVIRONMENT=production needs a JWT_SECRET of at least {SECRET_LENGTH_MIN} characters that is not"
             " the default. Make one with `openssl rand -base64 48`."
+        )
+    if settings.jwt_secret_previous and len(settings.jwt_secret_previous) < SECRET_LENGTH_MIN:
+        raise StartError(
+            f"ENVIRONMENT=production needs a JWT_SECRET_PREVIOUS of at least {SECRET_LENGTH_MIN} characters,"
+            " or none."
         )
     if settings.use_mock:
         raise StartError(
@@ -56,7 +119,51 @@ def check(settings: GatewaySettings) -> None:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def check_mail(settings: GatewaySettings) -> None:
+    """Raise StartError when no letter could be sent with these settings."""
+    if not settings.smtp_url:
+        return
+    try:
+        read_smtp_url(settings.smtp_url)
+    except ValueError as error:
+        raise StartError(f"{error}.") from error
+    if not is_address(settings.mail_from):
+        raise StartError("SMTP_URL needs MAIL_FROM, such as Causeloop <causeloop@example.com>.")
+
+
+def _check_keys(settings: GatewaySettings) -> None:
+    for text in filter(None, (settings.causeloop_master_key, *settings.causeloop_master_key_previous)):
+        try:
+            n_bytes = len(b64decode(text, validate=True))
+        except ValueError:
+            n_bytes = 0
+        if n_bytes != MASTER_KEY_BYTES:
+            raise StartError(
+                f"CAUSELOOP_MASTER_KEY and CAUSELOOP_MASTER_KEY_PREVIOUS are {MASTER_KEY_BYTES} bytes in base64."
+                " Make one with `openssl rand -base64 32`."
+            )
+
+
+def _check_addresses(settings: GatewaySettings) -> None:
+    for variable, url in (("PUBLIC_URL", settings.public_url), ("OIDC_ISSUER", settings.oidc_issuer)):
+        parts = urlsplit(url)
+        if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise StartError(f"{variable} is no address such as https://causeloop.example.com.")
+        if url and settings.is_production and parts.scheme != "https":
+            raise StartError(f"ENVIRONMENT=production needs {variable} to begin with https://.")
+    if settings.oidc_issuer and not settings.oidc_client_id:
+        raise StartError("OIDC_ISSUER needs OIDC_CLIENT_ID, which its tokens are made out to.")
+
+
+def _check_proxies(settings: GatewaySettings) -> None:
+    for text in settings.trusted_proxies:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            raise StartError(f"TRUSTED_PROXIES takes networks such as 10.0.0.0/8: {error}.") from error
+
+
+def is_loopback(host: str) -> bool:
     """Whether only this machine reaches the address; a name other than localhost may be anything."""
     try:
         return ip_address(host).is_loopback

@@ -18,11 +18,47 @@ class Person(Struct, frozen=True):
     status: str
 
 
+class Profile(Struct, frozen=True):
+    """One row of a result."""
+
+    user_id: str
+    email: str
+    name: str
+    avatar_url: str | None
+    timezone: str | None
+    locale: str | None
+    external_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
 class ListMembershipsRow(Struct, frozen=True):
     """One row of list_memberships."""
 
     workspace_id: str
     role: str
+
+
+class Seat(Struct, frozen=True):
+    """One row of a result."""
+
+    role: str
+    sso_enforced: bool
+
+
+class Session(Struct, frozen=True):
+    """One row of a result."""
+
+    session_id: str
+    user_id: str
+    method: str
+    user_agent: str
+    ip: str
+    second_factor_at: datetime | None
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    seq: int | None
 
 
 class GetRefreshTokenRow(Struct, frozen=True):
@@ -109,6 +145,85 @@ async def get_user(conn: AsyncConnection[Any], *, user_id: str) -> Person | None
         return fetched
 
 
+_MIRROR_EMAIL = """
+UPDATE users SET email = $1, updated_at = $2 WHERE user_id = $3
+"""
+
+
+async def mirror_email(conn: AsyncConnection[Any], *, email: str, updated_at: datetime, user_id: str) -> int:
+    """Take over a person's address from the issuer that they are bound to."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MIRROR_EMAIL, (email, updated_at, user_id))
+        return cursor.rowcount
+
+
+_UPDATE_PROFILE = """
+UPDATE users SET name = COALESCE($1::text, name),
+    avatar_url = CASE WHEN $2::boolean THEN $3::text ELSE avatar_url END,
+    timezone = CASE WHEN $4::boolean THEN $5::text ELSE timezone END,
+    locale = CASE WHEN $6::boolean THEN $7::text ELSE locale END,
+    updated_at = $8
+WHERE user_id = $9
+RETURNING user_id, email, name, avatar_url, timezone, locale, external_id, created_at, updated_at
+"""
+
+
+async def update_profile(
+    conn: AsyncConnection[Any],
+    *,
+    name: str | None,
+    sets_avatar_url: bool,
+    avatar_url: str | None,
+    sets_timezone: bool,
+    timezone: str | None,
+    sets_locale: bool,
+    locale: str | None,
+    updated_at: datetime,
+    user_id: str,
+) -> Profile | None:
+    """Change what a person says of themself; what is null stays."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Profile)) as cursor:
+        await cursor.execute(_UPDATE_PROFILE, (name, sets_avatar_url, avatar_url, sets_timezone, timezone, sets_locale, locale, updated_at, user_id))
+        fetched: Profile | None = await cursor.fetchone()
+        return fetched
+
+
+_GET_PROFILE = """
+SELECT user_id, email, name, avatar_url, timezone, locale, external_id, created_at, updated_at FROM users
+WHERE user_id = $1
+"""
+
+
+async def get_profile(conn: AsyncConnection[Any], *, user_id: str) -> Profile | None:
+    """What is known of a person."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Profile)) as cursor:
+        await cursor.execute(_GET_PROFILE, (user_id,))
+        fetched: Profile | None = await cursor.fetchone()
+        return fetched
+
+
+_AUDIT = """
+SELECT audit_here($1::text, $2::text, $3::text, $4::text,
+    $5::text, $6::jsonb, $7::text)
+"""
+
+
+async def audit(
+    conn: AsyncConnection[Any],
+    *,
+    actor: str,
+    action: str,
+    category: str,
+    target_type: str,
+    target_id: str,
+    metadata: str,
+    ip: str | None,
+) -> None:
+    """Add to the audit log of the workspace that the transaction names."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_AUDIT, (actor, action, category, target_type, target_id, metadata, ip))
+
+
 _BIND_SUBJECT = """
 UPDATE users SET external_id = $1::text, updated_at = $2
 WHERE user_id = $3 AND external_id IS NULL
@@ -143,8 +258,8 @@ async def list_memberships(conn: AsyncConnection[Any], *, user_id: str) -> list[
         return fetched
 
 
-_GET_ROLE = """
-SELECT m.role FROM memberships AS m
+_GET_SEAT = """
+SELECT m.role, w.sso_enforced FROM memberships AS m
 JOIN users AS u ON u.user_id = m.user_id
 JOIN workspaces AS w ON w.workspace_id = m.workspace_id
 JOIN organizations AS o ON o.organization_id = w.organization_id
@@ -153,18 +268,19 @@ WHERE m.workspace_id = $1 AND m.user_id = $2 AND m.status = 'active'
 """
 
 
-async def get_role(conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str | None:
+async def get_seat(conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> Seat | None:
     """What a person is in a workspace now, if anything; nothing while one of them or the client is suspended."""
-    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_GET_ROLE, (workspace_id, user_id))
-        fetched: str | None = await cursor.fetchone()
+    async with AsyncRawCursor(conn, row_factory=args_row(Seat)) as cursor:
+        await cursor.execute(_GET_SEAT, (workspace_id, user_id))
+        fetched: Seat | None = await cursor.fetchone()
         return fetched
 
 
 _INSERT_SESSION = """
-INSERT INTO sessions (workspace_id, session_id, user_id, method, user_agent, ip, created_at, last_seen_at, expires_at)
+INSERT INTO sessions (workspace_id, session_id, user_id, method, connection_id, user_agent, ip, created_at,
+    last_seen_at, expires_at)
 VALUES ($1, $2, $3, $4, $5,
-    $6, $7, $7, $8)
+    $6, $7, $8, $8, $9)
 """
 
 
@@ -175,6 +291,7 @@ async def insert_session(
     session_id: str,
     user_id: str,
     method: str,
+    connection_id: str | None,
     user_agent: str,
     ip: str,
     created_at: datetime,
@@ -182,27 +299,55 @@ async def insert_session(
 ) -> None:
     """Begin a session."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_INSERT_SESSION, (workspace_id, session_id, user_id, method, user_agent, ip, created_at, expires_at))
+        await cursor.execute(_INSERT_SESSION, (workspace_id, session_id, user_id, method, connection_id, user_agent, ip, created_at, expires_at))
 
 
-_TOUCH_SESSION = """
-UPDATE sessions SET last_seen_at = $1, expires_at = $2
-WHERE workspace_id = $3 AND session_id = $4 AND revoked_at IS NULL
+_PROLONG_SESSION = """
+UPDATE sessions SET last_seen_at = $1, expires_at = $2,
+    user_agent = $3, ip = $4
+WHERE workspace_id = $5 AND session_id = $6 AND revoked_at IS NULL
+RETURNING connection_id
 """
 
 
-async def touch_session(
+async def prolong_session(
     conn: AsyncConnection[Any],
     *,
     seen_at: datetime,
     expires_at: datetime,
+    user_agent: str,
+    ip: str,
     workspace_id: str,
     session_id: str,
-) -> int:
-    """A session was used."""
-    async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_TOUCH_SESSION, (seen_at, expires_at, workspace_id, session_id))
-        return cursor.rowcount
+) -> str | None:
+    """A session goes on: it was used, from there, and ends later."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_PROLONG_SESSION, (seen_at, expires_at, user_agent, ip, workspace_id, session_id))
+        fetched: str | None = await cursor.fetchone()
+        return fetched
+
+
+_GET_SESSION = """
+SELECT session_id, user_id, method, user_agent, ip, second_factor_at, created_at, last_seen_at, expires_at, seq
+FROM sessions
+WHERE workspace_id = $1 AND session_id = $2 AND user_id = $3
+    AND revoked_at IS NULL AND expires_at > $4::timestamptz
+"""
+
+
+async def get_session(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    session_id: str,
+    user_id: str,
+    now: datetime,
+) -> Session | None:
+    """A session as its person sees it."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Session)) as cursor:
+        await cursor.execute(_GET_SESSION, (workspace_id, session_id, user_id, now))
+        fetched: Session | None = await cursor.fetchone()
+        return fetched
 
 
 _REVOKE_SESSION = """

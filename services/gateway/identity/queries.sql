@@ -28,6 +28,32 @@ SELECT user_id, email, name, external_id, status FROM users WHERE email = sqlc.a
 -- name: GetUser :one
 SELECT user_id, email, name, external_id, status FROM users WHERE user_id = sqlc.arg(user_id);
 
+-- Take over a person's address from the issuer that they are bound to.
+-- name: MirrorEmail :execrows
+UPDATE users SET email = sqlc.arg(email), updated_at = sqlc.arg(updated_at) WHERE user_id = sqlc.arg(user_id);
+
+-- Change what a person says of themself; what is null stays.
+-- row: Profile
+-- name: UpdateProfile :one
+UPDATE users SET name = COALESCE(sqlc.narg(name)::text, name),
+    avatar_url = CASE WHEN sqlc.arg(sets_avatar_url)::boolean THEN sqlc.narg(avatar_url)::text ELSE avatar_url END,
+    timezone = CASE WHEN sqlc.arg(sets_timezone)::boolean THEN sqlc.narg(timezone)::text ELSE timezone END,
+    locale = CASE WHEN sqlc.arg(sets_locale)::boolean THEN sqlc.narg(locale)::text ELSE locale END,
+    updated_at = sqlc.arg(updated_at)
+WHERE user_id = sqlc.arg(user_id)
+RETURNING user_id, email, name, avatar_url, timezone, locale, external_id, created_at, updated_at;
+
+-- What is known of a person.
+-- row: Profile
+-- name: GetProfile :one
+SELECT user_id, email, name, avatar_url, timezone, locale, external_id, created_at, updated_at FROM users
+WHERE user_id = sqlc.arg(user_id);
+
+-- Add to the audit log of the workspace that the transaction names.
+-- name: Audit :exec
+SELECT audit_here(sqlc.arg(actor)::text, sqlc.arg(action)::text, sqlc.arg(category)::text, sqlc.arg(target_type)::text,
+    sqlc.arg(target_id)::text, sqlc.arg(metadata)::jsonb, sqlc.narg(ip)::text);
+
 -- Bind a person to the issuer's subject at the first sign-in; never a second time.
 -- name: BindSubject :execrows
 UPDATE users SET external_id = sqlc.arg(external_id)::text, updated_at = sqlc.arg(updated_at)
@@ -40,8 +66,9 @@ WHERE m.user_id = sqlc.arg(user_id) AND m.status = 'active'
 ORDER BY m.created_at, m.workspace_id;
 
 -- What a person is in a workspace now, if anything; nothing while one of them or the client is suspended.
--- name: GetRole :one
-SELECT m.role FROM memberships AS m
+-- row: Seat
+-- name: GetSeat :one
+SELECT m.role, w.sso_enforced FROM memberships AS m
 JOIN users AS u ON u.user_id = m.user_id
 JOIN workspaces AS w ON w.workspace_id = m.workspace_id
 JOIN organizations AS o ON o.organization_id = w.organization_id
@@ -50,14 +77,25 @@ WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.user_id = sqlc.arg(user_id) 
 
 -- Begin a session.
 -- name: InsertSession :exec
-INSERT INTO sessions (workspace_id, session_id, user_id, method, user_agent, ip, created_at, last_seen_at, expires_at)
-VALUES (sqlc.arg(workspace_id), sqlc.arg(session_id), sqlc.arg(user_id), sqlc.arg(method), sqlc.arg(user_agent),
-    sqlc.arg(ip), sqlc.arg(created_at), sqlc.arg(created_at), sqlc.arg(expires_at));
+INSERT INTO sessions (workspace_id, session_id, user_id, method, connection_id, user_agent, ip, created_at,
+    last_seen_at, expires_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(session_id), sqlc.arg(user_id), sqlc.arg(method), sqlc.narg(connection_id),
+    sqlc.arg(user_agent), sqlc.arg(ip), sqlc.arg(created_at), sqlc.arg(created_at), sqlc.arg(expires_at));
 
--- A session was used.
--- name: TouchSession :execrows
-UPDATE sessions SET last_seen_at = sqlc.arg(seen_at), expires_at = sqlc.arg(expires_at)
-WHERE workspace_id = sqlc.arg(workspace_id) AND session_id = sqlc.arg(session_id) AND revoked_at IS NULL;
+-- A session goes on: it was used, from there, and ends later.
+-- name: ProlongSession :one
+UPDATE sessions SET last_seen_at = sqlc.arg(seen_at), expires_at = sqlc.arg(expires_at),
+    user_agent = sqlc.arg(user_agent), ip = sqlc.arg(ip)
+WHERE workspace_id = sqlc.arg(workspace_id) AND session_id = sqlc.arg(session_id) AND revoked_at IS NULL
+RETURNING connection_id;
+
+-- A session as its person sees it.
+-- row: Session
+-- name: GetSession :one
+SELECT session_id, user_id, method, user_agent, ip, second_factor_at, created_at, last_seen_at, expires_at, seq
+FROM sessions
+WHERE workspace_id = sqlc.arg(workspace_id) AND session_id = sqlc.arg(session_id) AND user_id = sqlc.arg(user_id)
+    AND revoked_at IS NULL AND expires_at > sqlc.arg(now)::timestamptz;
 
 -- End a session, with every token of it.
 -- name: RevokeSession :execrows

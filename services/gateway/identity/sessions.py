@@ -3,14 +3,14 @@
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from secrets import token_urlsafe
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+import msgspec
 from contracts import new_id
 from msgspec import Struct
 from psycopg import AsyncConnection
 from runtime.database import Pool
-from runtime.errors import ForbiddenError, UnavailableError
+from runtime.errors import ForbiddenError, StateConflictError, UnavailableError
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity import _queries
@@ -21,10 +21,22 @@ from services.gateway.identity.tokens import (
     REFRESH_PREFIX,
     Principal,
     expiry,
-    hash_refresh_token,
+    hash_token,
     issue_access_token,
+    new_secret,
 )
 from services.gateway.settings import GatewaySettings
+
+Method: TypeAlias = Literal["exchange", "oidc", "mock"]
+
+_FORGET_AFTER = timedelta(days=1)
+
+
+class Device(Struct, frozen=True):
+    """Where somebody signs in from."""
+
+    ip: str = ""
+    user_agent: str = ""
 
 
 class TokenPair(Struct, frozen=True, kw_only=True):
@@ -57,78 +69,60 @@ class Sessions:
     def _accepts_anybody(self) -> bool:
         return self._settings.use_mock and not self._settings.is_production
 
-    async def exchange(self, subject_token: str, *, workspace_id: str | None) -> TokenPair:
+    async def exchange(
+        self, subject_token: str, *, workspace_id: str | None, device: Device | None = None
+    ) -> TokenPair:
         """Tokens for whom the subject token is about, in the workspace asked for or the first one.
 
-        Raises InvalidGrantError for a token that is not good, ForbiddenError for somebody unknown here,
-        UnavailableError when no issuer is configured.
+        Raises InvalidGrantError for a token that is not good, ForbiddenError for somebody unknown here or for a
+        workspace that has them sign in with its own provider, UnavailableError when no issuer is configured.
         """
         subject = await self._subject(subject_token)
         async with self._pool.connection() as conn, conn.transaction():
             person = await self._person(conn, subject)
             await _queries.identify(conn, user_id=person.user_id, workspace_id="")
             memberships = await _queries.list_memberships(conn, user_id=person.user_id)
+            is_elsewhere = False
             for wanted in (m.workspace_id for m in memberships if workspace_id in (None, m.workspace_id)):
-                role = await self._role(conn, workspace_id=wanted, user_id=person.user_id)
-                if role is not None:
-                    session_id = await self._begin(conn, workspace_id=wanted, user_id=person.user_id)
-                    return await self._issue(
-                        conn,
-                        workspace_id=wanted,
-                        user_id=person.user_id,
-                        role=role,
-                        session_id=session_id,
-                    )
-            raise ForbiddenError("You are not a member of that workspace, or it is suspended.")
-
-    async def refresh(self, refresh_token: str) -> TokenPair:
-        """The next pair of a session. A token that was used before ends the session: somebody has a copy.
-
-        Raises InvalidGrantError.
-        """
-        token_hash = hash_refresh_token(refresh_token)
-        async with self._pool.connection() as conn:
-            async with conn.transaction():
-                await _queries.present(conn, token_hash=token_hash, external_id="", email="")
-                found = await _queries.get_refresh_token(conn, token_hash=token_hash)
-            if found is None or found.expires_at <= self._clock():
-                raise InvalidGrantError("The refresh token is not valid. Sign in again.")
-            async with conn.transaction():
-                pair = await self._rotate(conn, found, token_hash)
-            if pair is None:
-                raise InvalidGrantError(
-                    "The refresh token was used before, so its session has ended. Sign in again."
+                # A workspace's row is visible only to who names it.
+                await _queries.identify(conn, user_id=person.user_id, workspace_id=wanted)
+                seat = await _queries.get_seat(conn, workspace_id=wanted, user_id=person.user_id)
+                if seat is None:
+                    continue
+                if seat.sso_enforced:
+                    is_elsewhere = True
+                    continue
+                method: Method = "mock" if self._accepts_anybody else "exchange"
+                return await self.start(
+                    conn,
+                    workspace_id=wanted,
+                    user_id=person.user_id,
+                    method=method,
+                    device=device or Device(),
                 )
-            return pair
+        if is_elsewhere:
+            raise ForbiddenError("That workspace has its members sign in with its own identity provider.")
+        raise ForbiddenError("You are not a member of that workspace, or it is suspended.")
 
-    async def _rotate(
-        self, conn: AsyncConnection[Any], found: _queries.GetRefreshTokenRow, token_hash: str
-    ) -> TokenPair | None:
-        """The next pair; None, and the session ended, when the token was used before."""
-        now = self._clock()
-        await _queries.identify(conn, user_id=found.user_id, workspace_id=found.workspace_id)
-        used = await _queries.use_refresh_token(
-            conn, workspace_id=found.workspace_id, token_hash=token_hash, used_at=now
-        )
-        role = await _queries.get_role(conn, workspace_id=found.workspace_id, user_id=found.user_id)
-        if not used or role is None:
-            await _queries.revoke_session(
-                conn, workspace_id=found.workspace_id, session_id=found.session_id, revoked_at=now
-            )
-            return None
-        await _queries.delete_expired_tokens(
-            conn, workspace_id=found.workspace_id, before_at=now - timedelta(days=1)
-        )
-        return await self._issue(
-            conn,
-            workspace_id=found.workspace_id,
-            user_id=found.user_id,
-            role=role,
-            session_id=found.session_id,
-        )
+    async def start(
+        self,
+        conn: AsyncConnection[Any],
+        *,
+        workspace_id: str,
+        user_id: str,
+        method: Method,
+        device: Device,
+        connection_id: str | None = None,
+    ) -> TokenPair:
+        """Begin a session of somebody whose identity has been made sure of, in the transaction of `conn`.
 
-    async def _begin(self, conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str:
-        """The id of a new session."""
+        connection_id: the workspace's own provider that vouched for them.
+        Raises ForbiddenError when they are no active member of the workspace, or it is suspended.
+        """
+        await _queries.identify(conn, user_id=user_id, workspace_id=workspace_id)
+        seat = await _queries.get_seat(conn, workspace_id=workspace_id, user_id=user_id)
+        if seat is None:
+            raise ForbiddenError("You are not a member of that workspace, or it is suspended.")
         now = self._clock()
         session_id = new_id("ses_", now=now, rng=self._rng)
         await _queries.insert_session(
@@ -136,38 +130,172 @@ class Sessions:
             workspace_id=workspace_id,
             session_id=session_id,
             user_id=user_id,
-            method="mock" if self._accepts_anybody else "exchange",
-            user_agent="",
-            ip="",
+            method=method,
+            connection_id=connection_id,
+            user_agent=device.user_agent,
+            ip=device.ip,
             created_at=now,
-            expires_at=now + timedelta(days=self._settings.refresh_token_days),
+            expires_at=now + self._lifetime,
         )
-        return session_id
+        await _queries.audit(
+            conn,
+            actor=user_id,
+            action="session.started",
+            category="login",
+            target_type="session",
+            target_id=session_id,
+            metadata=msgspec.json.encode({"method": method}).decode(),
+            ip=device.ip or None,
+        )
+        return await self._issue(
+            conn, workspace_id=workspace_id, user_id=user_id, role=seat.role, session_id=session_id
+        )
 
-    async def _role(self, conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str | None:
-        """What the person is in the workspace; None also while that is suspended."""
-        # A workspace's row is visible only to who names it.
-        await _queries.identify(conn, user_id=user_id, workspace_id=workspace_id)
-        return await _queries.get_role(conn, workspace_id=workspace_id, user_id=user_id)
+    async def refresh(self, refresh_token: str, *, device: Device | None = None) -> TokenPair:
+        """The next pair of a session. A token that was used before ends the session: somebody has a copy.
 
-    async def _subject(self, subject_token: str) -> Subject | None:
-        """Whom the token is about; None: whoever was seeded, in mock mode outside of production only."""
+        Raises InvalidGrantError.
+        """
+        token_hash = hash_token(refresh_token)
+        async with self._pool.connection() as conn:
+            async with conn.transaction():
+                await _queries.present(conn, token_hash=token_hash, external_id="", email="")
+                found = await _queries.get_refresh_token(conn, token_hash=token_hash)
+            if found is None or found.expires_at <= self._clock():
+                raise InvalidGrantError("The refresh token is not valid. Sign in again.")
+            async with conn.transaction():
+                pair = await self._rotate(conn, found, token_hash, device or Device())
+            if pair is None:
+                raise InvalidGrantError(
+                    "The refresh token was used before, or its session has ended. Sign in again."
+                )
+            return pair
+
+    async def bind(self, principal: Principal, subject_token: str) -> None:
+        """Bind the signed-in person to whom the issuer's token is about, and take over the address it vouches for.
+
+        In mock mode there is no issuer to bind anybody to.
+        Raises InvalidGrantError for a token that is not good, StateConflictError when the person is bound to
+        somebody else there, or that one to another person, UnavailableError when no issuer is configured.
+        """
         if self._accepts_anybody:
+            return
+        subject = await self._subject(subject_token)
+        async with self._pool.connection() as conn, conn.transaction():
+            await _queries.present(conn, token_hash="", external_id=subject.sub, email="")
+            bound = await _queries.get_user_by_subject(conn, external_id=subject.sub)
+            await _queries.identify(conn, user_id=principal.user_id, workspace_id="")
+            if bound is None:
+                is_new = await _queries.bind_subject(
+                    conn,
+                    external_id=subject.sub,
+                    user_id=principal.user_id,
+                    updated_at=self._clock(),
+                )
+                if not is_new:
+                    raise StateConflictError("You are bound to another identity of that issuer.")
+            elif bound.user_id != principal.user_id:
+                raise StateConflictError("That identity is bound to another person.")
+            person = await _queries.get_user(conn, user_id=principal.user_id)
+            if person is not None:
+                await self._mirror(conn, person, subject)
+
+    @property
+    def _lifetime(self) -> timedelta:
+        return timedelta(days=self._settings.refresh_token_days)
+
+    async def _rotate(
+        self,
+        conn: AsyncConnection[Any],
+        found: _queries.GetRefreshTokenRow,
+        token_hash: str,
+        device: Device,
+    ) -> TokenPair | None:
+        """The next pair; None, and the session ended, when the token was used before or nobody may come in by it."""
+        now = self._clock()
+        workspace_id, session_id = found.workspace_id, found.session_id
+        await _queries.identify(conn, user_id=found.user_id, workspace_id=workspace_id)
+        is_first_use = await _queries.use_refresh_token(
+            conn, workspace_id=workspace_id, token_hash=token_hash, used_at=now
+        )
+        seat = await _queries.get_seat(conn, workspace_id=workspace_id, user_id=found.user_id)
+        if not is_first_use:
+            await self._end(conn, found, reason="refresh_token_reused", device=device)
             return None
+        if seat is None:
+            await self._end(conn, found, reason="no_access", device=device)
+            return None
+        connection_id = await _queries.prolong_session(
+            conn,
+            workspace_id=workspace_id,
+            session_id=session_id,
+            seen_at=now,
+            expires_at=now + self._lifetime,
+            user_agent=device.user_agent,
+            ip=device.ip,
+        )
+        if seat.sso_enforced and connection_id is None:
+            await self._end(conn, found, reason="sso_enforced", device=device)
+            return None
+        await _queries.delete_expired_tokens(conn, workspace_id=workspace_id, before_at=now - _FORGET_AFTER)
+        return await self._issue(
+            conn,
+            workspace_id=workspace_id,
+            user_id=found.user_id,
+            role=seat.role,
+            session_id=session_id,
+        )
+
+    async def _end(
+        self,
+        conn: AsyncConnection[Any],
+        found: _queries.GetRefreshTokenRow,
+        *,
+        reason: str,
+        device: Device,
+    ) -> None:
+        ended = await _queries.revoke_session(
+            conn,
+            workspace_id=found.workspace_id,
+            session_id=found.session_id,
+            revoked_at=self._clock(),
+        )
+        if ended:
+            await _queries.audit(
+                conn,
+                actor=found.user_id,
+                action="session.revoked",
+                category="revoke",
+                target_type="session",
+                target_id=found.session_id,
+                metadata=msgspec.json.encode({"reason": reason}).decode(),
+                ip=device.ip or None,
+            )
+
+    async def _subject(self, subject_token: str) -> Subject:
+        """Whom the token is about. In mock mode, which production refuses, whose address it is."""
+        if self._accepts_anybody:
+            return Subject(sub="", email=subject_token, email_verified=True)
         if self._verifier is not None:
             return await self._verifier.verify(subject_token, now=self._clock())
         raise UnavailableError("No issuer is configured. Set CLERK_JWKS_URL.", retry_after=60)
 
-    async def _person(self, conn: AsyncConnection[Any], subject: Subject | None) -> _queries.Person:
-        if subject is None:
-            await _queries.identify(conn, user_id=USER_ID, workspace_id="")
-            person = await _queries.get_user(conn, user_id=USER_ID)
+    async def _person(self, conn: AsyncConnection[Any], subject: Subject) -> _queries.Person:
+        # Only an address that the issuer has verified: anybody can claim another one.
+        email = subject.email if subject.email is not None and subject.email_verified else ""
+        await _queries.present(conn, token_hash="", external_id=subject.sub, email=email)
+        if self._accepts_anybody:
+            person = await _queries.get_user_by_email(conn, email=email)
+            if person is None:
+                # Whatever else the token is, it is good for the person that was seeded.
+                await _queries.identify(conn, user_id=USER_ID, workspace_id="")
+                person = await _queries.get_user(conn, user_id=USER_ID)
         else:
-            # Only an address that the issuer has verified: anybody can claim another one.
-            email = subject.email if subject.email is not None and subject.email_verified else ""
-            await _queries.present(conn, token_hash="", external_id=subject.sub, email=email)
             person = await _queries.get_user_by_subject(conn, external_id=subject.sub)
-            if person is None and email:
+            if person is not None:
+                await _queries.identify(conn, user_id=person.user_id, workspace_id="")
+                await self._mirror(conn, person, subject)
+            elif email:
                 person = await self._bind(conn, email, subject.sub)
         if person is None or person.status != "active":
             raise ForbiddenError("Nobody here is known by that identity.")
@@ -184,6 +312,15 @@ class Sessions:
         )
         return person if bound else None
 
+    async def _mirror(self, conn: AsyncConnection[Any], person: _queries.Person, subject: Subject) -> None:
+        """Take over the address that the issuer has verified, unless somebody else has it here."""
+        email = subject.email if subject.email is not None and subject.email_verified else ""
+        if not email or email == person.email:
+            return
+        await _queries.present(conn, token_hash="", external_id="", email=email)
+        if await _queries.get_user_by_email(conn, email=email) is None:
+            await _queries.mirror_email(conn, email=email, user_id=person.user_id, updated_at=self._clock())
+
     async def _issue(
         self, conn: AsyncConnection[Any], *, workspace_id: str, user_id: str, role: str, session_id: str
     ) -> TokenPair:
@@ -196,17 +333,15 @@ class Sessions:
             session_id=session_id,
             expires_at=expiry(now, seconds=self._settings.access_token_seconds),
         )
-        # Not from the generator that is passed in: a secret must not be reproducible.
-        refresh_token = REFRESH_PREFIX + token_urlsafe(32)
-        await _queries.identify(conn, user_id=user_id, workspace_id=workspace_id)
+        refresh_token = new_secret(REFRESH_PREFIX)
         await _queries.insert_refresh_token(
             conn,
             workspace_id=workspace_id,
-            token_hash=hash_refresh_token(refresh_token),
+            token_hash=hash_token(refresh_token),
             session_id=session_id,
             user_id=user_id,
             issued_at=now,
-            expires_at=now + timedelta(days=self._settings.refresh_token_days),
+            expires_at=now + self._lifetime,
         )
         access_token = issue_access_token(principal, secret=self._settings.jwt_secret, now=now)
         return TokenPair(principal=principal, access_token=access_token, refresh_token=refresh_token)

@@ -2,8 +2,10 @@
 
 import hashlib
 import hmac
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from secrets import token_urlsafe
+from typing import Final, Literal, TypeAlias
 
 import jwt
 import msgspec
@@ -14,7 +16,10 @@ ISSUER = "causeloop"
 REFRESH_PREFIX = "clp_refresh_"
 
 
-Kind: TypeAlias = Literal["session", "personal", "service"]
+Kind: TypeAlias = Literal["session", "personal", "service", "platform"]
+
+API_TOKEN_PREFIXES: Final[Mapping[Kind, str]] = {"personal": "clp_pat_", "service": "clp_svc_"}
+"""What an API token of each kind begins with."""
 
 
 class Principal(Struct, frozen=True, kw_only=True):
@@ -22,7 +27,7 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     user_id: the person (usr_…) or the service account (svc_…); what audit entries and events name as the actor.
     role: of the person in the workspace; empty for a service account.
-    kind: a person's session, a person's API token or a service account's.
+    kind: a person's session, a person's API token, a service account's, or a provisioning key, which is of no workspace.
     session_id: of a session, else empty. token_id: of an API token (tok_…), else empty.
     organization_id: whose workspace it is. requests_per_minute: its plan's; None: unlimited.
     owes_second_factor: the person has one and has not given it in this session yet.
@@ -72,20 +77,13 @@ def issue_access_token(principal: Principal, *, secret: str, now: datetime) -> s
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def read_access_token(token: str, *, secret: str, now: datetime) -> Principal:
-    """Who a token speaks for. Raises UnauthorizedError when it is not ours, broken or expired."""
-    try:
-        payload = jwt.decode(
-            token,
-            secret,
-            algorithms=["HS256"],
-            issuer=ISSUER,
-            # The clock is passed in, so the library's own look at it is off.
-            options={"require": ["exp", "sub"], "verify_exp": False, "verify_iat": False},
-        )
-        claims = msgspec.convert(payload, _Claims)
-    except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
-        raise UnauthorizedError("The access token is not valid.") from error
+def read_access_token(token: str, *, secrets: Sequence[str], now: datetime) -> Principal:
+    """Who a token says that it speaks for; the rows may say by now that it does not.
+
+    secrets: the present one first, then those that older tokens may be signed with.
+    Raises UnauthorizedError when it is not ours, broken or expired.
+    """
+    claims = _claims(token, secrets)
     expires_at = datetime.fromtimestamp(claims.exp, tz=now.tzinfo)
     if claims.typ != "access" or expires_at <= now:
         raise UnauthorizedError("The access token has expired. Get a new one with /v1/auth/refresh.")
@@ -99,13 +97,37 @@ def read_access_token(token: str, *, secret: str, now: datetime) -> Principal:
     )
 
 
+def _claims(token: str, secrets: Sequence[str]) -> _Claims:
+    for secret in secrets:
+        try:
+            payload = jwt.decode(
+                token,
+                secret,
+                algorithms=["HS256"],
+                issuer=ISSUER,
+                # The clock is passed in, so the library's own look at it is off.
+                options={"require": ["exp", "sub"], "verify_exp": False, "verify_iat": False},
+            )
+            return msgspec.convert(payload, _Claims)
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
+            raise UnauthorizedError("The access token is not valid.") from error
+    raise UnauthorizedError("The access token is not valid.")
+
+
 def expiry(now: datetime, *, seconds: int) -> datetime:
     """When a token that is issued now ends, on the second, as a JWT can say it."""
     return (now + timedelta(seconds=seconds)).replace(microsecond=0)
 
 
-def hash_refresh_token(token: str) -> str:
-    """What is stored of a refresh token."""
+def new_secret(prefix: str) -> str:
+    """A secret of 256 bits behind a prefix that says what it is for. Never from a generator that is passed in."""
+    return prefix + token_urlsafe(32)
+
+
+def hash_token(token: str) -> str:
+    """What is stored of a secret that we made: SHA-256 in hex. It has 256 bits, so it needs neither salt nor stretching."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 

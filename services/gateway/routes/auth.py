@@ -1,13 +1,16 @@
-"""Signing in: an issuer's token becomes a pair of ours; a refresh token the next pair."""
+"""Signing in and out: an issuer's token becomes a pair of ours, a refresh token the next pair."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from services.gateway.errors import InvalidGrantError
-from services.gateway.identity.sessions import TokenPair
+from services.gateway.identity.scopes import SELF
+from services.gateway.identity.sessions import Device, TokenPair
 from services.gateway.identity.tokens import REFRESH_PREFIX
 from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation
+from services.gateway.routes.profile import Profile, read_profile
+from services.gateway.routes.sessions import end_session
 
 Token = Annotated[str, Meta(min_length=1, max_length=16_384)]
 
@@ -16,13 +19,23 @@ class TokenExchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A token exchange as in RFC 8693."""
 
     subject_token: Annotated[
-        Token, Meta(description="The issuer's session JWT; with USE_MOCK=1 any text that is not empty.")
+        Token,
+        Meta(
+            description="The issuer's session JWT; with USE_MOCK=1 the address of somebody known here, or any text"
+            " for the demo's owner."
+        ),
     ]
     subject_token_type: Annotated[str, Meta(max_length=200)] = "urn:ietf:params:oauth:token-type:jwt"  # noqa: S105  # a type's name
     workspace_id: Annotated[
         Annotated[str, Meta(min_length=1, max_length=64)] | None,
         Meta(description="Default: the first workspace that the person belongs to."),
     ] = None
+
+
+class IdentityBinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who one is to the issuer."""
+
+    subject_token: Annotated[Token, Meta(description="The issuer's session JWT.")]
 
 
 class TokenRefresh(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +57,13 @@ class Tokens(Struct, frozen=True, kw_only=True):
     id_token: Annotated[str | None, Meta(description="Always null: we issue no identity tokens.")]
 
 
-def _shown(pair: TokenPair, gateway: Gateway) -> Tokens:
+def device_of(call: Call[Any, Any]) -> Device:  # Any: whatever is asked for
+    """Where a call comes from."""
+    return Device(ip=call.ip, user_agent=call.user_agent)
+
+
+def show_tokens(pair: TokenPair, gateway: Gateway) -> Tokens:
+    """A pair as the API shows it."""
     return Tokens(
         access_token=pair.access_token,
         refresh_token=pair.refresh_token,
@@ -59,15 +78,29 @@ def _shown(pair: TokenPair, gateway: Gateway) -> Tokens:
 
 async def exchange(gateway: Gateway, call: Call[NoQuery, TokenExchange]) -> Tokens:
     """A pair of tokens for an issuer's token."""
-    pair = await gateway.sessions.exchange(call.body.subject_token, workspace_id=call.body.workspace_id)
-    return _shown(pair, gateway)
+    pair = await gateway.sessions.exchange(
+        call.body.subject_token, workspace_id=call.body.workspace_id, device=device_of(call)
+    )
+    return show_tokens(pair, gateway)
 
 
 async def refresh(gateway: Gateway, call: Call[NoQuery, TokenRefresh]) -> Tokens:
     """The next pair of tokens."""
     if not call.body.refresh_token.startswith(REFRESH_PREFIX):
         raise InvalidGrantError("The refresh token is not valid. Sign in again.")
-    return _shown(await gateway.sessions.refresh(call.body.refresh_token), gateway)
+    pair = await gateway.sessions.refresh(call.body.refresh_token, device=device_of(call))
+    return show_tokens(pair, gateway)
+
+
+async def sign_out(gateway: Gateway, call: Call[NoQuery, None]) -> None:
+    """End the session that the request came with."""
+    await end_session(gateway, call, call.principal.session_id, reason="signed_out")
+
+
+async def sync(gateway: Gateway, call: Call[NoQuery, IdentityBinding]) -> Profile:
+    """Bind the issuer's identity to who is signed in."""
+    await gateway.sessions.bind(call.principal, call.body.subject_token)
+    return await read_profile(gateway, call.principal)
 
 
 OPERATIONS: tuple[AnyOperation, ...] = (
@@ -96,5 +129,31 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         replies={200: Tokens},
         refusals=(401,),
         handle=refresh,
+    ),
+    Operation(
+        id="signOut",
+        method="POST",
+        path="/v1/auth/sign-out",
+        tag="Auth",
+        summary="End the session of this access token.",
+        description="Its access and refresh tokens stop at once; API tokens stay.",
+        scope=SELF,
+        replies={204: None},
+        without_second_factor=True,
+        handle=sign_out,
+    ),
+    Operation(
+        id="syncIdentity",
+        method="POST",
+        path="/v1/auth/sync",
+        tag="Auth",
+        summary="Bind the issuer's identity to the person who is signed in.",
+        description="For a person who was made before their first sign-in, or came in by another door. The address"
+        " that the issuer has verified is taken over.",
+        scope=SELF,
+        body=IdentityBinding,
+        replies={200: Profile},
+        refusals=(401, 409),
+        handle=sync,
     ),
 )

@@ -5,25 +5,48 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
-from typing import Any, get_args, get_origin
+from typing import Any, TypeAlias, get_args, get_origin
 
 import msgspec
 from litestar import HttpMethod, Request, Response
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
-from runtime.errors import ForbiddenError, UnauthorizedError, ValidationFailedError, details_of
+from runtime.errors import ForbiddenError, UnavailableError, ValidationFailedError, details_of
 
-from services.gateway.errors import MfaRequiredError, PayloadTooLargeError, UnsupportedMediaTypeError
-from services.gateway.identity.scopes import ANYBODY, SELF
-from services.gateway.identity.tokens import Principal, read_access_token
-from services.gateway.routes.operation import Answer, AnyOperation, Call, Gateway, not_found
+from services.gateway.edge.bodies import DEPTH_MAX, faults_in, is_too_deep
+from services.gateway.edge.door import Visit, visit_of
+from services.gateway.edge.idempotency import Identity, Reply, checked_key
+from services.gateway.edge.preconditions import (
+    WAIT_SECONDS_MAX,
+    etag_of,
+    is_expected,
+    is_same,
+    patience,
+    preference_of,
+)
+from services.gateway.errors import (
+    MfaRequiredError,
+    PayloadTooLargeError,
+    PreconditionFailedError,
+    UnsupportedMediaTypeError,
+)
+from services.gateway.identity.scopes import ANYBODY, PLATFORM, SELF
+from services.gateway.identity.tokens import Principal
+from services.gateway.routes.operation import (
+    Accepted,
+    Answer,
+    AnyOperation,
+    Call,
+    Gateway,
+    NotVisibleYetError,
+    not_found,
+)
 
 AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
+AnyCall: TypeAlias = Call[Any, Any]  # Any: each operation has its own query and body
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
 USER_AGENT_LENGTH_MAX = 400
-PRINCIPALS_KEPT_MAX = 4096
-"""How many tokens are kept as found good, so that their signature is checked once."""
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,400}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 _PARAMETER = re.compile(r"{(\w+)}")
@@ -47,72 +70,168 @@ def handlers(operations: Sequence[AnyOperation], gateway: Gateway) -> list[HTTPR
 
 
 def _handler(path: str, methods: Mapping[str, AnyOperation], gateway: Gateway) -> HTTPRouteHandler:
+    shown_by = methods.get("GET")
+    by_method = {**methods, "HEAD": shown_by} if shown_by is not None else methods
+
     async def answer(request: AnyRequest) -> Response[bytes]:
-        return await _answer(methods[request.method], gateway, request)
+        reply = await _Request(by_method[request.method], gateway, request, shown_by=shown_by).answer()
+        return Response(
+            reply.body, status_code=reply.status, media_type="application/json", headers=dict(reply.headers)
+        )
 
     return HTTPRouteHandler(
         _PARAMETER.sub(r"{\1:str}", path),
-        http_method=[HttpMethod(method) for method in methods],
+        http_method=[HttpMethod(method) for method in by_method],
         name="/".join(operation.id for operation in methods.values()),
         include_in_schema=False,
         request_max_body_size=BODY_BYTES_MAX,
     )(answer)
 
 
-async def _answer(operation: AnyOperation, gateway: Gateway, request: AnyRequest) -> Response[bytes]:
-    principal = _PUBLIC
-    if operation.scope is not None:
-        principal = authenticate(request.headers.get("authorization"), gateway)
-        allow(operation, principal)
-    query, scope = _query(operation.query, request)
-    call = Call(
-        principal=principal,
-        path=_path(request.path_params),
-        query=query,
-        body=await _body(operation, request),
-        scope=scope,
-        ip=request.client.host if request.client else "",
-        user_agent=request.headers.get("user-agent", "")[:USER_AGENT_LENGTH_MAX],
-    )
-    made = await operation.handle(gateway, call)
-    status, body = (
-        (made.status, made.body) if isinstance(made, Answer) else (next(iter(operation.replies)), made)
-    )
-    return Response(
-        msgspec.json.encode(body),
-        status_code=status,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+class _Request:
+    """One request to an operation, from the door to its answer.
+
+    shown_by: the GET of the same path, whose representation entity tags are about.
+    """
+
+    def __init__(
+        self, operation: AnyOperation, gateway: Gateway, request: AnyRequest, *, shown_by: AnyOperation | None
+    ) -> None:
+        self._operation = operation
+        self._gateway = gateway
+        self._request = request
+        self._shown_by = shown_by
+        self._visit = visit_of(request.scope)
+        self._headers = {"Cache-Control": "no-store"}
+
+    async def answer(self) -> Reply:
+        """The answer. Raises the refusal that it deserves."""
+        operation, visit = self._operation, self._visit
+        principal = _PUBLIC
+        if operation.scope is not None:
+            principal = visit.allowed()
+            allow(operation, principal)
+        query, scope = _query(operation.query, self._request)
+        call = Call(
+            principal=principal,
+            path=_path(self._request.path_params),
+            query=query,
+            body=await _body(operation, self._request),
+            scope=scope,
+            ip=visit.address,
+            user_agent=(visit.header(b"user-agent") or "")[:USER_AGENT_LENGTH_MAX],
+        )
+        if operation.method == "GET":
+            return await self._shown(call)
+        key = visit.header(b"idempotency-key")
+        if key is None or operation.method == "DELETE":
+            return await self._changed(call)
+        return await self._once(call, checked_key(key))
+
+    async def _once(self, call: AnyCall, key: str) -> Reply:
+        """The answer to a request that must not run twice."""
+        sender = call.principal.user_id or _sender_without_principal(self._visit)
+        if sender is None:
+            # Signing in: nobody is known yet to whom an answer could be given again.
+            return await self._changed(call)
+        identity = Identity(
+            workspace_id=call.workspace_id,
+            principal_id=sender,
+            method=self._operation.method,
+            path=self._request.scope["path"],
+            key=key,
+        )
+        content = self._request.scope["query_string"] + b"\n" + await self._request.body()
+        return await self._gateway.once.run(identity, content=content, work=lambda: self._changed(call))
+
+    async def _shown(self, call: AnyCall) -> Reply:
+        """The answer to a GET, or 304 when the caller has it already."""
+        reply = await self._handled(call)
+        if reply.status != 200:
+            return reply
+        etag = etag_of(reply.body)
+        headers = {**reply.headers, "ETag": etag}
+        known = self._visit.header(b"if-none-match")
+        if known is not None and is_same(known, etag):
+            return Reply(304, headers, b"")
+        return Reply(200, headers, reply.body)
+
+    async def _changed(self, call: AnyCall) -> Reply:
+        """The answer to a change: with If-Match only while the resource is as the caller knows it."""
+        wanted = self._visit.header(b"prefer")
+        preference = preference_of(wanted) if wanted is not None else None
+        if preference is not None:
+            patience.set(preference.seconds)
+            self._headers["Preference-Applied"] = preference.applied
+        expected = self._visit.header(b"if-match")
+        if expected is None or self._operation.method == "POST":
+            return self._tagged(await self._handled(call))
+        async with self._gateway.once.alone(call.workspace_id, self._request.scope["path"]):
+            etag = await self._present_etag(call)
+            if not is_expected(expected, etag):
+                raise PreconditionFailedError(
+                    "It is not as your If-Match says. Read it again, then decide.",
+                    details={"If-Match": f"now {etag}" if etag else "there is nothing to compare with"},
+                )
+            return self._tagged(await self._handled(call))
+
+    async def _present_etag(self, call: AnyCall) -> str | None:
+        """The tag of the resource as it is now, with all that the log held when this was asked; None: there is none."""
+        if self._shown_by is None:
+            return None
+        resources = self._gateway.resources
+        end = await resources.event_log.last_seq(resources.event_log.partition_of(call.workspace_id))
+        if not await resources.reached(call.workspace_id, end, timeout=WAIT_SECONDS_MAX):
+            raise UnavailableError("The read model is behind, so If-Match cannot be checked now.")
+        present = await self._shown_by.handle(
+            self._gateway, msgspec.structs.replace(call, query=self._shown_by.query(), body=None)
+        )
+        return etag_of(_encoded(self._shown_by, present).body)
+
+    def _tagged(self, reply: Reply) -> Reply:
+        """With the entity tag, when the answer to a change is what a GET would show."""
+        if self._shown_by is None or reply.status != 200:
+            return reply
+        if self._operation.replies.get(200) is not self._shown_by.replies.get(200):
+            return reply
+        return msgspec.structs.replace(reply, headers={**reply.headers, "ETag": etag_of(reply.body)})
+
+    async def _handled(self, call: AnyCall) -> Reply:
+        try:
+            made = await self._operation.handle(self._gateway, call)
+        except NotVisibleYetError as error:
+            location = error.location or self._request.scope["path"]
+            made = Answer(202, Accepted(location=location), {"Location": location})
+        reply = _encoded(self._operation, made)
+        return Reply(reply.status, {**self._headers, **reply.headers}, reply.body)
+
+
+def _encoded(operation: AnyOperation, made: Struct | Answer | None) -> Reply:
+    """What a handler made, as bytes."""
+    answer = made if isinstance(made, Answer) else Answer(next(iter(operation.replies)), made)
+    body = b"" if answer.body is None else msgspec.json.encode(answer.body)
+    return Reply(answer.status, answer.headers, body)
+
+
+def _sender_without_principal(visit: Visit) -> str | None:
+    """Who sends with credentials that only the operation itself knows, such as a provisioning key; None: nobody."""
+    given = visit.headers.get(b"authorization")
+    return None if given is None else f"sha256:{sha256(given).hexdigest()}"
 
 
 def allow(operation: AnyOperation, principal: Principal) -> None:
     """Raise ForbiddenError or MfaRequiredError unless the operation is open to this principal."""
     if principal.owes_second_factor and not operation.without_second_factor:
         raise MfaRequiredError("Give your second factor first.")
+    if (principal.kind == "platform") != (operation.scope == PLATFORM):
+        raise ForbiddenError("A provisioning key is for provisioning, and nothing else is.")
     if operation.scope == SELF:
         if not principal.is_person:
             raise ForbiddenError("This is for people who are signed in; an API token is not enough.")
-    elif operation.scope != ANYBODY and operation.scope not in principal.scopes:
+    elif operation.scope not in (ANYBODY, PLATFORM) and operation.scope not in principal.scopes:
         raise ForbiddenError(
             f"This needs the scope {operation.scope}.", details={"scope": str(operation.scope)}
         )
-
-
-def authenticate(header: str | None, gateway: Gateway) -> Principal:
-    """Whom a request's Authorization header speaks for. Raises UnauthorizedError."""
-    kind, _, token = (header or "").partition(" ")
-    if kind.lower() != "bearer" or not token.strip():
-        raise UnauthorizedError("Send a token: Authorization: Bearer <access token>.")
-    now = gateway.resources.clock()
-    key = sha256(token.encode()).digest()
-    principal = gateway.principals.get(key)
-    if principal is None or principal.expires_at <= now:
-        principal = read_access_token(token.strip(), secret=gateway.secret, now=now)
-        if len(gateway.principals) >= PRINCIPALS_KEPT_MAX:
-            gateway.principals.clear()
-        gateway.principals[key] = principal
-    return principal
 
 
 def _path(parameters: Mapping[str, object]) -> dict[str, str]:
@@ -204,16 +323,16 @@ async def _body(operation: AnyOperation, request: AnyRequest) -> object:
     raw = await request.body()
     if len(raw) > BODY_BYTES_MAX:
         raise PayloadTooLargeError(f"The body has {len(raw)} bytes; at most {BODY_BYTES_MAX} are taken.")
+    if is_too_deep(raw):
+        raise ValidationFailedError(
+            f"The body nests deeper than {DEPTH_MAX} levels.", details={"body": "nested too deeply"}
+        )
     if operation.body is bytes:
         return raw
     try:
         return msgspec.json.decode(raw, type=operation.body)
-    except RecursionError as error:
-        raise ValidationFailedError(
-            "The body is nested too deeply.", details={"body": "nested too deeply"}
-        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        details = details_of(error)
+        details = faults_in(raw, operation.body, error)
         raise ValidationFailedError(_message(details), details=details) from error
 
 

@@ -3,20 +3,28 @@
 Everything is decoded, refused and described in OpenAPI from this one description.
 """
 
+import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 from contracts import ingest, pattern, prediction, recommendation
-from msgspec import Struct
+from msgspec import Meta, Struct
 from runtime.broker import CommandContext, ask, name_on_partition
 from runtime.database import Pool
 from runtime.errors import NotFoundError
 from runtime.service import Resources
 from runtime.telemetry import current_trace_id, current_traceparent
 
+from services.gateway.edge.idempotency import Once
+from services.gateway.edge.preconditions import patience
+from services.gateway.edge.quota import Quota
+from services.gateway.identity.access.authority import Authority
+from services.gateway.identity.mfa.factors import SecondFactors
+from services.gateway.identity.people.postbox import Postbox
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tokens import Principal
+from services.gateway.identity.vault.keys import Vault
 from services.gateway.settings import GatewaySettings
 
 Q = TypeVar("Q", bound=Struct)
@@ -25,9 +33,7 @@ R = TypeVar("R")
 Q_co = TypeVar("Q_co", bound=Struct, covariant=True)
 B_co = TypeVar("B_co", covariant=True)
 
-Method: TypeAlias = Literal["GET", "POST", "PATCH", "PUT"]
-
-READ_YOUR_WRITES_SECONDS = 2.0
+Method: TypeAlias = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 
 class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,8 +43,10 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
 class Gateway(Struct, frozen=True, kw_only=True):
     """What handlers work with, built once in app.py.
 
-    pool: the read model. people: identity.
-    principals: SHA-256 of a token that was found good → whom it speaks for.
+    pool: the read model. people: identity. access: whom a token speaks for now. postbox: letters on their way.
+    vault: seals secrets that have to be read again. factors: people's second factors.
+    rng: chance for ids; secrets come from the module secrets.
+    quota: how many events the plan still allows. once: what must not run twice.
     """
 
     settings: GatewaySettings
@@ -46,7 +54,13 @@ class Gateway(Struct, frozen=True, kw_only=True):
     pool: Pool
     people: Pool
     sessions: Sessions
-    principals: dict[bytes, Principal] = {}
+    access: Authority
+    quota: Quota
+    once: Once
+    vault: Vault
+    factors: SecondFactors
+    postbox: Postbox
+    rng: random.Random
 
     @property
     def secret(self) -> str:
@@ -76,10 +90,11 @@ class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True):
-    """A reply with another status than the operation's first."""
+    """A reply with another status than the operation's first, or with headers."""
 
     status: int
-    body: Struct
+    body: Struct | None
+    headers: Mapping[str, str] = {}
 
 
 class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
@@ -90,7 +105,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     without_second_factor: whether a session that owes its second factor may call it, to give one or to leave.
     body: what the request's JSON is decoded to; bytes: handed on unparsed; None: there is no body.
     described_body: what OpenAPI says of a body that is handed on unparsed.
-    replies: success status → its body, the usual one first.
+    replies: success status → its body, the usual one first; None: it has none, as with 204.
     refusals: statuses of this operation's own refusals; the general ones are added.
     """
 
@@ -99,9 +114,9 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     path: str
     tag: str
     summary: str
-    handle: Callable[[Gateway, Call[Q, B]], Awaitable[Struct | Answer]]
+    handle: Callable[[Gateway, Call[Q, B]], Awaitable[Struct | Answer | None]]
     scope: str | None
-    replies: Mapping[int, type[Struct]]
+    replies: Mapping[int, type[Struct] | None]
     description: str = ""
     query: type[Q] = NoQuery  # type: ignore[assignment]  # the default of an operation without a query
     body: type[B] | None = None
@@ -153,6 +168,28 @@ async def raw_command(
     return await ask(gateway.resources.nc, request, endpoint=endpoint, reply=reply, context=context)
 
 
-async def settle(gateway: Gateway, workspace_id: str, sequence: int) -> bool:
-    """Wait until a GET finds what was appended at `sequence`; False when the wait was too long."""
-    return await gateway.resources.reached(workspace_id, sequence, timeout=READ_YOUR_WRITES_SECONDS)
+class Accepted(Struct, frozen=True, kw_only=True):
+    """A change that is durable, and that no GET shows yet."""
+
+    status: Literal["accepted"] = "accepted"
+    location: Annotated[str, Meta(description="What will show it in a moment.")]
+
+
+class NotVisibleYetError(Exception):
+    """A change is durable and the wait for a GET to show it is over; answered with 202 Accepted.
+
+    location: the path that will show it; None: the request's own.
+    """
+
+    def __init__(self, location: str | None) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+async def settle(gateway: Gateway, workspace_id: str, sequence: int, *, location: str | None = None) -> None:
+    """Wait until a GET finds what was appended at `sequence`, as long as the request's `Prefer` says.
+
+    Raises NotVisibleYetError after that; so call it once everything is durable.
+    """
+    if not await gateway.resources.reached(workspace_id, sequence, timeout=patience.get()):
+        raise NotVisibleYetError(location)

@@ -9,10 +9,12 @@ import msgspec
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.handlers import WebsocketRouteHandler
-from runtime.errors import UnauthorizedError
+from runtime.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from runtime.service import Resources
 
-from services.gateway.identity.tokens import Principal, read_access_token
+from services.gateway.errors import MfaRequiredError
+from services.gateway.identity.access.authority import Authority
+from services.gateway.identity.tokens import Principal
 from services.gateway.subscriptions.frames import Frame
 from services.gateway.subscriptions.hub import Hub, Subscriber
 
@@ -22,9 +24,10 @@ PATH = "/v1/stream"
 HEARTBEAT_SECONDS = 5.0
 SEND_SECONDS = 10.0
 CLOSE_UNAUTHORIZED, CLOSE_MISMATCH, CLOSE_SLOW, CLOSE_GOING_AWAY = 4401, 4003, 1013, 1001
+CLOSE_TRY_LATER = 1013
 
 
-def stream_handler(hub: Hub, resources: Resources, *, secret: str) -> WebsocketRouteHandler:
+def stream_handler(hub: Hub, resources: Resources, access: Authority) -> WebsocketRouteHandler:
     """The handler of /v1/stream."""
 
     async def stream(socket: AnySocket) -> None:
@@ -32,16 +35,20 @@ def stream_handler(hub: Hub, resources: Resources, *, secret: str) -> WebsocketR
         # A close code reaches a browser only after the handshake, so it is accepted first.
         await socket.accept(subprotocols=protocol)
         try:
-            principal = read_access_token(token, secret=secret, now=resources.clock())
-        except UnauthorizedError as error:
+            admission = await _Admission.present(access, token)
+        except (UnauthorizedError, ForbiddenError) as error:
             await socket.close(CLOSE_UNAUTHORIZED, reason=error.message[:100])
             return
+        except UnavailableError as error:
+            await socket.close(CLOSE_TRY_LATER, reason=error.message[:100])
+            return
+        principal = admission.principal
         if socket.query_params.get("workspace", principal.workspace_id) != principal.workspace_id:
             await socket.close(CLOSE_MISMATCH, reason="The token is for another workspace.")
             return
         subscriber = await hub.join(principal.workspace_id)
         try:
-            await _Stream(socket, subscriber, principal, resources).run()
+            await _Stream(socket, subscriber, admission, resources).run()
         finally:
             hub.leave(subscriber)
 
@@ -56,15 +63,48 @@ def _credentials(socket: AnySocket) -> tuple[str, str | None]:
     return socket.query_params.get("token", ""), None
 
 
+class _Admission:
+    """What let a client in, looked at again as long as it is there."""
+
+    def __init__(self, access: Authority, token: str, principal: Principal, revision: int) -> None:
+        self._access = access
+        self._token = token
+        self._revision = revision
+        self.principal = principal
+
+    @classmethod
+    async def present(cls, access: Authority, token: str) -> "_Admission":
+        """Raises UnauthorizedError or ForbiddenError when it does not let anybody in, UnavailableError."""
+        revision = access.revision
+        return cls(access, token, _admitted(await access.principal(token)), revision)
+
+    async def renew(self, *, is_due: bool) -> None:
+        """Look again when somebody's rights may have changed, or when it is time to. Raises what `present` does."""
+        revision = self._access.revision
+        if is_due or revision != self._revision:
+            try:
+                self.principal = _admitted(await self._access.principal(self._token))
+            except UnavailableError:
+                # The rows cannot be read now; the next heartbeat looks again.
+                return
+            self._revision = revision
+
+
+def _admitted(principal: Principal) -> Principal:
+    if principal.owes_second_factor:
+        raise MfaRequiredError("Give your second factor first.")
+    return principal
+
+
 class _Stream:
     """One connection while it lasts."""
 
     def __init__(
-        self, socket: AnySocket, subscriber: Subscriber, principal: Principal, resources: Resources
+        self, socket: AnySocket, subscriber: Subscriber, admission: _Admission, resources: Resources
     ) -> None:
         self._socket = socket
         self._subscriber = subscriber
-        self._principal = principal
+        self._admission = admission
         self._resources = resources
 
     async def run(self) -> None:
@@ -97,8 +137,10 @@ class _Stream:
             while True:
                 frame = await self._next(min(next_heartbeat, _monotonic() + self._seconds_left()))
                 if self._seconds_left() <= 0:
-                    await self._socket.close(CLOSE_UNAUTHORIZED, reason="The access token has expired.")
+                    await self._socket.close(CLOSE_UNAUTHORIZED, reason="The token has expired.")
                     return
+                # Before anything is sent, so that nothing reaches who lost the right to it.
+                await self._admission.renew(is_due=_monotonic() >= next_heartbeat)
                 if self._subscriber.is_slow:
                     await self._socket.close(
                         CLOSE_SLOW, reason="Too slow; reconnect and read what was missed."
@@ -112,6 +154,8 @@ class _Stream:
                 if _monotonic() >= next_heartbeat:
                     await self._push("heartbeat", {"ok": True})
                     next_heartbeat += HEARTBEAT_SECONDS
+        except (UnauthorizedError, ForbiddenError) as error:
+            await self._socket.close(CLOSE_UNAUTHORIZED, reason=error.message[:100])
         except TimeoutError:
             await self._give_up()
         except WebSocketDisconnect:
@@ -129,7 +173,10 @@ class _Stream:
                 await self._socket.close(CLOSE_SLOW, reason="Too slow; reconnect and read what was missed.")
 
     def _connected(self) -> dict[str, object]:
-        return {"workspace_id": self._principal.workspace_id, "user_id": self._principal.user_id}
+        return {
+            "workspace_id": self._admission.principal.workspace_id,
+            "user_id": self._admission.principal.user_id,
+        }
 
     async def _next(self, until: float) -> bytes | None:
         """The next frame, or None when it is time for something else."""
@@ -140,7 +187,7 @@ class _Stream:
             return None
 
     def _seconds_left(self) -> float:
-        return (self._principal.expires_at - self._now()).total_seconds()
+        return (self._admission.principal.expires_at - self._now()).total_seconds()
 
     def _now(self) -> datetime:
         return self._resources.clock()

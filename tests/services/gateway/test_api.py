@@ -463,7 +463,7 @@ def test_signing_in_gives_the_whole_pair(stack: Stack) -> None:
         assert set(answer) == {
             "access_token", "refresh_token", "token_type", "expires_in", "scope", "workspace_id", "session_id", "id_token",
         }  # fmt: skip
-        assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 259_200)
+        assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
         assert answer["refresh_token"].startswith("clp_refresh_")
         assert client.post("/v1/auth/exchange", json={"subject_token": ""}).status_code == 400
         assert client.post("/v1/auth/refresh", json={"refresh_token": "x"}).json()["code"] == "invalid_grant"

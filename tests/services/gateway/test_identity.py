@@ -220,7 +220,7 @@ async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(
     service = sessions(people, clock, use_mock=True)
     first = await service.exchange("anything", workspace_id=None)
     assert first.principal.workspace_id == seed.WORKSPACE_ID
-    assert read_access_token(first.access_token, secret=SECRET, now=NOW) == first.principal
+    assert read_access_token(first.access_token, secrets=(SECRET,), now=NOW) == first.principal
     second = await service.refresh(first.refresh_token)
     assert second.principal.session_id == first.principal.session_id
     with pytest.raises(InvalidGrantError, match="used before"):
@@ -240,7 +240,7 @@ async def test_an_expired_or_unknown_refresh_token_is_refused(people: Pool, data
         with pytest.raises(InvalidGrantError):
             await service.refresh(token)
     with pytest.raises(UnauthorizedError):
-        read_access_token(pair.access_token, secret=SECRET, now=clock.now)
+        read_access_token(pair.access_token, secrets=(SECRET,), now=clock.now)
 
 
 async def test_an_issuers_person_is_bound_by_address_once(

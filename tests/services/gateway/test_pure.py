@@ -137,14 +137,14 @@ def test_an_access_token_says_who_it_is_for() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     mine = principal(now + timedelta(hours=1))
     token = issue_access_token(mine, secret="s" * 32, now=now)
-    assert read_access_token(token, secret="s" * 32, now=now) == mine
+    assert read_access_token(token, secrets=("s" * 32,), now=now) == mine
     for wrong in ("x" * 32, "s" * 31 + "t"):
         with pytest.raises(UnauthorizedError):
-            read_access_token(token, secret=wrong, now=now)
+            read_access_token(token, secrets=(wrong,), now=now)
     with pytest.raises(UnauthorizedError):
-        read_access_token(token, secret="s" * 32, now=now + timedelta(hours=1))
+        read_access_token(token, secrets=("s" * 32,), now=now + timedelta(hours=1))
     with pytest.raises(UnauthorizedError):
-        read_access_token(token[:-2] + "xx", secret="s" * 32, now=now)
+        read_access_token(token[:-2] + "xx", secrets=("s" * 32,), now=now)
 
 
 def test_roles_are_cumulative() -> None:
