@@ -55,6 +55,7 @@ class _StreamState(msgspec.Struct, frozen=True):
 
 class _StreamReply(msgspec.Struct, frozen=True):
     state: _StreamState = _StreamState()
+    purged: int = 0
     error: ApiError | None = None
 
 
@@ -181,6 +182,24 @@ class EventLog:
             if _sequence(message) == seq:
                 return msgspec.json.decode(message.data, type=_Identity).id
         return None
+
+    async def purge(
+        self, workspace_id: str, aggregate_type: str, aggregate_id: str = "*", *, before: int | None = None
+    ) -> int:
+        """Delete events of a workspace from the log for good; how many there were.
+
+        aggregate_id: of one aggregate; "*": of all of the type. before: only those below this sequence; None: all.
+        Positions stay as they are, so readers pass over what is missing. Raises LogUnavailableError.
+        """
+        partition = self.partition_of(workspace_id)
+        subject = f"evt.{partition}.{workspace_id}.{aggregate_type}.{aggregate_id}"
+        request: dict[str, object] = {"filter": subject}
+        if before is not None:
+            request["seq"] = before
+        reply = await self._api(f"STREAM.PURGE.{stream_name(partition)}", msgspec.json.encode(request))
+        if reply.error is not None:
+            raise LogUnavailableError(f"{subject} cannot be purged: {reply.error.description}")
+        return reply.purged
 
     def partition_of(self, workspace_id: str) -> int:
         """The partition that a workspace's events are in."""

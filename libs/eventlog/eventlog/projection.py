@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 Connection = AsyncConnection[TupleRow]
 
 # event_id, event_seq: the last event applied, by which a log that was replaced is recognised.
+# What somebody decided before they knew of an erasure may come after it, so the rows remember who was erased.
 CHECKPOINT_SQL = """
 CREATE TABLE checkpoint (
     partition integer PRIMARY KEY,
@@ -22,7 +23,15 @@ CREATE TABLE checkpoint (
     reaction_position bigint NOT NULL,
     event_seq bigint,
     event_id text
-)
+);
+CREATE TABLE erased_workspaces (
+    workspace_id text PRIMARY KEY
+);
+ALTER TABLE erased_workspaces ENABLE ROW LEVEL SECURITY;
+ALTER TABLE erased_workspaces FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON erased_workspaces TO causeloop_app
+    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON erased_workspaces TO causeloop_projector USING (true) WITH CHECK (true)
 """
 
 
@@ -30,7 +39,8 @@ class Projection(msgspec.Struct, frozen=True):
     """A read model: which events it reads and how they become rows.
 
     name: of the service and of its Postgres schema.
-    aggregates: aggregate types whose events it reads; none = all.
+    aggregates: aggregate types whose events it reads; none = all. Whatever they are, the rows of a workspace that is
+        erased are deleted, and its events are left out from then on.
     project: writes the rows of a batch of at most 1,000 events in log order, inside a transaction
         whose search_path is the schema. A function of the events and the rows alone: no clock, no chance.
     schema_sql: the whole text of schema.sql; another text is another version.
@@ -43,6 +53,13 @@ class Projection(msgspec.Struct, frozen=True):
     project: Callable[[Sequence[Recorded[Event]], Connection], Awaitable[None]]
     schema_sql: str
     linger_seconds: float = 0.0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The aggregate types to read from the log: erasures are told on workspaces; none = all."""
+        if not self.aggregates or "workspace" in self.aggregates:
+            return self.aggregates
+        return (*self.aggregates, "workspace")
 
     @property
     def version(self) -> str:

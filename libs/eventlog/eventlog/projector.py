@@ -21,6 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
+from .erasure import erased_by, erased_workspaces, project, still_heard
 from .errors import (
     ConflictError,
     LogReplacedError,
@@ -131,6 +132,7 @@ class Projector:
         self._log_end = 0
         self._pending = 0
         self._events_total = 0
+        self._erased: frozenset[str] = frozenset()
         self._alarm: str | None = None
         self._errors: deque[str] = deque(maxlen=_MAX_ERRORS)
         self._batches: deque[tuple[float, int, float]] = deque(maxlen=512)
@@ -256,6 +258,7 @@ class Projector:
     async def _lead(self, conn: Connection) -> None:
         await self._require_version(conn)
         position, self._reaction_position = await self._checkpoint(conn)
+        self._erased = await erased_workspaces(conn)
         self._saved_reaction_position = self._reaction_position
         self._position = 0
         await self._moved_to(position)
@@ -283,7 +286,7 @@ class Projector:
         batches = self._log.read(
             self._partition,
             after=start,
-            aggregates=self._projection.aggregates,
+            aggregates=self._projection.reads,
             linger_seconds=self._projection.linger_seconds,
         )
         async with aclosing(batches):
@@ -311,7 +314,7 @@ class Projector:
                     # First, so that it waits for a rebuild's switch without holding locks on rows.
                     advanced = await self._advance(conn, last_seq, fresh)
                     if fresh:
-                        await self._projection.project(fresh, conn)
+                        await project(self._projection, fresh, conn, erased=self._erased)
                     await self._require_advanced(advanced)
             except Exception as error:  # the edge: whatever a projection raises is this event's alarm
                 if isinstance(error, _ReadModelSwitchedError) or _has_world_failed(error):
@@ -320,6 +323,7 @@ class Projector:
                     raise _ReadModelSwitchedError from error
                 raise await self._poison(conn, fresh, error) from error
         seconds = time.perf_counter() - started
+        self._erased |= erased_by(fresh)
         self._events_total += len(fresh)
         self._batches.append((time.monotonic(), len(fresh), seconds))
         await self._moved_to(last_seq)
@@ -349,11 +353,12 @@ class Projector:
             try:
                 async with conn.transaction():
                     await self._require_advanced(await self._advance(conn, event.seq, [event]))
-                    await self._projection.project([event], conn)
+                    await project(self._projection, [event], conn, erased=self._erased)
             except Exception as culprit:  # the edge, as in _project
                 if _has_world_failed(culprit):
                     raise
                 return PoisonEventError(seq=event.seq, event_type=event.type, reason=_describe(culprit))
+            self._erased |= erased_by([event])
             await self._moved_to(event.seq)
         first, last = events[0], events[-1]
         return PoisonEventError(
@@ -367,7 +372,7 @@ class Projector:
             with _loud_reaction(
                 events[0].seq if events else last_seq, events[0].type if events else "no event"
             ):
-                await self._reaction.observe(events, live=live)
+                await self._reaction.observe(still_heard(events, self._erased), live=live)
         if live:
             self._reaction_position = max(self._reaction_position, last_seq)
             self._is_live, self._state = True, "live"

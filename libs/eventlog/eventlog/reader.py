@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
 
@@ -104,9 +105,13 @@ class _Session:
 
     async def take(self) -> list[tuple[int, int, bytes]]:
         """The next messages as (sequence, pending, payload), at least one. Raises _SessionLostError."""
+        since = time.monotonic()
         while not self._buffer:
             if self._gap:
                 raise _SessionLostError(self._gap)
+            if self._cursor.until is not None and time.monotonic() - since > _SILENCE_SECONDS:
+                # The server counted them when it began; a workspace may have been erased since.
+                raise _SessionLostError("what was waiting does not come")
             await self._answer_flow_control()
             self._arrived.clear()
             try:

@@ -11,6 +11,7 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection, sql
 
+from .erasure import erased_by, erased_workspaces, project
 from .errors import ReadModelError
 from .log import EventLog
 from .projection import CHECKPOINT_SQL, Connection, Projection, last_of, schema_version
@@ -187,17 +188,17 @@ async def _fill(
     position = (await _positions(writer, event_log.partitions))[partition]
     if position >= until:
         return
-    async for batch in event_log.read(
-        partition, after=position, aggregates=projection.aggregates, until=until
-    ):
+    erased = await erased_workspaces(writer)
+    async for batch in event_log.read(partition, after=position, aggregates=projection.reads, until=until):
         async with writer.transaction():
             if batch.events:
-                await projection.project(batch.events, writer)
+                await project(projection, batch.events, writer, erased=erased)
             await writer.execute(
                 "UPDATE checkpoint SET position = $1, event_seq = coalesce($2, event_seq),"
                 " event_id = coalesce($3, event_id) WHERE partition = $4",
                 (batch.last_seq, *last_of(batch.events), partition),
             )
+        erased |= erased_by(batch.events)
     # Events of other types may lie behind the last one read.
     await writer.execute("UPDATE checkpoint SET position = $1 WHERE partition = $2", (until, partition))
 
