@@ -89,8 +89,22 @@ class Recommender:
                 self._workspaces[event.workspace_id] = event
             case recommendation.RecommendationMade():
                 self._landed(event, data)
+            case workspace.WorkspaceErased():
+                self._forget(event.workspace_id)
             case _:
                 pass
+
+    def _forget(self, workspace_id: str) -> None:
+        """Drop what waits for a decision in a workspace that is no more."""
+        self._workspaces.pop(workspace_id, None)
+        waiting: tuple[dict[Key, Recorded[Event]] | dict[Key, set[str]], ...] = (
+            self._patterns,
+            self._in_flight,
+            self._overtaken,
+        )
+        for memory in waiting:
+            for key in [key for key in memory if key[0] == workspace_id]:
+                del memory[key]
 
     def _landed(self, event: Recorded[Event], made: recommendation.RecommendationMade) -> None:
         """A recommendation of ours is in the rows; what came before it did could not reassess it.

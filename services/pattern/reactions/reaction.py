@@ -264,6 +264,9 @@ class PatternReaction:
 
     def _take(self, event: Recorded[Event]) -> None:
         """Fold one event into memory."""
+        if isinstance(event.data, workspace.WorkspaceErased):
+            self._workspaces.pop(event.workspace_id, None)
+            return
         known = self._workspace(event.workspace_id)
         match event.data:
             case ingest.IssueReported() as data:

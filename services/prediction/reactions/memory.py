@@ -1,7 +1,7 @@
 """What the leader keeps in memory, so that an event that makes nothing due costs no query."""
 
 from datetime import datetime
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
 from contracts import Event, Recorded
@@ -114,6 +114,18 @@ class Memory:
         tracked = self._owners.pop((workspace_id, prediction_id), None)
         if tracked is not None:
             tracked.open.pop(prediction_id, None)
+
+    def forget(self, workspace_id: str) -> None:
+        """Drop everything of a workspace that is no more; what is due by time alone then finds nothing."""
+        self.zones.pop(workspace_id, None)
+        self.thresholds.pop(workspace_id, None)
+        for memory in (self.patterns, self.due, self.hits, self._owners):
+            for key in [key for key in memory if key[0] == workspace_id]:
+                del memory[key]
+        self._ages = [entry for entry in self._ages if entry[1][0] != workspace_id]
+        self._ends = [entry for entry in self._ends if entry[1] != workspace_id]
+        heapify(self._ages)
+        heapify(self._ends)
 
     def hand_over(self, source: Tracked, target: Tracked) -> None:
         """The issues of the target decide about the source's open predictions from now on."""
