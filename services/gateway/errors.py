@@ -43,6 +43,13 @@ class RateLimitedError(AppError):
         return self._retry_after
 
 
+class ProviderUnusableError(AppError):
+    """An identity provider cannot be reached, may not be, or does not describe itself as it has to."""
+
+    code = "provider_unusable"
+    status = 422
+
+
 class UnsupportedFactorError(AppError):
     """A kind of second factor that is not offered."""
 

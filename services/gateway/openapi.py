@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import msgspec
 from msgspec import Struct
 from runtime.problems import PROBLEM_MEDIA_TYPE, Problem
 
-from services.gateway.identity.scopes import ANYBODY, SELF
+from services.gateway.identity.scopes import ANYBODY, PLATFORM, SELF
 from services.gateway.routes.operation import AnyOperation
 
 Json: TypeAlias = dict[str, Any]  # Any: JSON
@@ -19,14 +19,66 @@ _REASONS: Mapping[int, str] = {
     401: "The token is missing, wrong or expired.",
     403: "The token lacks the scope, or the person is not known here.",
     404: "It does not exist in this workspace.",
-    409: "Its state does not allow this, or somebody was faster.",
+    409: "Its state does not allow this, somebody was faster, or the `Idempotency-Key` belongs to another request.",
+    412: "It is not as `If-Match` says.",
     413: "The body is longer than 8 MiB.",
+    414: "Path and query are longer than 8 KiB.",
     415: "The body is not JSON.",
     422: "Well-formed, but not possible.",
+    429: "Too many requests in this minute; see Retry-After.",
+    431: "The headers are longer than 32 KiB.",
     500: "A bug of ours; the log has more under the same trace id.",
     503: "Something that is needed does not answer now; see Retry-After.",
 }
-_SUCCESS: Mapping[int, str] = {200: "Done.", 201: "Made.", 202: "Taken, durable."}
+_SUCCESS: Mapping[int, str] = {
+    200: "Done.",
+    201: "Made.",
+    202: "Taken, durable.",
+    204: "Done; there is nothing to say.",
+}
+_WHOLE = {"type": "integer", "minimum": 0}
+_HEADERS: Mapping[str, Json] = {
+    "X-Request-Id": {
+        "description": "Equals error.trace_id and the logs' id.",
+        "schema": {"type": "string"},
+    },
+    "X-RateLimit-Limit": {
+        "description": "Requests a minute; absent without a limit.",
+        "schema": _WHOLE,
+    },
+    "X-RateLimit-Remaining": {"description": "How many are left in this minute.", "schema": _WHOLE},
+    "X-RateLimit-Reset": {"description": "Seconds until the next minute begins.", "schema": _WHOLE},
+    "Retry-After": {"description": "Seconds to wait.", "schema": _WHOLE},
+    "ETag": {"description": "Changes with the representation's bytes.", "schema": {"type": "string"}},
+    "Location": {"description": "What will show it in a moment.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true`: the answer of an earlier request with the same key.",
+        "schema": {"type": "string"},
+    },
+    "Preference-Applied": {
+        "description": "What was heeded of `Prefer`.",
+        "schema": {"type": "string"},
+    },
+}
+_ALWAYS = ("X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+_ASKED_FOR: Mapping[str, Json] = {
+    "Idempotency-Key": {
+        "description": "Runs once for each key; a repeat within 24 hours gets the first answer again.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    },
+    "If-Match": {
+        "description": "An `ETag`: change it only while it is so.",
+        "schema": {"type": "string"},
+    },
+    "If-None-Match": {
+        "description": "An `ETag`: 304 when it is still so.",
+        "schema": {"type": "string"},
+    },
+    "Prefer": {
+        "description": "`wait=N`: wait at most N seconds, up to 10, until a GET finds it. `respond-async`: do not wait.",
+        "schema": {"type": "string"},
+    },
+}
 _TAGS: Mapping[str, str] = {
     "Auth": "Getting and rotating tokens.",
     "Issues": "Failures, one by one.",
@@ -34,11 +86,14 @@ _TAGS: Mapping[str, str] = {
     "Patterns": "Root causes that issues share.",
     "Predictions": "How likely a pattern is to recur.",
     "Recommendations": "What to do about it, best first.",
+    "Provisioning": "Making clients, by whoever runs the platform.",
     "Workspace": "The tenant and how its services judge.",
+    "People": "Who belongs to the workspace, and who is invited.",
 }
 _NEEDS: Mapping[str, str] = {
     SELF: "Needs a signed-in person; no API token is enough.",
     ANYBODY: "Needs any token that is good.",
+    PLATFORM: "Needs a provisioning key, `clp_admin_…`.",
 }
 _DESCRIPTION = (
     "Raw failures become issues, issues that share a root cause become patterns, patterns yield predictions and ranked"
@@ -71,6 +126,11 @@ def document(operations: Sequence[AnyOperation], *, version: str) -> Json:
         "paths": paths,
         "components": {
             "schemas": components,
+            "headers": dict(_HEADERS),
+            "parameters": {
+                name: {"name": name, "in": "header", "required": False, **described}
+                for name, described in _ASKED_FOR.items()
+            },
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -106,7 +166,11 @@ def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation.query, components)],
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation.query, components),
+            *({"$ref": f"#/components/parameters/{name}"} for name in _headers_heeded(operation)),
+        ],
         "responses": _responses(operation, schemas),
     }
     if operation.scope is not None:
@@ -124,41 +188,74 @@ def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components
 
 
 def _responses(operation: AnyOperation, schemas: Mapping[type, Json]) -> Json:
-    identified = {
-        "X-Request-Id": {
-            "description": "Equals error.trace_id and the logs' id.",
-            "schema": {"type": "string"},
-        }
-    }
     responses: Json = {
         str(status): {
             "description": _SUCCESS[status],
-            "headers": identified,
-            "content": {"application/json": {"schema": schemas[kind]}},
+            "headers": _headers_sent(operation, status),
+            **({} if kind is None else {"content": {"application/json": {"schema": schemas[kind]}}}),
         }
         for status, kind in operation.replies.items()
     }
+    if operation.method == "GET":
+        responses["304"] = {
+            "description": "It is as `If-None-Match` says.",
+            "headers": _headers_sent(operation, 304),
+        }
     for status in refusals_of(operation):
-        headers: Json = dict(identified)
-        if status == 503:
-            headers["Retry-After"] = {"description": "Seconds to wait.", "schema": {"type": "string"}}
         responses[str(status)] = {
             "description": _REASONS[status],
-            "headers": headers,
+            "headers": _headers_sent(operation, status),
             "content": {PROBLEM_MEDIA_TYPE: {"schema": schemas[Problem]}},
         }
     return responses
 
 
+def _headers_sent(operation: AnyOperation, status: int) -> Json:
+    """The headers that an answer of this status may have."""
+    names = list(_ALWAYS)
+    if status in (409, 429, 503):
+        names.append("Retry-After")
+    if status in (200, 304) and operation.method in ("GET", "PATCH", "PUT"):
+        names.append("ETag")
+    if status == 202:
+        names.append("Location")
+    if status < 300 and operation.method != "GET":
+        names += [
+            "Preference-Applied",
+            *(["Idempotency-Replayed"] if operation.method != "DELETE" else []),
+        ]
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _headers_heeded(operation: AnyOperation) -> tuple[str, ...]:
+    """The headers that change what a request does."""
+    match operation.method:
+        case "GET":
+            return ("If-None-Match",)
+        case "POST":
+            return ("Idempotency-Key", "Prefer")
+        case "PATCH" | "PUT":
+            return ("Idempotency-Key", "If-Match", "Prefer")
+        case "DELETE":
+            return ("If-Match", "Prefer")
+        case never:
+            assert_never(never)
+
+
 def refusals_of(operation: AnyOperation) -> tuple[int, ...]:
     """Every status other than success that an operation can answer with."""
-    general = {400, 500, 503}
+    general = {400, 414, 429, 431, 500, 503}
     if operation.scope is not None:
         general |= {401, 403}
     if "{" in operation.path:
         general |= {404}
     if operation.body is not None:
         general |= {413, 415}
+    heeded = _headers_heeded(operation)
+    if "Idempotency-Key" in heeded:
+        general |= {409}
+    if "If-Match" in heeded:
+        general |= {409, 412}
     return tuple(sorted(general | set(operation.refusals)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, MediaType, Response, get
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.exceptions import NotAuthorizedException, NotFoundException
@@ -42,16 +42,18 @@ def build_app(
     service: str,
     *,
     status: Callable[[], ServiceStatus],
-    ready: Ready = _always_ready,
+    ready: Ready | None = None,
     routes: Sequence[Any] = (),  # Any: whatever Litestar takes as a route handler
     dashboard_path: str = "/",
     operations_token: str | None = "",
+    around: Callable[[ASGIApp], ASGIApp] | None = None,
     **options: Any,  # Any: handed to Litestar as they are
 ) -> Litestar:
     """The Litestar app of a service: its routes, /health, /ready, /metrics, /status.json and the dashboard.
 
     status: the present state, cheap. ready: reasons why requests cannot be answered, asked at each /ready.
     operations_token: what the last three ask for; "": nothing; None: they are not there.
+    around: wraps the whole application, also what answers a path that does not exist.
     options: further arguments of Litestar; OpenAPI is off unless `openapi_config` is among them.
     """
     handlers: ExceptionHandlersMap = {Exception: answer_error, **options.pop("exception_handlers", {})}
@@ -59,7 +61,7 @@ def build_app(
     app = Litestar(
         route_handlers=[
             *routes,
-            *_probes(status, ready),
+            *_probes(status, ready or _always_ready),
             *_views(service, status, dashboard_path, guard=_asking_for(operations_token)),
         ],
         exception_handlers=handlers,
@@ -68,7 +70,7 @@ def build_app(
         **options,
     )
     # Outside of the router, because Litestar's own middleware does not see a 404.
-    app.asgi_handler = _Observed(app.asgi_handler)
+    app.asgi_handler = _Observed(around(app.asgi_handler) if around else app.asgi_handler)
     return app
 
 
@@ -241,9 +243,3 @@ def _traceparent_of(scope: Scope) -> str | None:
     except ValueError:
         return None
     return f"00-{trace_id}-{trace_id[16:]}-01"
-
-
-def client_of(request: Request[Any, Any, Any]) -> str:  # Any: every kind of user, auth and state
-    """The caller's address: the first of X-Forwarded-For behind a proxy, else the peer."""
-    forwarded = request.headers.get("x-forwarded-for", "").split(",")[0].strip()
-    return forwarded or (request.client.host if request.client else "")

@@ -25,9 +25,13 @@ _CODES = {
     405: "method_not_allowed",
     406: "not_acceptable",
     409: "conflict",
+    412: "precondition_failed",
     413: "payload_too_large",
+    414: "uri_too_long",
     415: "unsupported_media_type",
+    422: "validation_error",
     429: "rate_limited",
+    431: "headers_too_large",
     503: "unavailable",
 }
 _TITLES = {
@@ -38,10 +42,13 @@ _TITLES = {
     405: "Method not allowed",
     406: "Not acceptable",
     409: "Conflict",
+    412: "Changed meanwhile",
     413: "Body too large",
+    414: "Address too long",
     415: "Unsupported media type",
     422: "Not possible",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
     503: "Unavailable",
 }
@@ -74,11 +81,11 @@ def request_id() -> str:
     return f"{found[:8]}-{found[8:12]}-{found[12:16]}-{found[16:20]}-{found[20:]}"
 
 
-def problem_response(
+def problem(
     path: str, *, code: str, status: int, message: str, details: dict[str, str] | None = None
-) -> Response[Problem]:
-    """A failed request's answer."""
-    body = Problem(
+) -> Problem:
+    """What a failed request is answered with."""
+    return Problem(
         type=f"urn:causeloop:problem:{code}",
         title=_TITLES.get(status, "Error"),
         status=status,
@@ -87,6 +94,13 @@ def problem_response(
         code=code,
         error=ErrorBody(code=code, message=message, trace_id=request_id(), details=details or {}),
     )
+
+
+def problem_response(
+    path: str, *, code: str, status: int, message: str, details: dict[str, str] | None = None
+) -> Response[Problem]:
+    """The same as an answer."""
+    body = problem(path, code=code, status=status, message=message, details=details)
     return Response(body, status_code=status, media_type=PROBLEM_MEDIA_TYPE)
 
 

@@ -227,7 +227,6 @@ class _Running:
         self._spawn(projector.run(), f"projector-{partition}")
 
     def _start_http(self, listener: socket.socket) -> None:
-        ready = {} if self._service.ready is None else {"ready": self._service.ready}
         is_production = self._settings.environment == "production"
         app = build_app(
             self._service.name,
@@ -235,7 +234,7 @@ class _Running:
             routes=self._service.routes,
             dashboard_path=self._service.dashboard_path,
             operations_token=self._settings.operations_token or (None if is_production else ""),
-            **ready,
+            ready=self._service.ready,
             **self._service.http,
         )
         config = uvicorn.Config(
@@ -246,6 +245,8 @@ class _Running:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Uvicorn would believe any X-Forwarded-For from this machine; the gateway's edge knows whom to believe.
+            proxy_headers=False,
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
             timeout_keep_alive=30,
         )

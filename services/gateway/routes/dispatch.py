@@ -82,6 +82,8 @@ def _handler(path: str, methods: Mapping[str, AnyOperation], gateway: Gateway) -
     return HTTPRouteHandler(
         _PARAMETER.sub(r"{\1:str}", path),
         http_method=[HttpMethod(method) for method in by_method],
+        # Litestar would take a lone DELETE for one that answers with 204; the operation says what it answers with.
+        status_code=200,
         name="/".join(operation.id for operation in methods.values()),
         include_in_schema=False,
         request_max_body_size=BODY_BYTES_MAX,

@@ -23,6 +23,8 @@ from services.gateway.routes.operation import (
 )
 from services.gateway.vocabulary import VisibleLine
 
+RECORDS_MAX = 500
+
 
 class IngestEvent(Failure, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One failure of a source; without an external_id it is always a new one."""
@@ -38,7 +40,7 @@ class IngestBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         tuple[object, ...],
         Meta(
             min_length=1,
-            max_length=500,
+            max_length=RECORDS_MAX,
             extra_json_schema={"items": {"anyOf": [{"$ref": "#/components/schemas/IngestEvent"}, {}]}},
             description="IngestEvent objects, with an external_id each. Every record is judged by itself: one that is"
             " none, or not a good one, comes back in `rejected` and never fails the rest.",
@@ -98,6 +100,7 @@ class JobStatus(Struct, frozen=True, kw_only=True):
 
 async def ingest_event(gateway: Gateway, call: Call[NoQuery, IngestEvent]) -> EventAccepted:
     """Take one failure."""
+    await gateway.quota.take(call.principal, 1)
     now = gateway.resources.clock()
     report = msgspec.convert(msgspec.structs.asdict(call.body), ingest.IssueReport)
     result, sequence = await report_one(gateway, call.principal, report)
@@ -120,6 +123,9 @@ async def ingest_batch(gateway: Gateway, call: Call[NoQuery, bytes]) -> BatchAcc
         raise PayloadTooLargeError(
             f"The batch has {len(call.body)} bytes; the broker takes {longest}. Send fewer records at once."
         )
+    n_records = _count_records(call.body)
+    if n_records:
+        await gateway.quota.take(call.principal, n_records)
     now = gateway.resources.clock()
     reply = await raw_command(
         gateway, call.principal, call.body, kind=ingest.ReportIssues, reply=ingest.IssuesReported
@@ -142,6 +148,21 @@ async def ingest_batch(gateway: Gateway, call: Call[NoQuery, bytes]) -> BatchAcc
         ),
         job_id=job_id(job, workspace_id=call.workspace_id, secret=gateway.secret),
     )
+
+
+class _Counted(Struct, frozen=True):
+    """A batch as far as it has to be read to count its records."""
+
+    records: list[msgspec.Raw]
+
+
+def _count_records(batch: bytes) -> int:
+    """How many records a batch has; 0 for one that ingest refuses as a whole."""
+    try:
+        n_records = len(msgspec.json.decode(batch, type=_Counted).records)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+    return n_records if n_records <= RECORDS_MAX else 0
 
 
 def _result(result: ingest.ReportResult) -> dict[str, object]:
@@ -191,6 +212,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope="ingest:write",
         body=IngestEvent,
         replies={202: EventAccepted},
+        refusals=(422,),
         handle=ingest_event,
     ),
     Operation(
@@ -204,6 +226,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         body=bytes,
         described_body=IngestBatch,
         replies={202: BatchAccepted},
+        refusals=(422,),
         handle=ingest_batch,
     ),
     Operation(

@@ -11,6 +11,7 @@ from runtime.errors import ValidationFailedError
 from services.gateway.identity.tokens import Principal
 from services.gateway.listing import Condition, Listing, SortKey, fetch_one
 from services.gateway.routes.operation import (
+    Accepted,
     Answer,
     AnyOperation,
     Call,
@@ -337,9 +338,10 @@ async def report_one(
 
 async def create_issue(gateway: Gateway, call: Call[FormatQuery, NewIssue]) -> Answer:
     """Report an issue and answer with it."""
+    await gateway.quota.take(call.principal, 1)
     report = msgspec.convert(msgspec.structs.asdict(call.body), ingest.IssueReport)
     result, sequence = await report_one(gateway, call.principal, report)
-    await settle(gateway, call.workspace_id, sequence)
+    await settle(gateway, call.workspace_id, sequence, location=f"/v1/issues/{result.issue_id}")
     row = await read_issue(gateway, call.workspace_id, str(result.issue_id))
     status = 201 if result.outcome is ingest.ReportOutcome.CREATED else 200
     return Answer(status, detail(row, style=call.query.severity_format))
@@ -426,7 +428,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope="issues:write",
         query=FormatQuery,
         body=NewIssue,
-        replies={201: Issue, 200: Issue},
+        replies={201: Issue, 200: Issue, 202: Accepted},
+        refusals=(422,),
         handle=create_issue,
     ),
     Operation(
@@ -449,7 +452,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope="issues:write",
         query=FormatQuery,
         body=IssueChange,
-        replies={200: Issue},
+        replies={200: Issue, 202: Accepted},
         refusals=(409, 422),
         handle=update_issue,
     ),
@@ -462,7 +465,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope="issues:write",
         query=FormatQuery,
         body=Closing,
-        replies={200: Issue},
+        replies={200: Issue, 202: Accepted},
         refusals=(409, 422),
         handle=close_issue,
     ),
@@ -475,7 +478,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope="patterns:write",
         query=FormatQuery,
         body=PatternLink,
-        replies={200: Issue},
+        replies={200: Issue, 202: Accepted},
         refusals=(409, 422),
         handle=link_pattern,
     ),
@@ -487,7 +490,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Take an issue out of its pattern by hand; later grouping obeys.",
         scope="patterns:write",
         query=FormatQuery,
-        replies={200: Issue},
+        replies={200: Issue, 202: Accepted},
         refusals=(409, 422),
         handle=unlink_pattern,
     ),

@@ -13,6 +13,7 @@ from services.gateway.forecasting import expected_per_day
 from services.gateway.listing import Condition, Listing, SortKey, fetch_one
 from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
+    Accepted,
     AnyOperation,
     Call,
     Gateway,
@@ -482,7 +483,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Rename a pattern or move it to another status.",
         scope="patterns:write",
         body=PatternChange,
-        replies={200: Pattern},
+        replies={200: Pattern, 202: Accepted},
         refusals=(409, 422),
         handle=update_pattern,
     ),
@@ -527,7 +528,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Record what was done about a pattern; the proof window starts.",
         scope="patterns:write",
         body=Closure,
-        replies={200: Pattern},
+        replies={200: Pattern, 202: Accepted},
         refusals=(409, 422),
         handle=close_pattern,
     ),
@@ -539,7 +540,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Move all issues of another pattern into this one, for good.",
         scope="patterns:write",
         body=Merge,
-        replies={200: Pattern},
+        replies={200: Pattern, 202: Accepted},
         refusals=(409, 422),
         handle=merge_patterns,
     ),
@@ -551,7 +552,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Move some issues into a pattern of their own; answers with that.",
         scope="patterns:write",
         body=Split,
-        replies={200: Pattern},
+        replies={200: Pattern, 202: Accepted},
         refusals=(409, 422),
         handle=split_pattern,
     ),

@@ -15,6 +15,7 @@ from services.gateway.listing import Condition, Listing, SortKey, fetch_one
 from services.gateway.routes.accuracy import Accuracy, AccuracyQuery, WindowDays, accuracy
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
+    Accepted,
     AnyOperation,
     Call,
     Gateway,
@@ -26,7 +27,7 @@ from services.gateway.routes.operation import (
 )
 from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
 from services.gateway.routes.patterns import DAYS, Window, read_pattern
-from services.gateway.routes.workspaces import read_workspace
+from services.gateway.routes.workspaces import read_alert_probability
 from services.gateway.vocabulary import Note
 
 PredictionStatus = Literal["active", "dismissed", "resolved", "superseded"]
@@ -303,8 +304,7 @@ async def get_prediction(gateway: Gateway, call: Call[NoQuery, None]) -> Predict
 
 async def summarise(gateway: Gateway, call: Call[SummaryQuery, None]) -> PredictionSummary:
     """The four tiles."""
-    settings = await read_workspace(gateway, call.workspace_id)
-    threshold = settings.alert_probability
+    threshold = await read_alert_probability(gateway, call.workspace_id)
     async with tenant(gateway.pool, call.workspace_id) as conn:
         row = await _queries.summarise_predictions(
             conn,
@@ -327,7 +327,7 @@ async def forecast(gateway: Gateway, call: Call[ForecastQuery, None]) -> Forecas
     query, days = call.query, DAYS[call.query.window]
     if query.pattern_id is not None:
         await read_pattern(gateway, call.workspace_id, query.pattern_id)
-    settings = await read_workspace(gateway, call.workspace_id)
+    threshold = await read_alert_probability(gateway, call.workspace_id)
     now = gateway.resources.clock()
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = today - timedelta(days=days - 1)
@@ -347,7 +347,7 @@ async def forecast(gateway: Gateway, call: Call[ForecastQuery, None]) -> Forecas
     past = [first + timedelta(days=day) for day in range(days)]
     observed = [(at, 100 * counts.get(at, 0) / max(len(watched), 1)) for at in past]
     outlooks = [_outlook(row, days) for row in rows]
-    breach = _breach(outlooks, threshold=settings.alert_probability, today=today, today_index=days - 1)
+    breach = _breach(outlooks, threshold=threshold, today=today, today_index=days - 1)
     ahead = composite([curve(outlook) for outlook in outlooks])
     return Forecast(
         window=query.window,
@@ -355,7 +355,7 @@ async def forecast(gateway: Gateway, call: Call[ForecastQuery, None]) -> Forecas
         today_index=days - 1,
         axis=_axis(days + len(ahead)),
         alert_threshold=AlertThreshold(
-            probability=settings.alert_probability, label=f"ALERT {settings.alert_probability * 100:.0f}"
+            probability=threshold, label=f"ALERT {threshold * 100:.0f}"
         ),
         generated_at=max((outlook.generated_at for outlook in outlooks), default=now),
         pattern_id=query.pattern_id,
@@ -519,7 +519,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Say what became of a prediction.",
         scope="predictions:write",
         body=Feedback,
-        replies={200: Prediction},
+        replies={200: Prediction, 202: Accepted},
         refusals=(409, 422),
         handle=give_feedback,
     ),
@@ -531,7 +531,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Take a prediction off the list.",
         scope="predictions:write",
         body=Dismissal,
-        replies={200: Prediction},
+        replies={200: Prediction, 202: Accepted},
         refusals=(409, 422),
         handle=dismiss,
     ),

@@ -13,6 +13,7 @@ from services.gateway import _queries
 from services.gateway.listing import Condition, Listing, SortKey, fetch_one
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
+    Accepted,
     AnyOperation,
     Call,
     Gateway,
@@ -286,7 +287,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Take a recommendation up, finish, reopen or dismiss it.",
         scope="recommendations:write",
         body=StatusChange,
-        replies={200: Recommendation},
+        replies={200: Recommendation, 202: Accepted},
         refusals=(409, 422),
         handle=change_status,
     ),
@@ -298,7 +299,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Tick a step, or take the tick back.",
         scope="recommendations:write",
         body=StepCheck,
-        replies={200: Recommendation},
+        replies={200: Recommendation, 202: Accepted},
         refusals=(409, 422),
         handle=check_step,
     ),

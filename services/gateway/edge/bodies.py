@@ -1,0 +1,81 @@
+"""Limits on JSON that a type cannot state: how deep it nests; and where in it a fault is."""
+
+import re
+from collections.abc import Callable
+
+import msgspec
+from runtime.errors import details_of
+
+DEPTH_MAX = 32
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ROUND = bytes.maketrans(b"[{]}", b"(())")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ELEMENT = "[]"
+_ELEMENTS_LOOKED_AT_MAX = 2000
+
+
+def is_too_deep(raw: bytes) -> bool:
+    """Whether JSON text nests deeper than DEPTH_MAX; a few passes at C speed over any text, well-formed or not."""
+    if raw.count(b"{") + raw.count(b"[") <= DEPTH_MAX:
+        return False
+    # Brackets inside strings are rare, so strings are cut out only when their brackets may have misled us.
+    return not _is_flat(raw) and not _is_flat(_STRING.sub(b"", raw))
+
+
+def _is_flat(raw: bytes) -> bool:
+    """Whether peeling the innermost pairs so many times leaves nothing; what has no pairs left is for the parser."""
+    brackets = raw.translate(_ROUND, _NO_BRACKETS)
+    for _ in range(DEPTH_MAX):
+        peeled = brackets.replace(b"()", b"")
+        if len(peeled) == len(brackets):
+            break
+        brackets = peeled
+    return b"()" not in brackets
+
+
+def faults_in(raw: bytes, kind: object, error: msgspec.DecodeError | UnicodeDecodeError) -> dict[str, str]:
+    """The field path and the fault of a body that is none of that kind: {"records[3].title": "Expected `str`…"}."""
+    return {_placed(raw, kind, path, fault): fault for path, fault in details_of(error).items()}
+
+
+def _placed(raw: bytes, kind: object, path: str, fault: str) -> str:
+    """The path with the index of the first element that has the fault, which the decoder does not tell."""
+    if _ELEMENT not in path:
+        return path
+    *stems, rest = path.split(_ELEMENT)
+    box: list[object] = [msgspec.json.decode(raw)]
+    keys: list[str | int] = [0]
+    named = ""
+    for stem in stems:
+        keys += [part for part in stem.split(".") if part]
+        index = _first_faulty(box, keys, lambda: _has_fault(box[0], kind, path, fault))
+        if index is None:
+            return path
+        keys.append(0)
+        named += f"{stem}[{index}]"
+    return named + rest
+
+
+def _first_faulty(box: object, keys: list[str | int], is_faulty: Callable[[], bool]) -> int | None:
+    """The index of the first element which alone in its list keeps the fault; it stays there alone."""
+    *way, last = keys
+    holder = box
+    for key in way:
+        holder = holder[key]  # type: ignore[index]  # JSON, along a path that the decoder went
+    elements = holder[last]  # type: ignore[index]  # likewise
+    if not isinstance(elements, list):
+        return None
+    for index, element in enumerate(elements[:_ELEMENTS_LOOKED_AT_MAX]):
+        holder[last] = [element]  # type: ignore[index]  # likewise
+        if is_faulty():
+            return index
+    return None
+
+
+def _has_fault(value: object, kind: object, path: str, fault: str) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return details_of(error).get(path) == fault
+    return False

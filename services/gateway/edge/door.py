@@ -1,0 +1,235 @@
+"""The outermost layer of the gateway: who asks, how often, from which page; and headers that every answer has."""
+
+from collections.abc import Mapping
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from msgspec import Struct
+from runtime.errors import AppError, UnauthorizedError
+from runtime.problems import PROBLEM_MEDIA_TYPE, problem
+
+from services.gateway.edge.address import Addresses
+from services.gateway.edge.limits import Limits, Standing, Ticket
+from services.gateway.errors import HeadersTooLargeError, RateLimitedError, UriTooLongError
+from services.gateway.identity.access.authority import Authority, bearer
+from services.gateway.identity.tokens import Principal
+
+Headers = list[tuple[bytes, bytes]]
+
+TARGET_BYTES_MAX = 8 * 1024
+HEADER_BYTES_MAX = 32 * 1024
+
+_SIGN_IN = "/v1/auth/"
+_SAFE = frozenset({"GET", "HEAD"})
+_ALWAYS: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
+_IN_PRODUCTION: Headers = [(b"strict-transport-security", b"max-age=31536000; includeSubDomains")]
+_ON_DATA: Headers = [(b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
+ALLOWED_METHODS = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id, traceparent"
+)
+EXPOSED_HEADERS = (
+    "ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, X-RateLimit-Limit,"
+    " X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
+)
+PREFLIGHT_SECONDS = 600
+
+
+class Visit(Struct, frozen=True):
+    """What the door knows of a request under /v1.
+
+    principal: whose credentials it has; None: `refusal` says what is wrong with them.
+    headers: by lower-case name, the first of each.
+    """
+
+    address: str
+    headers: Mapping[bytes, bytes]
+    principal: Principal | None
+    refusal: Exception | None
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value; None when it is absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def allowed(self) -> Principal:
+        """The principal. Raises what is wrong with the credentials."""
+        if self.principal is None:
+            raise self.refusal or UnauthorizedError("Send a token.")
+        return self.principal
+
+
+def visit_of(scope: Scope) -> Visit:
+    """What the door found out about a request that it let in."""
+    visit = scope["state"]["visit"]
+    assert isinstance(visit, Visit)
+    return visit
+
+
+class Door:
+    """Wraps the whole application, so that a path that does not exist is counted and answered like any other.
+
+    Requests with good credentials count for their organization, all others, and everything under /v1/auth/, for their
+    address. Preflights and OPTIONS are free: they carry no credentials and touch nothing.
+    """
+
+    def __init__(
+        self,
+        inner: ASGIApp,
+        *,
+        access: Authority,
+        limits: Limits,
+        addresses: Addresses,
+        origins: tuple[str, ...],
+        is_production: bool,
+    ) -> None:
+        self._inner = inner
+        self._access = access
+        self._limits = limits
+        self._addresses = addresses
+        self._origins = frozenset(origin.encode() for origin in origins)
+        self._always = _ALWAYS + (_IN_PRODUCTION if is_production else [])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._inner(scope, receive, send)
+            return
+        # The first of each name: whoever puts a second one behind ours must not be heard.
+        headers = dict(reversed(list(scope["headers"])))
+        leaving = _Exit(send, [*self._always, *self._for_page(headers.get(b"origin"))])
+        if refusal := _too_large(scope):
+            await leaving.refuse(scope, refusal)
+        elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            await leaving.empty(204)
+        elif scope["method"] == "OPTIONS" or not f"{scope['path']}/".startswith("/v1/"):
+            await self._inner(scope, receive, leaving.send)
+        else:
+            await self._count_and_answer(scope, receive, leaving, headers)
+
+    async def _count_and_answer(
+        self, scope: HTTPScope, receive: Receive, leaving: "_Exit", headers: Mapping[bytes, bytes]
+    ) -> None:
+        visit = await self._look(scope, headers)
+        scope["state"]["visit"] = visit
+        is_signing_in = scope["path"].startswith(_SIGN_IN)
+        leaving.ticket = self._limits.take(
+            address=visit.address, principal=None if is_signing_in else visit.principal
+        )
+        leaving.target = scope
+        leaving.headers += _ON_DATA
+        # What changes nothing may run while it is counted; if it was one too many, nobody sees what it found.
+        if leaving.ticket is not None and (is_signing_in or scope["method"] not in _SAFE):
+            standing = await leaving.ticket.standing()
+            if standing.is_over:
+                await leaving.refuse(scope, _one_too_many(standing))
+                return
+        await self._inner(scope, receive, leaving.send)
+
+    async def _look(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Visit:
+        principal: Principal | None = None
+        refusal: Exception | None = None
+        try:
+            given = headers.get(b"authorization", b"").decode("latin-1")
+            principal = await self._access.principal(bearer({"authorization": given}))
+        except Exception as error:  # noqa: BLE001  # edge: raised again where it becomes an answer, if it matters
+            refusal = error
+        return Visit(self._addresses.of(scope), headers, principal, refusal)
+
+    def _for_page(self, origin: bytes | None) -> Headers:
+        """What lets a page of another origin see the answer, if it is one of ours (Fetch, section 3.2)."""
+        if origin is None:
+            return []
+        if origin not in self._origins:
+            return [(b"vary", b"Origin")]
+        return [
+            (b"vary", b"Origin"),
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", EXPOSED_HEADERS.encode()),
+        ]
+
+
+class _Exit:
+    """Sends an answer with the headers that every one has, once it is known how the request stands in its window."""
+
+    def __init__(self, send: Send, headers: Headers) -> None:
+        self._send = send
+        self.headers = headers
+        self.ticket: Ticket | None = None
+        self.target: Scope | None = None
+        self._is_refused = False
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the application sends; a 429 instead when the request was one too many."""
+        if self._is_refused:
+            return
+        if message["type"] == "http.response.start":
+            if self.ticket is not None:
+                standing = await self.ticket.standing()
+                if standing.is_over and self.target is not None:
+                    self._is_refused = True
+                    await self.refuse(self.target, _one_too_many(standing))
+                    return
+                self.headers += standing.headers()
+            taken = {name for name, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                *(header for header in self.headers if header[0] not in taken),
+            ]
+        await self._send(message)
+
+    async def empty(self, status: int) -> None:
+        """Answer a preflight."""
+        allowed: Headers = [
+            (b"access-control-allow-methods", ALLOWED_METHODS.encode()),
+            (b"access-control-allow-headers", ALLOWED_HEADERS.encode()),
+            (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
+        ]
+        await self._answer(
+            status, [*allowed, *self.headers] if len(self.headers) > len(_ALWAYS) else self.headers, b""
+        )
+
+    async def refuse(self, scope: Scope, refusal: AppError) -> None:
+        """Answer with a problem."""
+        body = msgspec.json.encode(
+            problem(
+                scope["path"],
+                code=refusal.code,
+                status=refusal.status,
+                message=refusal.message,
+                details=refusal.details,
+            )
+        )
+        headers: Headers = [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), *self.headers]
+        if refusal.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % max(1, round(refusal.retry_after))))
+        if self.ticket is not None:
+            headers += (await self.ticket.standing()).headers()
+        await self._answer(refusal.status, headers, body)
+
+    async def _answer(self, status: int, headers: Headers, body: bytes) -> None:
+        start = [*headers, (b"content-length", b"%d" % len(body))]
+        await self._send({"type": "http.response.start", "status": status, "headers": start})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _one_too_many(standing: Standing) -> RateLimitedError:
+    return RateLimitedError(
+        f"More than {standing.limit} requests in this minute. Try again in {standing.reset_seconds} s.",
+        retry_after=float(standing.reset_seconds),
+    )
+
+
+def _too_large(scope: Scope) -> AppError | None:
+    """The refusal of a request line or of headers that nobody needs."""
+    if len(scope["path"]) + len(scope["query_string"]) > TARGET_BYTES_MAX:
+        return UriTooLongError(f"The path and query are longer than {TARGET_BYTES_MAX} bytes.")
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
+        return HeadersTooLargeError(f"The headers are longer than {HEADER_BYTES_MAX} bytes.")
+    return None

@@ -1,0 +1,120 @@
+"""How many requests a minute may hold: of an address without credentials, of an organization with them."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import Struct
+from prometheus_client import Counter
+from runtime import metrics
+
+from services.gateway.edge.address import network_of
+from services.gateway.edge.counters import Counters
+from services.gateway.identity.tokens import Principal
+
+WINDOW_SECONDS = 60
+
+UNMETERED = Counter(
+    "causeloop_requests_unmetered",
+    "Requests that passed uncounted because the store of the counters did not answer.",
+    registry=metrics.REGISTRY,
+)
+
+
+class Standing(Struct, frozen=True):
+    """Where a request stands in its window.
+
+    limit: requests per window. used: its number in the window, from 1. reset_seconds: until the next window, 1 to 60.
+    """
+
+    limit: int
+    used: int
+    reset_seconds: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is one too many."""
+        return self.used > self.limit
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What every answer says of the window."""
+        return [
+            (b"x-ratelimit-limit", b"%d" % self.limit),
+            (b"x-ratelimit-remaining", b"%d" % max(0, self.limit - self.used)),
+            (b"x-ratelimit-reset", b"%d" % self.reset_seconds),
+        ]
+
+
+class Ticket:
+    """A request that is being counted; nothing waits until somebody asks for the number."""
+
+    def __init__(
+        self, bucket: str, limit: int, reset_seconds: int, *, counting: asyncio.Future[int | None] | None
+    ) -> None:
+        self._bucket = bucket
+        self._limit = limit
+        self._reset_seconds = reset_seconds
+        self._counting = counting
+        self._standing: Standing | None = None
+
+    async def standing(self) -> Standing:
+        """Where it stands; a request that could not be counted stands at the beginning."""
+        if self._standing is None:
+            used: int | None = self._limit + 1
+            if self._counting is not None:
+                used = await self._counting
+            if used is None:
+                UNMETERED.inc()
+                used = 0
+            self._standing = Standing(self._limit, used, self._reset_seconds)
+        return self._standing
+
+
+class Limits:
+    """Counts requests in fixed windows of one minute, aligned to the clock; exact over all replicas.
+
+    A fixed window lets up to twice the limit pass around its edge, and is one addition to check. Replicas whose clocks
+    differ count the same window at slightly different times, so the limit of each window still holds.
+    per_address: requests per window without credentials.
+    """
+
+    def __init__(self, counters: Counters, *, per_address: int, clock: Callable[[], datetime]) -> None:
+        self._counters = counters
+        self._per_address = per_address
+        self._clock = clock
+        self._window = 0
+        self._full: dict[str, int] = {}
+
+    def take(self, *, address: str, principal: Principal | None) -> Ticket | None:
+        """Count a request of a principal, or of an address without one; None: its plan has no limit."""
+        if principal is None:
+            return self._take(f"ip.{_token(network_of(address))}", self._per_address)
+        if principal.requests_per_minute is None:
+            return None
+        owner = principal.organization_id or principal.workspace_id
+        return self._take(f"org.{_token(owner)}", principal.requests_per_minute)
+
+    def _take(self, bucket: str, limit: int) -> Ticket:
+        window, elapsed = divmod(int(self._clock().timestamp()), WINDOW_SECONDS)
+        if window != self._window:
+            self._window = window
+            self._full.clear()
+        reset_seconds = WINDOW_SECONDS - elapsed
+        # A window that is known to be full stays so: whoever floods us costs the store nothing.
+        if self._full.get(bucket, 0) > limit:
+            return Ticket(bucket, limit, reset_seconds, counting=None)
+        counting = self._counters.add(f"{bucket}.{window}")
+        counting.add_done_callback(lambda done: self._note(bucket, window, limit, done))
+        return Ticket(bucket, limit, reset_seconds, counting=counting)
+
+    def _note(self, bucket: str, window: int, limit: int, done: asyncio.Future[int | None]) -> None:
+        if done.cancelled() or window != self._window:
+            return
+        used = done.result()
+        if used is not None and used > limit:
+            self._full[bucket] = used
+
+
+def _token(text: str) -> str:
+    """A name as one token of a subject: addresses have dots and colons."""
+    return "".join(char if char.isalnum() else "-" for char in text) or "unknown"

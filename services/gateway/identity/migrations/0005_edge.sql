@@ -1,0 +1,70 @@
+-- migrate:up
+
+CREATE TABLE event_usage (
+    organization_id text NOT NULL REFERENCES organizations ON DELETE CASCADE,
+    month date NOT NULL CHECK (extract(day FROM month) = 1),      -- its first day, in UTC
+    events bigint NOT NULL CHECK (events >= 0),
+    PRIMARY KEY (organization_id, month)
+);
+COMMENT ON TABLE event_usage IS 'Issue records that an organization has sent in a month, counted before they are taken.';
+SELECT isolate('event_usage', 'organization_id = (SELECT w.organization_id FROM workspaces AS w
+    WHERE w.workspace_id = (SELECT current_workspace()))');
+
+-- No reference to workspaces: a provisioning key has none and uses the name `platform`.
+CREATE TABLE idempotency_keys (
+    workspace_id text NOT NULL,
+    key_hash bytea NOT NULL,                  -- SHA-256 of principal, method, path and key; none of them is here
+    request_hash bytea NOT NULL,              -- SHA-256 of query and body
+    claim_id bytea NOT NULL,                  -- who runs the request, by chance
+    leased_until timestamptz NOT NULL,        -- a claim without an answer is free again then
+    expires_at timestamptz NOT NULL,
+    status integer,                           -- null: it still runs, or its process died
+    answer bytea,                             -- headers and body, sealed; null: too long to keep
+    PRIMARY KEY (workspace_id, key_hash)
+);
+COMMENT ON TABLE idempotency_keys IS 'Requests that must run once, and for a day what they were answered with.';
+CREATE INDEX idempotency_keys_by_end ON idempotency_keys (expires_at);
+SELECT isolate('idempotency_keys', 'workspace_id = (SELECT current_workspace())');
+
+-- A plan's row counts from the next request on, like everything else that decides what a client may do.
+CREATE FUNCTION tell_plan() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+BEGIN
+    PERFORM pg_notify('identity_changed', o.organization_id) FROM organizations AS o WHERE o.plan = NEW.plan;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell AFTER UPDATE ON plans FOR EACH ROW EXECUTE FUNCTION tell_plan();
+
+CREATE FUNCTION purge_idempotency_keys(before timestamptz, at_most integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    WITH gone AS (
+        DELETE FROM idempotency_keys WHERE (workspace_id, key_hash) IN (
+            SELECT k.workspace_id, k.key_hash FROM idempotency_keys AS k
+            WHERE k.expires_at <= before ORDER BY k.expires_at LIMIT at_most FOR UPDATE SKIP LOCKED)
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+$$;
+COMMENT ON FUNCTION purge_idempotency_keys IS 'Delete keys of every workspace that are over; how many.';
+
+CREATE FUNCTION forget_idempotency_keys() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+BEGIN
+    DELETE FROM idempotency_keys WHERE workspace_id = OLD.workspace_id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER forget_keys AFTER DELETE ON workspaces FOR EACH ROW EXECUTE FUNCTION forget_idempotency_keys();
+
+REVOKE EXECUTE ON FUNCTION purge_idempotency_keys, forget_idempotency_keys, tell_plan FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION purge_idempotency_keys TO causeloop_app;
+GRANT SELECT, INSERT, UPDATE ON event_usage TO causeloop_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO causeloop_app;
+
+-- migrate:down
+
+DROP TRIGGER forget_keys ON workspaces;
+DROP FUNCTION forget_idempotency_keys;
+DROP FUNCTION purge_idempotency_keys;
+DROP TRIGGER tell ON plans;
+DROP FUNCTION tell_plan;
+DROP TABLE idempotency_keys, event_usage;
