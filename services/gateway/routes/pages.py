@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Struct
-from runtime.database import tenant
+from runtime.database import Pool, tenant
 
 from services.gateway.listing import Condition, Found, Listing, PageRequest, fetch_page
 from services.gateway.routes.operation import Call, Gateway
@@ -52,8 +52,9 @@ async def list_page(
     *,
     conditions: Sequence[Condition],
     sort: str | None,
+    source: Pool | None = None,
 ) -> Found[R]:
-    """The page that a request asks for, read under the caller's workspace."""
+    """The page that a request asks for, read under the caller's workspace. source: None: the read model."""
     query: ListQuery = call.query
     asked = PageRequest(
         workspace_id=call.workspace_id,
@@ -63,7 +64,7 @@ async def list_page(
         limit=query.limit,
         scope=f"{call.workspace_id}?{call.scope}",
     )
-    async with tenant(gateway.pool, call.workspace_id) as conn:
+    async with tenant(source or gateway.pool, call.workspace_id) as conn:
         return await fetch_page(conn, listing, asked, secret=gateway.secret)
 
 

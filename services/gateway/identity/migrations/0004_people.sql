@@ -144,6 +144,7 @@ BEGIN
     -- Whoever has signed in, or is known to another client, is their own master: no directory renames them.
     UPDATE users AS u SET email = p_email, name = p_name, updated_at = now()
     WHERE u.user_id = p_user AND u.external_id IS NULL
+        AND NOT EXISTS (SELECT FROM users AS other WHERE other.email = p_email AND other.user_id <> p_user)
         AND EXISTS (SELECT FROM memberships AS m WHERE m.user_id = p_user AND m.workspace_id = current_workspace())
         AND NOT EXISTS (SELECT FROM memberships AS m WHERE m.user_id = p_user AND m.workspace_id <> current_workspace())
         AND NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = p_user)

@@ -120,8 +120,8 @@ class TakeMailRow(Struct, frozen=True):
     n_attempts: int
 
 
-class NotificationPreferencesRow(Struct, frozen=True):
-    """One row of the table notification_preferences."""
+class Preferences(Struct, frozen=True):
+    """One row of a result."""
 
     workspace_id: str
     user_id: str
@@ -135,7 +135,7 @@ class NotificationPreferencesRow(Struct, frozen=True):
     digest_frequency: str
     min_severity_for_alert: str
     min_risk_score_for_alert: int
-    events: object
+    events: dict[str, dict[str, bool]]
     notify_on_new_issue: bool
     notify_on_pattern_detected: bool
     notify_on_prediction: bool
@@ -532,6 +532,25 @@ async def activate_member(
         return cursor.rowcount
 
 
+_USE_INVITATION = """
+UPDATE invitations SET status = 'accepted', settled_at = $1::timestamptz
+WHERE workspace_id = $2 AND invitation_id = $3 AND status = 'pending'
+"""
+
+
+async def use_invitation(
+    conn: AsyncConnection[Any],
+    *,
+    settled_at: datetime,
+    workspace_id: str,
+    invitation_id: str,
+) -> int:
+    """Use up the link of somebody who is a member already, such as the owner that a client was made with."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_USE_INVITATION, (settled_at, workspace_id, invitation_id))
+        return cursor.rowcount
+
+
 _GET_MEMBERSHIP_OF = """
 SELECT membership_id, role, status FROM memberships
 WHERE workspace_id = $1 AND user_id = $2
@@ -723,22 +742,23 @@ async def note_mail_error(
         return cursor.rowcount
 
 
-_GET_PREFERENCES = """
+_LOCK_PREFERENCES = """
 SELECT workspace_id, user_id, email_enabled, slack_enabled, teams_enabled, pagerduty_enabled, slack_webhook_url_sealed, teams_webhook_url_sealed, pagerduty_integration_key_sealed, digest_frequency, min_severity_for_alert, min_risk_score_for_alert, events, notify_on_new_issue, notify_on_pattern_detected, notify_on_prediction, notify_on_recommendation, notify_on_report_ready, updated_at FROM notification_preferences
 WHERE workspace_id = $1 AND user_id = $2
+FOR UPDATE
 """
 
 
-async def get_preferences(
+async def lock_preferences(
     conn: AsyncConnection[Any],
     *,
     workspace_id: str,
     user_id: str,
-) -> NotificationPreferencesRow | None:
-    """What a member wants to hear of; nothing while they have never said so."""
-    async with AsyncRawCursor(conn, row_factory=args_row(NotificationPreferencesRow)) as cursor:
-        await cursor.execute(_GET_PREFERENCES, (workspace_id, user_id))
-        fetched: NotificationPreferencesRow | None = await cursor.fetchone()
+) -> Preferences | None:
+    """What a member wants to hear of, kept from changing until this transaction ends."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Preferences)) as cursor:
+        await cursor.execute(_LOCK_PREFERENCES, (workspace_id, user_id))
+        fetched: Preferences | None = await cursor.fetchone()
         return fetched
 
 
@@ -756,7 +776,7 @@ async def insert_preferences(
     user_id: str,
     updated_at: datetime,
 ) -> int:
-    """Begin with the defaults."""
+    """Begin with the defaults, unless the member has said something."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_PREFERENCES, (workspace_id, user_id, updated_at))
         return cursor.rowcount
@@ -775,7 +795,7 @@ UPDATE notification_preferences SET
     digest_frequency = COALESCE($8, digest_frequency),
     min_severity_for_alert = COALESCE($9, min_severity_for_alert),
     min_risk_score_for_alert = COALESCE($10, min_risk_score_for_alert),
-    events = events || COALESCE($11::jsonb, '{}'),
+    events = $11::text::jsonb,
     notify_on_new_issue = COALESCE($12, notify_on_new_issue),
     notify_on_pattern_detected = COALESCE($13, notify_on_pattern_detected),
     notify_on_prediction = COALESCE($14, notify_on_prediction),
@@ -800,7 +820,7 @@ async def change_preferences(
     digest_frequency: str | None,
     min_severity_for_alert: str | None,
     min_risk_score_for_alert: int | None,
-    events: str | None,
+    events: str,
     notify_on_new_issue: bool | None,
     notify_on_pattern_detected: bool | None,
     notify_on_prediction: bool | None,
@@ -809,11 +829,11 @@ async def change_preferences(
     updated_at: datetime,
     workspace_id: str,
     user_id: str,
-) -> NotificationPreferencesRow | None:
+) -> Preferences | None:
     """Change what is given of a member's preferences; an empty secret is taken away."""
-    async with AsyncRawCursor(conn, row_factory=args_row(NotificationPreferencesRow)) as cursor:
+    async with AsyncRawCursor(conn, row_factory=args_row(Preferences)) as cursor:
         await cursor.execute(_CHANGE_PREFERENCES, (email_enabled, slack_enabled, teams_enabled, pagerduty_enabled, slack_webhook_url_sealed, teams_webhook_url_sealed, pagerduty_integration_key_sealed, digest_frequency, min_severity_for_alert, min_risk_score_for_alert, events, notify_on_new_issue, notify_on_pattern_detected, notify_on_prediction, notify_on_recommendation, notify_on_report_ready, updated_at, workspace_id, user_id))
-        fetched: NotificationPreferencesRow | None = await cursor.fetchone()
+        fetched: Preferences | None = await cursor.fetchone()
         return fetched
 
 

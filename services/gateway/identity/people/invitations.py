@@ -144,11 +144,15 @@ async def accept(conn: AsyncConnection[Any], token: str, *, user_id: str, now: d
         n_made = await _queries.activate_member(
             conn, role=found.role, updated_at=now, workspace_id=found.workspace_id, user_id=user_id
         )
-    if not n_made:
-        raise StateConflictError("You are a member already, or suspended.")
     member = await _queries.get_membership_of(conn, workspace_id=found.workspace_id, user_id=user_id)
-    if member is None:
-        raise LookupError(f"{user_id} is no member of {found.workspace_id} after joining it")
+    if member is None or member.status != "active":
+        raise StateConflictError("Your membership is suspended.")
+    if not n_made:
+        # The owner that a client was made with is a member from the beginning; their link is only used up.
+        await _queries.use_invitation(
+            conn, workspace_id=found.workspace_id, invitation_id=found.invitation_id, settled_at=now
+        )
+        return welcome
     joining = Principal(
         workspace_id=found.workspace_id,
         user_id=user_id,

@@ -121,6 +121,11 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND user_id = sqlc.arg(user_id) AND 
 UPDATE memberships SET status = 'active', role = sqlc.arg(role), updated_at = sqlc.arg(updated_at)
 WHERE workspace_id = sqlc.arg(workspace_id) AND user_id = sqlc.arg(user_id) AND status = 'invited';
 
+-- Use up the link of somebody who is a member already, such as the owner that a client was made with.
+-- name: UseInvitation :execrows
+UPDATE invitations SET status = 'accepted', settled_at = sqlc.arg(settled_at)::timestamptz
+WHERE workspace_id = sqlc.arg(workspace_id) AND invitation_id = sqlc.arg(invitation_id) AND status = 'pending';
+
 -- What a person is in a workspace.
 -- name: GetMembershipOf :one
 SELECT membership_id, role, status FROM memberships
@@ -182,19 +187,23 @@ FROM mail_queue AS q
 WHERE i.workspace_id = sqlc.arg(workspace_id) AND q.workspace_id = i.workspace_id AND q.mail_id = sqlc.arg(mail_id)
   AND i.invitation_id = q.invitation_id;
 
--- What a member wants to hear of; nothing while they have never said so.
--- name: GetPreferences :one
+-- What a member wants to hear of, kept from changing until this transaction ends.
+-- row: Preferences
+-- column events: dict[str, dict[str, bool]]
+-- name: LockPreferences :one
 SELECT * FROM notification_preferences
-WHERE workspace_id = sqlc.arg(workspace_id) AND user_id = sqlc.arg(user_id);
+WHERE workspace_id = sqlc.arg(workspace_id) AND user_id = sqlc.arg(user_id)
+FOR UPDATE;
 
--- Begin with the defaults.
+-- Begin with the defaults, unless the member has said something.
 -- name: InsertPreferences :execrows
 INSERT INTO notification_preferences (workspace_id, user_id, updated_at)
 VALUES (sqlc.arg(workspace_id), sqlc.arg(user_id), sqlc.arg(updated_at))
 ON CONFLICT (workspace_id, user_id) DO NOTHING;
 
 -- Change what is given of a member's preferences; an empty secret is taken away.
--- row: NotificationPreferencesRow
+-- row: Preferences
+-- column events: dict[str, dict[str, bool]]
 -- name: ChangePreferences :one
 UPDATE notification_preferences SET
     email_enabled = COALESCE(sqlc.narg(email_enabled), email_enabled),
@@ -208,7 +217,7 @@ UPDATE notification_preferences SET
     digest_frequency = COALESCE(sqlc.narg(digest_frequency), digest_frequency),
     min_severity_for_alert = COALESCE(sqlc.narg(min_severity_for_alert), min_severity_for_alert),
     min_risk_score_for_alert = COALESCE(sqlc.narg(min_risk_score_for_alert), min_risk_score_for_alert),
-    events = events || COALESCE(sqlc.narg(events)::jsonb, '{}'),
+    events = sqlc.arg(events)::text::jsonb,
     notify_on_new_issue = COALESCE(sqlc.narg(notify_on_new_issue), notify_on_new_issue),
     notify_on_pattern_detected = COALESCE(sqlc.narg(notify_on_pattern_detected), notify_on_pattern_detected),
     notify_on_prediction = COALESCE(sqlc.narg(notify_on_prediction), notify_on_prediction),
