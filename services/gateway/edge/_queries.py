@@ -14,15 +14,7 @@ class TakeEventsRow(Struct, frozen=True):
     plan: str
     events_per_month: int | None
     is_taken: bool
-
-
-class EventsTakenRow(Struct, frozen=True):
-    """One row of events_taken."""
-
-    plan: str
-    events_per_month: int | None
-    requests_per_minute: int | None
-    events: int
+    events_before: int
 
 
 class ClaimKeyRow(Struct, frozen=True):
@@ -38,52 +30,35 @@ _TAKE_EVENTS = """
 WITH allowance AS (
     SELECT o.organization_id, p.plan, p.events_per_month
     FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
-    WHERE w.workspace_id = $1
+    WHERE w.workspace_id = $2
 ), taken AS (
     INSERT INTO event_usage AS u (organization_id, month, events)
-    SELECT a.organization_id, $2::date, $3::bigint FROM allowance AS a
+    SELECT a.organization_id, $1::date, $3::bigint FROM allowance AS a
     WHERE a.events_per_month IS NULL OR $3::bigint <= a.events_per_month
     ON CONFLICT (organization_id, month) DO UPDATE SET events = u.events + EXCLUDED.events
     WHERE (SELECT a.events_per_month FROM allowance AS a) IS NULL
         OR u.events + EXCLUDED.events <= (SELECT a.events_per_month FROM allowance AS a)
     RETURNING u.events
 )
-SELECT a.plan, a.events_per_month, EXISTS (SELECT FROM taken) AS is_taken FROM allowance AS a
+SELECT a.plan, a.events_per_month, EXISTS (SELECT FROM taken) AS is_taken, COALESCE((
+    SELECT u.events FROM event_usage AS u WHERE u.organization_id = a.organization_id AND u.month = $1::date
+), 0)::bigint AS events_before FROM allowance AS a
 """
 
 
 async def take_events(
     conn: AsyncConnection[Any],
     *,
-    workspace_id: str,
     month: date,
+    workspace_id: str,
     n: int,
 ) -> TakeEventsRow | None:
-    """Count events of this month for a workspace's organization, all of them or none: `is_taken` says which."""
+    """Count events of this month for a workspace's organization, all of them or none: `is_taken` says which.
+    `events_before` may be a little old, while others count.
+    """
     async with AsyncRawCursor(conn, row_factory=args_row(TakeEventsRow)) as cursor:
-        await cursor.execute(_TAKE_EVENTS, (workspace_id, month, n))
+        await cursor.execute(_TAKE_EVENTS, (month, workspace_id, n))
         fetched: TakeEventsRow | None = await cursor.fetchone()
-        return fetched
-
-
-_EVENTS_TAKEN = """
-SELECT p.plan, p.events_per_month, p.requests_per_minute, COALESCE(u.events, 0)::bigint AS events
-FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
-LEFT JOIN event_usage AS u ON u.organization_id = o.organization_id AND u.month = $1::date
-WHERE w.workspace_id = $2
-"""
-
-
-async def events_taken(
-    conn: AsyncConnection[Any],
-    *,
-    month: date,
-    workspace_id: str,
-) -> EventsTakenRow | None:
-    """How many events of a month are counted for a workspace's organization, beside what its plan allows."""
-    async with AsyncRawCursor(conn, row_factory=args_row(EventsTakenRow)) as cursor:
-        await cursor.execute(_EVENTS_TAKEN, (month, workspace_id))
-        fetched: EventsTakenRow | None = await cursor.fetchone()
         return fetched
 
 

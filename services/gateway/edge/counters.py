@@ -67,7 +67,11 @@ class Counters:
         """Add for all who wait, again and again until nobody does; those who come meanwhile share the next message."""
         while gathered := self._waiting[key]:
             self._waiting[key] = []
-            count = await self._increment(key, len(gathered))
+            try:
+                count = await self._increment(key, len(gathered))
+            except Exception as error:  # noqa: BLE001  # edge: whoever waits has to hear of it
+                count = None
+                self._fail(repr(error))
             first = None if count is None else count - len(gathered) + 1
             for index, future in enumerate(gathered):
                 if not future.done():

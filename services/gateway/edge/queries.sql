@@ -1,5 +1,6 @@
 -- name: TakeEvents :one
 -- Count events of this month for a workspace's organization, all of them or none: `is_taken` says which.
+-- `events_before` may be a little old, while others count.
 WITH allowance AS (
     SELECT o.organization_id, p.plan, p.events_per_month
     FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
@@ -13,14 +14,9 @@ WITH allowance AS (
         OR u.events + EXCLUDED.events <= (SELECT a.events_per_month FROM allowance AS a)
     RETURNING u.events
 )
-SELECT a.plan, a.events_per_month, EXISTS (SELECT FROM taken) AS is_taken FROM allowance AS a;
-
--- name: EventsTaken :one
--- How many events of a month are counted for a workspace's organization, beside what its plan allows.
-SELECT p.plan, p.events_per_month, p.requests_per_minute, COALESCE(u.events, 0)::bigint AS events
-FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
-LEFT JOIN event_usage AS u ON u.organization_id = o.organization_id AND u.month = @month::date
-WHERE w.workspace_id = @workspace_id;
+SELECT a.plan, a.events_per_month, EXISTS (SELECT FROM taken) AS is_taken, COALESCE((
+    SELECT u.events FROM event_usage AS u WHERE u.organization_id = a.organization_id AND u.month = @month::date
+), 0)::bigint AS events_before FROM allowance AS a;
 
 -- name: ClaimKey :one
 -- Take a key that is free, over or left by a process that died; otherwise see who has it. No row: taken just now.

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from hashlib import sha256
 from typing import Any, TypeAlias, get_args, get_origin
 
 import msgspec
@@ -14,7 +13,7 @@ from msgspec import Struct
 from runtime.errors import ForbiddenError, UnavailableError, ValidationFailedError, details_of
 
 from services.gateway.edge.bodies import DEPTH_MAX, faults_in, is_too_deep
-from services.gateway.edge.door import Visit, visit_of
+from services.gateway.edge.door import visit_of
 from services.gateway.edge.idempotency import Identity, Reply, checked_key
 from services.gateway.edge.preconditions import (
     WAIT_SECONDS_MAX,
@@ -126,19 +125,16 @@ class _Request:
         if operation.method == "GET":
             return await self._shown(call)
         key = visit.header(b"idempotency-key")
-        if key is None or operation.method == "DELETE":
+        if key is None or operation.method == "DELETE" or operation.scope is None:
+            # Without a token nobody is known to whom an answer could be given again.
             return await self._changed(call)
         return await self._once(call, checked_key(key))
 
     async def _once(self, call: AnyCall, key: str) -> Reply:
         """The answer to a request that must not run twice."""
-        sender = call.principal.user_id or _sender_without_principal(self._visit)
-        if sender is None:
-            # Signing in: nobody is known yet to whom an answer could be given again.
-            return await self._changed(call)
         identity = Identity(
             workspace_id=call.workspace_id,
-            principal_id=sender,
+            principal_id=call.principal.user_id,
             method=self._operation.method,
             path=self._request.scope["path"],
             key=key,
@@ -213,12 +209,6 @@ def _encoded(operation: AnyOperation, made: Struct | Answer | None) -> Reply:
     answer = made if isinstance(made, Answer) else Answer(next(iter(operation.replies)), made)
     body = b"" if answer.body is None else msgspec.json.encode(answer.body)
     return Reply(answer.status, answer.headers, body)
-
-
-def _sender_without_principal(visit: Visit) -> str | None:
-    """Who sends with credentials that only the operation itself knows, such as a provisioning key; None: nobody."""
-    given = visit.headers.get(b"authorization")
-    return None if given is None else f"sha256:{sha256(given).hexdigest()}"
 
 
 def allow(operation: AnyOperation, principal: Principal) -> None:
