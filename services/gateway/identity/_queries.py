@@ -437,3 +437,73 @@ async def delete_expired_tokens(conn: AsyncConnection[Any], *, workspace_id: str
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_DELETE_EXPIRED_TOKENS, (workspace_id, before_at))
         return cursor.rowcount
+
+
+_FIND_PLATFORM_PERSON = """
+SELECT platform_person($1::text, $2::text, $3::text)::text AS user_id
+"""
+
+
+async def find_platform_person(
+    conn: AsyncConnection[Any],
+    *,
+    issuer: str,
+    subject: str,
+    email: str,
+) -> str | None:
+    """Whom the platform's own provider vouches for; bound by a verified address at the first sign-in."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_FIND_PLATFORM_PERSON, (issuer, subject, email))
+        fetched: str | None | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("find_platform_person gave no row")
+        return fetched
+
+
+_BIND_PLATFORM_SUBJECT = """
+INSERT INTO user_identities (provider, subject, user_id)
+VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+"""
+
+
+async def bind_platform_subject(
+    conn: AsyncConnection[Any],
+    *,
+    issuer: str,
+    subject: str,
+    user_id: str,
+) -> int:
+    """Bind a person to a subject of the platform's own provider; 0 rows when that is so, or either is bound otherwise."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_BIND_PLATFORM_SUBJECT, (issuer, subject, user_id))
+        return cursor.rowcount
+
+
+_IS_PLATFORM_SUBJECT = """
+SELECT EXISTS (SELECT FROM user_identities AS i WHERE i.provider = $1 AND i.subject = $2
+    AND i.user_id = $3)::boolean AS is_bound
+"""
+
+
+async def is_platform_subject(conn: AsyncConnection[Any], *, issuer: str, subject: str, user_id: str) -> bool:
+    """Whether a person is bound to a subject of the platform's own provider."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_IS_PLATFORM_SUBJECT, (issuer, subject, user_id))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("is_platform_subject gave no row")
+        return fetched
+
+
+_GET_DOOR = """
+SELECT connection_id FROM oidc_connections WHERE workspace_id = $1 AND status = 'active'
+ORDER BY created_at, connection_id LIMIT 1
+"""
+
+
+async def get_door(conn: AsyncConnection[Any], *, workspace_id: str) -> str | None:
+    """The connection that members of a workspace sign in through, the oldest active one."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_GET_DOOR, (workspace_id,))
+        fetched: str | None = await cursor.fetchone()
+        return fetched

@@ -7,11 +7,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from typing import Annotated
 
 import jwt
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Meta, Struct
 from runtime.errors import UnavailableError
 
 from services.gateway.errors import InvalidGrantError
@@ -28,12 +29,21 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class Subject(Struct, frozen=True):
-    """Whom the issuer vouches for."""
+    """Whom the issuer vouches for. nonce: of the sign-in that the token was made in."""
 
-    sub: str
-    email: str | None = None
+    sub: Annotated[str, Meta(min_length=1, max_length=255)]
+    email: Annotated[str, Meta(max_length=320)] | None = None
     email_verified: bool = False
+    name: str | None = None
+    iss: str = ""
+    aud: str | tuple[str, ...] = ()
     azp: str | None = None
+    nonce: str | None = None
+
+    @property
+    def verified_email(self) -> str:
+        """The address, if the issuer has verified it, else nothing: anybody can claim another one."""
+        return self.email if self.email is not None and self.email_verified else ""
 
 
 class KeySet:
@@ -51,7 +61,7 @@ class KeySet:
         self._lock = asyncio.Lock()
 
     async def key(self, key_id: str) -> jwt.PyJWK:
-        """The key with this id. Raises InvalidGrantError when the issuer has none, UnavailableError when it is silent."""
+        """The key with this id; without an id the only one there is. Raises InvalidGrantError when the issuer has none, UnavailableError when it is silent."""
         async with self._lock:
             is_old = self._monotonic() - self._fetched_at > KEYS_AGE_SECONDS_MAX
             may_try = self._monotonic() - self._tried_at >= REFETCH_SECONDS_MIN
@@ -59,6 +69,8 @@ class KeySet:
                 await self._refresh()
             if key_id in self._keys:
                 return self._keys[key_id]
+            if not key_id and len(self._keys) == 1:
+                return next(iter(self._keys.values()))
             if not self._keys:
                 raise UnavailableError(
                     "The issuer's signing keys cannot be fetched now.", retry_after=REFETCH_SECONDS_MIN
@@ -75,7 +87,7 @@ class KeySet:
             # Keys that are known go on being used: the issuer's outage must not end sign-ins.
             log.warning("jwks.fetch_failed", url=self._url, error=repr(error))
             return
-        self._keys = {key.key_id: key for key in found.keys if key.key_id is not None}
+        self._keys = {key.key_id or "": key for key in found.keys}
         self._fetched_at = self._monotonic()
 
 
@@ -93,13 +105,23 @@ def _read(url: str) -> bytes:
         return body
 
 
+def issuer_of(token: str) -> str:
+    """Who a token says that it comes from; nothing of it is checked. Empty when it does not say."""
+    try:
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+    except jwt.InvalidTokenError:
+        return ""
+    return issuer if isinstance(issuer, str) else ""
+
+
 class Verifier:
     """Checks the issuer's session tokens: signature, times, audience and authorised party."""
 
-    def __init__(self, keys: KeySet, *, audience: str, parties: tuple[str, ...]) -> None:
+    def __init__(self, keys: KeySet, *, audience: str, parties: tuple[str, ...], issuer: str = "") -> None:
         self._keys = keys
         self._audience = audience
         self._parties = parties
+        self._issuer = issuer
 
     async def verify(self, token: str, *, now: datetime) -> Subject:
         """Whom the token is about. Raises InvalidGrantError with the reason when it is not good."""
@@ -107,9 +129,9 @@ class Verifier:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
             raise InvalidGrantError("The subject token is not a JWT.") from error
-        algorithm, key_id = header.get("alg"), header.get("kid")
+        algorithm, key_id = header.get("alg"), header.get("kid", "")
         if algorithm not in ALGORITHMS or not isinstance(key_id, str):
-            raise InvalidGrantError("The subject token must be signed with RS256 or ES256 and name its key.")
+            raise InvalidGrantError("The subject token must be signed with RS256 or ES256.")
         key = await self._keys.key(key_id)
         try:
             payload = jwt.decode(
@@ -118,9 +140,11 @@ class Verifier:
                 # Only the algorithm that the key is for: the header must not choose.
                 algorithms=[key.algorithm_name],
                 audience=self._audience or None,
+                issuer=self._issuer or None,
                 options={
                     "require": ["exp", "sub"],
                     "verify_aud": bool(self._audience),
+                    "verify_iss": bool(self._issuer),
                     "verify_exp": False,
                     "verify_nbf": False,
                     "verify_iat": False,
@@ -130,6 +154,10 @@ class Verifier:
         except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
             raise InvalidGrantError(f"The subject token is not good: {error}.") from error
         _check_times(payload, now=now)
+        # OpenID Connect Core 1.0, 3.1.3.7: a token for several clients names the one that it was made out to.
+        is_for_many = isinstance(subject.aud, tuple) and len(subject.aud) > 1
+        if self._issuer and (is_for_many or subject.azp is not None) and subject.azp != self._audience:
+            raise InvalidGrantError("The subject token was made out to another client (azp).")
         if self._parties and subject.azp not in self._parties:
             raise InvalidGrantError("The subject token must name an application that is known here (azp).")
         return subject

@@ -124,3 +124,25 @@ WHERE t.workspace_id = sqlc.arg(workspace_id) AND t.token_hash = sqlc.arg(token_
 -- name: DeleteExpiredTokens :execrows
 DELETE FROM refresh_tokens
 WHERE workspace_id = sqlc.arg(workspace_id) AND expires_at < sqlc.arg(before_at)::timestamptz;
+
+-- Whom the platform's own provider vouches for; bound by a verified address at the first sign-in.
+-- column user_id: str | None
+-- always
+-- name: FindPlatformPerson :one
+SELECT platform_person(sqlc.arg(issuer)::text, sqlc.arg(subject)::text, sqlc.arg(email)::text)::text AS user_id;
+
+-- Bind a person to a subject of the platform's own provider; 0 rows when that is so, or either is bound otherwise.
+-- name: BindPlatformSubject :execrows
+INSERT INTO user_identities (provider, subject, user_id)
+VALUES (sqlc.arg(issuer), sqlc.arg(subject), sqlc.arg(user_id)) ON CONFLICT DO NOTHING;
+
+-- Whether a person is bound to a subject of the platform's own provider.
+-- always
+-- name: IsPlatformSubject :one
+SELECT EXISTS (SELECT FROM user_identities AS i WHERE i.provider = sqlc.arg(issuer) AND i.subject = sqlc.arg(subject)
+    AND i.user_id = sqlc.arg(user_id))::boolean AS is_bound;
+
+-- The connection that members of a workspace sign in through, the oldest active one.
+-- name: GetDoor :one
+SELECT connection_id FROM oidc_connections WHERE workspace_id = sqlc.arg(workspace_id) AND status = 'active'
+ORDER BY created_at, connection_id LIMIT 1;

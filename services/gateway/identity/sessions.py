@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 from contracts import new_id
@@ -12,9 +12,10 @@ from psycopg import AsyncConnection
 from runtime.database import Pool
 from runtime.errors import ForbiddenError, StateConflictError, UnavailableError
 
-from services.gateway.errors import InvalidGrantError
+from services.gateway.errors import InvalidGrantError, SsoRequiredError
 from services.gateway.identity import _queries
-from services.gateway.identity.jwks import Subject, Verifier
+from services.gateway.identity.jwks import Subject
+from services.gateway.identity.people.invitations import accept
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.seed import USER_ID
 from services.gateway.identity.tokens import (
@@ -30,6 +31,13 @@ from services.gateway.settings import GatewaySettings
 Method: TypeAlias = Literal["exchange", "oidc", "mock"]
 
 _FORGET_AFTER = timedelta(days=1)
+
+
+class Checks(Protocol):
+    """Checks subject tokens."""
+
+    async def verify(self, token: str, *, now: datetime) -> Subject:
+        """Whom the token is about. Raises InvalidGrantError, UnavailableError."""
 
 
 class Device(Struct, frozen=True):
@@ -55,7 +63,7 @@ class Sessions:
         settings: GatewaySettings,
         pool: Pool,
         *,
-        verifier: Verifier | None,
+        verifier: Checks | None,
         clock: Callable[[], datetime],
         rng: random.Random,
     ) -> None:
@@ -70,19 +78,53 @@ class Sessions:
         return self._settings.use_mock and not self._settings.is_production
 
     async def exchange(
-        self, subject_token: str, *, workspace_id: str | None, device: Device | None = None
+        self,
+        subject_token: str,
+        *,
+        workspace_id: str | None,
+        device: Device | None = None,
+        invitation_token: str | None = None,
     ) -> TokenPair:
         """Tokens for whom the subject token is about, in the workspace asked for or the first one.
 
-        Raises InvalidGrantError for a token that is not good, ForbiddenError for somebody unknown here or for a
-        workspace that has them sign in with its own provider, UnavailableError when no issuer is configured.
+        Raises like `enter`, InvalidGrantError for a token that is not good, UnavailableError when no issuer is
+        configured.
         """
         subject = await self._subject(subject_token)
+        method: Method = "mock" if self._accepts_anybody else "exchange"
+        return await self.enter(
+            subject,
+            workspace_id=workspace_id,
+            method=method,
+            device=device or Device(),
+            invitation_token=invitation_token,
+        )
+
+    async def enter(
+        self,
+        subject: Subject,
+        *,
+        workspace_id: str | None,
+        method: Method,
+        device: Device,
+        invitation_token: str | None = None,
+    ) -> TokenPair:
+        """Begin a session for whom the platform's issuer vouches for, in the workspace asked for or the first one.
+
+        invitation_token: of an invitation that is accepted first; the session is in the workspace that it is to.
+        Raises ForbiddenError for somebody unknown here, SsoRequiredError for a workspace that has its members sign in
+        through its own provider; and what accepting an invitation raises.
+        """
         async with self._pool.connection() as conn, conn.transaction():
             person = await self._person(conn, subject)
+            if invitation_token is not None:
+                joined = await accept(
+                    conn, invitation_token, user_id=person.user_id, now=self._clock(), ip=device.ip
+                )
+                workspace_id = joined.workspace_id
             await _queries.identify(conn, user_id=person.user_id, workspace_id="")
             memberships = await _queries.list_memberships(conn, user_id=person.user_id)
-            is_elsewhere = False
+            door: str | None = None
             for wanted in (m.workspace_id for m in memberships if workspace_id in (None, m.workspace_id)):
                 # A workspace's row is visible only to who names it.
                 await _queries.identify(conn, user_id=person.user_id, workspace_id=wanted)
@@ -90,18 +132,20 @@ class Sessions:
                 if seat is None:
                     continue
                 if seat.sso_enforced:
-                    is_elsewhere = True
+                    door = door or await _queries.get_door(conn, workspace_id=wanted) or ""
                     continue
-                method: Method = "mock" if self._accepts_anybody else "exchange"
                 return await self.start(
                     conn,
                     workspace_id=wanted,
                     user_id=person.user_id,
                     method=method,
-                    device=device or Device(),
+                    device=device,
                 )
-        if is_elsewhere:
-            raise ForbiddenError("That workspace has its members sign in with its own identity provider.")
+        if door is not None:
+            raise SsoRequiredError(
+                "That workspace has its members sign in through its own identity provider.",
+                details={"connection_id": door, "login": f"/v1/auth/login?connection={door}"},
+            )
         raise ForbiddenError("You are not a member of that workspace, or it is suspended.")
 
     async def start(
@@ -182,23 +226,38 @@ class Sessions:
             return
         subject = await self._subject(subject_token)
         async with self._pool.connection() as conn, conn.transaction():
-            await _queries.present(conn, token_hash="", external_id=subject.sub, email="")
-            bound = await _queries.get_user_by_subject(conn, external_id=subject.sub)
-            await _queries.identify(conn, user_id=principal.user_id, workspace_id="")
-            if bound is None:
-                is_new = await _queries.bind_subject(
-                    conn,
-                    external_id=subject.sub,
-                    user_id=principal.user_id,
-                    updated_at=self._clock(),
-                )
-                if not is_new:
-                    raise StateConflictError("You are bound to another identity of that issuer.")
-            elif bound.user_id != principal.user_id:
-                raise StateConflictError("That identity is bound to another person.")
+            if self._is_of_provider(subject):
+                await self._bind_to_provider(conn, principal.user_id, subject)
+            else:
+                await self._bind_to_issuer(conn, principal.user_id, subject)
             person = await _queries.get_user(conn, user_id=principal.user_id)
             if person is not None:
                 await self._mirror(conn, person, subject)
+
+    async def _bind_to_issuer(self, conn: AsyncConnection[Any], user_id: str, subject: Subject) -> None:
+        await _queries.present(conn, token_hash="", external_id=subject.sub, email="")
+        bound = await _queries.get_user_by_subject(conn, external_id=subject.sub)
+        await _queries.identify(conn, user_id=user_id, workspace_id="")
+        if bound is None:
+            is_new = await _queries.bind_subject(
+                conn, external_id=subject.sub, user_id=user_id, updated_at=self._clock()
+            )
+            if not is_new:
+                raise StateConflictError("You are bound to another identity of that issuer.")
+        elif bound.user_id != user_id:
+            raise StateConflictError("That identity is bound to another person.")
+
+    async def _bind_to_provider(self, conn: AsyncConnection[Any], user_id: str, subject: Subject) -> None:
+        await _queries.identify(conn, user_id=user_id, workspace_id="")
+        identity = {"issuer": subject.iss, "subject": subject.sub, "user_id": user_id}
+        is_new = await _queries.bind_platform_subject(conn, **identity)
+        if not is_new and not await _queries.is_platform_subject(conn, **identity):
+            raise StateConflictError("You, or that identity, are bound otherwise already.")
+
+    def _is_of_provider(self, subject: Subject) -> bool:
+        """Whether the subject is of OIDC_ISSUER; its names mean nothing to the issuer behind CLERK_JWKS_URL."""
+        issuer = self._settings.oidc_issuer
+        return bool(issuer) and subject.iss.rstrip("/") == issuer.rstrip("/")
 
     @property
     def _lifetime(self) -> timedelta:
@@ -278,13 +337,14 @@ class Sessions:
             return Subject(sub="", email=subject_token, email_verified=True)
         if self._verifier is not None:
             return await self._verifier.verify(subject_token, now=self._clock())
-        raise UnavailableError("No issuer is configured. Set CLERK_JWKS_URL.", retry_after=60)
+        raise UnavailableError("No issuer is configured. Set CLERK_JWKS_URL or OIDC_ISSUER.", retry_after=60)
 
     async def _person(self, conn: AsyncConnection[Any], subject: Subject) -> _queries.Person:
-        # Only an address that the issuer has verified: anybody can claim another one.
-        email = subject.email if subject.email is not None and subject.email_verified else ""
+        email = subject.verified_email
         await _queries.present(conn, token_hash="", external_id=subject.sub, email=email)
-        if self._accepts_anybody:
+        if self._is_of_provider(subject):
+            person = await self._person_of_provider(conn, subject)
+        elif self._accepts_anybody:
             person = await _queries.get_user_by_email(conn, email=email)
             if person is None:
                 # Whatever else the token is, it is good for the person that was seeded.
@@ -301,6 +361,20 @@ class Sessions:
             raise ForbiddenError("Nobody here is known by that identity.")
         return person
 
+    async def _person_of_provider(
+        self, conn: AsyncConnection[Any], subject: Subject
+    ) -> _queries.Person | None:
+        user_id = await _queries.find_platform_person(
+            conn, issuer=subject.iss, subject=subject.sub, email=subject.verified_email
+        )
+        if user_id is None:
+            return None
+        await _queries.identify(conn, user_id=user_id, workspace_id="")
+        person = await _queries.get_user(conn, user_id=user_id)
+        if person is not None:
+            await self._mirror(conn, person, subject)
+        return person
+
     async def _bind(self, conn: AsyncConnection[Any], email: str, external_id: str) -> _queries.Person | None:
         """The person with this address, bound to the subject unless bound to another one."""
         person = await _queries.get_user_by_email(conn, email=email)
@@ -314,7 +388,7 @@ class Sessions:
 
     async def _mirror(self, conn: AsyncConnection[Any], person: _queries.Person, subject: Subject) -> None:
         """Take over the address that the issuer has verified, unless somebody else has it here."""
-        email = subject.email if subject.email is not None and subject.email_verified else ""
+        email = subject.verified_email
         if not email or email == person.email:
             return
         await _queries.present(conn, token_hash="", external_id="", email=email)

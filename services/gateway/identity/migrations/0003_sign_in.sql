@@ -210,7 +210,7 @@ REVOKE EXECUTE ON FUNCTION has_second_factor, find_connection, platform_person, 
 GRANT EXECUTE ON FUNCTION has_second_factor, find_connection, platform_person, connection_person TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, totp_factors, passkeys, recovery_codes, webauthn_challenges,
     factor_attempts, oidc_connections TO causeloop_app;
-GRANT SELECT ON user_identities TO causeloop_app;
+GRANT SELECT, INSERT ON user_identities TO causeloop_app;
 
 -- migrate:down
 
