@@ -211,7 +211,8 @@ class Projector:
         )
 
     async def _stand_by_and_lead(self) -> None:
-        options = f"-c search_path={self._projection.name} {_KEEPALIVE}"
+        # Rows and position are one transaction and the log has the truth: what a crash of the server loses is read again.
+        options = f"-c search_path={self._projection.name} -c synchronous_commit=off {_KEEPALIVE}"
         conn = await AsyncConnection.connect(
             self._url,
             autocommit=True,
