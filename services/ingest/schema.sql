@@ -21,15 +21,3 @@ CREATE TABLE changes_daily (
     PRIMARY KEY (workspace_id, day, outcome)
 );
 COMMENT ON TABLE changes_daily IS 'Changes to known issues per outcome and day.';
-
-ALTER TABLE sources_daily ENABLE ROW LEVEL SECURITY;
-ALTER TABLE sources_daily FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON sources_daily TO causeloop_app
-    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON sources_daily TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE changes_daily ENABLE ROW LEVEL SECURITY;
-ALTER TABLE changes_daily FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON changes_daily TO causeloop_app
-    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON changes_daily TO causeloop_projector USING (true) WITH CHECK (true);

@@ -120,39 +120,3 @@ CREATE TABLE workspaces (
 );
 COMMENT ON TABLE workspaces IS 'The settings of a workspace that forecasts depend on.';
 COMMENT ON COLUMN workspaces.alert_probability IS 'Probability at which an alert fires, in [0, 1].';
-
-ALTER TABLE patterns ENABLE ROW LEVEL SECURITY;
-ALTER TABLE patterns FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON patterns TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON patterns TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE occurrences ENABLE ROW LEVEL SECURITY;
-ALTER TABLE occurrences FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON occurrences TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON occurrences TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE links ENABLE ROW LEVEL SECURITY;
-ALTER TABLE links FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON links TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON links TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE predictions ENABLE ROW LEVEL SECURITY;
-ALTER TABLE predictions FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON predictions TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON predictions TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE outlooks ENABLE ROW LEVEL SECURITY;
-ALTER TABLE outlooks FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON outlooks TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON outlooks TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE scores ENABLE ROW LEVEL SECURITY;
-ALTER TABLE scores FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON scores TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON scores TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE workspaces ENABLE ROW LEVEL SECURITY;
-ALTER TABLE workspaces FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON workspaces TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON workspaces TO causeloop_projector USING (true) WITH CHECK (true);
-

@@ -47,21 +47,3 @@ CREATE TABLE workspaces (
     PRIMARY KEY (workspace_id)
 );
 COMMENT ON TABLE workspaces IS 'Workspaces that have settings of their own.';
-
-ALTER TABLE patterns ENABLE ROW LEVEL SECURITY;
-ALTER TABLE patterns FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON patterns TO causeloop_app
-    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON patterns TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE recommendations ENABLE ROW LEVEL SECURITY;
-ALTER TABLE recommendations FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON recommendations TO causeloop_app
-    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON recommendations TO causeloop_projector USING (true) WITH CHECK (true);
-
-ALTER TABLE workspaces ENABLE ROW LEVEL SECURITY;
-ALTER TABLE workspaces FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON workspaces TO causeloop_app
-    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON workspaces TO causeloop_projector USING (true) WITH CHECK (true);

@@ -26,13 +26,17 @@ CREATE TABLE checkpoint (
 );
 CREATE TABLE erased_workspaces (
     workspace_id text PRIMARY KEY
-);
-ALTER TABLE erased_workspaces ENABLE ROW LEVEL SECURITY;
-ALTER TABLE erased_workspaces FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON erased_workspaces TO causeloop_app
-    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON erased_workspaces TO causeloop_projector USING (true) WITH CHECK (true)
+)
 """
+
+ISOLATION_SQL = """
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON {table} TO causeloop_app
+    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
+CREATE POLICY projector ON {table} TO causeloop_projector USING (true) WITH CHECK (true)
+"""
+"""What every table of a read model gets: the application reads the workspace that its transaction names, no other."""
 
 
 class Projection(msgspec.Struct, frozen=True):
@@ -43,7 +47,8 @@ class Projection(msgspec.Struct, frozen=True):
         erased are deleted, and its events are left out from then on.
     project: writes the rows of a batch of at most 1,000 events in log order, inside a transaction
         whose search_path is the schema. A function of the events and the rows alone: no clock, no chance.
-    schema_sql: the whole text of schema.sql; another text is another version.
+    schema_sql: the whole text of schema.sql; another text is another version. Every table in it has a workspace_id;
+        row-level security is put on each of them.
     linger_seconds: how long to gather events into a batch that is not full. 0 where a client waits for the rows;
         elsewhere a little waiting saves most of the transactions when events come one by one.
     """
@@ -68,8 +73,8 @@ class Projection(msgspec.Struct, frozen=True):
 
 
 def schema_version(schema_sql: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a schema's text and of the checkpoint's beside it."""
-    return sha256((schema_sql + CHECKPOINT_SQL).encode()).hexdigest()[:16]
+    """The first 16 hex digits of the SHA-256 of a schema's text and of what every schema gets beside it."""
+    return sha256((schema_sql + CHECKPOINT_SQL + ISOLATION_SQL).encode()).hexdigest()[:16]
 
 
 def last_of(events: Sequence[Recorded[Event]]) -> tuple[int | None, str | None]:

@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, sql
 from .erasure import erased_by, erased_workspaces, project
 from .errors import ReadModelError
 from .log import EventLog
-from .projection import CHECKPOINT_SQL, Connection, Projection, last_of, schema_version
+from .projection import CHECKPOINT_SQL, ISOLATION_SQL, Connection, Projection, last_of, schema_version
 
 PROJECTOR_ROLE = "causeloop_projector"
 APP_ROLE = "causeloop_app"
@@ -64,6 +64,7 @@ async def apply_schema(
     """Create a read model's schema when it is not there; says when another version is.
 
     An outdated one goes on serving until `rebuild` switches it. owner: as the role that owns the schemas.
+    Raises ReadModelError for a table without a workspace_id, as nobody could keep workspaces apart in it.
     """
     statement = sql.SQL(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = {}"
@@ -166,8 +167,25 @@ async def _create(owner: Connection, name: str, schema_sql: str) -> None:
             await owner.execute(statement.as_string(owner).encode())
         for part in (schema_sql, CHECKPOINT_SQL):
             await owner.execute(part.encode())
+        await _isolate(owner, name)
         for statement in grants:
             await owner.execute(statement.as_string(owner).encode())
+
+
+async def _isolate(owner: Connection, name: str) -> None:
+    """Force row-level security on every table of the schema but the checkpoint, which is of no workspace."""
+    tables = sql.SQL(
+        "SELECT c.relname, EXISTS (SELECT FROM pg_attribute a"
+        " WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND a.attnotnull)"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = {} AND c.relkind IN ('r', 'p') AND c.relname <> 'checkpoint'"
+    ).format(sql.Literal(name))
+    cursor = await owner.execute(tables.as_string(owner).encode())
+    for table, has_workspace in await cursor.fetchall():
+        if not has_workspace:
+            raise ReadModelError(f"table {table} of {name} needs a column workspace_id text NOT NULL")
+        statement = sql.SQL(ISOLATION_SQL).format(table=sql.Identifier(name, table))
+        await owner.execute(statement.as_string(owner).encode())
 
 
 def _role(name: str) -> sql.Identifier:

@@ -21,10 +21,6 @@ CREATE TABLE issues (
     last_seq bigint NOT NULL,
     PRIMARY KEY (workspace_id, issue_id)
 );
-ALTER TABLE issues ENABLE ROW LEVEL SECURITY;
-ALTER TABLE issues FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON issues TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON issues TO causeloop_projector USING (true) WITH CHECK (true);
 """
 
 _WRITE = """

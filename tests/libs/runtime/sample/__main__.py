@@ -17,10 +17,6 @@ from runtime.settings import ServiceSettings
 
 SCHEMA_SQL = """
 CREATE TABLE titles (workspace_id text NOT NULL, issue_id text NOT NULL, title text NOT NULL, PRIMARY KEY (workspace_id, issue_id));
-ALTER TABLE titles ENABLE ROW LEVEL SECURITY;
-ALTER TABLE titles FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON titles TO causeloop_app USING (workspace_id = (SELECT current_setting('app.current_workspace', true)));
-CREATE POLICY projector ON titles TO causeloop_projector USING (true) WITH CHECK (true);
 """
 
 
