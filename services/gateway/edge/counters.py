@@ -15,8 +15,8 @@ STREAM = "RATES"
 SUBJECT = "rate"
 KEPT_SECONDS = 120
 """Longer than the longest window that is counted."""
-BYTES_MAX = 64 * 1024 * 1024
-"""About 400,000 counters; with more, the oldest are forgotten, which favours the caller."""
+BYTES_MAX = 32 * 1024 * 1024
+"""About 200,000 counters; with more, the oldest are forgotten, which favours the caller."""
 ANSWER_SECONDS = 0.5
 PAUSE_SECONDS = 1.0
 """After a failure nothing is asked for so long: a store that is away must not make every request wait."""
@@ -116,15 +116,21 @@ class Counters:
             "max_msgs_per_subject": 1,
             "allow_msg_counter": True,
         }
-        try:
-            reply = await self._nc.request(
-                f"$JS.API.STREAM.CREATE.{STREAM}", msgspec.json.encode(config), timeout=5.0
-            )
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            log.warning("rates.stream_not_made", reason=repr(error))
-            return False
-        refusal = _decode(reply.data).error
-        self._is_made = refusal is None
+        refusal = await self._refusal(f"STREAM.CREATE.{STREAM}", msgspec.json.encode(config))
         if refusal is not None:
-            log.warning("rates.stream_not_made", reason=str(refusal))
+            # Another gateway may be making it at this moment.
+            self._is_made = await self._refusal(f"STREAM.INFO.{STREAM}", b"") is None
+        else:
+            self._is_made = True
+        if not self._is_made:
+            log.warning("rates.stream_not_made", reason=refusal)
         return self._is_made
+
+    async def _refusal(self, call: str, payload: bytes) -> str | None:
+        """What is wrong with a call of the JetStream API; None: nothing."""
+        try:
+            reply = await self._nc.request(f"$JS.API.{call}", payload, timeout=2.0)
+            error = _decode(reply.data).error
+        except (nats.errors.Error, TimeoutError, OSError, msgspec.DecodeError) as failure:
+            return repr(failure)
+        return None if error is None else str(error)

@@ -10,6 +10,7 @@ from runtime.errors import AppError, UnauthorizedError
 from runtime.problems import PROBLEM_MEDIA_TYPE, problem
 
 from services.gateway.edge.address import Addresses
+from services.gateway.edge.cookies import ACCESS, is_from_own_page, read_cookies
 from services.gateway.edge.limits import Limits, Standing, Ticket
 from services.gateway.errors import HeadersTooLargeError, RateLimitedError, UriTooLongError
 from services.gateway.identity.access.authority import Authority, bearer
@@ -45,10 +46,12 @@ class Visit(Struct, frozen=True):
 
     principal: whose credentials it has; None: `refusal` says what is wrong with them.
     headers: by lower-case name, the first of each.
+    cookies: those that the request may act with.
     """
 
     address: str
     headers: Mapping[bytes, bytes]
+    cookies: Mapping[str, str]
     principal: Principal | None
     refusal: Exception | None
 
@@ -86,6 +89,7 @@ class Door:
         limits: Limits,
         addresses: Addresses,
         origins: tuple[str, ...],
+        own_origin: str,
         is_production: bool,
     ) -> None:
         self._inner = inner
@@ -93,6 +97,7 @@ class Door:
         self._limits = limits
         self._addresses = addresses
         self._origins = frozenset(origin.encode() for origin in origins)
+        self._pages = frozenset({own_origin, *origins})
         self._always = _ALWAYS + (_IN_PRODUCTION if is_production else [])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,15 +136,23 @@ class Door:
                 return
         await self._inner(scope, receive, leaving.send)
 
-    async def _look(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Visit:
+    async def _look(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Visit:
         principal: Principal | None = None
         refusal: Exception | None = None
+        cookies = self._cookies(scope, headers)
         try:
             given = headers.get(b"authorization", b"").decode("latin-1")
-            principal = await self._access.principal(bearer({"authorization": given}))
+            token = bearer({"authorization": given}) if given or ACCESS not in cookies else cookies[ACCESS]
+            principal = await self._access.principal(token)
         except Exception as error:  # noqa: BLE001  # edge: raised again where it becomes an answer, if it matters
             refusal = error
-        return Visit(self._addresses.of(scope), headers, principal, refusal)
+        return Visit(self._addresses.of(scope), headers, cookies, principal, refusal)
+
+    def _cookies(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Mapping[str, str]:
+        given = headers.get(b"cookie")
+        if given is None or not is_from_own_page(scope["method"], headers, self._pages):
+            return {}
+        return read_cookies(given.decode("latin-1"))
 
     def _for_page(self, origin: bytes | None) -> Headers:
         """What lets a page of another origin see the answer, if it is one of ours (Fetch, section 3.2)."""

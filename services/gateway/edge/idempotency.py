@@ -19,6 +19,7 @@ from runtime.database import Pool, tenant
 from runtime.errors import UnavailableError, ValidationFailedError
 
 from services.gateway.edge import _queries
+from services.gateway.edge.cookies import SetCookie
 from services.gateway.errors import IdempotencyConflictError, RequestRunningError
 from services.gateway.identity.tokens import sign
 
@@ -46,6 +47,7 @@ class Reply(Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    cookies: tuple[SetCookie, ...] = ()
 
 
 class Identity(Struct, frozen=True, kw_only=True):
