@@ -35,18 +35,23 @@ from services.gateway.routes import (
     issues,
     members,
     mfa,
+    notifications,
     onboarding,
     patterns,
     predictions,
     profile,
+    provisioning,
     recommendations,
+    service_accounts,
     sessions,
+    tokens,
     workspaces,
 )
 from services.gateway.routes.dispatch import BODY_BYTES_MAX, handlers
 from services.gateway.routes.explorer import explorer_routes
 from services.gateway.routes.mailbox import mailbox_routes
 from services.gateway.routes.operation import AnyOperation, Gateway
+from services.gateway.routes.scim import scim_routes
 from services.gateway.settings import GatewaySettings, check
 from services.gateway.subscriptions.hub import Hub
 from services.gateway.subscriptions.socket import stream_handler
@@ -57,6 +62,8 @@ OPERATIONS: Sequence[AnyOperation] = (
     *auth.OPERATIONS,
     *profile.OPERATIONS,
     *sessions.OPERATIONS,
+    *tokens.OPERATIONS,
+    *service_accounts.OPERATIONS,
     *mfa.OPERATIONS,
     *issues.OPERATIONS,
     *ingestion.OPERATIONS,
@@ -68,6 +75,7 @@ OPERATIONS: Sequence[AnyOperation] = (
     *provisioning.OPERATIONS,
     *members.OPERATIONS,
     *invitations.OPERATIONS,
+    *notifications.OPERATIONS,
 )
 """Everything that can be asked for under /v1."""
 
@@ -132,6 +140,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         routes=[
             *handlers(OPERATIONS, gateway),
             *explorer_routes(document(OPERATIONS, version=VERSION)),
+            *scim_routes(gateway),
             *(mailbox_routes(catcher) if catcher else ()),
             stream_handler(hub, resources, access),
         ],

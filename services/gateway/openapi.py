@@ -35,6 +35,7 @@ _SUCCESS: Mapping[int, str] = {
     201: "Made.",
     202: "Taken, durable.",
     204: "Done; there is nothing to say.",
+    302: "Go on at `Location`.",
 }
 _WHOLE = {"type": "integer", "minimum": 0}
 _HEADERS: Mapping[str, Json] = {
@@ -80,7 +81,8 @@ _ASKED_FOR: Mapping[str, Json] = {
     },
 }
 _TAGS: Mapping[str, str] = {
-    "Auth": "Getting and rotating tokens.",
+    "Auth": "Signing in and out, sessions, oneself.",
+    "Tokens": "What programs sign in with.",
     "Issues": "Failures, one by one.",
     "Ingestion": "Failures by the hundred.",
     "Patterns": "Root causes that issues share.",

@@ -1,11 +1,17 @@
 """Clients and members for tests, made as an operator makes them: in SQL, as the owner of the schema."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import httpx
+import jwt
 from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
+
+SECRET = "a-secret-for-tests-of-32-characters"
+"""The JWT_SECRET of a stack under test."""
 
 
 class Tenant(Struct, frozen=True):
@@ -53,3 +59,17 @@ async def join(owner_url: str, tenant: Tenant, role: str) -> tuple[str, str]:
         role,
     )
     return user_id, email
+
+
+def sign_in(url: str, email: str) -> str:
+    """An access token of the person with this address, whom a stack in mock mode lets in."""
+    answer = httpx.post(f"{url}/v1/auth/exchange", json={"subject_token": email}, timeout=10)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["access_token"])
+
+
+def cut_short(access_token: str, *, seconds: int) -> str:
+    """The same session's token, ending in this many seconds, or that long ago."""
+    claims = jwt.decode(access_token, options={"verify_signature": False})
+    ends_at = datetime.now(UTC) + timedelta(seconds=seconds)
+    return jwt.encode({**claims, "exp": int(ends_at.timestamp())}, SECRET, algorithm="HS256")

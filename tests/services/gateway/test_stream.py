@@ -11,7 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from services.gateway.identity import seed
-from tests.services.gateway.test_api import token_for, unique, words
+from tests.services.gateway.tenants import cut_short, onboard, sign_in
+from tests.services.gateway.test_api import unique, words
 
 
 def address(stack: Stack, query: str = "") -> str:
@@ -106,9 +107,9 @@ async def test_without_a_good_token_it_closes_with_4401(stack: Stack, query: str
         assert await closed(socket) == 4401
 
 
-async def test_the_end_of_the_token_ends_the_stream(stack: Stack) -> None:
+async def test_the_end_of_the_token_ends_the_stream(stack: Stack, access_token: str) -> None:
     """With 4401, while connected."""
-    short = token_for(seed.WORKSPACE_ID, frozenset(), seconds=2)
+    short = cut_short(access_token, seconds=2)
     async with connect(address(stack, f"?token={short}")) as socket:
         await frame(socket, "connected")
         assert await closed(socket) == 4401
@@ -122,7 +123,8 @@ async def test_another_workspace_closes_with_4003(stack: Stack, access_token: st
 
 async def test_a_client_hears_nothing_of_other_workspaces(stack: Stack, access_token: str) -> None:
     """Only heartbeats come while others are busy."""
-    theirs = token_for("ws_01J0000000000000000000THEM", frozenset())
+    other = await onboard(stack.database.owner_url)
+    theirs = await asyncio.to_thread(sign_in, stack.url, other.owner_email)
     headers = {"Authorization": f"Bearer {access_token}"}
     async with (
         connect(address(stack, f"?token={theirs}")) as socket,

@@ -25,3 +25,61 @@ FROM token_standing(sqlc.arg(token_hash)::text)
 -- Note when sessions and tokens were used last; rows are [{workspace_id, user_id, used_id, used_at}].
 -- name: MarkUsed :exec
 SELECT mark_used(sqlc.arg(used)::jsonb);
+
+-- Make an API token of a person or of a service account.
+-- row: ApiToken
+-- name: InsertApiToken :one
+INSERT INTO api_tokens (workspace_id, token_id, user_id, service_account_id, name, token_hash, hint, scopes, created_by,
+    created_at, expires_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(token_id), sqlc.narg(user_id), sqlc.narg(service_account_id), sqlc.arg(name),
+    sqlc.arg(token_hash), sqlc.arg(hint), sqlc.arg(scopes), sqlc.arg(created_by), sqlc.arg(created_at),
+    sqlc.narg(expires_at))
+RETURNING token_id, user_id, service_account_id, name, hint, scopes, created_by, created_at, expires_at, last_used_at,
+    seq;
+
+-- An API token of an owner that was not revoked, kept from changing until this transaction ends.
+-- row: ApiToken
+-- name: LockApiToken :one
+SELECT token_id, user_id, service_account_id, name, hint, scopes, created_by, created_at, expires_at, last_used_at, seq
+FROM api_tokens
+WHERE workspace_id = sqlc.arg(workspace_id) AND token_id = sqlc.arg(token_id)
+    AND COALESCE(user_id, service_account_id) = sqlc.arg(owner_id)::text AND revoked_at IS NULL
+FOR UPDATE;
+
+-- Give an API token another secret; the old one is dead at once.
+-- name: ChangeSecret :exec
+UPDATE api_tokens SET token_hash = sqlc.arg(token_hash), hint = sqlc.arg(hint)
+WHERE workspace_id = sqlc.arg(workspace_id) AND token_id = sqlc.arg(token_id);
+
+-- End an API token for ever.
+-- name: RevokeApiToken :exec
+UPDATE api_tokens SET revoked_at = sqlc.arg(revoked_at)::timestamptz
+WHERE workspace_id = sqlc.arg(workspace_id) AND token_id = sqlc.arg(token_id);
+
+-- Make a service account.
+-- row: ServiceAccount
+-- name: InsertServiceAccount :one
+INSERT INTO service_accounts (workspace_id, service_account_id, name, description, created_by, created_at, updated_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(service_account_id), sqlc.arg(name), sqlc.arg(description),
+    sqlc.arg(created_by), sqlc.arg(created_at), sqlc.arg(created_at))
+RETURNING service_account_id, name, description, status, created_by, created_at, updated_at, seq;
+
+-- A service account.
+-- row: ServiceAccount
+-- name: GetServiceAccount :one
+SELECT service_account_id, name, description, status, created_by, created_at, updated_at, seq FROM service_accounts
+WHERE workspace_id = sqlc.arg(workspace_id) AND service_account_id = sqlc.arg(service_account_id);
+
+-- Change a service account; what is null stays.
+-- row: ServiceAccount
+-- name: UpdateServiceAccount :one
+UPDATE service_accounts SET name = COALESCE(sqlc.narg(name)::text, name),
+    description = COALESCE(sqlc.narg(description)::text, description),
+    status = COALESCE(sqlc.narg(status)::text, status), updated_at = sqlc.arg(updated_at)
+WHERE workspace_id = sqlc.arg(workspace_id) AND service_account_id = sqlc.arg(service_account_id)
+RETURNING service_account_id, name, description, status, created_by, created_at, updated_at, seq;
+
+-- Delete a service account with its tokens.
+-- name: DeleteServiceAccount :execrows
+DELETE FROM service_accounts
+WHERE workspace_id = sqlc.arg(workspace_id) AND service_account_id = sqlc.arg(service_account_id);
