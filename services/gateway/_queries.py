@@ -80,21 +80,6 @@ class RankRecommendationsRow(Struct, frozen=True):
     rank: int
 
 
-class WorkspacesRow(Struct, frozen=True):
-    """One row of the table workspaces."""
-
-    workspace_id: str
-    slug: str
-    name: str
-    timezone: str
-    confidence_threshold: float
-    alert_probability: float
-    minimum_cluster_size: int
-    proof_window_days: int
-    created_at: datetime
-    updated_at: datetime
-
-
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason,
@@ -394,45 +379,6 @@ async def update_recommendations(conn: AsyncConnection[Any], *, rows: str) -> No
         await cursor.execute(_UPDATE_RECOMMENDATIONS, (rows,))
 
 
-_INSERT_WORKSPACES = """
-INSERT INTO workspaces (workspace_id, slug, name, timezone, confidence_threshold, alert_probability,
-    minimum_cluster_size, proof_window_days, created_at, updated_at)
-SELECT r.workspace_id, r.slug, r.name, r.timezone, r.confidence_threshold, r.alert_probability,
-    r.minimum_cluster_size, r.proof_window_days, r.created_at, r.updated_at
-FROM json_to_recordset($1::json) AS r(
-    workspace_id text, slug text, name text, timezone text, confidence_threshold double precision,
-    alert_probability double precision, minimum_cluster_size integer, proof_window_days integer,
-    created_at timestamptz, updated_at timestamptz)
-ON CONFLICT (workspace_id) DO NOTHING
-"""
-
-
-async def insert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Write the workspaces of a batch with the settings that every workspace starts with (WorkspaceCreated)."""
-    async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_INSERT_WORKSPACES, (rows,))
-
-
-_UPDATE_WORKSPACES = """
-UPDATE workspaces AS w SET
-    confidence_threshold = coalesce(r.confidence_threshold, w.confidence_threshold),
-    alert_probability = coalesce(r.alert_probability, w.alert_probability),
-    minimum_cluster_size = coalesce(r.minimum_cluster_size, w.minimum_cluster_size),
-    proof_window_days = coalesce(r.proof_window_days, w.proof_window_days),
-    updated_at = r.updated_at
-FROM json_to_recordset($1::json) AS r(
-    workspace_id text, confidence_threshold double precision, alert_probability double precision,
-    minimum_cluster_size integer, proof_window_days integer, updated_at timestamptz)
-WHERE w.workspace_id = r.workspace_id
-"""
-
-
-async def update_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Change the settings that a batch has values for (WorkspaceSettingsChanged)."""
-    async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_UPDATE_WORKSPACES, (rows,))
-
-
 _LIST_ISSUE_STATES = """
 SELECT i.issue_id, i.status AS own_status, m.pattern_id
 FROM issues AS i
@@ -673,16 +619,17 @@ async def rank_recommendations(
         return fetched
 
 
-_GET_WORKSPACE = """
-SELECT workspace_id, slug, name, timezone, confidence_threshold, alert_probability, minimum_cluster_size,
-    proof_window_days, created_at, updated_at
-FROM workspaces WHERE workspace_id = $1
+_COUNT_ISSUES_UP_TO = """
+SELECT count(*) FROM (
+    SELECT 1 FROM issues WHERE workspace_id = $1 LIMIT $2::bigint) AS counted
 """
 
 
-async def get_workspace(conn: AsyncConnection[Any], *, workspace_id: str) -> WorkspacesRow | None:
-    """A workspace with its settings."""
-    async with AsyncRawCursor(conn, row_factory=args_row(WorkspacesRow)) as cursor:
-        await cursor.execute(_GET_WORKSPACE, (workspace_id,))
-        fetched: WorkspacesRow | None = await cursor.fetchone()
+async def count_issues_up_to(conn: AsyncConnection[Any], *, workspace_id: str, at_most: int) -> int:
+    """How many issues a workspace has, as far as anybody wants to know."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_COUNT_ISSUES_UP_TO, (workspace_id, at_most))
+        fetched: int | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("count_issues_up_to gave no row")
         return fetched

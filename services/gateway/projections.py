@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import msgspec
 from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
@@ -14,14 +14,6 @@ from services.gateway import _queries
 Row: TypeAlias = dict[str, object]
 Key: TypeAlias = tuple[str, str]
 _Write: TypeAlias = Callable[..., Awaitable[None]]
-
-DEFAULT_SETTINGS: Final[Mapping[str, float | int]] = {
-    "confidence_threshold": 0.7,
-    "alert_probability": 0.7,
-    "minimum_cluster_size": 3,
-    "proof_window_days": 14,
-}
-"""What every workspace starts with, as proto/causeloop/workspace says."""
 
 _ENDED = (pattern.PatternStatus.RESOLVED, pattern.PatternStatus.MERGED)
 _ISSUE_FIELDS = (
@@ -90,14 +82,10 @@ class _Fold:
         self.current: dict[tuple[str, str, int], Row] = {}
         self.recommendations: dict[Key, Row] = {}
         self.recommendation_changes: dict[Key, Row] = {}
-        self.workspaces: dict[str, Row] = {}
-        self.workspace_changes: dict[str, Row] = {}
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
         """Write all rows; members after their patterns, what ends predictions before new ones."""
         statements: tuple[tuple[_Write, Mapping[Any, Row]], ...] = (
-            (_queries.insert_workspaces, self.workspaces),
-            (_queries.update_workspaces, self.workspace_changes),
             (_queries.insert_issues, self.issues),
             (_queries.update_issues, self.issue_changes),
             (_queries.upsert_patterns, self.patterns),
@@ -151,9 +139,10 @@ class _Fold:
                 | workspace.WorkspaceSettingsChanged()
                 | workspace.WorkspaceSuspended()
                 | workspace.WorkspaceReinstated()
-                | workspace.WorkspaceErased() as changed
+                | workspace.WorkspaceErased()
             ):
-                self._add_workspace(event, changed)
+                # The gateway reads workspaces from the rows of identity, which these events come from.
+                pass
             case never:
                 assert_never(never)
 
@@ -326,35 +315,6 @@ class _Fold:
                 (ticked if data.is_done else unticked).add(data.step_index)
                 (unticked if data.is_done else ticked).discard(data.step_index)
                 row.update(steps_ticked=sorted(ticked), steps_unticked=sorted(unticked))
-            case never:
-                assert_never(never)
-
-    def _add_workspace(self, event: Recorded[Event], data: workspace.Event) -> None:
-        match data:
-            case workspace.WorkspaceCreated():
-                made: Row = {
-                    "workspace_id": event.workspace_id,
-                    "slug": data.slug,
-                    "name": data.name,
-                    "timezone": data.timezone,
-                    **DEFAULT_SETTINGS,
-                    "created_at": event.recorded_at,
-                    "updated_at": event.recorded_at,
-                }
-                self.workspaces.setdefault(event.workspace_id, made)
-            case workspace.WorkspaceSettingsChanged():
-                row = self.workspace_changes.setdefault(
-                    event.workspace_id, {"workspace_id": event.workspace_id}
-                )
-                for name in DEFAULT_SETTINGS:
-                    if (value := getattr(data, name)) is not None:
-                        row[name] = value
-                row["updated_at"] = event.recorded_at
-            case workspace.WorkspaceSuspended() | workspace.WorkspaceReinstated():
-                # Who gets in is decided by the rows of identity, at once; the read model stays as it is.
-                pass
-            case workspace.WorkspaceErased():
-                pass
             case never:
                 assert_never(never)
 

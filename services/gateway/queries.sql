@@ -200,31 +200,6 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     steps_unticked integer[], updated_at timestamptz)
 WHERE t.workspace_id = r.workspace_id AND t.recommendation_id = r.recommendation_id;
 
--- Write the workspaces of a batch with the settings that every workspace starts with (WorkspaceCreated).
--- name: InsertWorkspaces :exec
-INSERT INTO workspaces (workspace_id, slug, name, timezone, confidence_threshold, alert_probability,
-    minimum_cluster_size, proof_window_days, created_at, updated_at)
-SELECT r.workspace_id, r.slug, r.name, r.timezone, r.confidence_threshold, r.alert_probability,
-    r.minimum_cluster_size, r.proof_window_days, r.created_at, r.updated_at
-FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, slug text, name text, timezone text, confidence_threshold double precision,
-    alert_probability double precision, minimum_cluster_size integer, proof_window_days integer,
-    created_at timestamptz, updated_at timestamptz)
-ON CONFLICT (workspace_id) DO NOTHING;
-
--- Change the settings that a batch has values for (WorkspaceSettingsChanged).
--- name: UpdateWorkspaces :exec
-UPDATE workspaces AS w SET
-    confidence_threshold = coalesce(r.confidence_threshold, w.confidence_threshold),
-    alert_probability = coalesce(r.alert_probability, w.alert_probability),
-    minimum_cluster_size = coalesce(r.minimum_cluster_size, w.minimum_cluster_size),
-    proof_window_days = coalesce(r.proof_window_days, w.proof_window_days),
-    updated_at = r.updated_at
-FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, confidence_threshold double precision, alert_probability double precision,
-    minimum_cluster_size integer, proof_window_days integer, updated_at timestamptz)
-WHERE w.workspace_id = r.workspace_id;
-
 -- Where issues stand now, for the stream.
 -- column pattern_id: str | None
 -- name: ListIssueStates :many
@@ -322,8 +297,8 @@ FROM recommendations AS r
 WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.rank_score >= 0
   AND r.recommendation_id = ANY(sqlc.arg(recommendation_ids)::text[]);
 
--- A workspace with its settings.
--- name: GetWorkspace :one
-SELECT workspace_id, slug, name, timezone, confidence_threshold, alert_probability, minimum_cluster_size,
-    proof_window_days, created_at, updated_at
-FROM workspaces WHERE workspace_id = sqlc.arg(workspace_id);
+-- How many issues a workspace has, as far as anybody wants to know.
+-- always
+-- name: CountIssuesUpTo :one
+SELECT count(*) FROM (
+    SELECT 1 FROM issues WHERE workspace_id = sqlc.arg(workspace_id) LIMIT sqlc.arg(at_most)::bigint) AS counted;

@@ -155,20 +155,6 @@ COMMENT ON TABLE recommendations IS 'A ranked remediation for a pattern.';
 CREATE INDEX recommendations_by_rank ON recommendations (workspace_id, rank_score, seq);
 CREATE INDEX recommendations_by_pattern ON recommendations (workspace_id, pattern_id);
 
-CREATE TABLE workspaces (
-    workspace_id text COLLATE "C" NOT NULL PRIMARY KEY,
-    slug text NOT NULL,
-    name text NOT NULL,
-    timezone text NOT NULL,
-    confidence_threshold double precision NOT NULL,
-    alert_probability double precision NOT NULL,
-    minimum_cluster_size integer NOT NULL,
-    proof_window_days integer NOT NULL,
-    created_at timestamptz NOT NULL,
-    updated_at timestamptz NOT NULL
-);
-COMMENT ON TABLE workspaces IS 'A workspace and the settings that its services judge by.';
-
 -- What the lists show. The row-level security of whoever asks applies in each view.
 
 CREATE VIEW issue_rows WITH (security_invoker = true) AS

@@ -420,6 +420,8 @@ class _Workspaces:
             case workspace.WorkspaceSettingsChanged():
                 if data.alert_probability is not None:
                     self._patch(data.workspace_id).alert_probability = data.alert_probability
+                if data.timezone is not None:
+                    self._patch(data.workspace_id).timezone = data.timezone
             case (
                 workspace.WorkspaceSuspended()
                 | workspace.WorkspaceReinstated()

@@ -13,6 +13,8 @@ SELF: Final = "self"
 """An operation's scope when it is about the caller alone: a signed-in person of any role; no API token."""
 ANYBODY: Final = "any"
 """An operation's scope when every token that is good is enough."""
+PLATFORM: Final = "platform"
+"""An operation's scope when it is for whoever runs the platform: a provisioning key, which opens nothing else."""
 
 
 class Scope(Struct, frozen=True):

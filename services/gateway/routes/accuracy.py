@@ -7,7 +7,7 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.routes.operation import Call, Gateway
-from services.gateway.routes.workspaces import read_workspace
+from services.gateway.routes.workspaces import read_alert_probability
 
 WindowDays = Literal[7, 30, 90]
 
@@ -54,7 +54,7 @@ class Accuracy(Struct, frozen=True, kw_only=True):
 
 async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accuracy:
     """How well resolved predictions did."""
-    settings = await read_workspace(gateway, call.workspace_id)
+    threshold = await read_alert_probability(gateway, call.workspace_id)
     async with tenant(gateway.pool, call.workspace_id) as conn:
         bins = await _queries.list_reliability(
             conn, workspace_id=call.workspace_id, window_days=call.query.window_days
@@ -62,7 +62,7 @@ async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accurac
         alerts = await _queries.score_alerts(
             conn,
             workspace_id=call.workspace_id,
-            threshold=settings.alert_probability,
+            threshold=threshold,
             window_days=call.query.window_days,
         )
     n, hits = sum(row.n for row in bins), sum(row.n_hits for row in bins)

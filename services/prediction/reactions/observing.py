@@ -196,7 +196,11 @@ def _observe_workspace(memory: Memory, data: workspace.Event) -> None:
         case workspace.WorkspaceSettingsChanged():
             if data.alert_probability is not None:
                 memory.thresholds[data.workspace_id] = data.alert_probability
-        case workspace.WorkspaceSuspended() | workspace.WorkspaceReinstated() | workspace.WorkspaceErased():
+            if data.timezone is not None:
+                memory.zones[data.workspace_id] = data.timezone
+        case workspace.WorkspaceErased():
+            memory.forget(data.workspace_id)
+        case workspace.WorkspaceSuspended() | workspace.WorkspaceReinstated():
             pass
         case _:
             assert_never(data)

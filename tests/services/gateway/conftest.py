@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator
+from hashlib import sha256
 
 import httpx
 import pytest
 from testkit.stack import Stack
 
+PROVISION_KEY = "clp_admin_for-tests-only"
+
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """All five services as processes, with real servers, in mock mode."""
-    running = Stack()
+    running = Stack(env={"CAUSELOOP_PROVISION_KEY_HASHES": sha256(PROVISION_KEY.encode()).hexdigest()})
     try:
         asyncio.run(running.start())
         yield running
@@ -25,6 +28,14 @@ def access_token(stack: Stack) -> str:
     answer = httpx.post(f"{stack.url}/v1/auth/exchange", json={"subject_token": "anything"}, timeout=10)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["access_token"])
+
+
+@pytest.fixture
+def platform(stack: Stack) -> Iterator[httpx.Client]:
+    """A client with the provisioning key."""
+    headers = {"Authorization": f"Bearer {PROVISION_KEY}"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=15) as client:
+        yield client
 
 
 @pytest.fixture

@@ -154,8 +154,8 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
     rows = await assert_projection_laws(projection(), story(), database=database)
     assert {
         table: len(rows[table])
-        for table in ("issues", "patterns", "predictions", "recommendations", "workspaces")
-    } == {"issues": 5, "patterns": 3, "predictions": 3, "recommendations": 1, "workspaces": 1}
+        for table in ("issues", "patterns", "predictions", "recommendations")
+    } == {"issues": 5, "patterns": 3, "predictions": 3, "recommendations": 1}
 
 
 @pytest.fixture

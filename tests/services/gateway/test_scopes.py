@@ -10,6 +10,7 @@ from runtime.service import Resources
 from services.gateway.app import OPERATIONS, build
 from services.gateway.identity.scopes import (
     ANYBODY,
+    PLATFORM,
     ROLE_ALIASES,
     ROLES,
     SCOPES,
@@ -41,7 +42,7 @@ def test_every_operation_declares_who_may_call_it() -> None:
     required = {field.name for field in msgspec.structs.fields(Operation) if field.required}
     assert "scope" in required
     assert {operation.id for operation in OPERATIONS if operation.scope is None} == PUBLIC
-    known = ROLES["owner"].scopes | {SELF, ANYBODY}
+    known = ROLES["owner"].scopes | {SELF, ANYBODY, PLATFORM}
     assert {operation.scope for operation in OPERATIONS if operation.scope is not None} <= known
 
 

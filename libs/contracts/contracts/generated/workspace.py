@@ -28,7 +28,7 @@ class WorkspaceCreated(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkspaceSettingsChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An administrator changed how the services judge; only the settings that changed are present.
+    """An administrator changed how the services judge, or the time zone; only what changed is present.
 
     Emitted by gateway on workspace/<workspace_id>.
 
@@ -37,6 +37,7 @@ class WorkspaceSettingsChanged(Struct, frozen=True, kw_only=True, omit_defaults=
     alert_probability: Probability at which an alert fires, in [0, 1]; default 0.7.
     minimum_cluster_size: Issues before a pattern is shown, 2 to 50; default 3.
     proof_window_days: Days of quiet that prove a fix, 7 to 365; default 14.
+    timezone: IANA time zone.
     """
 
     workspace_id: str
@@ -44,6 +45,7 @@ class WorkspaceSettingsChanged(Struct, frozen=True, kw_only=True, omit_defaults=
     alert_probability: float | None = None
     minimum_cluster_size: int | None = None
     proof_window_days: int | None = None
+    timezone: str | None = None
 
 
 class WorkspaceSuspended(Struct, frozen=True, kw_only=True, omit_defaults=True):

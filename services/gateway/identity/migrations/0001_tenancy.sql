@@ -298,6 +298,23 @@ BEGIN
 END $$;
 CREATE TRIGGER seats BEFORE INSERT OR UPDATE OF status ON memberships FOR EACH ROW EXECUTE FUNCTION take_seat();
 
+CREATE FUNCTION seats_taken() RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT count(DISTINCT m.user_id) FROM memberships AS m JOIN workspaces AS w USING (workspace_id)
+    WHERE m.status = 'active'
+        AND w.organization_id = (SELECT o.organization_id FROM workspaces AS o WHERE o.workspace_id = current_workspace())
+$$;
+COMMENT ON FUNCTION seats_taken IS 'Active members of the whole organization of the workspace that the transaction names.';
+
+CREATE FUNCTION plan_limit(p_workspace text, p_limit text) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = identity, pg_temp AS $$
+    SELECT (to_jsonb(p) ->> p_limit)::bigint
+    FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
+    WHERE w.workspace_id = p_workspace AND p_limit IN
+        ('seats', 'connectors', 'requests_per_minute', 'events_per_month', 'retention_days')
+$$;
+COMMENT ON FUNCTION plan_limit IS 'A limit of a workspace''s plan by its column''s name; null: unlimited. Sees what the caller may see.';
+
 -- Somebody must remain who can let others in.
 CREATE FUNCTION keep_an_admin() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
@@ -330,6 +347,13 @@ LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION ensure_person IS 'The id of the person with this address, who is made when unknown.';
 
+CREATE FUNCTION is_timezone(p_name text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+    -- Looking at all of them reads hundreds of files, and most clients have this one.
+    SELECT CASE WHEN p_name = 'UTC' THEN true ELSE EXISTS (SELECT FROM pg_timezone_names WHERE name = p_name) END
+$$;
+COMMENT ON FUNCTION is_timezone IS 'Whether this is the name of an IANA time zone.';
+
 CREATE FUNCTION onboard_client(
     p_org_name text, p_org_slug text, p_owner_email text, p_owner_name text DEFAULT NULL,
     p_workspace_name text DEFAULT NULL, p_plan text DEFAULT 'free', p_timezone text DEFAULT 'UTC',
@@ -354,7 +378,7 @@ BEGIN
         RAISE EXCEPTION 'the plan % has % seats at most', p_plan, most
             USING ERRCODE = 'check_violation', CONSTRAINT = 'seats', HINT = 'Ask for fewer, or choose another plan.';
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_timezone) THEN
+    IF is_timezone(p_timezone) IS NOT TRUE THEN
         RAISE EXCEPTION '% is no IANA time zone', p_timezone USING ERRCODE = 'check_violation', CONSTRAINT = 'timezone',
             HINT = 'Write it like Europe/Berlin.';
     END IF;
@@ -451,7 +475,8 @@ CREATE POLICY own ON memberships FOR SELECT TO causeloop_app USING (user_id = (S
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA identity FROM PUBLIC;
 GRANT USAGE ON SCHEMA identity TO causeloop_app;
 GRANT EXECUTE ON FUNCTION new_id, current_workspace, current_person TO causeloop_app;
-GRANT EXECUTE ON FUNCTION onboard_client, ensure_person, audit_here, emit_here, untold_facts, forget_facts TO causeloop_app;
+GRANT EXECUTE ON FUNCTION onboard_client, ensure_person, audit_here, emit_here, untold_facts, forget_facts, seats_taken,
+    plan_limit, is_timezone TO causeloop_app;
 GRANT SELECT ON plans, organizations, onboarding_states, audit_heads, audit_log TO causeloop_app;
 GRANT SELECT ON workspaces, workspace_settings TO causeloop_app;
 -- Not the status, the plan or the seats: those are the operator's.

@@ -1,6 +1,6 @@
 """Generated from queries.sql by `causeloop-codegen sql`; do not edit."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -19,6 +19,64 @@ class Fact(Struct, frozen=True):
     actor: str | None
     traceparent: str | None
     recorded_at: datetime
+
+
+class WorkspaceRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    organization_id: str
+    slug: str
+    name: str
+    description: str
+    industry: str
+    timezone: str
+    theme: str
+    sso_enforced: bool
+    confidence_threshold: float
+    alert_probability: float
+    minimum_cluster_size: int
+    proof_window_days: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class PlanRow(Struct, frozen=True):
+    """One row of a result."""
+
+    organization_id: str
+    slug: str
+    name: str
+    status: str
+    created_at: datetime
+    plan: str
+    seats_total: int | None
+    seats_used: int
+    connectors: int | None
+    requests_per_minute: int | None
+    events_per_month: int | None
+    retention_days: int | None
+    features: list[str]
+    events_this_month: int
+
+
+class OnboardingRow(Struct, frozen=True):
+    """One row of a result."""
+
+    current_step: str
+    completed_steps: list[str]
+    is_complete: bool
+    updated_at: datetime
+    members_invited: int
+
+
+class MadeClient(Struct, frozen=True):
+    """One row of a result."""
+
+    organization_id: str
+    workspace_id: str
+    owner_user_id: str
+    membership_id: str
 
 
 _TRY_LEAD = """
@@ -153,3 +211,347 @@ async def insert_membership(
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_MEMBERSHIP, (workspace_id, membership_id, user_id, role))
         return cursor.rowcount
+
+
+_GET_WORKSPACE = """
+SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at, w.updated_at
+FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
+WHERE w.workspace_id = $1
+"""
+
+
+async def get_workspace(conn: AsyncConnection[Any], *, workspace_id: str) -> WorkspaceRow | None:
+    """A workspace with the settings that its services judge by."""
+    async with AsyncRawCursor(conn, row_factory=args_row(WorkspaceRow)) as cursor:
+        await cursor.execute(_GET_WORKSPACE, (workspace_id,))
+        fetched: WorkspaceRow | None = await cursor.fetchone()
+        return fetched
+
+
+_LOCK_WORKSPACE = """
+SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at, w.updated_at
+FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
+WHERE w.workspace_id = $1
+FOR UPDATE
+"""
+
+
+async def lock_workspace(conn: AsyncConnection[Any], *, workspace_id: str) -> WorkspaceRow | None:
+    """The same, held against other changes until the transaction ends."""
+    async with AsyncRawCursor(conn, row_factory=args_row(WorkspaceRow)) as cursor:
+        await cursor.execute(_LOCK_WORKSPACE, (workspace_id,))
+        fetched: WorkspaceRow | None = await cursor.fetchone()
+        return fetched
+
+
+_UPDATE_WORKSPACE = """
+UPDATE workspaces SET
+    name = coalesce($1, name),
+    slug = coalesce($2, slug),
+    description = coalesce($3, description),
+    industry = coalesce($4, industry),
+    timezone = coalesce($5, timezone),
+    theme = coalesce($6, theme),
+    sso_enforced = coalesce($7, sso_enforced),
+    updated_at = $8
+WHERE workspace_id = $9
+"""
+
+
+async def update_workspace(
+    conn: AsyncConnection[Any],
+    *,
+    name: str | None,
+    slug: str | None,
+    description: str | None,
+    industry: str | None,
+    timezone: str | None,
+    theme: str | None,
+    sso_enforced: bool | None,
+    updated_at: datetime,
+    workspace_id: str,
+) -> None:
+    """Change what is given of a workspace."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_WORKSPACE, (name, slug, description, industry, timezone, theme, sso_enforced, updated_at, workspace_id))
+
+
+_UPDATE_SETTINGS = """
+UPDATE workspace_settings SET
+    confidence_threshold = coalesce($1, confidence_threshold),
+    alert_probability = coalesce($2, alert_probability),
+    minimum_cluster_size = coalesce($3, minimum_cluster_size),
+    proof_window_days = coalesce($4, proof_window_days),
+    updated_at = $5
+WHERE workspace_id = $6
+"""
+
+
+async def update_settings(
+    conn: AsyncConnection[Any],
+    *,
+    confidence_threshold: float | None,
+    alert_probability: float | None,
+    minimum_cluster_size: int | None,
+    proof_window_days: int | None,
+    updated_at: datetime,
+    workspace_id: str,
+) -> None:
+    """Change what is given of how the services judge."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_SETTINGS, (confidence_threshold, alert_probability, minimum_cluster_size, proof_window_days, updated_at, workspace_id))
+
+
+_EMIT = """
+SELECT emit_here($1::text, $2::jsonb, $3::text, $4::text)
+    AS event_id
+"""
+
+
+async def emit(
+    conn: AsyncConnection[Any],
+    *,
+    event_type: str,
+    data: str,
+    actor: str,
+    traceparent: str | None,
+) -> str:
+    """Say a fact of the workspace to the log once this transaction commits."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_EMIT, (event_type, data, actor, traceparent))
+        fetched: str | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("emit gave no row")
+        return fetched
+
+
+_IS_TIMEZONE = """
+SELECT is_timezone($1::text) AS is_known
+"""
+
+
+async def is_timezone(conn: AsyncConnection[Any], *, timezone: str) -> bool:
+    """Whether there is a time zone of this name."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_IS_TIMEZONE, (timezone,))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("is_timezone gave no row")
+        return fetched
+
+
+_HAS_ACTIVE_CONNECTION = """
+SELECT EXISTS (SELECT FROM oidc_connections WHERE workspace_id = $1 AND status = 'active') AS is_there
+"""
+
+
+async def has_active_connection(conn: AsyncConnection[Any], *, workspace_id: str) -> bool:
+    """Whether somebody could sign in by the workspace's own identity provider."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_HAS_ACTIVE_CONNECTION, (workspace_id,))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("has_active_connection gave no row")
+        return fetched
+
+
+_GET_PLAN = """
+SELECT o.organization_id, o.slug, o.name, o.status, o.created_at, p.plan,
+    LEAST(o.seats_total, p.seats)::integer AS seats_total, seats_taken() AS seats_used, p.connectors, p.requests_per_minute,
+    p.events_per_month, p.retention_days, p.features, COALESCE(u.events, 0)::bigint AS events_this_month
+FROM workspaces AS w
+JOIN organizations AS o ON o.organization_id = w.organization_id
+JOIN plans AS p ON p.plan = o.plan
+LEFT JOIN event_usage AS u ON u.organization_id = o.organization_id AND u.month = $1::date
+WHERE w.workspace_id = $2
+"""
+
+
+async def get_plan(conn: AsyncConnection[Any], *, month: date, workspace_id: str) -> PlanRow | None:
+    """The organization of a workspace with its plan and what is used of it this month; seats are what was agreed, within the plan."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PlanRow)) as cursor:
+        await cursor.execute(_GET_PLAN, (month, workspace_id))
+        fetched: PlanRow | None = await cursor.fetchone()
+        return fetched
+
+
+_RENAME_ORGANIZATION = """
+UPDATE organizations SET name = $1
+WHERE organization_id = $2 AND name <> $1
+"""
+
+
+async def rename_organization(conn: AsyncConnection[Any], *, name: str, organization_id: str) -> int:
+    """Give the organization another name."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RENAME_ORGANIZATION, (name, organization_id))
+        return cursor.rowcount
+
+
+_GET_ONBOARDING = """
+SELECT o.current_step, o.completed_steps, o.is_complete, o.updated_at,
+    (SELECT count(*) FROM invitations AS i WHERE i.workspace_id = o.workspace_id AND i.status <> 'revoked'
+        AND coalesce(i.invited_by, '') NOT LIKE 'key\\_%') AS members_invited
+FROM onboarding_states AS o WHERE o.workspace_id = $1
+"""
+
+
+async def get_onboarding(conn: AsyncConnection[Any], *, workspace_id: str) -> OnboardingRow | None:
+    """How far a new workspace has come, and how many it has invited; the owner's own link, made with the client, is none."""
+    async with AsyncRawCursor(conn, row_factory=args_row(OnboardingRow)) as cursor:
+        await cursor.execute(_GET_ONBOARDING, (workspace_id,))
+        fetched: OnboardingRow | None = await cursor.fetchone()
+        return fetched
+
+
+_LOCK_ONBOARDING = """
+SELECT completed_steps FROM onboarding_states WHERE workspace_id = $1 FOR UPDATE
+"""
+
+
+async def lock_onboarding(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str] | None:
+    """Hold the onboarding of a workspace against other changes; the steps that are done."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LOCK_ONBOARDING, (workspace_id,))
+        fetched: list[str] | None = await cursor.fetchone()
+        return fetched
+
+
+_UPDATE_ONBOARDING = """
+UPDATE onboarding_states SET completed_steps = $1::text[], current_step = $2,
+    is_complete = $3, updated_at = $4
+WHERE workspace_id = $5
+"""
+
+
+async def update_onboarding(
+    conn: AsyncConnection[Any],
+    *,
+    completed_steps: list[str],
+    current_step: str,
+    is_complete: bool,
+    updated_at: datetime,
+    workspace_id: str,
+) -> None:
+    """Note a step that is done."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_ONBOARDING, (completed_steps, current_step, is_complete, updated_at, workspace_id))
+
+
+_ONBOARD_CLIENT = """
+SELECT c.organization_id::text AS organization_id, c.workspace_id::text AS workspace_id,
+    c.owner_user_id::text AS owner_user_id, c.membership_id::text AS membership_id
+FROM onboard_client($1::text, $2::text, $3::text,
+    $4::text, $5::text, $6::text, $7::text,
+    $8::integer) AS c (organization_id, workspace_id, owner_user_id, membership_id)
+"""
+
+
+async def onboard_client(
+    conn: AsyncConnection[Any],
+    *,
+    org_name: str,
+    org_slug: str,
+    owner_email: str,
+    owner_name: str | None,
+    workspace_name: str | None,
+    plan: str,
+    timezone: str,
+    seats: int | None,
+) -> MadeClient:
+    """Make a client with its workspace and its owner."""
+    async with AsyncRawCursor(conn, row_factory=args_row(MadeClient)) as cursor:
+        await cursor.execute(_ONBOARD_CLIENT, (org_name, org_slug, owner_email, owner_name, workspace_name, plan, timezone, seats))
+        fetched: MadeClient | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("onboard_client gave no row")
+        return fetched
+
+
+_ENTER = """
+SELECT set_config('app.current_workspace', $1::text, true)::text AS workspace_id
+"""
+
+
+async def enter(conn: AsyncConnection[Any], *, workspace_id: str) -> str:
+    """See the workspace that was just made, from here to the end of the transaction."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_ENTER, (workspace_id,))
+        fetched: str | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("enter gave no row")
+        return fetched
+
+
+_INSERT_SERVICE_ACCOUNT = """
+INSERT INTO service_accounts (workspace_id, service_account_id, name, description, created_by, created_at, updated_at)
+VALUES ($1, $2, $3, $4,
+    $5::text, $6, $6)
+"""
+
+
+async def insert_service_account(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    service_account_id: str,
+    name: str,
+    description: str,
+    created_by: str,
+    created_at: datetime,
+) -> None:
+    """Make a service account."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_SERVICE_ACCOUNT, (workspace_id, service_account_id, name, description, created_by, created_at))
+
+
+_INSERT_SERVICE_TOKEN = """
+INSERT INTO api_tokens (workspace_id, token_id, service_account_id, name, token_hash, hint, scopes, created_by, created_at)
+VALUES ($1, $2, $3::text, $4,
+    $5, $6, $7::text[], $8::text, $9)
+"""
+
+
+async def insert_service_token(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    token_id: str,
+    service_account_id: str,
+    name: str,
+    token_hash: str,
+    hint: str,
+    scopes: list[str],
+    created_by: str,
+    created_at: datetime,
+) -> None:
+    """Make a token of a service account."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_SERVICE_TOKEN, (workspace_id, token_id, service_account_id, name, token_hash, hint, scopes, created_by, created_at))
+
+
+_INSERT_OWNER_INVITATION = """
+INSERT INTO invitations (workspace_id, invitation_id, user_id, email, role, token_hash, delivery, invited_by, created_at,
+    expires_at)
+VALUES ($1, $2, $3, $4, 'owner',
+    $5, 'link', $6::text, $7, $8)
+"""
+
+
+async def insert_owner_invitation(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    invitation_id: str,
+    user_id: str,
+    email: str,
+    token_hash: str,
+    invited_by: str,
+    created_at: datetime,
+    expires_at: datetime,
+) -> None:
+    """A link for the owner of a workspace that was just made."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_OWNER_INVITATION, (workspace_id, invitation_id, user_id, email, token_hash, invited_by, created_at, expires_at))

@@ -48,3 +48,132 @@ ON CONFLICT (user_id) DO NOTHING;
 INSERT INTO memberships (workspace_id, membership_id, user_id, role)
 VALUES (sqlc.arg(workspace_id), sqlc.arg(membership_id), sqlc.arg(user_id), sqlc.arg(role))
 ON CONFLICT (workspace_id, user_id) DO NOTHING;
+
+-- A workspace with the settings that its services judge by.
+-- row: WorkspaceRow
+-- name: GetWorkspace :one
+SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at, w.updated_at
+FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
+WHERE w.workspace_id = sqlc.arg(workspace_id);
+
+-- The same, held against other changes until the transaction ends.
+-- row: WorkspaceRow
+-- name: LockWorkspace :one
+SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at, w.updated_at
+FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
+WHERE w.workspace_id = sqlc.arg(workspace_id)
+FOR UPDATE;
+
+-- Change what is given of a workspace.
+-- name: UpdateWorkspace :exec
+UPDATE workspaces SET
+    name = coalesce(sqlc.narg(name), name),
+    slug = coalesce(sqlc.narg(slug), slug),
+    description = coalesce(sqlc.narg(description), description),
+    industry = coalesce(sqlc.narg(industry), industry),
+    timezone = coalesce(sqlc.narg(timezone), timezone),
+    theme = coalesce(sqlc.narg(theme), theme),
+    sso_enforced = coalesce(sqlc.narg(sso_enforced), sso_enforced),
+    updated_at = sqlc.arg(updated_at)
+WHERE workspace_id = sqlc.arg(workspace_id);
+
+-- Change what is given of how the services judge.
+-- name: UpdateSettings :exec
+UPDATE workspace_settings SET
+    confidence_threshold = coalesce(sqlc.narg(confidence_threshold), confidence_threshold),
+    alert_probability = coalesce(sqlc.narg(alert_probability), alert_probability),
+    minimum_cluster_size = coalesce(sqlc.narg(minimum_cluster_size), minimum_cluster_size),
+    proof_window_days = coalesce(sqlc.narg(proof_window_days), proof_window_days),
+    updated_at = sqlc.arg(updated_at)
+WHERE workspace_id = sqlc.arg(workspace_id);
+
+-- Say a fact of the workspace to the log once this transaction commits.
+-- always
+-- name: Emit :one
+SELECT emit_here(sqlc.arg(event_type)::text, sqlc.arg(data)::jsonb, sqlc.arg(actor)::text, sqlc.narg(traceparent)::text)
+    AS event_id;
+
+-- Whether there is a time zone of this name.
+-- always
+-- name: IsTimezone :one
+SELECT is_timezone(sqlc.arg(timezone)::text) AS is_known;
+
+-- Whether somebody could sign in by the workspace's own identity provider.
+-- always
+-- name: HasActiveConnection :one
+SELECT EXISTS (SELECT FROM oidc_connections WHERE workspace_id = sqlc.arg(workspace_id) AND status = 'active') AS is_there;
+
+-- The organization of a workspace with its plan and what is used of it this month; seats are what was agreed, within the plan.
+-- row: PlanRow
+-- column seats_total: int | None
+-- column connectors: int | None
+-- column events_this_month: int
+-- name: GetPlan :one
+SELECT o.organization_id, o.slug, o.name, o.status, o.created_at, p.plan,
+    LEAST(o.seats_total, p.seats)::integer AS seats_total, seats_taken() AS seats_used, p.connectors, p.requests_per_minute,
+    p.events_per_month, p.retention_days, p.features, COALESCE(u.events, 0)::bigint AS events_this_month
+FROM workspaces AS w
+JOIN organizations AS o ON o.organization_id = w.organization_id
+JOIN plans AS p ON p.plan = o.plan
+LEFT JOIN event_usage AS u ON u.organization_id = o.organization_id AND u.month = sqlc.arg(month)::date
+WHERE w.workspace_id = sqlc.arg(workspace_id);
+
+-- Give the organization another name.
+-- name: RenameOrganization :execrows
+UPDATE organizations SET name = sqlc.arg(name)
+WHERE organization_id = sqlc.arg(organization_id) AND name <> sqlc.arg(name);
+
+-- How far a new workspace has come, and how many it has invited; the owner's own link, made with the client, is none.
+-- row: OnboardingRow
+-- name: GetOnboarding :one
+SELECT o.current_step, o.completed_steps, o.is_complete, o.updated_at,
+    (SELECT count(*) FROM invitations AS i WHERE i.workspace_id = o.workspace_id AND i.status <> 'revoked'
+        AND coalesce(i.invited_by, '') NOT LIKE 'key\_%') AS members_invited
+FROM onboarding_states AS o WHERE o.workspace_id = sqlc.arg(workspace_id);
+
+-- Hold the onboarding of a workspace against other changes; the steps that are done.
+-- column completed_steps: list[str]
+-- name: LockOnboarding :one
+SELECT completed_steps FROM onboarding_states WHERE workspace_id = sqlc.arg(workspace_id) FOR UPDATE;
+
+-- Note a step that is done.
+-- name: UpdateOnboarding :exec
+UPDATE onboarding_states SET completed_steps = sqlc.arg(completed_steps)::text[], current_step = sqlc.arg(current_step),
+    is_complete = sqlc.arg(is_complete), updated_at = sqlc.arg(updated_at)
+WHERE workspace_id = sqlc.arg(workspace_id);
+
+-- Make a client with its workspace and its owner.
+-- always
+-- row: MadeClient
+-- name: OnboardClient :one
+SELECT c.organization_id::text AS organization_id, c.workspace_id::text AS workspace_id,
+    c.owner_user_id::text AS owner_user_id, c.membership_id::text AS membership_id
+FROM onboard_client(sqlc.arg(org_name)::text, sqlc.arg(org_slug)::text, sqlc.arg(owner_email)::text,
+    sqlc.narg(owner_name)::text, sqlc.narg(workspace_name)::text, sqlc.arg(plan)::text, sqlc.arg(timezone)::text,
+    sqlc.narg(seats)::integer) AS c (organization_id, workspace_id, owner_user_id, membership_id);
+
+-- See the workspace that was just made, from here to the end of the transaction.
+-- always
+-- name: Enter :one
+SELECT set_config('app.current_workspace', sqlc.arg(workspace_id)::text, true)::text AS workspace_id;
+
+-- Make a service account.
+-- name: InsertServiceAccount :exec
+INSERT INTO service_accounts (workspace_id, service_account_id, name, description, created_by, created_at, updated_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(service_account_id), sqlc.arg(name), sqlc.arg(description),
+    sqlc.arg(created_by)::text, sqlc.arg(created_at), sqlc.arg(created_at));
+
+-- Make a token of a service account.
+-- name: InsertServiceToken :exec
+INSERT INTO api_tokens (workspace_id, token_id, service_account_id, name, token_hash, hint, scopes, created_by, created_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(token_id), sqlc.arg(service_account_id)::text, sqlc.arg(name),
+    sqlc.arg(token_hash), sqlc.arg(hint), sqlc.arg(scopes)::text[], sqlc.arg(created_by)::text, sqlc.arg(created_at));
+
+-- A link for the owner of a workspace that was just made.
+-- name: InsertOwnerInvitation :exec
+INSERT INTO invitations (workspace_id, invitation_id, user_id, email, role, token_hash, delivery, invited_by, created_at,
+    expires_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(invitation_id), sqlc.arg(user_id), sqlc.arg(email), 'owner',
+    sqlc.arg(token_hash), 'link', sqlc.arg(invited_by)::text, sqlc.arg(created_at), sqlc.arg(expires_at));
