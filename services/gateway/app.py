@@ -9,6 +9,7 @@ from runtime.errors import StartError
 from runtime.service import Resources, Service
 
 from services.gateway.edge.address import Addresses
+from services.gateway.edge.cookies import FLOW_PATH
 from services.gateway.edge.counters import Counters
 from services.gateway.edge.door import Door
 from services.gateway.edge.idempotency import Once
@@ -17,11 +18,15 @@ from services.gateway.edge.quota import Quota
 from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.jwks import KeySet, Verifier
 from services.gateway.identity.mfa.factors import SecondFactors
-from services.gateway.identity.mfa.passkeys import RelyingParty
+from services.gateway.identity.mfa.passkeys import RelyingParty, origin_of
 from services.gateway.identity.migrate import MigrationError, apply_migrations, pending_migrations
 from services.gateway.identity.people.postbox import Postbox
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
+from services.gateway.identity.signin.connections import Connections
+from services.gateway.identity.signin.outbound import Outbound
+from services.gateway.identity.signin.providers import Client, Issuers, Providers
+from services.gateway.identity.signin.signin import SignIn
 from services.gateway.identity.tenancy.outbox import Relay
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.vault.sealing import MasterKeys, SealingKey, read_master_keys
@@ -44,6 +49,8 @@ from services.gateway.routes import (
     recommendations,
     service_accounts,
     sessions,
+    signin,
+    sso,
     tokens,
     workspaces,
 )
@@ -60,11 +67,13 @@ NAME = "gateway"
 
 OPERATIONS: Sequence[AnyOperation] = (
     *auth.OPERATIONS,
+    *signin.OPERATIONS,
     *profile.OPERATIONS,
     *sessions.OPERATIONS,
     *tokens.OPERATIONS,
     *service_accounts.OPERATIONS,
     *mfa.OPERATIONS,
+    *sso.OPERATIONS,
     *issues.OPERATIONS,
     *ingestion.OPERATIONS,
     *patterns.OPERATIONS,
@@ -86,10 +95,12 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     pool = resources.pool(NAME)
     people = resources.pool("identity")
     rng = random.SystemRandom()
+    trusted = Providers(Outbound(allows_private=True))
+    guarded = Providers(Outbound(allows_private=not settings.is_production))
     doors = Sessions(
         settings,
         people,
-        verifier=verifier(settings),
+        verifier=issuers(settings, trusted),
         clock=resources.clock,
         rng=rng,
     )
@@ -114,6 +125,17 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             clock=resources.clock,
             rng=rng,
         ),
+        sign_in=SignIn(
+            people,
+            doors,
+            vault,
+            platform=platform(settings),
+            trusted=trusted,
+            guarded=guarded,
+            redirect_uri=f"{settings.public_address}{FLOW_PATH}",
+            clock=resources.clock,
+        ),
+        connections=Connections(people, vault, guarded, rng=rng),
         postbox=postbox,
         rng=rng,
     )
@@ -170,15 +192,25 @@ def master_keys(settings: GatewaySettings) -> MasterKeys:
     return MasterKeys(SealingKey.derived(settings.jwt_secret, purpose="master key"))
 
 
-def verifier(settings: GatewaySettings) -> Verifier | None:
-    """What checks the issuer's tokens; None when no issuer is configured."""
-    if not settings.clerk_jwks_url:
+def platform(settings: GatewaySettings) -> tuple[str, Client] | None:
+    """The platform's own identity provider, and what we are to it; None when none is configured."""
+    if not settings.oidc_issuer:
         return None
-    return Verifier(
-        KeySet(settings.clerk_jwks_url),
-        audience=settings.clerk_audience,
-        parties=settings.clerk_authorized_parties,
-    )
+    return settings.oidc_issuer, Client(settings.oidc_client_id, settings.oidc_client_secret)
+
+
+def issuers(settings: GatewaySettings, providers: Providers) -> Issuers | None:
+    """What checks subject tokens; None when no issuer is configured."""
+    if not settings.clerk_jwks_url and not settings.oidc_issuer:
+        return None
+    clerk = None
+    if settings.clerk_jwks_url:
+        clerk = Verifier(
+            KeySet(settings.clerk_jwks_url),
+            audience=settings.clerk_audience,
+            parties=settings.clerk_authorized_parties,
+        )
+    return Issuers(providers, issuer=settings.oidc_issuer, client_id=settings.oidc_client_id, jwks=clerk)
 
 
 async def _migrate(settings: GatewaySettings) -> None:
@@ -198,5 +230,6 @@ def _door(inner: ASGIApp, gateway: Gateway, counters: Counters) -> Door:
         limits=Limits(counters, per_address=settings.ip_requests_per_minute, clock=clock),
         addresses=Addresses(settings.trusted_proxies),
         origins=settings.cors_origins,
+        own_origin=origin_of(settings.public_address),
         is_production=settings.is_production,
     )

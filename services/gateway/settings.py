@@ -76,6 +76,11 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
         return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     @property
+    def is_https(self) -> bool:
+        """Whether browsers reach us by https, so that cookies may be Secure."""
+        return self.public_address.startswith("https://")
+
+    @property
     def catches_mail(self) -> bool:
         """Whether letters are shown on a page of ours instead of being sent."""
         return not self.smtp_url and not self.is_production and is_loopback(self.host)

@@ -6,7 +6,7 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from msgspec import Struct
-from runtime.errors import AppError, UnauthorizedError
+from runtime.errors import AppError, ForbiddenError, UnauthorizedError
 from runtime.problems import PROBLEM_MEDIA_TYPE, problem
 
 from services.gateway.edge.address import Addresses
@@ -139,20 +139,17 @@ class Door:
     async def _look(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Visit:
         principal: Principal | None = None
         refusal: Exception | None = None
-        cookies = self._cookies(scope, headers)
+        cookies = read_cookies(headers.get(b"cookie"))
+        is_ours = is_from_own_page(scope["method"], headers, self._pages)
         try:
             given = headers.get(b"authorization", b"").decode("latin-1")
             token = bearer({"authorization": given}) if given or ACCESS not in cookies else cookies[ACCESS]
+            if not given and ACCESS in cookies and not is_ours:
+                raise ForbiddenError("Cookies are good for requests of our own pages only (Origin).")
             principal = await self._access.principal(token)
         except Exception as error:  # noqa: BLE001  # edge: raised again where it becomes an answer, if it matters
             refusal = error
-        return Visit(self._addresses.of(scope), headers, cookies, principal, refusal)
-
-    def _cookies(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Mapping[str, str]:
-        given = headers.get(b"cookie")
-        if given is None or not is_from_own_page(scope["method"], headers, self._pages):
-            return {}
-        return read_cookies(given.decode("latin-1"))
+        return Visit(self._addresses.of(scope), headers, cookies if is_ours else {}, principal, refusal)
 
     def _for_page(self, origin: bytes | None) -> Headers:
         """What lets a page of another origin see the answer, if it is one of ours (Fetch, section 3.2)."""

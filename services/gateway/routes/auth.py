@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from services.gateway.edge.cookies import REFRESH, SetCookie, forgotten_session, session_cookies
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.scopes import SELF
 from services.gateway.identity.sessions import Device, TokenPair
 from services.gateway.identity.tokens import REFRESH_PREFIX
-from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation
+from services.gateway.routes.operation import Answer, AnyOperation, Call, Gateway, NoQuery, Operation
 from services.gateway.routes.profile import Profile, read_profile
 from services.gateway.routes.sessions import end_session
 
@@ -30,6 +31,10 @@ class TokenExchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Annotated[str, Meta(min_length=1, max_length=64)] | None,
         Meta(description="Default: the first workspace that the person belongs to."),
     ] = None
+    invitation_token: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=200)] | None,
+        Meta(description="Of an invitation to accept; the tokens are then for the workspace that it is to."),
+    ] = None
 
 
 class IdentityBinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +46,10 @@ class IdentityBinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class TokenRefresh(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A refresh token to rotate."""
 
-    refresh_token: Token
+    refresh_token: Annotated[
+        Token | UnsetType,
+        Meta(description="Absent: the one in the browser's cookie; the answer is then 204."),
+    ] = UNSET
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
@@ -76,25 +84,45 @@ def show_tokens(pair: TokenPair, gateway: Gateway) -> Tokens:
     )
 
 
+def cookies_of(pair: TokenPair, gateway: Gateway) -> tuple[SetCookie, ...]:
+    """A pair as a browser keeps it."""
+    settings = gateway.settings
+    return session_cookies(
+        pair.access_token,
+        pair.refresh_token,
+        access_seconds=settings.access_token_seconds,
+        refresh_seconds=settings.refresh_token_days * 86_400,
+        is_secure=settings.is_https,
+    )
+
+
 async def exchange(gateway: Gateway, call: Call[NoQuery, TokenExchange]) -> Tokens:
     """A pair of tokens for an issuer's token."""
     pair = await gateway.sessions.exchange(
-        call.body.subject_token, workspace_id=call.body.workspace_id, device=device_of(call)
+        call.body.subject_token,
+        workspace_id=call.body.workspace_id,
+        device=device_of(call),
+        invitation_token=call.body.invitation_token,
     )
     return show_tokens(pair, gateway)
 
 
-async def refresh(gateway: Gateway, call: Call[NoQuery, TokenRefresh]) -> Tokens:
-    """The next pair of tokens."""
-    if not call.body.refresh_token.startswith(REFRESH_PREFIX):
+async def refresh(gateway: Gateway, call: Call[NoQuery, TokenRefresh]) -> Tokens | Answer:
+    """The next pair of tokens; in cookies, when the last one was."""
+    given = call.body.refresh_token
+    token = call.cookies.get(REFRESH, "") if given is UNSET else given
+    if not token.startswith(REFRESH_PREFIX):
         raise InvalidGrantError("The refresh token is not valid. Sign in again.")
-    pair = await gateway.sessions.refresh(call.body.refresh_token, device=device_of(call))
-    return show_tokens(pair, gateway)
+    pair = await gateway.sessions.refresh(token, device=device_of(call))
+    if given is not UNSET:
+        return show_tokens(pair, gateway)
+    return Answer(204, None, cookies=cookies_of(pair, gateway))
 
 
-async def sign_out(gateway: Gateway, call: Call[NoQuery, None]) -> None:
+async def sign_out(gateway: Gateway, call: Call[NoQuery, None]) -> Answer:
     """End the session that the request came with."""
     await end_session(gateway, call, call.principal.session_id, reason="signed_out")
+    return Answer(204, None, cookies=forgotten_session(is_secure=gateway.settings.is_https))
 
 
 async def sync(gateway: Gateway, call: Call[NoQuery, IdentityBinding]) -> Profile:
@@ -115,7 +143,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope=None,
         body=TokenExchange,
         replies={200: Tokens},
-        refusals=(401, 403),
+        refusals=(401, 403, 404, 409, 422),
         handle=exchange,
     ),
     Operation(
@@ -126,7 +154,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Rotate a refresh token.",
         scope=None,
         body=TokenRefresh,
-        replies={200: Tokens},
+        replies={200: Tokens, 204: None},
         refusals=(401,),
         handle=refresh,
     ),

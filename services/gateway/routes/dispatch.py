@@ -8,11 +8,13 @@ from typing import Any, TypeAlias, get_args, get_origin
 
 import msgspec
 from litestar import HttpMethod, Request, Response
+from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from runtime.errors import ForbiddenError, UnavailableError, ValidationFailedError, details_of
 
 from services.gateway.edge.bodies import DEPTH_MAX, faults_in, is_too_deep
+from services.gateway.edge.cookies import SetCookie
 from services.gateway.edge.door import visit_of
 from services.gateway.edge.idempotency import Identity, Reply, checked_key
 from services.gateway.edge.preconditions import (
@@ -75,7 +77,11 @@ def _handler(path: str, methods: Mapping[str, AnyOperation], gateway: Gateway) -
     async def answer(request: AnyRequest) -> Response[bytes]:
         reply = await _Request(by_method[request.method], gateway, request, shown_by=shown_by).answer()
         return Response(
-            reply.body, status_code=reply.status, media_type="application/json", headers=dict(reply.headers)
+            reply.body,
+            status_code=reply.status,
+            media_type="application/json",
+            headers=dict(reply.headers),
+            cookies=[_cookie(cookie) for cookie in reply.cookies],
         )
 
     return HTTPRouteHandler(
@@ -87,6 +93,18 @@ def _handler(path: str, methods: Mapping[str, AnyOperation], gateway: Gateway) -
         include_in_schema=False,
         request_max_body_size=BODY_BYTES_MAX,
     )(answer)
+
+
+def _cookie(cookie: SetCookie) -> Cookie:
+    return Cookie(
+        key=cookie.name,
+        value=cookie.value,
+        path=cookie.path,
+        max_age=cookie.seconds,
+        secure=cookie.is_secure,
+        httponly=True,
+        samesite=cookie.same_site,
+    )
 
 
 class _Request:
@@ -121,6 +139,7 @@ class _Request:
             scope=scope,
             ip=visit.address,
             user_agent=(visit.header(b"user-agent") or "")[:USER_AGENT_LENGTH_MAX],
+            cookies=visit.cookies,
         )
         if operation.method == "GET":
             return await self._shown(call)
@@ -201,14 +220,14 @@ class _Request:
             location = error.location or self._request.scope["path"]
             made = Answer(202, Accepted(location=location), {"Location": location})
         reply = _encoded(self._operation, made)
-        return Reply(reply.status, {**self._headers, **reply.headers}, reply.body)
+        return msgspec.structs.replace(reply, headers={**self._headers, **reply.headers})
 
 
 def _encoded(operation: AnyOperation, made: Struct | Answer | None) -> Reply:
     """What a handler made, as bytes."""
     answer = made if isinstance(made, Answer) else Answer(next(iter(operation.replies)), made)
     body = b"" if answer.body is None else msgspec.json.encode(answer.body)
-    return Reply(answer.status, answer.headers, body)
+    return Reply(answer.status, answer.headers, body, answer.cookies)
 
 
 def allow(operation: AnyOperation, principal: Principal) -> None:
@@ -242,6 +261,8 @@ def _query(kind: type[Struct], request: AnyRequest) -> tuple[Struct, str]:
     values: dict[str, object] = {}
     for name, value in given:
         if name not in parameters:
+            if not kind.__struct_config__.forbid_unknown_fields:
+                continue
             raise ValidationFailedError(
                 f"There is no parameter {name!r} here.", details={name: "unknown parameter"}
             )

@@ -16,6 +16,7 @@ from runtime.errors import NotFoundError
 from runtime.service import Resources
 from runtime.telemetry import current_trace_id, current_traceparent
 
+from services.gateway.edge.cookies import SetCookie
 from services.gateway.edge.idempotency import Once
 from services.gateway.edge.preconditions import patience
 from services.gateway.edge.quota import Quota
@@ -23,6 +24,8 @@ from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.mfa.factors import SecondFactors
 from services.gateway.identity.people.postbox import Postbox
 from services.gateway.identity.sessions import Sessions
+from services.gateway.identity.signin.connections import Connections
+from services.gateway.identity.signin.signin import SignIn
 from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.settings import GatewaySettings
@@ -45,6 +48,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
 
     pool: the read model. people: identity. access: whom a token speaks for now. postbox: letters on their way.
     vault: seals secrets that have to be read again. factors: people's second factors.
+    sign_in: browsers, through identity providers. connections: workspaces' own providers.
     rng: chance for ids; secrets come from the module secrets.
     quota: how many events the plan still allows. once: what must not run twice.
     """
@@ -59,6 +63,8 @@ class Gateway(Struct, frozen=True, kw_only=True):
     once: Once
     vault: Vault
     factors: SecondFactors
+    sign_in: SignIn
+    connections: Connections
     postbox: Postbox
     rng: random.Random
 
@@ -73,6 +79,7 @@ class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
 
     scope: the query as it came, without cursor and limit; cursors are bound to it.
     ip, user_agent: where it comes from, for sessions and the audit log.
+    cookies: by name; none when it would change something and does not come from a page of ours.
     """
 
     principal: Principal
@@ -82,6 +89,7 @@ class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
     scope: str
     ip: str = ""
     user_agent: str = ""
+    cookies: Mapping[str, str] = {}
 
     @property
     def workspace_id(self) -> str:
@@ -90,11 +98,12 @@ class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True):
-    """A reply with another status than the operation's first, or with headers."""
+    """A reply with another status than the operation's first, with headers or with cookies."""
 
     status: int
     body: Struct | None
     headers: Mapping[str, str] = {}
+    cookies: tuple[SetCookie, ...] = ()
 
 
 class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):

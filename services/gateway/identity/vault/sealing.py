@@ -64,7 +64,7 @@ class SealingKey(Struct, frozen=True):
         """The plain bytes as printable text: the key's id, then nonce, ciphertext and tag."""
         nonce = token_bytes(_NONCE_BYTES)
         body = nonce + AESGCM(self.secret).encrypt(nonce, plain, place.encoded())
-        return f"{self.key_id}.{urlsafe_b64encode(body).decode()}"
+        return f"{self.key_id}.{urlsafe_b64encode(body).rstrip(b'=').decode()}"
 
     def open(self, sealed: str, place: Place) -> bytes:
         """The plain bytes again. Raises SealError."""
@@ -72,7 +72,7 @@ class SealingKey(Struct, frozen=True):
         if key_id != self.key_id:
             raise SealError(f"sealed with the key {key_id!r}, which is not {self.key_id}")
         try:
-            body = urlsafe_b64decode(text)
+            body = urlsafe_b64decode(f"{text}==")
             return AESGCM(self.secret).decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], place.encoded())
         except (InvalidTag, ValueError) as error:
             raise SealError("changed, or sealed for another place") from error
