@@ -108,6 +108,9 @@ class _Fold:
         match event.data:
             case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
                 self._add_issue(event, issue)
+            case ingest.IssueCommented():
+                # Comments are read from the log, where they go with the issue.
+                pass
             case (
                 pattern.IssuesLinked()
                 | pattern.PatternDetected()
@@ -146,7 +149,11 @@ class _Fold:
             case never:
                 assert_never(never)
 
-    def _add_issue(self, event: Recorded[Event], data: ingest.Event) -> None:
+    def _add_issue(
+        self,
+        event: Recorded[Event],
+        data: ingest.IssueReported | ingest.IssueUpdated | ingest.IssueClosed,
+    ) -> None:
         key = (event.workspace_id, data.issue_id)
         match data:
             case ingest.IssueReported():

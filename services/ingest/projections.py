@@ -51,6 +51,8 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 _add_change(changes, event, "updated")
             case ingest.IssueClosed():
                 _add_change(changes, event, "closed")
+            case ingest.IssueCommented():
+                _add_change(changes, event, "commented")
             case _:
                 assert_never(data)
     if sources:

@@ -63,6 +63,8 @@ def evolve(state: Issue | None, event: ingest.Event, *, at: datetime) -> Issue:
                 content=replace(state.content, status=event.status),
                 edited=_edited(state, {"status"}, at),
             )
+        case ingest.IssueCommented():
+            return state
         case _:
             assert_never(event)
 

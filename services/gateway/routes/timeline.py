@@ -10,6 +10,21 @@ from msgspec import Meta, Struct
 from services.gateway.listing import make_cursor, read_cursor
 from services.gateway.routes.pages import ListQuery, PageInfo
 
+_TOLD = (
+    "title",
+    "severity",
+    "status",
+    "service",
+    "component",
+    "error_type",
+    "environment",
+    "version",
+    "team",
+    "assignee",
+    "external_url",
+)
+"""Fields of an issue that are short enough to be told in a sentence."""
+
 
 class Entry(Struct, frozen=True, kw_only=True):
     """One event."""
@@ -34,6 +49,17 @@ def timeline_page(
     history: Sequence[Recorded[Event]], query: ListQuery, *, secret: str, scope: str
 ) -> Timeline:
     """The page that a query asks for, newest first. Raises ValidationFailedError on a cursor that is not ours."""
+    events, page = log_page(history, query, secret=secret, scope=scope)
+    return Timeline(data=tuple(_entry(event) for event in events), page=page)
+
+
+def log_page(
+    history: Sequence[Recorded[Event]], query: ListQuery, *, secret: str, scope: str
+) -> tuple[Sequence[Recorded[Event]], PageInfo]:
+    """Events of one page with what leads on from it, newest first; history: oldest first.
+
+    Raises ValidationFailedError on a cursor that is not ours.
+    """
     context = ("history", scope)
     before: float = float("inf")
     if query.cursor is not None:
@@ -42,10 +68,7 @@ def timeline_page(
     page = older[: query.limit]
     has_more = len(older) > len(page)
     following = make_cursor("", page[-1].seq, secret=secret, context=context) if has_more else None
-    return Timeline(
-        data=tuple(_entry(event) for event in page),
-        page=PageInfo(next_cursor=following, has_more=has_more, total=len(history)),
-    )
+    return page, PageInfo(next_cursor=following, has_more=has_more, total=len(history))
 
 
 def _entry(event: Recorded[Event]) -> Entry:
@@ -74,11 +97,10 @@ def summary_of(data: Event) -> str:
             | pattern.PatternSplit()
         ):
             return _of_pattern(data)
+        case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() | ingest.IssueCommented():
+            return _of_issue(data)
         case (
-            ingest.IssueReported()
-            | ingest.IssueUpdated()
-            | ingest.IssueClosed()
-            | prediction.PredictionMade()
+            prediction.PredictionMade()
             | prediction.PredictionResolved()
             | prediction.PredictionFeedbackGiven()
             | prediction.PredictionDismissed()
@@ -117,6 +139,23 @@ def _of_pattern(data: pattern.Event) -> str:
             return f"{data.source_pattern_id} merged into this; {data.assessment.issue_count} issues in all."
         case pattern.PatternSplit():
             return f"{_count(len(data.issue_ids), 'issue')} moved to {data.new_pattern_id}."
+        case never:
+            assert_never(never)
+
+
+def _of_issue(data: ingest.Event) -> str:
+    match data:
+        case ingest.IssueReported():
+            return f"Reported by {data.source} as {data.severity.value}, {data.status.value}."
+        case ingest.IssueUpdated():
+            told = [f"{name}: {getattr(data, name)}" for name in _TOLD if getattr(data, name) is not None]
+            changed = [f"{name} changed" for name in ("body", "metadata") if getattr(data, name) is not None]
+            cleared = [f"{name} emptied" for name in data.cleared]
+            return "; ".join((*told, *changed, *cleared)) or "Revised at its source."
+        case ingest.IssueClosed():
+            return f"status: {data.status.value}" + (f": {data.reason}" if data.reason else "")
+        case ingest.IssueCommented():
+            return data.text
         case never:
             assert_never(never)
 

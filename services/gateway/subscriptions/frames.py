@@ -60,6 +60,8 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
     match event.data:
         case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
             return _of_issue(event, issue)
+        case ingest.IssueCommented() as comment:
+            return [Frame("issue.commented", msgspec.structs.asdict(comment), event.recorded_at)]
         case (
             prediction.PredictionMade()
             | prediction.PredictionResolved()
@@ -108,7 +110,9 @@ def link_frame(issue_id: str, *, before: str, now: str, pattern_id: str | None, 
     return Frame("issue.status.changed", payload, at)
 
 
-def _of_issue(event: Recorded[Event], data: ingest.Event) -> list[Frame]:
+def _of_issue(
+    event: Recorded[Event], data: ingest.IssueReported | ingest.IssueUpdated | ingest.IssueClosed
+) -> list[Frame]:
     at = event.recorded_at
     match data:
         case ingest.IssueReported():

@@ -1,9 +1,10 @@
 """What ingest can be asked to do: pure decisions; time and ids are passed in.
 
-The menu: `canonical_report` + `report_issue`, `update_issue`, `close_issue`.
+The menu: `canonical_report` + `report_issue`, `update_issue`, `close_issue`,
+`comment_issue`.
 """
 
-from services.ingest.commands.change import close_issue, update_issue
+from services.ingest.commands.change import close_issue, comment_issue, update_issue
 from services.ingest.commands.report import Change, ReportIssue, canonical_report, is_issue_id, report_issue
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ReportIssue",
     "canonical_report",
     "close_issue",
+    "comment_issue",
     "is_issue_id",
     "report_issue",
     "update_issue",

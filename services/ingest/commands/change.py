@@ -5,6 +5,7 @@ from datetime import datetime
 from contracts import ingest
 
 from services.ingest.commands.canonical import (
+    COMMENT_LENGTH_MAX,
     REASON_LENGTH_MAX,
     SEVERITIES,
     STATUSES,
@@ -46,6 +47,24 @@ def close_issue(cmd: ingest.CloseIssue, state: Issue | None, *, now: datetime) -
     if state.content.status == cmd.status:
         return None
     return Change(ingest.IssueClosed(issue_id=cmd.issue_id, status=cmd.status, reason=reason), now)
+
+
+def comment_issue(
+    cmd: ingest.CommentIssue, *, author_id: str | None, comment_id: str, now: datetime
+) -> ingest.IssueCommented:
+    """What somebody says about an issue, whatever its state.
+
+    Raises InvalidIssueError for an empty or a too long text, and where nobody is the author.
+    """
+    clean = Cleaner(now=now)
+    text = clean.text("text", cmd.text, length_max=COMMENT_LENGTH_MAX)
+    if not text:
+        clean.problems["text"] = "is empty; write something"
+    if not author_id:
+        clean.problems["author"] = "is missing; send the command in somebody's name"
+    if clean.problems or not author_id:
+        raise InvalidIssueError(clean.problems)
+    return ingest.IssueCommented(issue_id=cmd.issue_id, comment_id=comment_id, author_id=author_id, text=text)
 
 
 def _wanted(cmd: ingest.UpdateIssue, state: Issue, clean: Cleaner) -> dict[str, object]:

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from runtime import metrics
 from runtime.broker import CommandContext, Endpoint
 
-from services.ingest.commands import Change, close_issue, is_issue_id, update_issue
+from services.ingest.commands import Change, close_issue, comment_issue, is_issue_id, update_issue
 from services.ingest.endpoints.batch import AGGREGATE, ATTEMPTS_MAX, Batch, Turn
 from services.ingest.endpoints.decoding import decode_batch
 from services.ingest.errors import IssueContendedError, IssueNotFoundError, LogUnreachableError
@@ -67,9 +67,7 @@ class Desk:
         Raises IssueNotFoundError, InvalidIssueError, IssueContendedError and LogUnreachableError.
         """
         turn = Turn(context, self._clock())
-        return await _or_unreachable(
-            self._change(cmd.issue_id, turn, lambda issue: update_issue(cmd, issue, now=turn.now))
-        )
+        return await self._change(cmd.issue_id, turn, lambda issue: update_issue(cmd, issue, now=turn.now))
 
     async def close_issue(self, cmd: ingest.CloseIssue, context: CommandContext) -> ingest.IssueChanged:
         """End work on an issue.
@@ -77,31 +75,48 @@ class Desk:
         Raises IssueNotFoundError, InvalidIssueError, IssueContendedError and LogUnreachableError.
         """
         turn = Turn(context, self._clock())
-        return await _or_unreachable(
-            self._change(cmd.issue_id, turn, lambda issue: close_issue(cmd, issue, now=turn.now))
-        )
+        return await self._change(cmd.issue_id, turn, lambda issue: close_issue(cmd, issue, now=turn.now))
+
+    async def comment_issue(
+        self, cmd: ingest.CommentIssue, context: CommandContext
+    ) -> ingest.IssueCommentAdded:
+        """Say something about an issue.
+
+        Raises IssueNotFoundError, InvalidIssueError, IssueContendedError and LogUnreachableError.
+        """
+        turn = Turn(context, self._clock())
+        comment_id = new_id("cmt_", now=turn.now, rng=self._rng)
+        comment = comment_issue(cmd, author_id=context.actor, comment_id=comment_id, now=turn.now)
+        after = await self._change(cmd.issue_id, turn, lambda _: Change(comment, turn.now))
+        return ingest.IssueCommentAdded(comment=comment, commented_at=turn.now, sequence=after.sequence)
 
     async def _change(
-        self, issue_id: str, turn: Turn, decide: Callable[[Issue | None], Change | None]
+        self, issue_id: str, turn: Turn, decide: Callable[[Issue], Change | None]
     ) -> ingest.IssueChanged:
         """Load, decide, append; again where somebody was faster."""
         if not is_issue_id(issue_id):
             raise IssueNotFoundError(issue_id)
         for _ in range(1 + ATTEMPTS_MAX):
-            history = await self._log.history(turn.context.workspace_id, AGGREGATE, issue_id)
-            issue, version = fold(history), history[-1].seq if history else 0
-            change = decide(issue)
-            if change is not None:
-                event = turn.recorded(issue_id, change, version)
-                try:
-                    version = await self._log.append(Append(event, version))
-                except ConflictError:
-                    continue
-                issue = evolve(issue, change.event, at=change.occurred_at)
-            if issue is None:
-                raise IssueNotFoundError(issue_id)
-            return ingest.IssueChanged(issue=issue.content, occurred_at=issue.occurred_at, sequence=version)
+            try:
+                return await _or_unreachable(self._attempt(issue_id, turn, decide))
+            except ConflictError:
+                continue
         raise IssueContendedError(issue_id)
+
+    async def _attempt(
+        self, issue_id: str, turn: Turn, decide: Callable[[Issue], Change | None]
+    ) -> ingest.IssueChanged:
+        """The same once. Raises ConflictError where somebody was faster."""
+        history = await self._log.history(turn.context.workspace_id, AGGREGATE, issue_id)
+        issue = fold(history)
+        if issue is None:
+            raise IssueNotFoundError(issue_id)
+        version = history[-1].seq
+        change = decide(issue)
+        if change is not None:
+            version = await self._log.append(Append(turn.recorded(issue_id, change, version), version))
+            issue = evolve(issue, change.event, at=change.occurred_at)
+        return ingest.IssueChanged(issue=issue.content, occurred_at=issue.occurred_at, sequence=version)
 
     def _fresh_id(self, turn: Turn) -> str:
         return new_id("ext_", now=turn.now, rng=self._rng)
@@ -114,6 +129,7 @@ def endpoints(desk: Desk) -> tuple[Endpoint, ...]:
         Endpoint(names[ingest.ReportIssues], None, desk.report_issues),
         Endpoint(names[ingest.UpdateIssue], ingest.UpdateIssue, desk.update_issue),
         Endpoint(names[ingest.CloseIssue], ingest.CloseIssue, desk.close_issue),
+        Endpoint(names[ingest.CommentIssue], ingest.CommentIssue, desk.comment_issue),
     )
 
 

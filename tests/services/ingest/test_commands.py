@@ -7,7 +7,7 @@ from contracts import ingest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.commands import Change, close_issue, report_issue, update_issue
+from services.ingest.commands import Change, close_issue, comment_issue, report_issue, update_issue
 from services.ingest.errors import InvalidIssueError, IssueNotFoundError
 from services.ingest.state import OPTIONAL_FIELDS, Issue, evolve, fold
 from tests.services.ingest.builders import A1, FRESH_ID, NOW, after, at, issue, recorded, report
@@ -336,3 +336,15 @@ def test_an_older_revision_never_changes_anything(
     newer, older = max(one, other) + 1, min(one, other)
     state = issue(report(**first, source_updated_at=at(newer)))
     assert report_issue(report(**second, source_updated_at=at(older)), state, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "author_id", "problem"),
+    [(" \n ", "usr_1", "text"), ("x" * 10_001, "usr_1", "text"), ("Seen.", None, "author")],
+    ids=["empty", "long", "nobody"],
+)
+def test_a_comment_says_something_in_somebodys_name(text: str, author_id: str | None, problem: str) -> None:
+    cmd = ingest.CommentIssue(issue_id=A1, text=text)
+    with pytest.raises(InvalidIssueError) as refused:
+        comment_issue(cmd, author_id=author_id, comment_id="cmt_1", now=NOW)
+    assert list(refused.value.problems) == [problem]

@@ -210,6 +210,22 @@ async def test_change_of_an_unknown_issue_is_not_found(desk: Desk, id_: str) -> 
         )
 
 
+async def test_a_comment_is_in_the_issues_history_and_changes_nothing_else(
+    desk: Desk, event_log: EventLog
+) -> None:
+    """In the name of the sender; a report that says nothing new is still unchanged after it."""
+    await desk.report_issues(body_of(record(title="Down")), CONTEXT)
+    id_ = issue_id("ws_1", "jira", "A-1")
+    reply = await desk.comment_issue(ingest.CommentIssue(issue_id=id_, text=" Again?\r\n"), CONTEXT)
+    _, event = await history_of(event_log, "A-1")
+    assert event.data == reply.comment
+    assert (reply.comment.author_id, reply.comment.text, reply.sequence) == ("usr_1", "Again?", 2)
+    assert reply.comment.comment_id.startswith("cmt_")
+    assert outcomes(await desk.report_issues(body_of(record(title="Down")), CONTEXT)) == ["unchanged"]
+    with pytest.raises(NotFoundError):
+        await desk.comment_issue(ingest.CommentIssue(issue_id=FRESH_ID, text="Where?"), CONTEXT)
+
+
 # Over the bus
 
 

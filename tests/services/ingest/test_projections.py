@@ -29,6 +29,7 @@ def story() -> list[Recorded[Event]]:
         ingest.IssueUpdated(issue_id=id_, title="x"),
         ingest.IssueUpdated(issue_id=id_, title="y"),
         ingest.IssueClosed(issue_id=id_, status=ingest.IssueStatus.CLOSED, reason=""),
+        ingest.IssueCommented(issue_id=id_, comment_id="cmt_1", author_id="usr_1", text="Seen before."),
     ]
     return [*events, *(recorded(change, id_, at=later) for change in changes)]
 
@@ -38,8 +39,10 @@ async def test_counts_follow_the_events_however_they_are_cut_into_batches(databa
     assert rows == {
         "changes_daily": [
             '(ws_test,2026-03-02,closed,1,"2026-03-02 12:00:00+00")',
+            '(ws_test,2026-03-02,commented,1,"2026-03-02 12:00:00+00")',
             '(ws_test,2026-03-02,updated,2,"2026-03-02 12:00:00+00")',
         ],
+        "erased_workspaces": [],
         "sources_daily": [
             '(ws_other,2026-03-01,jira,1,"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")',
             '(ws_test,2026-03-01,github,1,"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")',

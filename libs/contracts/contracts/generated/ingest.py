@@ -171,6 +171,23 @@ class IssueClosed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
 
 
+class IssueCommented(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person said something about an issue; it changes nothing of the issue itself.
+
+    Emitted by ingest on issue/<issue_id>. A text may hold personal data: it goes with the issue's subject.
+
+    issue_id: Id of the issue.
+    comment_id: Id of the comment, prefix "cmt_".
+    author_id: Who wrote it: a person's or a service account's id.
+    text: Text or Markdown, 1 to 10,000 characters.
+    """
+
+    issue_id: str
+    comment_id: str
+    author_id: str
+    text: str
+
+
 class IssueReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One failure as a client describes it; ingest normalises it.
 
@@ -314,10 +331,37 @@ class IssueChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int
 
 
+class CommentIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Say something about an issue. Endpoint: ingest.comment_issue.
+
+    The command's sender is the author.
+
+    issue_id: Id of the issue.
+    text: Text or Markdown, 1 to 10,000 characters.
+    """
+
+    issue_id: str
+    text: str
+
+
+class IssueCommentAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to CommentIssue.
+
+    comment: The comment as it was stored.
+    commented_at: When it was written.
+    sequence: Stream sequence of the comment.
+    """
+
+    comment: IssueCommented
+    commented_at: Timestamp
+    sequence: int
+
+
 Event: TypeAlias = (
     IssueReported
     | IssueUpdated
     | IssueClosed
+    | IssueCommented
 )
 """Any event of ingest."""
 
@@ -325,6 +369,7 @@ AGGREGATES: dict[type[Event], str] = {
     IssueReported: "issue",
     IssueUpdated: "issue",
     IssueClosed: "issue",
+    IssueCommented: "issue",
 }
 """The type of the aggregate that each event is about."""
 
@@ -332,5 +377,6 @@ ENDPOINTS: dict[type[Struct], str] = {
     ReportIssues: "ingest.report_issues",
     UpdateIssue: "ingest.update_issue",
     CloseIssue: "ingest.close_issue",
+    CommentIssue: "ingest.comment_issue",
 }
 """The endpoint that answers each request."""
