@@ -13,8 +13,8 @@ class TakeEventsRow(Struct, frozen=True):
 
     plan: str
     events_per_month: int | None
-    is_taken: bool
     events_before: int
+    is_taken: bool
 
 
 class ClaimKeyRow(Struct, frozen=True):
@@ -27,37 +27,23 @@ class ClaimKeyRow(Struct, frozen=True):
 
 
 _TAKE_EVENTS = """
-WITH allowance AS (
-    SELECT o.organization_id, p.plan, p.events_per_month
-    FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
-    WHERE w.workspace_id = $2
-), taken AS (
-    INSERT INTO event_usage AS u (organization_id, month, events)
-    SELECT a.organization_id, $1::date, $3::bigint FROM allowance AS a
-    WHERE a.events_per_month IS NULL OR $3::bigint <= a.events_per_month
-    ON CONFLICT (organization_id, month) DO UPDATE SET events = u.events + EXCLUDED.events
-    WHERE (SELECT a.events_per_month FROM allowance AS a) IS NULL
-        OR u.events + EXCLUDED.events <= (SELECT a.events_per_month FROM allowance AS a)
-    RETURNING u.events
-)
-SELECT a.plan, a.events_per_month, EXISTS (SELECT FROM taken) AS is_taken, COALESCE((
-    SELECT u.events FROM event_usage AS u WHERE u.organization_id = a.organization_id AND u.month = $1::date
-), 0)::bigint AS events_before FROM allowance AS a
+SELECT t.plan::text AS plan, t.events_per_month::bigint AS events_per_month, t.events_before::bigint AS events_before,
+    t.is_taken::boolean AS is_taken
+FROM take_events($1::text, $2::date, $3::bigint)
+    AS t (plan, events_per_month, events_before, is_taken)
 """
 
 
 async def take_events(
     conn: AsyncConnection[Any],
     *,
-    month: date,
     workspace_id: str,
+    month: date,
     n: int,
 ) -> TakeEventsRow | None:
-    """Count events of this month for a workspace's organization, all of them or none: `is_taken` says which.
-    `events_before` may be a little old, while others count.
-    """
+    """Count events of a month for a workspace's organization, all of them or none; no row: there is no such workspace."""
     async with AsyncRawCursor(conn, row_factory=args_row(TakeEventsRow)) as cursor:
-        await cursor.execute(_TAKE_EVENTS, (month, workspace_id, n))
+        await cursor.execute(_TAKE_EVENTS, (workspace_id, month, n))
         fetched: TakeEventsRow | None = await cursor.fetchone()
         return fetched
 

@@ -1,22 +1,10 @@
+-- Count events of a month for a workspace's organization, all of them or none; no row: there is no such workspace.
+-- column events_per_month: int | None
 -- name: TakeEvents :one
--- Count events of this month for a workspace's organization, all of them or none: `is_taken` says which.
--- `events_before` may be a little old, while others count.
-WITH allowance AS (
-    SELECT o.organization_id, p.plan, p.events_per_month
-    FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
-    WHERE w.workspace_id = @workspace_id
-), taken AS (
-    INSERT INTO event_usage AS u (organization_id, month, events)
-    SELECT a.organization_id, @month::date, @n::bigint FROM allowance AS a
-    WHERE a.events_per_month IS NULL OR @n::bigint <= a.events_per_month
-    ON CONFLICT (organization_id, month) DO UPDATE SET events = u.events + EXCLUDED.events
-    WHERE (SELECT a.events_per_month FROM allowance AS a) IS NULL
-        OR u.events + EXCLUDED.events <= (SELECT a.events_per_month FROM allowance AS a)
-    RETURNING u.events
-)
-SELECT a.plan, a.events_per_month, EXISTS (SELECT FROM taken) AS is_taken, COALESCE((
-    SELECT u.events FROM event_usage AS u WHERE u.organization_id = a.organization_id AND u.month = @month::date
-), 0)::bigint AS events_before FROM allowance AS a;
+SELECT t.plan::text AS plan, t.events_per_month::bigint AS events_per_month, t.events_before::bigint AS events_before,
+    t.is_taken::boolean AS is_taken
+FROM take_events(@workspace_id::text, @month::date, @n::bigint)
+    AS t (plan, events_per_month, events_before, is_taken);
 
 -- name: ClaimKey :one
 -- Take a key that is free, over or left by a process that died; otherwise see who has it. No row: taken just now.

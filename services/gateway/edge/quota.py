@@ -76,9 +76,7 @@ class Quota:
     async def _take(self, workspace_id: str, n: int) -> PlanLimitError | None:
         """Count `n` more; the refusal when they do not fit."""
         month = _month_of(self._clock())
-        async with self._pool.connection() as conn, conn.pipeline():
-            # Both in one transaction, which ends with the pipeline and the setting with it.
-            await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
+        async with self._pool.connection() as conn:
             row = await _queries.take_events(conn, workspace_id=workspace_id, month=month, n=n)
         # A workspace that is gone has no quota to exceed; what it sends is refused elsewhere.
         return None if row is None or row.is_taken else _refusal(row, n, resets_at=_end_of(month))

@@ -10,6 +10,38 @@ COMMENT ON TABLE event_usage IS 'Issue records that an organization has sent in 
 SELECT isolate('event_usage', 'organization_id = (SELECT w.organization_id FROM workspaces AS w
     WHERE w.workspace_id = (SELECT current_workspace()))');
 
+-- Reading is for the workspaces of the organization, counting only through this function: one round trip, one answer.
+CREATE FUNCTION take_events(p_workspace_id text, p_month date, p_n bigint)
+RETURNS TABLE (plan text, events_per_month bigint, events_before bigint, is_taken boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    client text;
+    events_now bigint;
+BEGIN
+    SELECT o.organization_id, p.plan, p.events_per_month INTO client, plan, events_per_month
+    FROM workspaces AS w JOIN organizations AS o USING (organization_id) JOIN plans AS p USING (plan)
+    WHERE w.workspace_id = p_workspace_id;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF events_per_month IS NULL OR p_n <= events_per_month THEN
+        INSERT INTO event_usage AS u (organization_id, month, events) VALUES (client, p_month, p_n)
+        ON CONFLICT (organization_id, month) DO UPDATE SET events = u.events + p_n
+        WHERE take_events.events_per_month IS NULL OR u.events + p_n <= take_events.events_per_month
+        RETURNING u.events INTO events_now;
+    END IF;
+    is_taken := events_now IS NOT NULL;
+    events_before := events_now - p_n;
+    IF NOT is_taken THEN
+        SELECT COALESCE(max(u.events), 0) INTO events_before FROM event_usage AS u
+        WHERE u.organization_id = client AND u.month = p_month;
+    END IF;
+    RETURN NEXT;
+END $$;
+COMMENT ON FUNCTION take_events IS
+    'Count events of a month for the organization of a workspace, all or none, never beyond its plan.';
+
 -- No reference to workspaces: a provisioning key has none and uses the name `platform`.
 CREATE TABLE idempotency_keys (
     workspace_id text NOT NULL,
@@ -55,9 +87,9 @@ BEGIN
 END $$;
 CREATE TRIGGER forget_keys AFTER DELETE ON workspaces FOR EACH ROW EXECUTE FUNCTION forget_idempotency_keys();
 
-REVOKE EXECUTE ON FUNCTION purge_idempotency_keys, forget_idempotency_keys, tell_plan FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION purge_idempotency_keys TO causeloop_app;
-GRANT SELECT, INSERT, UPDATE ON event_usage TO causeloop_app;
+REVOKE EXECUTE ON FUNCTION take_events, purge_idempotency_keys, forget_idempotency_keys, tell_plan FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION take_events, purge_idempotency_keys TO causeloop_app;
+GRANT SELECT ON event_usage TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO causeloop_app;
 
 -- migrate:down
@@ -67,4 +99,5 @@ DROP FUNCTION forget_idempotency_keys;
 DROP FUNCTION purge_idempotency_keys;
 DROP TRIGGER tell ON plans;
 DROP FUNCTION tell_plan;
+DROP FUNCTION take_events;
 DROP TABLE idempotency_keys, event_usage;
