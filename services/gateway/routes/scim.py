@@ -29,12 +29,11 @@ from scim2_models import (
     SearchRequest,
 )
 
-from services.gateway.identity.access.authority import bearer
+from services.gateway.edge.door import visit_of
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.scim import _queries
 from services.gateway.identity.scim.directory import Directory, Page
 from services.gateway.identity.scim.resources import CONFIG, PROVIDER, SCHEMAS, Group, User
-from services.gateway.identity.tokens import Principal
 from services.gateway.routes.operation import Gateway
 
 log = structlog.get_logger()
@@ -73,14 +72,11 @@ def scim_routes(gateway: Gateway) -> list[HTTPRouteHandler]:
 
 
 async def _answer(gateway: Gateway, request: AnyRequest) -> Response[bytes]:
-    principal = await principal_of(gateway, request)
+    visit = visit_of(request.scope)
+    principal = visit.allowed()
     if SCOPE not in principal.scopes:
         raise ForbiddenError(f"This needs the scope {SCOPE}.")
-    act = Act(
-        principal=principal,
-        ip=request.client.host if request.client else "",
-        now=gateway.resources.clock(),
-    )
+    act = Act(principal=principal, ip=visit.address, now=gateway.resources.clock())
     base = gateway.settings.public_address + ROOT
     segments = [part for part in str(request.path_params.get("rest", "")).split("/") if part]
     if segments and segments[0] in _FIXED:
@@ -237,12 +233,10 @@ def _list_response(kind: type[Resource[Any]], page: Page, asked: SearchRequest[A
         start_index=page.start,
         items_per_page=len(page.resources),
         resources=list(page.resources),
-    ).model_dump_json(
-        scim_ctx=Context.RESOURCE_QUERY_RESPONSE,
-        attributes=asked.attributes,
-        excluded_attributes=asked.excluded_attributes,
+    ).model_dump_json(scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=asked)
+    return Response(
+        body.encode(), status_code=200, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"}
     )
-    return Response(body.encode(), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
 def _resource(
@@ -252,11 +246,7 @@ def _resource(
     *,
     status: int = 200,
 ) -> Response[bytes]:
-    body = resource.model_dump_json(
-        scim_ctx=context,
-        attributes=shape.attributes if shape else None,
-        excluded_attributes=shape.excluded_attributes if shape else None,
-    )
+    body = resource.model_dump_json(scim_ctx=context, response_parameters=shape)
     headers = {"Cache-Control": "no-store"}
     if resource.meta is not None and resource.meta.version:
         headers["ETag"] = resource.meta.version
@@ -293,8 +283,3 @@ def _refusal(request: AnyRequest, error: Exception) -> Response[bytes]:
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, round(refusal.retry_after)))
     return response
-
-
-async def principal_of(gateway: Gateway, request: AnyRequest) -> Principal:
-    """Whom the request speaks for."""
-    return await gateway.access.principal(bearer(request.headers))

@@ -105,11 +105,16 @@ CREATE TABLE scim_group_members (
 COMMENT ON TABLE scim_group_members IS 'Who is in a group of the client''s directory.';
 CREATE INDEX scim_group_members_by_user ON scim_group_members (workspace_id, user_id);
 
--- It follows the reader's rights, so that row-level security holds in it too.
+-- They follow the reader's rights, so that row-level security holds in them too.
 CREATE VIEW members WITH (security_invoker = true) AS
 SELECT m.workspace_id, m.membership_id, m.user_id, u.email, u.name, u.avatar_url, m.role, m.status, m.provisioning,
     m.last_active_at, m.created_at, m.updated_at, m.seq
 FROM memberships AS m JOIN users AS u ON u.user_id = m.user_id;
+CREATE VIEW scim_groups_shown WITH (security_invoker = true) AS
+SELECT g.workspace_id, g.group_id, g.display_name, g.external_id, g.role, g.created_at, g.updated_at, g.seq,
+    (SELECT count(*) FROM scim_group_members AS gm WHERE gm.workspace_id = g.workspace_id AND gm.group_id = g.group_id)
+        AS n_members
+FROM scim_groups AS g;
 
 -- Whichever way somebody came in or was taken out, by link, by single sign-on or by a directory, their link is over.
 CREATE FUNCTION settle_invitations() RETURNS trigger
@@ -163,7 +168,7 @@ CREATE POLICY presented ON invitations FOR SELECT TO causeloop_app
 
 REVOKE EXECUTE ON FUNCTION settle_invitations, take_mail, follow_directory FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION take_mail, follow_directory TO causeloop_app;
-GRANT SELECT ON members TO causeloop_app;
+GRANT SELECT ON members, scim_groups_shown TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON invitations, mail_queue, notification_preferences, scim_profiles, scim_groups,
     scim_group_members TO causeloop_app;
 
@@ -172,6 +177,6 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON invitations, mail_queue, notification_pr
 DROP FUNCTION follow_directory, take_mail;
 DROP TRIGGER settle ON memberships;
 DROP FUNCTION settle_invitations;
-DROP VIEW members;
+DROP VIEW scim_groups_shown, members;
 DROP TABLE scim_group_members, scim_groups, scim_profiles, notification_preferences, mail_queue, invitations;
 ALTER TABLE memberships DROP COLUMN seq;

@@ -45,13 +45,25 @@ class Group(Struct, frozen=True):
     seq: int | None
 
 
+class ShownGroup(Struct, frozen=True):
+    """One row of a result."""
+
+    group_id: str
+    display_name: str
+    external_id: str | None
+    role: str | None
+    created_at: datetime
+    updated_at: datetime
+    seq: int
+    n_members: int
+
+
 class ListMembersOfRow(Struct, frozen=True):
     """One row of list_members_of."""
 
     group_id: str
     membership_id: str
     user_id: str
-    name: str
 
 
 class ListMappedRolesRow(Struct, frozen=True):
@@ -293,6 +305,25 @@ async def list_groups(
         return fetched
 
 
+_GET_SHOWN_GROUP = """
+SELECT group_id, display_name, external_id, role, created_at, updated_at, seq, n_members FROM scim_groups_shown
+WHERE workspace_id = $1 AND group_id = $2
+"""
+
+
+async def get_shown_group(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    group_id: str,
+) -> ShownGroup | None:
+    """A group as the list of groups shows it."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ShownGroup)) as cursor:
+        await cursor.execute(_GET_SHOWN_GROUP, (workspace_id, group_id))
+        fetched: ShownGroup | None = await cursor.fetchone()
+        return fetched
+
+
 _COUNT_GROUPS = """
 SELECT count(*) FROM scim_groups WHERE workspace_id = $1
 """
@@ -309,9 +340,8 @@ async def count_groups(conn: AsyncConnection[Any], *, workspace_id: str) -> int:
 
 
 _LIST_MEMBERS_OF = """
-SELECT gm.group_id, m.membership_id, gm.user_id, u.name FROM scim_group_members AS gm
+SELECT gm.group_id, m.membership_id, gm.user_id FROM scim_group_members AS gm
 JOIN memberships AS m ON m.workspace_id = gm.workspace_id AND m.user_id = gm.user_id
-JOIN users AS u ON u.user_id = gm.user_id
 WHERE gm.workspace_id = $1 AND gm.group_id = ANY($2::text[])
 ORDER BY m.seq
 """

@@ -35,9 +35,9 @@ from services.gateway.identity.scim.resources import (
     address_of,
     as_group,
     as_user,
+    completed,
     kept_of,
     name_of,
-    with_address,
 )
 from services.gateway.identity.scopes import ROLES
 
@@ -98,13 +98,13 @@ class Directory:
 
         Raises InvalidValueException, UniquenessException, SeatLimitError.
         """
-        wanted = _read(User, with_address(payload), Context.RESOURCE_CREATION_REQUEST)
+        wanted = _read(User, completed(payload, active=True), Context.RESOURCE_CREATION_REQUEST)
         email, user_name = _keys_of(wanted)
         await self._lock()
         await self._check_unique(user_name, email, left_out="")
         user_id = await _queries.ensure_person(self._conn, email=email, name=name_of(wanted))
         membership_id = new_id("mem_", now=self._act.now, rng=self._rng)
-        status = "suspended" if wanted.active is False else "active"
+        status = "active" if wanted.active else "suspended"
         with rules_as_refusals():
             await _queries.insert_account(
                 self._conn,
@@ -125,7 +125,9 @@ class Directory:
         """PUT. Raises like `patch_user`."""
         await self._lock()
         row, present = await self._matching_user(user_id, if_match)
-        wanted = _read(User, with_address(payload), Context.RESOURCE_REPLACEMENT_REQUEST)
+        wanted = _read(
+            User, completed(payload, active=bool(present.active)), Context.RESOURCE_REPLACEMENT_REQUEST
+        )
         wanted.replace(present)
         return await self._save_user(row, wanted)
 
@@ -277,8 +279,9 @@ class Directory:
                 )
         target = ("membership", row.membership_id)
         await self._act.write_down(self._conn, "member.described", "update", target)
-        status = row.status if wanted.active is None else "active" if wanted.active else "suspended"
-        if status != row.status:
+        status = "active" if wanted.active else "suspended"
+        # Somebody who is invited is not active, and stays invited until the directory says otherwise.
+        if status != row.status and not (row.status == "invited" and not wanted.active):
             with rules_as_refusals():
                 await _queries.change_status(
                     self._conn,

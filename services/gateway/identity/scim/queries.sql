@@ -78,6 +78,14 @@ WHERE workspace_id = sqlc.arg(workspace_id)
   AND (sqlc.narg(external_id)::text IS NULL OR external_id = sqlc.narg(external_id)::text)
 ORDER BY seq LIMIT sqlc.arg(page_size)::integer OFFSET sqlc.arg(skipped)::integer;
 
+-- A group as the list of groups shows it.
+-- row: ShownGroup
+-- column n_members: int
+-- column seq: int
+-- name: GetShownGroup :one
+SELECT group_id, display_name, external_id, role, created_at, updated_at, seq, n_members FROM scim_groups_shown
+WHERE workspace_id = sqlc.arg(workspace_id) AND group_id = sqlc.arg(group_id);
+
 -- How many groups the directory has.
 -- always
 -- name: CountGroups :one
@@ -85,9 +93,8 @@ SELECT count(*) FROM scim_groups WHERE workspace_id = sqlc.arg(workspace_id);
 
 -- Who is in some groups.
 -- name: ListMembersOf :many
-SELECT gm.group_id, m.membership_id, gm.user_id, u.name FROM scim_group_members AS gm
+SELECT gm.group_id, m.membership_id, gm.user_id FROM scim_group_members AS gm
 JOIN memberships AS m ON m.workspace_id = gm.workspace_id AND m.user_id = gm.user_id
-JOIN users AS u ON u.user_id = gm.user_id
 WHERE gm.workspace_id = sqlc.arg(workspace_id) AND gm.group_id = ANY(sqlc.arg(group_ids)::text[])
 ORDER BY m.seq;
 

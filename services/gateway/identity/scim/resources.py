@@ -15,7 +15,6 @@ from scim2_models import (
     CaseExact,
     ChangePassword,
     ComplexAttribute,
-    Email,
     ETag,
     Filter,
     GroupMembership,
@@ -35,6 +34,7 @@ from scim2_models import (
     Sort,
     Uniqueness,
 )
+from scim2_models import Email as StandardEmail
 
 from services.gateway.identity.scim import _queries
 
@@ -47,6 +47,12 @@ AnyResource: TypeAlias = Resource[Any]  # Any: no extension is known here
 R = TypeVar("R", bound=AnyResource)
 
 
+class Email(StandardEmail):
+    """An address."""
+
+    value: Annotated[str | None, Required.true] = None
+
+
 class User(Resource[Any]):
     """A member. Everything else that a directory sends is taken and not kept."""
 
@@ -57,7 +63,7 @@ class User(Resource[Any]):
     display_name: str | None = None
     locale: str | None = None
     timezone: str | None = None
-    active: bool | None = None
+    active: Annotated[bool | None, Required.true] = None
     emails: Annotated[list[Email] | None, Required.true] = None
     groups: Annotated[list[GroupMembership] | None, Mutability.read_only] = None
 
@@ -70,7 +76,6 @@ class GroupMember(ComplexAttribute):
         None, serialization_alias="$ref", validation_alias="$ref"
     )
     type: Annotated[str | None, Mutability.immutable] = Field(None, examples=["User"])
-    display: Annotated[str | None, Mutability.read_only] = None
 
 
 class Group(Resource[Any]):
@@ -124,13 +129,16 @@ def address_of(user: User) -> str | None:
     return text if _ADDRESS.fullmatch(text) else None
 
 
-def with_address(payload: dict[str, object]) -> dict[str, object]:
-    """A payload of a directory that writes the address as the user name only, with the address where it belongs."""
+def completed(payload: dict[str, object], *, active: bool) -> dict[str, object]:
+    """What a directory sent with what it may leave out: the address when that is the user name, and whether active."""
     given = {key.lower(): value for key, value in payload.items()}
+    made = dict(payload)
     name = given.get("username")
-    if given.get("emails") or not isinstance(name, str) or not _ADDRESS.fullmatch(name):
-        return payload
-    return {**payload, "emails": [{"value": name, "primary": True}]}
+    if not given.get("emails") and isinstance(name, str) and _ADDRESS.fullmatch(name):
+        made["emails"] = [{"value": name, "primary": True}]
+    if given.get("active") is None:
+        made["active"] = active
+    return made
 
 
 def name_of(user: User) -> str:
@@ -144,7 +152,7 @@ def name_of(user: User) -> str:
 def kept_of(user: User) -> str:
     """What is kept of a user besides its keys, as JSON."""
     kept = user.model_dump(mode="json")
-    for key in ("schemas", "id", "meta", "groups", "userName", "externalId"):
+    for key in ("schemas", "id", "meta", "groups", "userName", "externalId", "active"):
         kept.pop(key, None)
     return msgspec.json.encode(kept).decode()
 
@@ -154,12 +162,8 @@ def as_user(row: _queries.Account, groups: Sequence[_queries.ListGroupsOfRow], *
     if isinstance(row.attributes, Mapping):
         kept = dict(row.attributes)
     else:
-        kept = {"displayName": row.name, "emails": [{"value": row.email, "primary": True}], "active": True}
-    if row.status != "active":
-        kept["active"] = False
-    elif kept.get("active") is False:
-        # Let in again by hand.
-        kept["active"] = True
+        kept = {"displayName": row.name, "emails": [{"value": row.email, "primary": True}]}
+    kept["active"] = row.status == "active"
     user = User.model_validate(
         {
             **kept,
@@ -193,7 +197,6 @@ def as_group(row: _queries.Group, people: Sequence[_queries.ListMembersOfRow], *
                 {
                     "value": person.membership_id,
                     "$ref": f"{base}/Users/{person.membership_id}",
-                    "display": person.name,
                     "type": "User",
                 }
             )
