@@ -451,12 +451,10 @@ async def find_platform_person(
     subject: str,
     email: str,
 ) -> str | None:
-    """Whom the platform's own provider vouches for; bound by a verified address at the first sign-in."""
+    """Whom the platform's own provider vouches for, if anybody; bound by a verified address at the first sign-in."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_FIND_PLATFORM_PERSON, (issuer, subject, email))
-        fetched: str | None | None = await cursor.fetchone()
-        if fetched is None:
-            raise LookupError("find_platform_person gave no row")
+        fetched: str | None = await cursor.fetchone()
         return fetched
 
 

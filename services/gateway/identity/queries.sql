@@ -125,9 +125,7 @@ WHERE t.workspace_id = sqlc.arg(workspace_id) AND t.token_hash = sqlc.arg(token_
 DELETE FROM refresh_tokens
 WHERE workspace_id = sqlc.arg(workspace_id) AND expires_at < sqlc.arg(before_at)::timestamptz;
 
--- Whom the platform's own provider vouches for; bound by a verified address at the first sign-in.
--- column user_id: str | None
--- always
+-- Whom the platform's own provider vouches for, if anybody; bound by a verified address at the first sign-in.
 -- name: FindPlatformPerson :one
 SELECT platform_person(sqlc.arg(issuer)::text, sqlc.arg(subject)::text, sqlc.arg(email)::text)::text AS user_id;
 

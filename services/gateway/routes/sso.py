@@ -23,7 +23,7 @@ Issuer = Annotated[
 ClientId = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
 ClientSecret = Annotated[
     str,
-    Meta(max_length=1024, pattern=r"^[!-~]*$", description="Sealed; never shown. Empty: a public client."),
+    Meta(max_length=1024, pattern=r"^[ -~]*$", description="Sealed; never shown. Empty: a public client."),
 ]
 Domain = Annotated[
     str,

@@ -8,13 +8,30 @@ import httpx
 import pytest
 from testkit.stack import Stack
 
+from .identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+
 PROVISION_KEY = "clp_admin_for-tests-only"
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def identity_provider() -> Iterator[IdentityProvider]:
+    """The platform's own identity provider, and that of any workspace which takes it for its own."""
+    provider = IdentityProvider()
+    yield provider
+    provider.close()
+
+
+@pytest.fixture(scope="session")
+def stack(identity_provider: IdentityProvider) -> Iterator[Stack]:
     """All five services as processes, with real servers, in mock mode."""
-    running = Stack(env={"CAUSELOOP_PROVISION_KEY_HASHES": sha256(PROVISION_KEY.encode()).hexdigest()})
+    running = Stack(
+        env={
+            "CAUSELOOP_PROVISION_KEY_HASHES": sha256(PROVISION_KEY.encode()).hexdigest(),
+            "OIDC_ISSUER": identity_provider.issuer,
+            "OIDC_CLIENT_ID": CLIENT_ID,
+            "OIDC_CLIENT_SECRET": CLIENT_SECRET,
+        }
+    )
     try:
         asyncio.run(running.start())
         yield running

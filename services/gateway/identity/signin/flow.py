@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Struct
+from runtime.errors import ValidationFailedError
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.signin.providers import SCOPES
@@ -43,9 +44,11 @@ class Flow(Struct, frozen=True, kw_only=True):
     def begun(
         cls, *, connection_id: str, workspace_id: str, consenting: str, redirect_to: str, now: datetime
     ) -> "Flow":
-        """A new one. Raises ValueError unless redirect_to is a path of ours."""
+        """A new one. Raises ValidationFailedError unless redirect_to is a path of ours."""
         if not _PATH.fullmatch(redirect_to):
-            raise ValueError("redirect_to has to be a path")
+            raise ValidationFailedError(
+                "redirect_to has to be a path.", details={"redirect_to": "expected a path"}
+            )
         return cls(
             state=token_urlsafe(32),
             nonce=token_urlsafe(32),

@@ -84,8 +84,8 @@ class SignIn:
     async def begin(self, wish: Wish) -> Departure:
         """Where to sign in.
 
-        Raises NotFoundError when no provider fits, UnavailableError while it does not answer, ValueError when
-        redirect_to is no path.
+        Raises NotFoundError when no provider fits, UnavailableError while it does not answer, ValidationFailedError
+        when redirect_to is no path.
         """
         door = await self._door(wish)
         flow = Flow.begun(

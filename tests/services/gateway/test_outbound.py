@@ -1,0 +1,210 @@
+"""What is asked in a stranger's name goes to the internet only, once, within limits."""
+
+import asyncio
+import datetime as dt
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from services.gateway.identity.signin import outbound
+from services.gateway.identity.signin.outbound import BODY_BYTES_MAX, Outbound, OutboundError, is_public
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://203.0.113.7/",
+        "https://127.0.0.1/",
+        "https://localhost/",
+        "https://[::1]/",
+        "https://0.0.0.0/",
+        "https://10.1.2.3/",
+        "https://192.168.0.1:8443/",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://100.64.0.1/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://[64:ff9b::7f00:1]/",
+        "https://[fe80::1]/",
+        "https://[fd00::1]/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://user:password@example.com/",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "https://",
+        "https://exa mple.com/",
+        "https://\udcff/",
+        "nonsense",
+    ],
+)
+async def test_addresses_inside_are_not_asked(url: str) -> None:
+    """However they are written; nor anything but https."""
+    with pytest.raises(OutboundError):
+        await Outbound(allows_private=False).get(url)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b::a00:1", False),
+        ("2002:7f00:1::", False),
+        ("224.0.0.1", False),
+        ("ff02::1", False),
+        ("::", False),
+    ],
+)
+def test_public_addresses_are_told_from_others(address: str, expected: bool) -> None:
+    """Also where an IPv4 address hides in an IPv6 one."""
+    assert is_public(ip_address(address)) is expected
+
+
+async def test_a_name_with_one_address_inside_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever controls a name could let it point anywhere."""
+    resolve(monkeypatch, "8.8.8.8", "10.0.0.1")
+    with pytest.raises(OutboundError, match="not an address on the internet"):
+        await Outbound(allows_private=False).get("https://idp.example/")
+
+
+class Server:
+    """Answers each path with a status, headers and a body."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.asked: list[tuple[str, str]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # the library's name
+                server.asked.append((self.path, self.headers["Host"]))
+                status, headers, body = server.answers[self.path]
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.http.server_port
+
+    def start(self) -> None:
+        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> Callable[[], int]:
+    """Let every name have these addresses; how often one was asked for."""
+    n_asked = 0
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        nonlocal n_asked
+        n_asked += 1
+        return [(None, None, None, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    return lambda: n_asked
+
+
+async def test_the_address_that_was_checked_is_the_one_connected_to(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is resolved once, so it cannot change in between; the host still hears its name."""
+    server.answers["/"] = (200, {}, b"{}")
+    server.start()
+    n_asked = resolve(monkeypatch, "127.0.0.1")
+    assert await Outbound(allows_private=True).get(f"http://idp.example:{server.port}/") == b"{}"
+    assert server.asked == [("/", f"idp.example:{server.port}")]
+    assert n_asked() == 1
+
+
+async def test_redirects_are_not_followed_and_only_200_counts(server: Server) -> None:
+    """A good address must not lead to a bad one."""
+    server.answers["/there"] = (302, {"Location": "/secret"}, b"")
+    server.answers["/secret"] = (200, {}, b"secret")
+    server.answers["/broken"] = (500, {}, b"")
+    server.start()
+    for path in ("/there", "/broken"):
+        with pytest.raises(OutboundError):
+            await Outbound(allows_private=True).get(f"http://127.0.0.1:{server.port}{path}")
+    assert [path for path, _ in server.asked] == ["/there", "/broken"]
+
+
+async def test_an_answer_without_an_end_is_cut_short(server: Server) -> None:
+    """A megabyte is enough for anybody's discovery document."""
+    server.answers["/large"] = (200, {}, b"x" * (BODY_BYTES_MAX + 1))
+    server.answers["/full"] = (200, {}, b"x" * BODY_BYTES_MAX)
+    server.start()
+    asked = Outbound(allows_private=True)
+    assert len(await asked.get(f"http://127.0.0.1:{server.port}/full")) == BODY_BYTES_MAX
+    with pytest.raises(OutboundError, match="bytes"):
+        await asked.get(f"http://127.0.0.1:{server.port}/large")
+
+
+@pytest.mark.parametrize(("certified", "is_good"), [("idp.example", True), ("other.example", False)])
+async def test_the_certificate_is_for_the_name_and_not_for_the_ip_address(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certified: str, is_good: bool
+) -> None:
+    """Though it is the IP address that is connected to."""
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(certificate(tmp_path, certified))
+    server.http.socket = ours.wrap_socket(server.http.socket, server_side=True)
+    server.answers["/"] = (200, {}, b"{}")
+    server.start()
+    resolve(monkeypatch, "127.0.0.1")
+    trusting = partial(httpx.AsyncClient, verify=ssl.create_default_context(cafile=tmp_path / "pair.pem"))
+    monkeypatch.setattr(outbound.httpx, "AsyncClient", trusting)
+    asked = Outbound(allows_private=True).get(f"https://idp.example:{server.port}/")
+    if is_good:
+        assert await asked == b"{}"
+    else:
+        with pytest.raises(OutboundError):
+            await asked
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate for a name, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "pair.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
