@@ -1,6 +1,6 @@
 """Decisions: what a person may do with a recommendation, and what is recommended for a pattern. Pure."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -61,14 +61,12 @@ Kind = tuple[recommendation.RecommendationType, recommendation.Effort]
 class Situation(Struct, frozen=True, kw_only=True):
     """Everything that recommending for one pattern depends on.
 
-    made: the recommendations that the pattern has. in_flight: plays recommended for it whose event has not
-    come back yet. records: what became of this workspace's implemented fixes, by kind.
+    made: the recommendations that the pattern has. records: what became of this workspace's implemented fixes, by kind.
     """
 
     pattern: Pattern
     threshold: float = DEFAULT_CONFIDENCE_THRESHOLD
     made: Sequence[Recommendation] = ()
-    in_flight: Collection[str] = ()
     records: Mapping[Kind, TrackRecord] = MappingProxyType({})
 
 
@@ -127,7 +125,7 @@ def recommend(situation: Situation, matcher: Matcher) -> list[recommendation.Rec
     seen = situation.pattern
     if seen.status in CLOSED_PATTERNS or seen.confidence < situation.threshold:
         return []
-    known = {made.play_id for made in situation.made} | set(situation.in_flight)
+    known = {made.play_id for made in situation.made}
     fresh = [fit for fit in matcher.choose(traits_of(seen)) if fit.play.id not in known]
     return [
         _made(fit, situation, matcher.playbook.version) for fit in fresh[: max(0, PLAYS_MAX - len(known))]
@@ -152,7 +150,10 @@ def reassess(
         worth = _worth(fit, situation)
         if is_material(made.score, worth.arithmetic.score):
             event = recommendation.RecommendationReassessed(
-                recommendation_id=made.recommendation_id, impact=worth.impact, arithmetic=worth.arithmetic
+                recommendation_id=made.recommendation_id,
+                pattern_id=made.pattern_id,
+                impact=worth.impact,
+                arithmetic=worth.arithmetic,
             )
             changed.append((made, event))
     return changed

@@ -49,21 +49,21 @@ class Recommender:
         # Pattern or workspace → the latest event that asks for a decision; it becomes the decision's cause.
         self._patterns: dict[Key, Recorded[Event]] = {}
         self._workspaces: dict[str, Recorded[Event]] = {}
-        self._in_flight: defaultdict[Key, set[str]] = defaultdict(set)
-        # Decided while recommendations of theirs were in flight: decide again.
-        self._overtaken: dict[Key, Recorded[Event]] = {}
+        # Pattern → sequence of our last event about it. Until the rows hold that, the pattern waits.
+        self._in_flight: dict[Key, int] = {}
 
     async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
         """Begin as leader with nothing to decide; the rows hold all that is needed."""
         self._patterns.clear()
         self._workspaces.clear()
         self._in_flight.clear()
-        self._overtaken.clear()
 
     async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
         """Note what a batch touches; once live, decide all that is noted."""
         for event in batch:
             self._note(event)
+        landed = batch[-1].seq
+        self._in_flight = {key: seq for key, seq in self._in_flight.items() if seq > landed}
         if live:
             await self._decide()
 
@@ -87,8 +87,11 @@ class Recommender:
                 self._patterns[event.workspace_id, data.pattern_id] = event
             case workspace.WorkspaceSettingsChanged() if data.confidence_threshold is not None:
                 self._workspaces[event.workspace_id] = event
-            case recommendation.RecommendationMade():
-                self._landed(event, data)
+            case recommendation.RecommendationMade() | recommendation.RecommendationReassessed():
+                key = (event.workspace_id, data.pattern_id)
+                # Another process decided this one, and nobody knows any more what it left waiting.
+                if event.seq > self._in_flight.get(key, 0):
+                    self._patterns.setdefault(key, event)
             case workspace.WorkspaceErased():
                 self._forget(event.workspace_id)
             case _:
@@ -97,34 +100,12 @@ class Recommender:
     def _forget(self, workspace_id: str) -> None:
         """Drop what waits for a decision in a workspace that is no more."""
         self._workspaces.pop(workspace_id, None)
-        waiting: tuple[dict[Key, Recorded[Event]] | dict[Key, set[str]], ...] = (
-            self._patterns,
-            self._in_flight,
-            self._overtaken,
-        )
-        for memory in waiting:
-            for key in [key for key in memory if key[0] == workspace_id]:
-                del memory[key]
-
-    def _landed(self, event: Recorded[Event], made: recommendation.RecommendationMade) -> None:
-        """A recommendation of ours is in the rows; what came before it did could not reassess it.
-
-        Nobody knows any more what came before one that another process decided, so that one is always reassessed.
-        """
-        key = (event.workspace_id, made.pattern_id)
-        in_flight = self._in_flight.pop(key, set())
-        plays = in_flight - {made.play_id}
-        if plays:
-            self._in_flight[key] = plays
-        elif key in self._overtaken:
-            self._patterns.setdefault(key, self._overtaken.pop(key))
-        if made.play_id not in in_flight:
-            self._patterns.setdefault(key, event)
+        self._patterns = {key: cause for key, cause in self._patterns.items() if key[0] != workspace_id}
+        self._in_flight = {key: seq for key, seq in self._in_flight.items() if key[0] != workspace_id}
 
     async def _decide(self) -> None:
         await self._spread_workspaces()
-        while self._patterns:
-            causes = dict(islice(self._patterns.items(), PATTERNS_PER_ROUND))
+        while causes := self._next_round():
             async with self._pool.connection() as conn, conn.transaction():
                 situations = await self._situations(conn, causes)
             decided = [
@@ -132,10 +113,14 @@ class Recommender:
                 for key, situation in situations.items()
                 for append in self._appends(situation, causes[key])
             ]
-            self._overtaken |= {key: causes[key] for key in situations if self._in_flight.get(key)}
             await self._append(decided)
             for key in causes:
                 self._patterns.pop(key, None)
+
+    def _next_round(self) -> dict[Key, Recorded[Event]]:
+        """Patterns to decide now: those whose rows hold all that we said of them."""
+        ready = ((key, cause) for key, cause in self._patterns.items() if key not in self._in_flight)
+        return dict(islice(ready, PATTERNS_PER_ROUND))
 
     async def _spread_workspaces(self) -> None:
         """A new threshold concerns every open pattern of its workspace."""
@@ -163,7 +148,6 @@ class Recommender:
                 pattern=seen,
                 threshold=thresholds.get(seen.workspace_id, DEFAULT_CONFIDENCE_THRESHOLD),
                 made=made.get(key, ()),
-                in_flight=self._in_flight.get(key, ()),
                 records=records.get(seen.workspace_id, {}),
             )
             for key, seen in patterns.items()
@@ -200,16 +184,13 @@ class Recommender:
     async def _append(self, decided: Sequence[tuple[Key, Append]]) -> None:
         if not decided:
             return
-        # Before the append: its outcome may be unknown, and then the play must not be replaced by another.
-        for key, append in decided:
-            if isinstance(append.event.data, recommendation.RecommendationMade):
-                self._in_flight[key].add(append.event.data.play_id)
         outcomes = await self._log.append_each([append for _, append in decided])
-        lost = [
-            (append.event.aggregate_id, outcome.expected)
-            for (_, append), outcome in zip(decided, outcomes, strict=True)
-            if isinstance(outcome, Conflict)
-        ]
+        lost = []
+        for (key, append), outcome in zip(decided, outcomes, strict=True):
+            if isinstance(outcome, Conflict):
+                lost.append((append.event.aggregate_id, outcome.expected))
+            else:
+                self._in_flight[key] = max(outcome, self._in_flight.get(key, 0))
         log.info("recommendations.decided", n_events=len(decided) - len(lost), n_conflicts=len(lost))
         if lost:
             # Somebody was faster. Memory would not survive a crash, so the batch is observed again from the log.

@@ -92,6 +92,7 @@ def story() -> list[Recorded[Event]]:
         recorded(
             recommendation.RecommendationReassessed(
                 recommendation_id="rec_1",
+                pattern_id="pat_1",
                 impact=recommendation.RecommendationImpact.HIGH,
                 arithmetic=b.arithmetic(3.0),
             ),

@@ -192,6 +192,7 @@ def checked(step_index: int, is_done: bool, *, recommendation_id: str = "rec_1")
 
 def reassessed(score: float, *, recommendation_id: str = "rec_1") -> Recorded[Event]:
     data = recommendation.RecommendationReassessed(
+        pattern_id="pat_1",
         recommendation_id=recommendation_id,
         impact=recommendation.RecommendationImpact.HIGH,
         arithmetic=arithmetic(score),

@@ -157,7 +157,6 @@ def test_what_was_recommended_is_never_recommended_again() -> None:
     [*plays] = [event.play_id for event in recommend(Situation(pattern=seen), MATCHER)]
     dismissed = [recommended(moved("pending", "dismissed"), play_id=play) for play in plays]
     assert recommend(Situation(pattern=seen, made=dismissed), MATCHER) == []
-    assert recommend(Situation(pattern=seen, in_flight=plays), MATCHER) == []
 
 
 def test_at_most_three_over_the_life_of_a_pattern() -> None:

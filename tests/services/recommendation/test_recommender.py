@@ -198,6 +198,28 @@ async def test_a_lost_race_begins_again_from_the_log(schema: Database, event_log
     assert await made_for(event_log) == made
 
 
+async def test_a_pattern_waits_until_the_rows_hold_what_was_said_of_it(
+    schema: Database, event_log: EventLog
+) -> None:
+    """Forecasts come faster than the rows: deciding on the old row would append on an old sequence."""
+    await append(event_log, linked(), detected(), forecast(6, 90.0))
+    await project_only(event_log, schema)
+    async with databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool:
+        recommender = Recommender(event_log, pool, MATCHER, clock=utc_now)
+        await recommender.observe(await all_events(event_log), live=True)
+        await append(event_log, forecast(200, 91.0), forecast(900, 92.0))
+        await project_only(event_log, schema)
+        *_, first, second = await all_events(event_log)
+        await recommender.observe([first], live=True)
+        # Before what was just said has come back.
+        await recommender.observe([second], live=True)
+        said = await events_of(event_log)
+        await project_only(event_log, schema)
+        await recommender.observe(said, live=True)
+    assert await events_of(event_log) == said
+    assert len([event for event in said if isinstance(event.data, Reassessed)]) == len(said) / 2
+
+
 async def test_a_recommendation_of_a_killed_process_is_reassessed(
     schema: Database, event_log: EventLog
 ) -> None:

@@ -144,11 +144,13 @@ class RecommendationReassessed(Struct, frozen=True, kw_only=True, omit_defaults=
     recommendation_id: Id of the recommendation.
     impact: What it is worth now.
     arithmetic: How its score comes about now.
+    pattern_id: The pattern.
     """
 
     recommendation_id: str
     impact: RecommendationImpact
     arithmetic: Arithmetic
+    pattern_id: str
 
 
 class RecommendationStatusChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
