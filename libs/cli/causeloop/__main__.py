@@ -22,8 +22,13 @@ COMMANDS: Final[Mapping[str, str]] = {
     "verify": "verify",
     "token": "token",
     "migrate": "migrate",
+    "clients": "clients",
+    "provision-key": "provision_key",
 }
 """Command → module in causeloop.commands."""
+
+_GROUPS: Final = frozenset({"events", "clients"})
+"""Commands that have commands of their own."""
 
 HELP: Final = """Causeloop: from raw failures to verified fixes.
 
@@ -72,7 +77,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
         first, rest = first + rest[:n_words], rest[n_words:]
     return (
         [*rest[:1], *first, *rest[1:]]
-        if rest and rest[0] in COMMANDS and rest[0] != "events"
+        if rest and rest[0] in COMMANDS and rest[0] not in _GROUPS
         else [*rest, *first]
     )
 

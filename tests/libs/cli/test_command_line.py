@@ -18,7 +18,8 @@ def causeloop(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_with_examples(command: str, tmp_path: Path) -> None:
     """--help shows at least one command to copy, or the sub-commands."""
-    arguments = (command, "tail", "--help") if command == "events" else (command, "--help")
+    group = {"events": ("tail",), "clients": ("onboard",)}
+    arguments = (command, *group.get(command, ()), "--help")
     shown = causeloop(*arguments, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert f"causeloop {command}" in shown.stdout.partition("Options")[0].partition("Usage")[2]
@@ -48,6 +49,8 @@ def test_shared_options_may_stand_before_the_command() -> None:
         (["import", "nothing.csv"], 2, "nothing.csv"),
         (["nonsense"], 2, "nonsense"),
         (["migrate"], 2, "DATABASE_OWNER_URL"),
+        (["clients", "list"], 69, "make up"),
+        (["clients", "onboard", "nothing.csv"], 2, "nothing.csv"),
     ],
 )
 def test_every_trouble_has_its_exit_code_and_says_what_to_do(

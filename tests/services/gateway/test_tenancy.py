@@ -1,6 +1,7 @@
 """Clients in SQL: made whole or not at all, within their plan, suspended and let in again."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from testkit.servers import Database
 from services.gateway.errors import PlanFeatureError, PlanLimitError
 from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.tenancy.plans import Plan
+from tests.architecture.tree import ROOT
 
 Owner = AsyncConnection[Any]
 
@@ -234,6 +236,28 @@ async def test_the_application_cannot_change_what_is_the_operators(owner: Owner,
         assert await rows(app, "SELECT plan_limit(%s, 'seats')", second[1]) == [(None,)]
         assert await rows(app, "SELECT seats_taken()") == [(1,)]
         assert await rows(app, "SELECT organization_id FROM organizations") == [(first[0],)]
+
+
+async def test_the_runbook_works_as_it_is_written(owner: Owner) -> None:
+    """Every statement in it, in order, on a database where nothing has happened yet."""
+    text = (ROOT / "docs/runbooks/onboard-a-client.md").read_text()
+    statements = [
+        statement.strip()
+        for block in re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+        for statement in block.split(";")
+        if statement.strip()
+    ]
+    assert len(statements) >= 12
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for statement in statements:
+        cursor = await owner.execute(statement)
+        found[statement] = await cursor.fetchall() if cursor.description else []
+    shown = [rows for statement, rows in found.items() if statement.startswith("SELECT")]
+    assert [len(rows) for rows in shown] == [1, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert shown[1] == [("acme", "active", "free", 10, 1)]
+    assert await rows(owner, "SELECT o.status, o.plan, u.email FROM organizations AS o, users AS u") == [
+        ("cancelled", "growth", "anna@acme.example")
+    ]
 
 
 async def test_every_table_of_identity_is_isolated(owner: Owner) -> None:
