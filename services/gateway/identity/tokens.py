@@ -30,7 +30,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     kind: a person's session, a person's API token, a service account's, or a provisioning key, which is of no workspace.
     session_id: of a session, else empty. token_id: of an API token (tok_…), else empty.
     organization_id: whose workspace it is. requests_per_minute: its plan's; None: unlimited.
-    owes_second_factor: the person has one and has not given it in this session yet.
+    owes_second_factor: the person has one and has not given it in this session yet; until then there are no scopes.
     """
 
     workspace_id: str

@@ -290,6 +290,37 @@ async def test_a_signed_token_for_no_session_of_ours_is_refused(world: World) ->
         assert await refusal(authority, token) is UnauthorizedError
 
 
+async def test_a_session_owes_the_second_factor_that_its_person_has_set_up(world: World) -> None:
+    """From the moment it is confirmed until it is given in that session; programs are not asked."""
+    session = await world.owner_token()
+    other = await world.owner_token()
+    personal = await world.api_token(["issues:read"], user_id=world.tenant.owner_id)
+
+    async def owing(authority: Authority) -> list[bool]:
+        return [(await authority.principal(token)).owes_second_factor for token in (session, other, personal)]
+
+    async with world.authority() as authority:
+        await world.sql(
+            "INSERT INTO totp_factors (user_id, secret_sealed, created_at) VALUES (%s, 'sealed', %s)",
+            world.tenant.owner_id,
+            NOW,
+        )
+        assert await owing(authority) == [False, False, False]
+        await world.sql("UPDATE totp_factors SET confirmed_at = %s", NOW)
+
+        async def both_owe() -> bool:
+            return await owing(authority) == [True, True, False]
+
+        async def one_owes() -> bool:
+            return await owing(authority) == [False, True, False]
+
+        await until(both_owe)
+        assert (await authority.principal(session)).scopes == frozenset()
+        session_id = (await authority.principal(session)).session_id
+        await world.sql("UPDATE sessions SET second_factor_at = %s WHERE session_id = %s", NOW, session_id)
+        await until(one_owes)
+
+
 async def test_use_is_written_down_to_the_minute_and_not_at_each_request(world: World) -> None:
     """For sessions, tokens and memberships; an older note does not undo a newer one."""
     session = await world.owner_token()

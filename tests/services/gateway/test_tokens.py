@@ -286,13 +286,12 @@ async def test_a_stream_ends_with_the_right_to_it(stack: Stack, tenant: Tenant) 
             assert '"connected"' in str(await one.recv())
             assert '"connected"' in str(await two.recv())
             await client.delete(f"/v1/api-tokens/{made['id']}", headers=signed_in)
-            assert await closed(two) == 4401
             await execute(
                 stack.database.owner_url,
                 "UPDATE memberships SET status = 'suspended' WHERE user_id = %s",
                 user_id,
             )
-            assert await closed(one) == 4401
+            assert await asyncio.gather(closed(one), closed(two)) == [4401, 4401]
 
 
 async def closed(socket: Any) -> int:

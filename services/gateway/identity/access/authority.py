@@ -180,7 +180,8 @@ class Authority:
             organization_id=standing.organization_id,
             user_id=standing.principal_id,
             role=standing.role,
-            scopes=ROLES[standing.role].scopes,
+            # None until the second factor is given, so that whoever forgets to ask for it opens nothing.
+            scopes=frozenset() if standing.owes_second_factor else ROLES[standing.role].scopes,
             kind="session",
             session_id=claimed.session_id,
             expires_at=min(claimed.expires_at, standing.expires_at),
