@@ -15,17 +15,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
-from runtime.errors import ForbiddenError, StartError, UnauthorizedError, UnavailableError
+from runtime.errors import ForbiddenError, NotFoundError, StartError, UnauthorizedError, UnavailableError
 from testkit.servers import Database
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity import seed
 from services.gateway.identity.jwks import KeySet, Verifier
 from services.gateway.identity.migrate import FOLDER, MigrationError, apply_migrations, pending_migrations
+from services.gateway.identity.people.acting import Act
+from services.gateway.identity.people.invitations import invite
+from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
-from services.gateway.identity.tokens import read_access_token
+from services.gateway.identity.tokens import Principal, read_access_token
 from services.gateway.settings import DEFAULT_JWT_SECRET, GatewaySettings, check
+from tests.services.gateway.tenants import onboard
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 SECRET = "a-secret-for-tests-of-32-characters"
@@ -328,3 +332,49 @@ async def test_memberships_and_tokens_of_others_are_invisible(people: Pool, data
                 "INSERT INTO workspaces (workspace_id, organization_id, slug, name, timezone)"
                 " VALUES ('ws_01J00000000000000000000001', 'org_01J00000000000000000000000', 'x', 'Xx', 'UTC')"
             )
+
+
+async def test_somebody_invited_comes_in_through_the_issuer(
+    people: Pool, database: Database, issuer: Issuer
+) -> None:
+    """The verified address binds at the first exchange and the link accepts; afterwards the subject alone is enough."""
+    client = await onboard(database.owner_url)
+    owner = Principal(
+        workspace_id=client.workspace_id,
+        user_id=client.owner_id,
+        role="owner",
+        scopes=ROLES["owner"].scopes,
+        session_id="",
+        expires_at=NOW,
+    )
+    async with databases.tenant(people, client.workspace_id) as conn:
+        offer = await invite(
+            conn,
+            Act(principal=owner, ip="", now=NOW),
+            email="new@acme.example",
+            role="analyst",
+            delivery="link",
+            rng=random.Random(1),
+        )
+    service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
+
+    async def exchange(token: str) -> Principal:
+        pair = await service.exchange(token, workspace_id=None, invitation_token=offer.token)
+        return pair.principal
+
+    address = {"sub": "new", "email": "new@acme.example"}
+    for token in (
+        issuer.token("one", **address),
+        issuer.token("one", sub="owner", email=client.owner_email, email_verified=True),
+    ):
+        with pytest.raises(ForbiddenError):
+            await exchange(token)
+    mine = issuer.token("one", **address, email_verified=True)
+    with pytest.raises(ForbiddenError):
+        await service.exchange(mine, workspace_id=None)
+    joined = await exchange(mine)
+    assert (joined.workspace_id, joined.role) == (client.workspace_id, "analyst")
+    again = await service.exchange(issuer.token("two", sub="new"), workspace_id=None)
+    assert again.principal.user_id == joined.user_id
+    with pytest.raises(NotFoundError):
+        await exchange(mine)
