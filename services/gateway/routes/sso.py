@@ -141,12 +141,14 @@ async def change_connection(gateway: Gateway, call: Call[NoQuery, SsoConnectionC
         status=body.status,
     )
     row = await gateway.connections.change(act_of(gateway, call), call.path["connection_id"], changed)
+    gateway.access.forget(call.workspace_id)
     return _shown(gateway, row)
 
 
 async def remove_connection(gateway: Gateway, call: Call[NoQuery, None]) -> None:
     """Forget it."""
     await gateway.connections.remove(act_of(gateway, call), call.path["connection_id"])
+    gateway.access.forget(call.workspace_id)
 
 
 OPERATIONS: tuple[AnyOperation, ...] = (

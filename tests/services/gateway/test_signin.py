@@ -388,7 +388,7 @@ async def test_a_workspace_that_insists_lets_nobody_in_another_way(
     path = f"/v1/sso/connections/{connection['id']}"
     made = company.api.post("/v1/api-tokens", json={"name": "ci", "scopes": ["issues:read"]})
     assert made.status_code == 201, made.text
-    changed = company.api.patch("/v1/workspaces/current", json={"sso_enforced": True})
+    changed = company.api.patch("/v1/workspace", json={"sso_enforced": True})
     assert changed.status_code == 200, changed.text
 
     refused = ask("POST", f"{stack.url}/v1/auth/exchange", json={"subject_token": company.tenant.owner_email})
