@@ -6,11 +6,12 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from codegen import asyncapi, contracts, docs, eventlist, image, model, release, sql
+from codegen import asyncapi, contracts, docs, errorlist, eventlist, image, model, release, sql
 
 GENERATED = Path("libs/contracts/contracts/generated")
 ASYNCAPI = Path("docs/reference/asyncapi.yaml")
 EVENTS = Path("docs/reference/events.md")
+ERRORS = Path("docs/reference/errors.md")
 
 _REFUSALS = (
     image.BufError,
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("events", help="proto/ to docs/reference/events.md")
     sql_command = commands.add_parser("sql", help="queries.sql to _queries.py")
     sql_command.add_argument("service", nargs="*", help="default: every service with queries")
+    commands.add_parser("errors", help="classes of errors to docs/reference/errors.md")
     commands.add_parser("docs", help="sources to the pages that show them")
     commands.add_parser("all", help="everything above")
     commands.add_parser("check", help="name the generated files that differ from their source")
@@ -54,6 +56,8 @@ def _run(chosen: argparse.Namespace) -> int:
             _print(sql.generate(root, chosen.service))
         case "docs":
             _print(docs.fill(root))
+        case "errors":
+            _write(root, _errors(root))
         case "release":
             _print(release.keep(root, chosen.version))
         case "check":
@@ -63,7 +67,7 @@ def _run(chosen: argparse.Namespace) -> int:
         case "breaking":
             release.check(root)
         case "all":
-            _write(root, from_proto(root))
+            _write(root, from_proto(root) | _errors(root))
             _print([*sql.generate(root), *docs.fill(root)])
         case generator:
             _write(root, _GENERATORS[generator](root, _contexts(root)))
@@ -81,7 +85,7 @@ def from_proto(root: Path) -> dict[Path, str]:
 
 def drift(root: Path) -> list[Path]:
     """The generated files that differ from what their source gives now, and those without a source."""
-    expected = from_proto(root) | sql.preview(root)
+    expected = from_proto(root) | sql.preview(root) | _errors(root)
     stale = [path for path, text in expected.items() if not _equals(root / path, text)]
     orphans = [path.relative_to(root) for path in (root / GENERATED).glob("*.py")]
     return sorted([*stale, *(path for path in orphans if path not in expected)])
@@ -102,6 +106,11 @@ def _asyncapi(root: Path, contexts: Sequence[model.Context]) -> dict[Path, str]:
 
 def _events(_root: Path, contexts: Sequence[model.Context]) -> dict[Path, str]:
     return {EVENTS: eventlist.page(contexts)}
+
+
+def _errors(root: Path) -> dict[Path, str]:
+    # Only a repository with services has any.
+    return {ERRORS: errorlist.page(root)} if (root / errorlist.SHARED).exists() else {}
 
 
 _GENERATORS: Mapping[str, Callable[[Path, Sequence[model.Context]], dict[Path, str]]] = {

@@ -29,7 +29,6 @@ _CODES = {
     413: "payload_too_large",
     414: "uri_too_long",
     415: "unsupported_media_type",
-    422: "validation_error",
     429: "rate_limited",
     431: "headers_too_large",
     503: "unavailable",

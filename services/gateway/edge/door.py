@@ -30,15 +30,22 @@ _ALWAYS: Headers = [
 ]
 _IN_PRODUCTION: Headers = [(b"strict-transport-security", b"max-age=31536000; includeSubDomains")]
 _ON_DATA: Headers = [(b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
-ALLOWED_METHODS = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS"
-ALLOWED_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id, traceparent"
-)
-EXPOSED_HEADERS = (
-    "ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, X-RateLimit-Limit,"
-    " X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
-)
-PREFLIGHT_SECONDS = 600
+_VARIES = (b"vary", b"Origin")
+_MAY_ASK: Headers = [
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id, traceparent",
+    ),
+    (b"access-control-max-age", b"600"),
+]
+_MAY_SEE: Headers = [
+    (
+        b"access-control-expose-headers",
+        b"ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, X-RateLimit-Limit,"
+        b" X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id",
+    ),
+]
 
 
 class Visit(Struct, frozen=True):
@@ -107,10 +114,12 @@ class Door:
             return
         # The first of each name: whoever puts a second one behind ours must not be heard.
         headers = dict(reversed(list(scope["headers"])))
-        leaving = _Exit(send, [*self._always, *self._for_page(headers.get(b"origin"))])
+        is_preflight = scope["method"] == "OPTIONS" and b"access-control-request-method" in headers
+        page = self._for_page(headers.get(b"origin"), is_preflight=is_preflight)
+        leaving = _Exit(send, [*self._always, *page])
         if refusal := _too_large(scope):
             await leaving.refuse(scope, refusal)
-        elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+        elif is_preflight:
             await leaving.empty(204)
         elif scope["method"] == "OPTIONS" or not f"{scope['path']}/".startswith("/v1/"):
             await self._inner(scope, receive, leaving.send)
@@ -151,18 +160,18 @@ class Door:
             refusal = error
         return Visit(self._addresses.of(scope), headers, cookies if is_ours else {}, principal, refusal)
 
-    def _for_page(self, origin: bytes | None) -> Headers:
-        """What lets a page of another origin see the answer, if it is one of ours (Fetch, section 3.2)."""
+    def _for_page(self, origin: bytes | None, *, is_preflight: bool) -> Headers:
+        """What lets a page of another origin ask and see the answer, if it is one of ours (Fetch, section 3.2)."""
         if origin is None:
             return []
         if origin not in self._origins:
-            return [(b"vary", b"Origin")]
-        return [
-            (b"vary", b"Origin"),
+            return [_VARIES]
+        allowed: Headers = [
+            _VARIES,
             (b"access-control-allow-origin", origin),
             (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", EXPOSED_HEADERS.encode()),
         ]
+        return [*allowed, *(_MAY_ASK if is_preflight else _MAY_SEE)]
 
 
 class _Exit:
@@ -195,15 +204,8 @@ class _Exit:
         await self._send(message)
 
     async def empty(self, status: int) -> None:
-        """Answer a preflight."""
-        allowed: Headers = [
-            (b"access-control-allow-methods", ALLOWED_METHODS.encode()),
-            (b"access-control-allow-headers", ALLOWED_HEADERS.encode()),
-            (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
-        ]
-        await self._answer(
-            status, [*allowed, *self.headers] if len(self.headers) > len(_ALWAYS) else self.headers, b""
-        )
+        """Answer without a body."""
+        await self._answer(status, self.headers, b"")
 
     async def refuse(self, scope: Scope, refusal: AppError) -> None:
         """Answer with a problem."""

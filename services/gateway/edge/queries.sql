@@ -6,8 +6,8 @@ SELECT t.plan::text AS plan, t.events_per_month::bigint AS events_per_month, t.e
 FROM take_events(@workspace_id::text, @month::date, @n::bigint)
     AS t (plan, events_per_month, events_before, is_taken);
 
--- name: ClaimKey :one
 -- Take a key that is free, over or left by a process that died; otherwise see who has it. No row: taken just now.
+-- name: ClaimKey :one
 WITH claimed AS (
     INSERT INTO idempotency_keys AS k (workspace_id, key_hash, request_hash, claim_id, leased_until, expires_at)
     VALUES (@workspace_id, @key_hash, @request_hash, @claim_id, @leased_until, @expires_at)
@@ -22,16 +22,16 @@ UNION ALL
 SELECT k.claim_id, k.request_hash, k.status, k.answer FROM idempotency_keys AS k
 WHERE k.workspace_id = @workspace_id AND k.key_hash = @key_hash AND NOT EXISTS (SELECT FROM claimed);
 
--- name: KeepAnswer :exec
 -- Keep what a claimed request was answered with, unless somebody else has the claim by now.
+-- name: KeepAnswer :exec
 UPDATE idempotency_keys SET status = @status, answer = @answer
 WHERE workspace_id = @workspace_id AND key_hash = @key_hash AND claim_id = @claim_id;
 
--- name: ReleaseKey :exec
 -- Free a key whose request was refused or failed.
+-- name: ReleaseKey :exec
 DELETE FROM idempotency_keys
 WHERE workspace_id = @workspace_id AND key_hash = @key_hash AND claim_id = @claim_id;
 
--- name: PurgeKeys :one
 -- Delete keys of every workspace that are over, some at a time; how many.
+-- name: PurgeKeys :one
 SELECT purge_idempotency_keys(@before, @at_most) AS n;

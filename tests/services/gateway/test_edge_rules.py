@@ -78,7 +78,7 @@ def nested(depth: int, *, inner: str = "") -> bytes:
         (b'"' + b"[" * 100, False),
     ],
 )
-def test_depth_is_counted_outside_of_strings(raw: bytes, expected: bool) -> None:  # noqa: FBT001  # a table
+def test_depth_is_counted_outside_of_strings(raw: bytes, expected: bool) -> None:  # a table
     """What is not well-formed is left to the parser, which refuses it."""
     assert is_too_deep(raw) is expected
 
