@@ -402,6 +402,20 @@ async def list_issue_states(
         return fetched
 
 
+_GET_LINK = """
+SELECT seq FROM pattern_members
+WHERE workspace_id = $1 AND issue_id = $2 AND is_shown
+"""
+
+
+async def get_link(conn: AsyncConnection[Any], *, workspace_id: str, issue_id: str) -> int | None:
+    """The place in the log of the event that put an issue into the pattern that it is shown in."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_GET_LINK, (workspace_id, issue_id))
+        fetched: int | None = await cursor.fetchone()
+        return fetched
+
+
 _LIST_MEMBER_IDS = """
 SELECT issue_id FROM pattern_members
 WHERE workspace_id = $1 AND pattern_id = $2

@@ -34,7 +34,9 @@ from services.gateway.mail import Catcher, Smtp, Transport, read_smtp_url
 from services.gateway.openapi import document
 from services.gateway.projections import projection
 from services.gateway.routes import (
+    activity,
     auth,
+    bulk,
     ingestion,
     invitations,
     issues,
@@ -75,6 +77,8 @@ OPERATIONS: Sequence[AnyOperation] = (
     *mfa.OPERATIONS,
     *sso.OPERATIONS,
     *issues.OPERATIONS,
+    *bulk.OPERATIONS,
+    *activity.OPERATIONS,
     *ingestion.OPERATIONS,
     *patterns.OPERATIONS,
     *predictions.OPERATIONS,

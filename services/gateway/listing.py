@@ -6,7 +6,7 @@ together from the closed tables of each route's module; values are always parame
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Generic, LiteralString, TypeAlias, TypeVar
@@ -44,20 +44,17 @@ class SortKey(Struct, frozen=True):
     is_inverted: bool = False
 
 
-class Listing(Struct, Generic[R], frozen=True, kw_only=True):
-    """A list that can be asked for: where from, which columns as which row, in which orders."""
+class Filter(Struct, frozen=True):
+    """How a query parameter narrows a list.
 
-    name: str
-    view: str
-    row: type[R]
-    sorts: Mapping[str, SortKey]
-    default_sort: str
+    clause: with `{value}` where the value goes. value: makes it of the parameter's; None: the filter does not apply.
+    default: the value where the parameter is absent.
+    """
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of the view, in the order of the row's fields."""
-        names: tuple[str, ...] = self.row.__struct_fields__  # type: ignore[attr-defined]  # R is a Struct
-        return names
+    parameter: str
+    clause: LiteralString
+    value: Callable[[Any], Value] = lambda given: given  # Any: each parameter has a type of its own
+    default: Value = None
 
 
 class Condition(Struct, frozen=True):
@@ -65,6 +62,43 @@ class Condition(Struct, frozen=True):
 
     clause: LiteralString
     value: Value
+
+
+class Listing(Struct, Generic[R], frozen=True, kw_only=True):
+    """A list that can be asked for: where from, which columns as which row, filtered how, in which orders.
+
+    key: the column of the id, by which one row is picked. only: what holds of every row that may be seen.
+    """
+
+    name: str
+    view: str
+    row: type[R]
+    sorts: Mapping[str, SortKey]
+    default_sort: str
+    key: str = "id"
+    only: LiteralString = "true"
+    filters: Sequence[Filter] = ()
+
+    @property
+    def noun(self) -> str:
+        """What one of them is called: of pattern_id, pattern."""
+        return self.key.removesuffix("_id")
+
+    def conditions(self, query: Struct) -> list[Condition]:
+        """The filters that a query asks for."""
+        found = []
+        for narrowing in self.filters:
+            given = getattr(query, narrowing.parameter)
+            value = narrowing.default if given is None else narrowing.value(given)
+            if value is not None:
+                found.append(Condition(narrowing.clause, value))
+        return found
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the view, in the order of the row's fields."""
+        names: tuple[str, ...] = self.row.__struct_fields__  # type: ignore[attr-defined]  # R is a Struct
+        return names
 
 
 class PageRequest(Struct, frozen=True, kw_only=True):
@@ -104,7 +138,7 @@ async def fetch_page(
     order = asked.sort or listing.default_sort
     sort_key = listing.sorts[order.removeprefix("-")]
     context = (listing.name, order, asked.scope)
-    where, values = _where(asked)
+    where, values = _where(listing, asked)
     total = await _count(conn, listing, where=where, values=values)
     is_descending = order.startswith("-") != sort_key.is_inverted
     if asked.cursor is not None:
@@ -137,29 +171,29 @@ async def fetch_page(
     return Found(rows, following, total)
 
 
-async def fetch_one(
-    source: Pool, listing: Listing[R], *, workspace_id: str, condition: Condition
-) -> R | None:
-    """The row that a condition on its id picks; None when this workspace has none."""
-    statement = _picking_one(listing.view, listing.columns, condition.clause)
-    values = (workspace_id, condition.value)
-    rows = await read_rows(source, workspace_id, statement, values, row=listing.row)
+async def fetch_one(source: Pool, listing: Listing[R], *, workspace_id: str, identifier: str) -> R | None:
+    """The row with this id; None when this workspace has none that may be seen."""
+    statement = _picking_one(listing.view, listing.columns, listing.key, listing.only)
+    rows = await read_rows(source, workspace_id, statement, (workspace_id, identifier), row=listing.row)
     return rows[0] if rows else None
 
 
 @cache
-def _picking_one(view: str, columns: tuple[str, ...], clause: LiteralString) -> bytes:
-    statement = sql.SQL("SELECT {columns} FROM {view} WHERE workspace_id = $1 AND {clause} LIMIT 1").format(
+def _picking_one(view: str, columns: tuple[str, ...], key: str, only: LiteralString) -> bytes:
+    statement = sql.SQL(
+        "SELECT {columns} FROM {view} WHERE workspace_id = $1 AND {key} = $2 AND {only} LIMIT 1"
+    ).format(
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
         view=sql.Identifier(view),
-        clause=sql.SQL(clause).format(value=sql.SQL("$2")),
+        key=sql.Identifier(key),
+        only=sql.SQL(only),
     )
     return statement.as_bytes()
 
 
-def _where(asked: PageRequest) -> tuple[list[sql.Composable], list[Value]]:
+def _where(listing: Listing[Any], asked: PageRequest) -> tuple[list[sql.Composable], list[Value]]:
     """The filters as clauses with numbered parameters; the workspace comes first."""
-    where: list[sql.Composable] = [sql.SQL("workspace_id = $1")]
+    where: list[sql.Composable] = [sql.SQL("workspace_id = $1"), sql.SQL(listing.only)]
     values: list[Value] = [asked.workspace_id]
     for condition in asked.conditions:
         placeholder = sql.SQL(_PLACEHOLDERS[len(values)])

@@ -210,6 +210,11 @@ LEFT JOIN pattern_members AS m
 WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
 ORDER BY i.seq;
 
+-- The place in the log of the event that put an issue into the pattern that it is shown in.
+-- name: GetLink :one
+SELECT seq FROM pattern_members
+WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id = sqlc.arg(issue_id) AND is_shown;
+
 -- The first members of a pattern, for the stream: those that its detection shows.
 -- name: ListMemberIds :many
 SELECT issue_id FROM pattern_members

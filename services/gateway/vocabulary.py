@@ -27,6 +27,8 @@ AnyIssueStatus: TypeAlias = Literal[
 ]  # fmt: skip
 PatternStatus: TypeAlias = Literal["emerging", "active", "mitigating", "watching", "resolved", "merged"]
 
+PatternGroup: TypeAlias = Literal["emerging", "active", "resolved", "merged"]
+
 LABELS: Final[Mapping[str, SeverityLabel]] = {"p1": "critical", "p2": "high", "p3": "medium", "p4": "low"}
 CODES: Final[Mapping[str, Severity]] = {"critical": "p1", "high": "p2", "medium": "p3", "low": "p4"}
 
@@ -42,6 +44,16 @@ GROUPS: Final[Mapping[str, StatusGroup]] = {
     "wont_fix": "closed",
 }
 """Issue status → its group."""
+
+PATTERN_GROUPS: Final[Mapping[str, PatternGroup]] = {
+    "emerging": "emerging",
+    "active": "active",
+    "mitigating": "active",
+    "watching": "active",
+    "resolved": "resolved",
+    "merged": "merged",
+}
+"""Pattern status → its group."""
 
 Line: TypeAlias = Annotated[str, Meta(max_length=300, pattern=r"^[^\x00]*$")]
 VisibleLine: TypeAlias = Annotated[
@@ -76,9 +88,9 @@ def severity_codes(words: Sequence[str]) -> list[str]:
     return [CODES.get(word, word) for word in words]
 
 
-def statuses_of(words: Sequence[str]) -> list[str]:
-    """Statuses and status groups as statuses; `closed` is the group."""
-    found = [status for word in words for status, group in GROUPS.items() if word in (status, group)]
+def statuses_of(words: Sequence[str], groups: Mapping[str, str] = GROUPS) -> list[str]:
+    """Statuses and status groups as statuses; a word that is both, such as `closed`, is the group."""
+    found = [status for word in words for status, group in groups.items() if word in (status, group)]
     return sorted(set(found))
 
 

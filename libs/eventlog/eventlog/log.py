@@ -176,6 +176,13 @@ class EventLog:
             raise LogUnavailableError(f"{stream_name(partition)}: {reply.error.description}")
         return reply.state.last_seq
 
+    async def event_at(self, partition: int, seq: int) -> Recorded[Event] | None:
+        """The event at a sequence; None when nothing is kept there. Raises LogUnavailableError."""
+        for message in await self._direct_get(partition, f"evt.{partition}.>", seq, n_messages=1):
+            if _sequence(message) == seq:
+                return decode(message.data, seq=seq, partition=partition)
+        return None
+
     async def event_id_at(self, partition: int, seq: int) -> str | None:
         """Id of the event at a sequence; None when nothing is kept there. Raises LogUnavailableError."""
         for message in await self._direct_get(partition, f"evt.{partition}.>", seq, n_messages=1):

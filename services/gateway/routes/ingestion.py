@@ -10,7 +10,8 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.errors import PayloadTooLargeError
-from services.gateway.routes.issues import Failure, report_one
+from services.gateway.identity.tokens import Principal
+from services.gateway.routes.issues import Failure, SourceName, report_one
 from services.gateway.routes.jobs import Job, job_id, read_job_id
 from services.gateway.routes.operation import (
     AnyOperation,
@@ -26,11 +27,17 @@ from services.gateway.vocabulary import VisibleLine
 RECORDS_MAX = 500
 
 
-class IngestEvent(Failure, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One failure of a source; without an external_id it is always a new one."""
+class SourceIssue(Failure, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One failure of the source that the path names; without an external_id it is always a new one."""
 
     external_id: VisibleLine | None = None
     title: Annotated[VisibleLine | None, Meta(description="Falls back to external_id.")] = None
+
+
+class IngestEvent(SourceIssue, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One failure of a source; without an external_id it is always a new one."""
+
+    source: SourceName | None = None
 
 
 class IngestBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,10 +107,20 @@ class JobStatus(Struct, frozen=True, kw_only=True):
 
 async def ingest_event(gateway: Gateway, call: Call[NoQuery, IngestEvent]) -> EventAccepted:
     """Take one failure."""
-    await gateway.quota.take(call.principal, 1)
+    return await _taken(gateway, call.principal, msgspec.structs.asdict(call.body))
+
+
+async def ingest_source_issue(gateway: Gateway, call: Call[NoQuery, SourceIssue]) -> EventAccepted:
+    """Take one failure of the source that the path names."""
+    fields = {**msgspec.structs.asdict(call.body), "source": call.path["source"]}
+    return await _taken(gateway, call.principal, fields)
+
+
+async def _taken(gateway: Gateway, principal: Principal, fields: dict[str, object]) -> EventAccepted:
+    await gateway.quota.take(principal, 1)
     now = gateway.resources.clock()
-    report = msgspec.convert(msgspec.structs.asdict(call.body), ingest.IssueReport)
-    result, sequence = await report_one(gateway, call.principal, report)
+    report = msgspec.convert(fields, ingest.IssueReport)
+    result, sequence = await report_one(gateway, principal, report)
     is_new = result.outcome is ingest.ReportOutcome.CREATED
     issue_id = str(result.issue_id)
     job = Job(sequence, 1, 0, int(now.timestamp() * 1000), issue_id if is_new else "")
@@ -112,7 +129,7 @@ async def ingest_event(gateway: Gateway, call: Call[NoQuery, IngestEvent]) -> Ev
         rejected=(),
         issue_id=issue_id,
         outcome=msgspec.convert(result.outcome.value, Literal["created", "updated", "unchanged"]),
-        job_id=job_id(job, workspace_id=call.workspace_id, secret=gateway.secret),
+        job_id=job_id(job, workspace_id=principal.workspace_id, secret=gateway.secret),
     )
 
 
@@ -214,6 +231,19 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         replies={202: EventAccepted},
         refusals=(422,),
         handle=ingest_event,
+    ),
+    Operation(
+        id="ingestSourceIssue",
+        method="POST",
+        path="/v1/ingest/{source}/issues",
+        tag="Ingestion",
+        summary="Take one failure of a source.",
+        description="Like /v1/ingest/events with the source in the path; an unknown one becomes custom_api.",
+        scope="ingest:write",
+        body=SourceIssue,
+        replies={202: EventAccepted},
+        refusals=(422,),
+        handle=ingest_source_issue,
     ),
     Operation(
         id="ingestBatch",

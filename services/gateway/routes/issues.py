@@ -1,6 +1,7 @@
 """Issues: list, report, look at, change, close, link by hand."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Meta, Struct
 from runtime.errors import ValidationFailedError
 
 from services.gateway.identity.tokens import Principal
-from services.gateway.listing import Condition, Listing, SortKey, fetch_one
+from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.operation import (
     Accepted,
     Answer,
@@ -18,10 +19,18 @@ from services.gateway.routes.operation import (
     Gateway,
     Operation,
     command,
-    not_found,
     settle,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
+from services.gateway.routes.pages import (
+    ListQuery,
+    PageInfo,
+    Reply,
+    carry_out,
+    list_page,
+    page_info,
+    read_one,
+    shown,
+)
 from services.gateway.vocabulary import (
     GROUPS,
     LABELS,
@@ -50,6 +59,7 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z
 Body = Annotated[str, Meta(max_length=65_536, description="Text or Markdown.")]
 Metadata = Annotated[dict[str, object], Meta(description="Free keys and values, at most 64 KiB as JSON.")]
 Moment = Annotated[datetime, Meta(tz=True)]
+NONE = "none"
 
 
 class IssueRow(Struct, frozen=True):
@@ -147,9 +157,10 @@ class IssueQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(description="Statuses or status groups; `closed` is the group."),
     ] = None
     severity: Annotated[tuple[AnySeverity, ...] | None, Meta(description="Either spelling.")] = None
-    pattern_id: Identifier | None = None
-    source: Line | None = None
+    pattern_id: Annotated[Identifier | None, Meta(description="`none`: in no pattern.")] = None
+    source: tuple[Line, ...] | None = None
     service: Line | None = None
+    environment: Line | None = None
     team: Line | None = None
     assignee: Line | None = None
     q: Annotated[Search | None, Meta(description="Words that title or body must hold, in any case.")] = None
@@ -161,15 +172,15 @@ class IssueQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     severity_format: SeverityFormat = "code"
 
 
+SourceName = Annotated[Line, Meta(description="Connector type; an unknown one becomes custom_api.")]
+
+
 class Failure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a report may say of a failure; what is left out of a known one stays as it is."""
 
     body: Body | None = None
     severity: Annotated[SeverityInput | None, Meta(description="A new issue without one gets p3.")] = None
     status: Annotated[AnyIssueStatus | None, Meta(description="A new issue without one gets new.")] = None
-    source: Annotated[Line | None, Meta(description="Connector type; an unknown one becomes custom_api.")] = (
-        None
-    )
     service: Line | None = None
     component: Line | None = None
     error_type: Line | None = None
@@ -188,6 +199,7 @@ class NewIssue(Failure, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An issue to report by hand."""
 
     title: VisibleLine
+    source: SourceName | None = None
     external_id: Annotated[
         VisibleLine | None,
         Meta(description="The source's own id; known already: that issue is updated and the answer is 200."),
@@ -229,6 +241,7 @@ LISTING = Listing(
     name="issues",
     view="issue_rows",
     row=IssueRow,
+    key="issue_id",
     sorts={
         "created_at": SortKey("created_at", "timestamptz"),
         "ingested_at": SortKey("created_at", "timestamptz"),
@@ -240,33 +253,37 @@ LISTING = Listing(
         "status": SortKey("status", "text"),
     },
     default_sort="-created_at",
-)
-
-
-def conditions_of(query: IssueQuery) -> list[Condition]:
-    """The filters as clauses."""
-    statuses = statuses_of(query.status) if query.status else None
-    severities = severity_codes(query.severity) if query.severity else None
-    words = search_terms(query.q or "")
-    plain = [word for word in words if word.isascii()]
-    accented = [word for word in words if not word.isascii()]
-    candidates = (
-        Condition("status = ANY({value}::text[])", statuses),
-        Condition("severity = ANY({value}::text[])", severities),
-        Condition("pattern_id = {value}", query.pattern_id),
-        Condition("source = {value}", query.source),
-        Condition("service = {value}", query.service),
-        Condition("team = {value}", query.team),
-        Condition("assignee = {value}", query.assignee),
+    filters=(
+        Filter("status", "status = ANY({value}::text[])", statuses_of),
+        Filter("severity", "severity = ANY({value}::text[])", severity_codes),
+        Filter("pattern_id", "pattern_id = {value}", lambda given: None if given == NONE else given),
+        Filter(
+            "pattern_id",
+            "(pattern_id IS NULL) = {value}::boolean",
+            lambda given: "true" if given == NONE else None,
+        ),
+        Filter("source", "source = ANY({value}::text[])", list),
+        Filter("service", "service = {value}"),
+        Filter("environment", "environment = {value}"),
+        Filter("team", "team = {value}"),
+        Filter("assignee", "assignee = {value}"),
         # Half the price of the database's collation, and the same for words of ASCII letters.
-        Condition("(title || ' ' || body) COLLATE \"C\" ILIKE ALL({value}::text[])", plain or None),
-        Condition("(title || ' ' || body) ILIKE ALL({value}::text[])", accented or None),
-        Condition("risk_score >= {value}", query.risk_min),
-        Condition("risk_score <= {value}", query.risk_max),
-        Condition("source_created_at >= {value}", query.date_from),
-        Condition("source_created_at < {value}", query.date_to),
-    )
-    return [condition for condition in candidates if condition.value is not None]
+        Filter(
+            "q",
+            "(title || ' ' || body) COLLATE \"C\" ILIKE ALL({value}::text[])",
+            lambda given: [term for term in search_terms(given) if term.isascii()] or None,
+        ),
+        Filter(
+            "q",
+            "(title || ' ' || body) ILIKE ALL({value}::text[])",
+            lambda given: [term for term in search_terms(given) if not term.isascii()] or None,
+        ),
+        Filter("risk_min", "risk_score >= {value}"),
+        Filter("risk_max", "risk_score <= {value}"),
+        Filter("date_from", "source_created_at >= {value}"),
+        Filter("date_to", "source_created_at < {value}"),
+    ),
+)
 
 
 def summary(row: IssueRow, *, style: SeverityFormat) -> IssueSummary:
@@ -297,24 +314,14 @@ def _fields(row: IssueRow, *, style: SeverityFormat) -> dict[str, object]:
 
 async def list_issues(gateway: Gateway, call: Call[IssueQuery, None]) -> IssuePage:
     """A page of issues."""
-    query = call.query
-    found = await list_page(gateway, call, LISTING, conditions=conditions_of(query), sort=query.sort)
-    data = shown(found, lambda row: summary(row, style=query.severity_format))
+    found = await list_page(gateway, call, LISTING)
+    data = shown(found, lambda row: summary(row, style=call.query.severity_format))
     return IssuePage(data=data, page=page_info(found))
-
-
-async def read_issue(gateway: Gateway, workspace_id: str, issue_id: str) -> IssueRow:
-    """The row of an issue. Raises NotFoundError."""
-    condition = Condition("issue_id = {value}", issue_id)
-    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
-    if row is None:
-        raise not_found("issue", issue_id)
-    return row
 
 
 async def get_issue(gateway: Gateway, call: Call[FormatQuery, None]) -> Issue:
     """One issue."""
-    row = await read_issue(gateway, call.workspace_id, call.path["issue_id"])
+    row = await read_one(gateway, call.workspace_id, LISTING, call.path["issue_id"])
     return detail(row, style=call.query.severity_format)
 
 
@@ -342,7 +349,7 @@ async def create_issue(gateway: Gateway, call: Call[FormatQuery, NewIssue]) -> A
     report = msgspec.convert(msgspec.structs.asdict(call.body), ingest.IssueReport)
     result, sequence = await report_one(gateway, call.principal, report)
     await settle(gateway, call.workspace_id, sequence, location=f"/v1/issues/{result.issue_id}")
-    row = await read_issue(gateway, call.workspace_id, str(result.issue_id))
+    row = await read_one(gateway, call.workspace_id, LISTING, str(result.issue_id))
     status = 201 if result.outcome is ingest.ReportOutcome.CREATED else 200
     return Answer(status, detail(row, style=call.query.severity_format))
 
@@ -358,140 +365,102 @@ async def update_issue(gateway: Gateway, call: Call[FormatQuery, IssueChange]) -
     change = {name: value for name, value in given.items() if value is not None}
     change |= {"issue_id": call.path["issue_id"], "cleared": cleared}
     request = msgspec.convert(change, ingest.UpdateIssue)
-    return await _changed(gateway, call, request)
+    return await _changed(gateway, call, request, reply=ingest.IssueChanged)
 
 
 async def close_issue(gateway: Gateway, call: Call[FormatQuery, Closing]) -> Issue:
     """End work on an issue."""
     status = ingest.IssueStatus(call.body.status)
     request = ingest.CloseIssue(issue_id=call.path["issue_id"], status=status, reason=call.body.reason)
-    return await _changed(gateway, call, request)
+    return await _changed(gateway, call, request, reply=ingest.IssueChanged)
 
 
 async def _changed(
-    gateway: Gateway,
-    call: Call[FormatQuery, object],
-    request: Struct,
+    gateway: Gateway, call: Call[FormatQuery, object], request: Struct, *, reply: type[Reply]
 ) -> Issue:
-    # Also keeps an issue of another workspace, or a candidate's id, from reaching the owning service.
-    await read_issue(gateway, call.workspace_id, call.path["issue_id"])
-    reply = await command(gateway, call.principal, request, reply=ingest.IssueChanged)
-    await settle(gateway, call.workspace_id, reply.sequence)
-    row = await read_issue(gateway, call.workspace_id, call.path["issue_id"])
+    row, _ = await carry_out(gateway, call, LISTING, request, reply=reply)
     return detail(row, style=call.query.severity_format)
 
 
 async def link_pattern(gateway: Gateway, call: Call[FormatQuery, PatternLink]) -> Issue:
     """Put an issue into a pattern by hand."""
     request = pattern.LinkIssue(pattern_id=call.body.pattern_id, issue_id=call.path["issue_id"])
-    return await _relinked(gateway, call, request)
+    return await _changed(gateway, call, request, reply=pattern.PatternChanged)
 
 
 async def unlink_pattern(gateway: Gateway, call: Call[FormatQuery, None]) -> Issue:
     """Take an issue out of its pattern by hand."""
     request = pattern.UnlinkIssue(issue_id=call.path["issue_id"])
-    return await _relinked(gateway, call, request)
+    return await _changed(gateway, call, request, reply=pattern.PatternChanged)
 
 
-async def _relinked(
-    gateway: Gateway,
-    call: Call[FormatQuery, object],
-    request: Struct,
-) -> Issue:
-    await read_issue(gateway, call.workspace_id, call.path["issue_id"])
-    reply = await command(gateway, call.principal, request, reply=pattern.PatternChanged)
-    await settle(gateway, call.workspace_id, reply.sequence)
-    row = await read_issue(gateway, call.workspace_id, call.path["issue_id"])
-    return detail(row, style=call.query.severity_format)
-
+_ALL, _ONE = "/v1/issues", "/v1/issues/{issue_id}"
+_Read = partial(Operation, tag="Issues", method="GET", scope="issues:read")
+_Change = partial(
+    Operation,
+    tag="Issues",
+    method="POST",
+    scope="issues:write",
+    query=FormatQuery,
+    replies={200: Issue, 202: Accepted},
+    refusals=(409, 422),
+)
 
 OPERATIONS: tuple[AnyOperation, ...] = (
-    Operation(
+    _Read(
         id="listIssues",
-        method="GET",
-        path="/v1/issues",
-        tag="Issues",
+        path=_ALL,
         summary="List issues, newest first.",
-        scope="issues:read",
         query=IssueQuery,
         replies={200: IssuePage},
         handle=list_issues,
     ),
-    Operation(
+    _Change(
         id="createIssue",
-        method="POST",
-        path="/v1/issues",
-        tag="Issues",
+        path=_ALL,
         summary="Report an issue.",
         description="Answers when a GET finds it. 200 instead of 201: `source` and `external_id` name an issue"
         " that is known already, and what is new in the report has changed it.",
-        scope="issues:write",
-        query=FormatQuery,
         body=NewIssue,
         replies={201: Issue, 200: Issue, 202: Accepted},
-        refusals=(422,),
         handle=create_issue,
     ),
-    Operation(
+    _Read(
         id="getIssue",
-        method="GET",
-        path="/v1/issues/{issue_id}",
-        tag="Issues",
+        path=_ONE,
         summary="Look at an issue.",
-        scope="issues:read",
         query=FormatQuery,
         replies={200: Issue},
         handle=get_issue,
     ),
-    Operation(
+    _Change(
         id="updateIssue",
         method="PATCH",
-        path="/v1/issues/{issue_id}",
-        tag="Issues",
+        path=_ONE,
         summary="Change fields of an issue.",
-        scope="issues:write",
-        query=FormatQuery,
         body=IssueChange,
-        replies={200: Issue, 202: Accepted},
-        refusals=(409, 422),
         handle=update_issue,
     ),
-    Operation(
+    _Change(
         id="closeIssue",
-        method="POST",
-        path="/v1/issues/{issue_id}/close",
-        tag="Issues",
+        path=f"{_ONE}/close",
         summary="End work on an issue.",
-        scope="issues:write",
-        query=FormatQuery,
         body=Closing,
-        replies={200: Issue, 202: Accepted},
-        refusals=(409, 422),
         handle=close_issue,
     ),
-    Operation(
+    _Change(
         id="linkIssuePattern",
-        method="POST",
-        path="/v1/issues/{issue_id}/link-pattern",
-        tag="Issues",
+        path=f"{_ONE}/link-pattern",
         summary="Put an issue into a pattern by hand; later grouping obeys.",
         scope="patterns:write",
-        query=FormatQuery,
         body=PatternLink,
-        replies={200: Issue, 202: Accepted},
-        refusals=(409, 422),
         handle=link_pattern,
     ),
-    Operation(
+    _Change(
         id="unlinkIssuePattern",
-        method="POST",
-        path="/v1/issues/{issue_id}/unlink-pattern",
-        tag="Issues",
+        path=f"{_ONE}/unlink-pattern",
         summary="Take an issue out of its pattern by hand; later grouping obeys.",
         scope="patterns:write",
-        query=FormatQuery,
-        replies={200: Issue, 202: Accepted},
-        refusals=(409, 422),
         handle=unlink_pattern,
     ),
 )

@@ -1,13 +1,13 @@
 """The envelope of every list, and the query that every list takes."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from msgspec import Meta, Struct
 from runtime.database import Pool, tenant
 
-from services.gateway.listing import Condition, Found, Listing, PageRequest, fetch_page
-from services.gateway.routes.operation import Call, Gateway
+from services.gateway.listing import Condition, Found, Listing, PageRequest, fetch_one, fetch_page
+from services.gateway.routes.operation import Call, Gateway, command, not_found, settle
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -50,22 +50,66 @@ async def list_page(
     call: Call[Any, None],  # Any: each list has its own query
     listing: Listing[R],
     *,
-    conditions: Sequence[Condition],
-    sort: str | None,
+    conditions: Sequence[Condition] = (),
+    sort: str | None = None,
     source: Pool | None = None,
 ) -> Found[R]:
-    """The page that a request asks for, read under the caller's workspace. source: None: the read model."""
+    """The page that a request asks for, read under the caller's workspace.
+
+    conditions: beside the listing's own filters. sort: None: as the query says. source: None: the read model.
+    """
     query: ListQuery = call.query
     asked = PageRequest(
         workspace_id=call.workspace_id,
-        conditions=conditions,
-        sort=sort,
+        conditions=[*listing.conditions(query), *conditions],
+        sort=sort or getattr(query, "sort", None),
         cursor=query.cursor,
         limit=query.limit,
         scope=f"{call.workspace_id}?{call.scope}",
     )
     async with tenant(source or gateway.pool, call.workspace_id) as conn:
         return await fetch_page(conn, listing, asked, secret=gateway.secret)
+
+
+async def read_one(gateway: Gateway, workspace_id: str, listing: Listing[R], identifier: str) -> R:
+    """The row with this id. Raises NotFoundError."""
+    row = await fetch_one(gateway.pool, listing, workspace_id=workspace_id, identifier=identifier)
+    if row is None:
+        raise not_found(listing.noun, identifier)
+    return row
+
+
+class Reply(Protocol):
+    """What a service answers to a command: among others, which sequence shows its effect."""
+
+    @property
+    def sequence(self) -> int:
+        """Of the last event that was appended."""
+        ...
+
+
+A = TypeVar("A", bound=Reply)
+
+
+async def carry_out(
+    gateway: Gateway,
+    call: Call[Any, Any],  # Any: whatever is asked
+    listing: Listing[R],
+    request: Struct,
+    *,
+    reply: type[A],
+) -> tuple[R, A]:
+    """Have the owning service change what the path names: its row once a GET shows the change, and the reply.
+
+    Raises NotFoundError for what is not of this workspace or not to be seen, such as a candidate pattern, before the
+    service is asked; and NotVisibleYetError.
+    """
+    identifier = call.path[listing.key]
+    await read_one(gateway, call.workspace_id, listing, identifier)
+    answer = await command(gateway, call.principal, request, reply=reply)
+    location = f"/v1/{listing.name}/{identifier}"
+    await settle(gateway, call.workspace_id, answer.sequence, location=location)
+    return await read_one(gateway, call.workspace_id, listing, identifier), answer
 
 
 def shown(found: Found[R], present: Callable[[R], T]) -> tuple[T, ...]:

@@ -1,6 +1,7 @@
 """Patterns: list, look at (now or as they were), change, close, merge, split; members, frequency, history."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.forecasting import expected_per_day
-from services.gateway.listing import Condition, Listing, SortKey, fetch_one
+from services.gateway.listing import Condition, Filter, Listing, SortKey
 from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
     Accepted,
@@ -19,22 +20,31 @@ from services.gateway.routes.operation import (
     Gateway,
     NoQuery,
     Operation,
-    command,
     not_found,
-    settle,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
+from services.gateway.routes.pages import (
+    ListQuery,
+    PageInfo,
+    carry_out,
+    list_page,
+    page_info,
+    read_one,
+    shown,
+)
 from services.gateway.routes.timeline import Timeline, timeline_page
 from services.gateway.state import PatternState, fold_pattern
 from services.gateway.vocabulary import (
     LABELS,
+    PATTERN_GROUPS,
     VISIBLE,
     IssueStatus,
+    PatternGroup,
     PatternStatus,
     Search,
     Severity,
     SeverityLabel,
     search_terms,
+    statuses_of,
 )
 
 Sort = Literal[
@@ -81,6 +91,9 @@ class Pattern(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     status: PatternStatus
+    status_group: Annotated[
+        PatternGroup, Meta(description="The coarser view: mitigating and watching are active.")
+    ]
     status_reason: Annotated[str | None, Meta(description="The rule or the person's reason for the status.")]
     risk_score: Annotated[float, Meta(ge=0, le=100)]
     confidence: Annotated[float, Meta(ge=0, le=1)]
@@ -106,9 +119,13 @@ class PatternPage(Struct, frozen=True, kw_only=True):
 class PatternQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of patterns."""
 
-    status: Annotated[tuple[PatternStatus, ...] | None, Meta(description="Default: all but merged.")] = None
+    status: Annotated[
+        tuple[PatternStatus, ...] | None,
+        Meta(description="Statuses or status groups; `active` is the group. Default: all but merged."),
+    ] = None
     q: Annotated[Search | None, Meta(description="Words that the name must hold.")] = None
     risk_min: Annotated[float, Meta(ge=0, le=100)] | None = None
+    risk_max: Annotated[float, Meta(ge=0, le=100)] | None = None
     sort: Sort = "-created_at"
 
 
@@ -235,6 +252,8 @@ LISTING = Listing(
     name="patterns",
     view="patterns",
     row=PatternRow,
+    key="pattern_id",
+    only="is_shown",
     sorts={
         "created_at": SortKey("created_at", "timestamptz"),
         "updated_at": SortKey("updated_at", "timestamptz"),
@@ -245,6 +264,17 @@ LISTING = Listing(
         "name": SortKey("name", "text"),
     },
     default_sort="-created_at",
+    filters=(
+        Filter(
+            "status",
+            "status = ANY({value}::text[])",
+            lambda given: statuses_of(given, PATTERN_GROUPS),
+            default=[status for status in PATTERN_GROUPS if status != "merged"],
+        ),
+        Filter("q", "name ILIKE ALL({value}::text[])", search_terms),
+        Filter("risk_min", "risk_score >= {value}"),
+        Filter("risk_max", "risk_score <= {value}"),
+    ),
 )
 MEMBERS = Listing(
     name="members",
@@ -263,7 +293,12 @@ def present(row: PatternRow) -> Pattern:
     """A row as the API shows it."""
     dimensions = msgspec.json.decode(row.fingerprint, type=tuple[Dimension, ...])
     fields = msgspec.structs.asdict(row)
-    fields |= {"id": row.pattern_id, "fingerprint": _as_map(dimensions), "dimensions": dimensions}
+    fields |= {
+        "id": row.pattern_id,
+        "status_group": PATTERN_GROUPS[row.status],
+        "fingerprint": _as_map(dimensions),
+        "dimensions": dimensions,
+    }
     return msgspec.convert(fields, Pattern)
 
 
@@ -279,6 +314,7 @@ def present_state(state: PatternState, detected_at: datetime) -> Pattern:
         "id": state.pattern_id,
         "name": state.name,
         "status": state.status.value,
+        "status_group": PATTERN_GROUPS[state.status.value],
         "status_reason": state.status_reason,
         "risk_score": assessed.risk_score,
         "confidence": assessed.confidence,
@@ -298,34 +334,15 @@ def present_state(state: PatternState, detected_at: datetime) -> Pattern:
 
 async def list_patterns(gateway: Gateway, call: Call[PatternQuery, None]) -> PatternPage:
     """A page of patterns."""
-    query = call.query
-    conditions = [Condition("is_shown = {value}::boolean", "true")]
-    if query.status:
-        conditions.append(Condition("status = ANY({value}::text[])", list(query.status)))
-    else:
-        conditions.append(Condition("status <> {value}", "merged"))
-    if query.q:
-        conditions.append(Condition("name ILIKE ALL({value}::text[])", search_terms(query.q)))
-    if query.risk_min is not None:
-        conditions.append(Condition("risk_score >= {value}", query.risk_min))
-    found = await list_page(gateway, call, LISTING, conditions=conditions, sort=query.sort)
+    found = await list_page(gateway, call, LISTING)
     return PatternPage(data=shown(found, present), page=page_info(found))
-
-
-async def read_pattern(gateway: Gateway, workspace_id: str, pattern_id: str) -> Pattern:
-    """A shown pattern. Raises NotFoundError."""
-    condition = Condition("is_shown AND pattern_id = {value}", pattern_id)
-    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
-    if row is None:
-        raise not_found("pattern", pattern_id)
-    return present(row)
 
 
 async def get_pattern(gateway: Gateway, call: Call[AsOf, None]) -> Pattern:
     """One pattern, now or as it was."""
     pattern_id = call.path["pattern_id"]
     if call.query.as_of is None:
-        return await read_pattern(gateway, call.workspace_id, pattern_id)
+        return present(await read_one(gateway, call.workspace_id, LISTING, pattern_id))
     as_of = call.query.as_of
     history = await gateway.resources.event_log.history(
         call.workspace_id,
@@ -343,11 +360,12 @@ async def get_pattern(gateway: Gateway, call: Call[AsOf, None]) -> Pattern:
 async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> MemberPage:
     """A page of a pattern's issues."""
     pattern_id = call.path["pattern_id"]
-    await read_pattern(gateway, call.workspace_id, pattern_id)
-    conditions = [Condition("pattern_id = {value}", pattern_id)]
+    await read_one(gateway, call.workspace_id, LISTING, pattern_id)
     # The path is part of what a cursor is bound to.
     bound = msgspec.structs.replace(call, scope=f"{pattern_id}?{call.scope}")
-    found = await list_page(gateway, bound, MEMBERS, conditions=conditions, sort=call.query.sort)
+    found = await list_page(
+        gateway, bound, MEMBERS, conditions=[Condition("pattern_id = {value}", pattern_id)]
+    )
     return MemberPage(data=shown(found, _present_member), page=page_info(found))
 
 
@@ -367,7 +385,7 @@ def _present_member(row: MemberRow) -> Member:
 async def get_frequency(gateway: Gateway, call: Call[FrequencyQuery, None]) -> Frequency:
     """Failures per day, and recurrences expected."""
     pattern_id, days = call.path["pattern_id"], DAYS[call.query.window]
-    await read_pattern(gateway, call.workspace_id, pattern_id)
+    await read_one(gateway, call.workspace_id, LISTING, pattern_id)
     today = gateway.resources.clock().replace(hour=0, minute=0, second=0, microsecond=0)
     first = today - timedelta(days=days - 1)
     async with tenant(gateway.pool, call.workspace_id) as conn:
@@ -402,7 +420,7 @@ async def get_frequency(gateway: Gateway, call: Call[FrequencyQuery, None]) -> F
 async def get_history(gateway: Gateway, call: Call[ListQuery, None]) -> Timeline:
     """What happened to a pattern, newest first."""
     pattern_id = call.path["pattern_id"]
-    await read_pattern(gateway, call.workspace_id, pattern_id)
+    await read_one(gateway, call.workspace_id, LISTING, pattern_id)
     history = await gateway.resources.event_log.history(call.workspace_id, "pattern", pattern_id)
     return timeline_page(
         history, call.query, secret=gateway.secret, scope=f"{call.workspace_id}/{pattern_id}"
@@ -410,17 +428,14 @@ async def get_history(gateway: Gateway, call: Call[ListQuery, None]) -> Timeline
 
 
 async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Pattern:
-    """The pattern after a command: of a split, the new one."""
-    await read_pattern(gateway, call.workspace_id, call.path["pattern_id"])
-    reply = await command(gateway, call.principal, request, reply=pattern.PatternChanged)
-    await settle(gateway, call.workspace_id, reply.sequence)
-    return await read_pattern(gateway, call.workspace_id, reply.pattern_id)
+    row, _ = await carry_out(gateway, call, LISTING, request, reply=pattern.PatternChanged)
+    return present(row)
 
 
 async def update_pattern(gateway: Gateway, call: Call[NoQuery, PatternChange]) -> Pattern:
     """Rename a pattern or move it to another status."""
     if call.body.name is None and call.body.status is None:
-        return await read_pattern(gateway, call.workspace_id, call.path["pattern_id"])
+        return present(await read_one(gateway, call.workspace_id, LISTING, call.path["pattern_id"]))
     status = None if call.body.status is None else pattern.PatternStatus(call.body.status)
     request = pattern.UpdatePattern(pattern_id=call.path["pattern_id"], name=call.body.name, status=status)
     return await _changed(gateway, call, request)
@@ -434,7 +449,7 @@ async def close_pattern(gateway: Gateway, call: Call[NoQuery, Closure]) -> Patte
 
 async def merge_patterns(gateway: Gateway, call: Call[NoQuery, Merge]) -> Pattern:
     """Move all issues of another pattern into this one."""
-    await read_pattern(gateway, call.workspace_id, call.body.source_pattern_id)
+    await read_one(gateway, call.workspace_id, LISTING, call.body.source_pattern_id)
     request = pattern.MergePatterns(
         target_pattern_id=call.path["pattern_id"], source_pattern_id=call.body.source_pattern_id
     )
@@ -442,118 +457,94 @@ async def merge_patterns(gateway: Gateway, call: Call[NoQuery, Merge]) -> Patter
 
 
 async def split_pattern(gateway: Gateway, call: Call[NoQuery, Split]) -> Pattern:
-    """Move some issues into a new pattern."""
+    """Move some issues into a new pattern; the answer is that one."""
     request = pattern.SplitPattern(
         pattern_id=call.path["pattern_id"], issue_ids=call.body.issue_ids, name=call.body.name
     )
-    return await _changed(gateway, call, request)
+    _, made = await carry_out(gateway, call, LISTING, request, reply=pattern.PatternChanged)
+    return present(await read_one(gateway, call.workspace_id, LISTING, made.pattern_id))
 
 
-_ONE = "/v1/patterns/{pattern_id}"
+_ALL, _ONE = "/v1/patterns", "/v1/patterns/{pattern_id}"
+_Read = partial(Operation, tag="Patterns", method="GET", scope="patterns:read")
+_Change = partial(
+    Operation,
+    tag="Patterns",
+    method="POST",
+    scope="patterns:write",
+    replies={200: Pattern, 202: Accepted},
+    refusals=(409, 422),
+)
 
 OPERATIONS: tuple[AnyOperation, ...] = (
-    Operation(
+    _Read(
         id="listPatterns",
-        method="GET",
-        path="/v1/patterns",
-        tag="Patterns",
+        path=_ALL,
         summary="List patterns, newest first.",
         description="A pattern is listed from its detection on: candidates with too few issues are not.",
-        scope="patterns:read",
         query=PatternQuery,
         replies={200: PatternPage},
         handle=list_patterns,
     ),
-    Operation(
+    _Read(
         id="getPattern",
-        method="GET",
         path=_ONE,
-        tag="Patterns",
         summary="Look at a pattern, now or as it was.",
-        scope="patterns:read",
         query=AsOf,
         replies={200: Pattern},
         handle=get_pattern,
     ),
-    Operation(
+    _Change(
         id="updatePattern",
         method="PATCH",
         path=_ONE,
-        tag="Patterns",
         summary="Rename a pattern or move it to another status.",
-        scope="patterns:write",
         body=PatternChange,
-        replies={200: Pattern, 202: Accepted},
-        refusals=(409, 422),
         handle=update_pattern,
     ),
-    Operation(
+    _Read(
         id="listPatternMembers",
-        method="GET",
         path=f"{_ONE}/members",
-        tag="Patterns",
         summary="List a pattern's issues with the reasons of their membership.",
-        scope="patterns:read",
         query=MemberQuery,
         replies={200: MemberPage},
         handle=list_members,
     ),
-    Operation(
+    _Read(
         id="getPatternFrequency",
-        method="GET",
         path=f"{_ONE}/frequency",
-        tag="Patterns",
         summary="See failures per day and the recurrences expected.",
-        scope="patterns:read",
         query=FrequencyQuery,
         replies={200: Frequency},
         handle=get_frequency,
     ),
-    Operation(
+    _Read(
         id="getPatternHistory",
-        method="GET",
         path=f"{_ONE}/history",
-        tag="Patterns",
         summary="See what happened to a pattern, newest first, from the log itself.",
-        scope="patterns:read",
         query=ListQuery,
         replies={200: Timeline},
         handle=get_history,
     ),
-    Operation(
+    _Change(
         id="closePattern",
-        method="POST",
         path=f"{_ONE}/close",
-        tag="Patterns",
         summary="Record what was done about a pattern; the proof window starts.",
-        scope="patterns:write",
         body=Closure,
-        replies={200: Pattern, 202: Accepted},
-        refusals=(409, 422),
         handle=close_pattern,
     ),
-    Operation(
+    _Change(
         id="mergePatterns",
-        method="POST",
         path=f"{_ONE}/merge",
-        tag="Patterns",
         summary="Move all issues of another pattern into this one, for good.",
-        scope="patterns:write",
         body=Merge,
-        replies={200: Pattern, 202: Accepted},
-        refusals=(409, 422),
         handle=merge_patterns,
     ),
-    Operation(
+    _Change(
         id="splitPattern",
-        method="POST",
         path=f"{_ONE}/split",
-        tag="Patterns",
         summary="Move some issues into a pattern of their own; answers with that.",
-        scope="patterns:write",
         body=Split,
-        replies={200: Pattern, 202: Accepted},
-        refusals=(409, 422),
         handle=split_pattern,
     ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.forecasting import Outlook, Point, composite, curve, first_breach
-from services.gateway.listing import Condition, Listing, SortKey, fetch_one
+from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.accuracy import Accuracy, AccuracyQuery, WindowDays, accuracy
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
@@ -21,12 +22,18 @@ from services.gateway.routes.operation import (
     Gateway,
     NoQuery,
     Operation,
-    command,
-    not_found,
-    settle,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
-from services.gateway.routes.patterns import DAYS, Window, read_pattern
+from services.gateway.routes.pages import (
+    ListQuery,
+    PageInfo,
+    carry_out,
+    list_page,
+    page_info,
+    read_one,
+    shown,
+)
+from services.gateway.routes.patterns import DAYS, Window
+from services.gateway.routes.patterns import LISTING as PATTERNS
 from services.gateway.routes.workspaces import read_alert_probability
 from services.gateway.vocabulary import Note
 
@@ -252,12 +259,19 @@ LISTING = Listing(
     name="predictions",
     view="prediction_rows",
     row=PredictionRow,
+    key="prediction_id",
     sorts={
         "probability": SortKey("probability", "double precision"),
         "generated_at": SortKey("generated_at", "timestamptz"),
         "expires_at": SortKey("expires_at", "timestamptz"),
     },
     default_sort="-probability",
+    filters=(
+        Filter("status", "status = ANY({value}::text[])", list),
+        Filter("min_probability", "probability >= {value}"),
+        Filter("window_days", "window_days = {value}"),
+        Filter("pattern_id", "pattern_id = {value}"),
+    ),
 )
 
 
@@ -276,30 +290,13 @@ def present(row: PredictionRow) -> Prediction:
 
 async def list_predictions(gateway: Gateway, call: Call[PredictionQuery, None]) -> PredictionPage:
     """A page of predictions."""
-    query = call.query
-    conditions = [Condition("status = ANY({value}::text[])", list(query.status))]
-    if query.min_probability is not None:
-        conditions.append(Condition("probability >= {value}", query.min_probability))
-    if query.window_days is not None:
-        conditions.append(Condition("window_days = {value}", query.window_days))
-    if query.pattern_id is not None:
-        conditions.append(Condition("pattern_id = {value}", query.pattern_id))
-    found = await list_page(gateway, call, LISTING, conditions=conditions, sort=query.sort)
+    found = await list_page(gateway, call, LISTING)
     return PredictionPage(data=shown(found, present), page=page_info(found))
-
-
-async def read_prediction(gateway: Gateway, workspace_id: str, prediction_id: str) -> Prediction:
-    """A prediction. Raises NotFoundError."""
-    condition = Condition("prediction_id = {value}", prediction_id)
-    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
-    if row is None:
-        raise not_found("prediction", prediction_id)
-    return present(row)
 
 
 async def get_prediction(gateway: Gateway, call: Call[NoQuery, None]) -> Prediction:
     """One prediction."""
-    return await read_prediction(gateway, call.workspace_id, call.path["prediction_id"])
+    return present(await read_one(gateway, call.workspace_id, LISTING, call.path["prediction_id"]))
 
 
 async def summarise(gateway: Gateway, call: Call[SummaryQuery, None]) -> PredictionSummary:
@@ -326,7 +323,7 @@ async def forecast(gateway: Gateway, call: Call[ForecastQuery, None]) -> Forecas
     """The series of one pattern or of all."""
     query, days = call.query, DAYS[call.query.window]
     if query.pattern_id is not None:
-        await read_pattern(gateway, call.workspace_id, query.pattern_id)
+        await read_one(gateway, call.workspace_id, PATTERNS, query.pattern_id)
     threshold = await read_alert_probability(gateway, call.workspace_id)
     now = gateway.resources.clock()
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -354,9 +351,7 @@ async def forecast(gateway: Gateway, call: Call[ForecastQuery, None]) -> Forecas
         points=(*_observed(observed), *_ahead(ahead, today, breach=breach, outlooks=outlooks)),
         today_index=days - 1,
         axis=_axis(days + len(ahead)),
-        alert_threshold=AlertThreshold(
-            probability=threshold, label=f"ALERT {threshold * 100:.0f}"
-        ),
+        alert_threshold=AlertThreshold(probability=threshold, label=f"ALERT {threshold * 100:.0f}"),
         generated_at=max((outlook.generated_at for outlook in outlooks), default=now),
         pattern_id=query.pattern_id,
         breach=breach,
@@ -428,11 +423,8 @@ def _axis(n_points: int) -> Axis:
 
 
 async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Prediction:
-    prediction_id = call.path["prediction_id"]
-    await read_prediction(gateway, call.workspace_id, prediction_id)
-    reply = await command(gateway, call.principal, request, reply=prediction.PredictionChanged)
-    await settle(gateway, call.workspace_id, reply.sequence)
-    return await read_prediction(gateway, call.workspace_id, prediction_id)
+    row, _ = await carry_out(gateway, call, LISTING, request, reply=prediction.PredictionChanged)
+    return present(row)
 
 
 async def give_feedback(gateway: Gateway, call: Call[NoQuery, Feedback]) -> Prediction:
@@ -452,87 +444,71 @@ async def dismiss(gateway: Gateway, call: Call[NoQuery, Dismissal]) -> Predictio
 
 
 _ALL, _ONE = "/v1/predictions", "/v1/predictions/{prediction_id}"
+_Read = partial(Operation, tag="Predictions", method="GET", scope="predictions:read")
+_Change = partial(
+    Operation,
+    tag="Predictions",
+    method="POST",
+    scope="predictions:write",
+    replies={200: Prediction, 202: Accepted},
+    refusals=(409, 422),
+)
 
 OPERATIONS: tuple[AnyOperation, ...] = (
-    Operation(
+    _Read(
         id="listPredictions",
-        method="GET",
         path=_ALL,
-        tag="Predictions",
         summary="List predictions, the most probable first.",
-        scope="predictions:read",
         query=PredictionQuery,
         replies={200: PredictionPage},
         handle=list_predictions,
     ),
-    Operation(
+    _Read(
         id="summarisePredictions",
-        method="GET",
         path=f"{_ALL}/summary",
-        tag="Predictions",
         summary="Sum up the active predictions of a window.",
-        scope="predictions:read",
         query=SummaryQuery,
         replies={200: PredictionSummary},
         refusals=(404,),
         handle=summarise,
     ),
-    Operation(
+    _Read(
         id="getForecast",
-        method="GET",
         path=f"{_ALL}/forecast",
-        tag="Predictions",
         summary="See what was and what is to be expected, day by day.",
-        scope="predictions:read",
         query=ForecastQuery,
         replies={200: Forecast},
         refusals=(404,),
         handle=forecast,
     ),
-    Operation(
+    _Read(
         id="getPredictionAccuracy",
-        method="GET",
         path=f"{_ALL}/accuracy",
-        tag="Predictions",
         summary="See how well resolved predictions did.",
-        scope="predictions:read",
         query=AccuracyQuery,
         replies={200: Accuracy},
         refusals=(404,),
         handle=accuracy,
     ),
-    Operation(
+    _Read(
         id="getPrediction",
-        method="GET",
         path=_ONE,
-        tag="Predictions",
         summary="Look at a prediction.",
-        scope="predictions:read",
         replies={200: Prediction},
         handle=get_prediction,
     ),
-    Operation(
+    _Change(
         id="givePredictionFeedback",
-        method="POST",
         path=f"{_ONE}/feedback",
-        tag="Predictions",
         summary="Say what became of a prediction.",
-        scope="predictions:write",
         body=Feedback,
-        replies={200: Prediction, 202: Accepted},
-        refusals=(409, 422),
         handle=give_feedback,
     ),
-    Operation(
+    _Change(
         id="dismissPrediction",
-        method="POST",
         path=f"{_ONE}/dismiss",
-        tag="Predictions",
         summary="Take a prediction off the list.",
-        scope="predictions:write",
         body=Dismissal,
-        replies={200: Prediction, 202: Accepted},
-        refusals=(409, 422),
         handle=dismiss,
     ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
-from services.gateway.listing import Condition, Listing, SortKey, fetch_one
+from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
     Accepted,
@@ -19,11 +20,9 @@ from services.gateway.routes.operation import (
     Gateway,
     NoQuery,
     Operation,
-    command,
     not_found,
-    settle,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info
+from services.gateway.routes.pages import ListQuery, PageInfo, carry_out, list_page, page_info, read_one
 from services.gateway.vocabulary import Note
 
 Type = Literal["code_fix", "config_change", "process", "monitoring"]
@@ -155,6 +154,7 @@ LISTING = Listing(
     name="recommendations",
     view="recommendation_rows",
     row=RecommendationRow,
+    key="recommendation_id",
     sorts={
         # Rank 1 has the highest score.
         "rank": SortKey("rank_score", "double precision", is_inverted=True),
@@ -163,6 +163,14 @@ LISTING = Listing(
         "expected_loops_prevented": SortKey("expected_loops_prevented", "double precision"),
     },
     default_sort="rank",
+    filters=(
+        Filter(
+            "type", "type = ANY({value}::text[])", lambda given: [_SYNONYMS.get(word, word) for word in given]
+        ),
+        Filter("status", "status = ANY({value}::text[])", list),
+        Filter("impact", "impact = ANY({value}::text[])", list),
+        Filter("pattern_id", "pattern_id = {value}"),
+    ),
 )
 
 
@@ -183,60 +191,44 @@ def present(row: RecommendationRow, *, rank: int | None) -> Recommendation:
     return msgspec.convert(fields, Recommendation)
 
 
-async def _ranks(gateway: Gateway, workspace_id: str, rows: Sequence[RecommendationRow]) -> dict[str, int]:
-    """Positions by score among the workspace's open recommendations; a closed one has none."""
+async def _ranked(
+    gateway: Gateway, workspace_id: str, rows: Sequence[RecommendationRow]
+) -> tuple[Recommendation, ...]:
+    """Rows as the API shows them, with their positions by score among the workspace's open recommendations."""
     async with tenant(gateway.pool, workspace_id) as conn:
         ranked = await _queries.rank_recommendations(
             conn, workspace_id=workspace_id, recommendation_ids=[row.recommendation_id for row in rows]
         )
-    return {row.recommendation_id: row.rank for row in ranked}
+    ranks = {row.recommendation_id: row.rank for row in ranked}
+    return tuple(present(row, rank=ranks.get(row.recommendation_id)) for row in rows)
 
 
 async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery, None]) -> RecommendationPage:
     """A page of recommendations."""
-    query = call.query
-    types = [_SYNONYMS.get(word, word) for word in query.type] if query.type else None
-    candidates = (
-        Condition("type = ANY({value}::text[])", types),
-        Condition("status = ANY({value}::text[])", list(query.status) if query.status else None),
-        Condition("impact = ANY({value}::text[])", list(query.impact) if query.impact else None),
-        Condition("pattern_id = {value}", query.pattern_id),
+    found = await list_page(gateway, call, LISTING)
+    return RecommendationPage(
+        data=await _ranked(gateway, call.workspace_id, found.rows), page=page_info(found)
     )
-    conditions = [condition for condition in candidates if condition.value is not None]
-    found = await list_page(gateway, call, LISTING, conditions=conditions, sort=query.sort)
-    ranks = await _ranks(gateway, call.workspace_id, found.rows)
-    data = tuple(present(row, rank=ranks.get(row.recommendation_id)) for row in found.rows)
-    return RecommendationPage(data=data, page=page_info(found))
-
-
-async def read_recommendation(gateway: Gateway, workspace_id: str, recommendation_id: str) -> Recommendation:
-    """A recommendation. Raises NotFoundError."""
-    condition = Condition("recommendation_id = {value}", recommendation_id)
-    row = await fetch_one(gateway.pool, LISTING, workspace_id=workspace_id, condition=condition)
-    if row is None:
-        raise not_found("recommendation", recommendation_id)
-    ranks = await _ranks(gateway, workspace_id, [row])
-    return present(row, rank=ranks.get(recommendation_id))
 
 
 async def get_recommendation(gateway: Gateway, call: Call[NoQuery, None]) -> Recommendation:
     """One recommendation."""
-    return await read_recommendation(gateway, call.workspace_id, call.path["recommendation_id"])
+    row = await read_one(gateway, call.workspace_id, LISTING, call.path["recommendation_id"])
+    (shown,) = await _ranked(gateway, call.workspace_id, [row])
+    return shown
 
 
 async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Recommendation:
-    reply = await command(gateway, call.principal, request, reply=recommendation.RecommendationChanged)
-    await settle(gateway, call.workspace_id, reply.sequence)
-    return await read_recommendation(gateway, call.workspace_id, call.path["recommendation_id"])
+    row, _ = await carry_out(gateway, call, LISTING, request, reply=recommendation.RecommendationChanged)
+    (shown,) = await _ranked(gateway, call.workspace_id, [row])
+    return shown
 
 
 async def change_status(gateway: Gateway, call: Call[NoQuery, StatusChange]) -> Recommendation:
     """Take a recommendation up, finish, reopen or dismiss it."""
-    recommendation_id = call.path["recommendation_id"]
-    await read_recommendation(gateway, call.workspace_id, recommendation_id)
     word = _SYNONYMS.get(call.body.status, call.body.status)
     request = recommendation.ChangeStatus(
-        recommendation_id=recommendation_id,
+        recommendation_id=call.path["recommendation_id"],
         status=recommendation.RecommendationStatus(word),
         reason=call.body.reason,
     )
@@ -246,8 +238,9 @@ async def change_status(gateway: Gateway, call: Call[NoQuery, StatusChange]) -> 
 async def check_step(gateway: Gateway, call: Call[NoQuery, StepCheck]) -> Recommendation:
     """Tick a step, or take the tick back."""
     recommendation_id, step = call.path["recommendation_id"], call.path["index"]
-    known = await read_recommendation(gateway, call.workspace_id, recommendation_id)
-    if not step.isdecimal() or len(step) > 4 or int(step) >= len(known.steps):
+    row = await read_one(gateway, call.workspace_id, LISTING, recommendation_id)
+    n_steps = len(msgspec.json.decode(row.steps, type=tuple[recommendation.Step, ...]))
+    if not step.isdecimal() or len(step) > 4 or int(step) >= n_steps:
         raise not_found("step", step)
     request = recommendation.CheckStep(
         recommendation_id=recommendation_id, step_index=int(step), is_done=call.body.is_done
@@ -255,52 +248,46 @@ async def check_step(gateway: Gateway, call: Call[NoQuery, StepCheck]) -> Recomm
     return await _changed(gateway, call, request)
 
 
-_ONE = "/v1/recommendations/{recommendation_id}"
+_ALL, _ONE = "/v1/recommendations", "/v1/recommendations/{recommendation_id}"
+_Read = partial(Operation, tag="Recommendations", method="GET", scope="recommendations:read")
+_Change = partial(
+    Operation,
+    tag="Recommendations",
+    scope="recommendations:write",
+    replies={200: Recommendation, 202: Accepted},
+    refusals=(409, 422),
+)
 
 OPERATIONS: tuple[AnyOperation, ...] = (
-    Operation(
+    _Read(
         id="listRecommendations",
-        method="GET",
-        path="/v1/recommendations",
-        tag="Recommendations",
+        path=_ALL,
         summary="List recommendations, the best first.",
-        scope="recommendations:read",
         query=RecommendationQuery,
         replies={200: RecommendationPage},
         handle=list_recommendations,
     ),
-    Operation(
+    _Read(
         id="getRecommendation",
-        method="GET",
         path=_ONE,
-        tag="Recommendations",
         summary="Look at a recommendation.",
-        scope="recommendations:read",
         replies={200: Recommendation},
         handle=get_recommendation,
     ),
-    Operation(
+    _Change(
         id="updateRecommendation",
         method="PATCH",
         path=_ONE,
-        tag="Recommendations",
         summary="Take a recommendation up, finish, reopen or dismiss it.",
-        scope="recommendations:write",
         body=StatusChange,
-        replies={200: Recommendation, 202: Accepted},
-        refusals=(409, 422),
         handle=change_status,
     ),
-    Operation(
+    _Change(
         id="checkRecommendationStep",
         method="PUT",
         path=f"{_ONE}/steps/{{index}}",
-        tag="Recommendations",
         summary="Tick a step, or take the tick back.",
-        scope="recommendations:write",
         body=StepCheck,
-        replies={200: Recommendation, 202: Accepted},
-        refusals=(409, 422),
         handle=check_step,
     ),
 )

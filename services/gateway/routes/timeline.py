@@ -1,6 +1,6 @@
 """The history of an aggregate as people read it, paged like every list."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, assert_never
 
@@ -46,11 +46,19 @@ class Timeline(Struct, frozen=True, kw_only=True):
 
 
 def timeline_page(
-    history: Sequence[Recorded[Event]], query: ListQuery, *, secret: str, scope: str
+    history: Sequence[Recorded[Event]],
+    query: ListQuery,
+    *,
+    secret: str,
+    scope: str,
+    tell: Callable[[Event], str] | None = None,
 ) -> Timeline:
-    """The page that a query asks for, newest first. Raises ValidationFailedError on a cursor that is not ours."""
+    """The page that a query asks for, newest first. tell: an event in a sentence; None: as `summary_of`.
+
+    Raises ValidationFailedError on a cursor that is not ours.
+    """
     events, page = log_page(history, query, secret=secret, scope=scope)
-    return Timeline(data=tuple(_entry(event) for event in events), page=page)
+    return Timeline(data=tuple(_entry(event, tell or summary_of) for event in events), page=page)
 
 
 def log_page(
@@ -71,12 +79,12 @@ def log_page(
     return page, PageInfo(next_cursor=following, has_more=has_more, total=len(history))
 
 
-def _entry(event: Recorded[Event]) -> Entry:
+def _entry(event: Recorded[Event], tell: Callable[[Event], str]) -> Entry:
     return Entry(
         id=event.id,
         sequence=event.seq,
         type=type(event.data).__name__,
-        summary=summary_of(event.data),
+        summary=tell(event.data),
         occurred_at=event.time,
         recorded_at=event.recorded_at,
         actor=event.actor,

@@ -16,7 +16,7 @@ from runtime.errors import UnavailableError
 from runtime.service import Resources
 
 from services.gateway import _queries
-from services.gateway.listing import Condition, fetch_one
+from services.gateway.listing import fetch_one
 from services.gateway.routes import patterns
 from services.gateway.subscriptions.frames import Frame, frames_of, link_frame, lookup_of, pattern_frames
 
@@ -105,6 +105,16 @@ class Hub:
             if follower is not None:
                 follower.task.cancel()
 
+    def has_listeners(self, workspace_id: str) -> bool:
+        """Whether anybody listens to the workspace here."""
+        return bool(self._subscribers.get(workspace_id))
+
+    def tell(self, workspace_id: str, frame: Frame) -> None:
+        """Send a workspace's clients what no event tells."""
+        encoded = msgspec.json.encode(frame)
+        for subscriber in tuple(self._subscribers.get(workspace_id, ())):
+            subscriber.offer(encoded)
+
     async def _follow_or_end(self, workspace_id: str, follower: _Follower) -> None:
         """Follow; a failure ends this workspace's clients, who connect again, and nobody else."""
         try:
@@ -159,10 +169,7 @@ class Hub:
             frames: list[Frame] = []
             for pattern_id in sorted(wanted.pattern_ids):
                 row = await fetch_one(
-                    self._pool,
-                    patterns.LISTING,
-                    workspace_id=workspace_id,
-                    condition=Condition("is_shown AND pattern_id = {value}", pattern_id),
+                    self._pool, patterns.LISTING, workspace_id=workspace_id, identifier=pattern_id
                 )
                 is_new = pattern_id in wanted.detected_ids
                 # Rows may be ahead of this batch: a pattern is announced by its detection, not before it.
