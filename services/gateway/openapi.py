@@ -82,6 +82,8 @@ _ASKED_FOR: Mapping[str, Json] = {
 }
 _TAGS: Mapping[str, str] = {
     "Auth": "Signing in and out, sessions, oneself.",
+    "MFA": "Second factors of whoever is signed in.",
+    "Single sign-on": "The workspace's own identity providers.",
     "Tokens": "What programs sign in with.",
     "Issues": "Failures, one by one.",
     "Ingestion": "Failures by the hundred.",

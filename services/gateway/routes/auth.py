@@ -138,7 +138,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path="/v1/auth/exchange",
         tag="Auth",
         summary="Exchange an issuer's session token for a pair of tokens.",
-        description="RS256 and ES256 tokens of the issuer behind CLERK_JWKS_URL. The person is found by the token's"
+        description="RS256 and ES256 tokens of OIDC_ISSUER or of the issuer behind CLERK_JWKS_URL. The person is found by the token's"
         " subject, or at the first sign-in by e-mail address.",
         scope=None,
         body=TokenExchange,

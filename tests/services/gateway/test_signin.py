@@ -316,6 +316,25 @@ async def test_people_of_the_connections_domains_come_in_by_themselves(
     assert refreshed.status_code == 204
 
 
+async def test_who_was_invited_comes_in_with_the_invitations_role(
+    browser: Browser, company: Company, owner_url: str
+) -> None:
+    """Not with the connection's."""
+    connection = company.connect()
+    email = f"grace@{company.domain}"
+    invited = company.api.post("/v1/invitations", json={"email": email, "role": "viewer"})
+    assert invited.status_code == 201, invited.text
+    subject = company.provider.know(email)
+    assert browser.sign_in(company.provider, subject, connection=connection["id"]).status_code == 302
+    rows = await execute(
+        owner_url,
+        "SELECT m.role, m.status, i.status FROM memberships AS m JOIN users AS u USING (user_id)"
+        " JOIN invitations AS i USING (workspace_id, user_id) WHERE u.email = %s",
+        email,
+    )
+    assert rows == [("viewer", "active", "accepted")]
+
+
 @pytest.mark.parametrize("reason", ["unverified", "other domain", "suspended", "seats", "disabled"])
 async def test_nobody_else_comes_in_through_a_connection(
     browser: Browser, company: Company, owner_url: str, reason: str
