@@ -10,7 +10,7 @@ import pytest
 from psycopg import AsyncConnection
 from testkit.servers import Database
 
-from services.gateway.errors import PlanFeatureError, PlanLimitError
+from services.gateway.errors import PlanFeatureError
 from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.tenancy.plans import Plan
 from tests.architecture.tree import ROOT
@@ -278,7 +278,7 @@ async def test_every_table_of_identity_is_isolated(owner: Owner) -> None:
 
 
 def test_a_plan_names_what_it_does_not_have() -> None:
-    """A feature is forbidden, a limit is a refusal; both name the plan."""
+    """A feature is forbidden, and the refusal names it and the plan."""
     plan = Plan(
         name="free",
         seats=10,
@@ -293,10 +293,3 @@ def test_a_plan_names_what_it_does_not_have() -> None:
         plan.require("scim")
     assert (feature.value.status, feature.value.code) == (403, "plan_limit")
     assert feature.value.details == {"plan": "free", "feature": "scim"}
-    plan.check_retention(90)
-    with pytest.raises(PlanLimitError) as limit:
-        plan.check_retention(91)
-    assert (limit.value.status, limit.value.details) == (
-        422,
-        {"plan": "free", "limit": "retention_days", "allowed": "90"},
-    )

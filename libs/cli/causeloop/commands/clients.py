@@ -96,9 +96,9 @@ def _print_report(made: list[MadeClient], problems: list[Problem], *, n_lines: i
         answers().print(grid)
         messages().print(f"Nothing was made: {len(problems)} of {n_lines} lines are wrong.")
         return
-    grid = table("slug", "organization", "workspace", "owner")
+    grid = table("slug", "organization", "workspace")
     for client in made:
-        grid.add_row(client.slug, client.organization_id, client.workspace_id, client.owner_user_id)
+        grid.add_row(client.slug, client.organization_id, client.workspace_id)
     answers().print(grid)
     messages().print(f"{len(made)} clients made.")
 

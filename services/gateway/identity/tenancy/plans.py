@@ -7,7 +7,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from runtime.errors import NotFoundError
 
-from services.gateway.errors import PlanFeatureError, PlanLimitError
+from services.gateway.errors import PlanFeatureError
 from services.gateway.identity.tenancy import _queries
 
 Feature: TypeAlias = Literal["sso", "scim", "audit_export"]
@@ -35,14 +35,6 @@ class Plan(Struct, frozen=True, kw_only=True):
             raise PlanFeatureError(
                 f"The plan {self.name} does not have {_NAMES[feature]}.",
                 details={"plan": self.name, "feature": feature},
-            )
-
-    def check_retention(self, days: int) -> None:
-        """Raise PlanLimitError for a time that is longer than the plan keeps anything."""
-        if self.retention_days is not None and days > self.retention_days:
-            raise PlanLimitError(
-                f"The plan {self.name} keeps data for {self.retention_days} days at most.",
-                details={"plan": self.name, "limit": "retention_days", "allowed": str(self.retention_days)},
             )
 
 
