@@ -15,7 +15,11 @@ from services.gateway.edge.door import Door
 from services.gateway.edge.idempotency import Once
 from services.gateway.edge.limits import Limits
 from services.gateway.edge.quota import Quota
+from services.gateway.governance.erasing import Eraser
+from services.gateway.governance.exporting import Exporter
+from services.gateway.governance.steward import Steward
 from services.gateway.identity.access.authority import Authority
+from services.gateway.identity.governance.certificates import Signer
 from services.gateway.identity.jwks import KeySet, Verifier
 from services.gateway.identity.mfa.factors import SecondFactors
 from services.gateway.identity.mfa.passkeys import RelyingParty, origin_of
@@ -35,8 +39,10 @@ from services.gateway.openapi import document
 from services.gateway.projections import projection
 from services.gateway.routes import (
     activity,
+    audit,
     auth,
     bulk,
+    governance,
     ingestion,
     invitations,
     issues,
@@ -49,20 +55,24 @@ from services.gateway.routes import (
     profile,
     provisioning,
     recommendations,
+    scim_groups,
     service_accounts,
     sessions,
     signin,
     sso,
     tokens,
+    welcome,
     workspaces,
 )
 from services.gateway.routes.dispatch import BODY_BYTES_MAX, handlers
 from services.gateway.routes.explorer import explorer_routes
+from services.gateway.routes.exports import download_routes
 from services.gateway.routes.mailbox import mailbox_routes
 from services.gateway.routes.operation import AnyOperation, Gateway
 from services.gateway.routes.scim import scim_routes
 from services.gateway.settings import GatewaySettings, check
 from services.gateway.subscriptions.hub import Hub
+from services.gateway.subscriptions.jobs import Announcer
 from services.gateway.subscriptions.socket import stream_handler
 
 NAME = "gateway"
@@ -89,6 +99,9 @@ OPERATIONS: Sequence[AnyOperation] = (
     *members.OPERATIONS,
     *invitations.OPERATIONS,
     *notifications.OPERATIONS,
+    *scim_groups.OPERATIONS,
+    *audit.OPERATIONS,
+    *governance.OPERATIONS,
 )
 """Everything that can be asked for under /v1."""
 
@@ -146,6 +159,26 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     counters = Counters(resources.nc, replicas=settings.replicas)
     hub = Hub(resources, pool)
     relay = Relay(resources.event_log, url=settings.database_url)
+    steward = Steward(
+        url=settings.database_url,
+        people=people,
+        exporter=Exporter(
+            resources.event_log,
+            pool=pool,
+            people=people,
+            folder=settings.exports_at,
+            clock=resources.clock,
+        ),
+        eraser=Eraser(
+            resources.event_log,
+            people,
+            exports=settings.exports_at,
+            signer=Signer(vault.masters.current),
+            clock=resources.clock,
+        ),
+        clock=resources.clock,
+    )
+    announcer = Announcer(gateway, hub, url=settings.database_url)
 
     async def prepare() -> None:
         """Bring identity up to date, or say that somebody has to; in mock mode, seed."""
@@ -167,6 +200,8 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             *handlers(OPERATIONS, gateway),
             *explorer_routes(document(OPERATIONS, version=VERSION)),
             *scim_routes(gateway),
+            *welcome.ROUTES,
+            *download_routes(gateway),
             *(mailbox_routes(catcher) if catcher else ()),
             stream_handler(hub, resources, access),
         ],
@@ -177,8 +212,17 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         dashboard_path="/status",
         on_start=[prepare, counters.start],
         on_stop=[access.mark_used],
-        background=[hub.run, relay.run, access.listen, access.mark, postbox.run, gateway.once.purge],
-        alarms=relay.alarms,
+        background=[
+            hub.run,
+            relay.run,
+            access.listen,
+            access.mark,
+            postbox.run,
+            gateway.once.purge,
+            steward.run,
+            announcer.run,
+        ],
+        alarms=lambda: (*relay.alarms(), *steward.alarms()),
     )
 
 

@@ -139,6 +139,13 @@ class HeadersTooLargeError(AppError):
     status = 431
 
 
+class RetentionBelowMinimumError(AppError):
+    """Something would be kept for less time than it has to be."""
+
+    code = "retention_below_minimum"
+    status = 422
+
+
 class PlanFeatureError(AppError):
     """The plan does not have the feature; `details` names both."""
 

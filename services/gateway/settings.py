@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -38,6 +39,8 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     access_token_seconds, refresh_token_days: how long issued tokens live.
     public_url: where people and identity providers reach us; empty: the address that we listen on. Links in letters
         begin with it, passkeys are bound to its host, cookies are Secure when it is https.
+    causeloop_data: the data folder. export_folder: where exports are written, which all gateways must see; empty:
+        exports in the data folder.
     smtp_url: the mail server, smtp://, smtp+starttls:// or smtps://user:password@host:port; empty: letters are caught
         in development, and not sent in production. mail_from: the sender's address, with or without a name.
     """
@@ -67,6 +70,13 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$")] = ""
     smtp_url: str = ""
     mail_from: str = ""
+    causeloop_data: Path = Path(".causeloop")
+    export_folder: str = ""
+
+    @property
+    def exports_at(self) -> Path:
+        """Where exports are written."""
+        return Path(self.export_folder) if self.export_folder else self.causeloop_data / "exports"
 
     @property
     def public_address(self) -> str:

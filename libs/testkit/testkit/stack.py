@@ -175,6 +175,7 @@ class Stack:
         """Start PostgreSQL and NATS and prepare the services, without starting them."""
         folder = self._stack.enter_context(temporary_folder("stack"))
         self.postgres = EmbeddedPostgres(folder / "postgres", options=self._postgres_options)
+        self.exports = folder / "exports"
         self._stack.callback(self.postgres.stop)
         bootstrap_roles(self.postgres.start(), self.postgres.role_passwords())
         self.nats = EmbeddedNats(folder / "nats", options=self._nats_options)
@@ -206,6 +207,7 @@ class Stack:
             "USE_MOCK": "1",
             # A suite asks more from one address than any person does.
             "IP_REQUESTS_PER_MINUTE": "1000000",
+            "EXPORT_FOLDER": str(self.exports),
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "info",
             **self._extra_env,

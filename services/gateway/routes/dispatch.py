@@ -239,7 +239,10 @@ def allow(operation: AnyOperation, principal: Principal) -> None:
     if operation.scope == SELF:
         if not principal.is_person:
             raise ForbiddenError("This is for people who are signed in; an API token is not enough.")
-    elif operation.scope not in (ANYBODY, PLATFORM) and operation.scope not in principal.scopes:
+    elif (
+        operation.scope not in (ANYBODY, PLATFORM)
+        and not {operation.scope, operation.or_scope} & principal.scopes
+    ):
         raise ForbiddenError(
             f"This needs the scope {operation.scope}.", details={"scope": str(operation.scope)}
         )

@@ -110,7 +110,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     """One method and path.
 
     scope: what the token must carry, of identity/scopes.py; SELF: a signed-in person; ANYBODY: any good token;
-        None: no token is needed, and the test of the public operations lists it.
+        None: no token is needed, and the test of the public operations lists it. or_scope: another that is enough.
     without_second_factor: whether a session that owes its second factor may call it, to give one or to leave.
     body: what the request's JSON is decoded to; bytes: handed on unparsed; None: there is no body.
     described_body: what OpenAPI says of a body that is handed on unparsed.
@@ -132,6 +132,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     described_body: type | None = None
     refusals: tuple[int, ...] = ()
     without_second_factor: bool = False
+    or_scope: str | None = None
 
 
 AnyOperation: TypeAlias = Operation[Any, Any]  # Any: each operation has its own query and body

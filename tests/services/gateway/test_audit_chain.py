@@ -103,7 +103,7 @@ async def test_a_changed_entry_is_found(owner: Owner, chain: Tenant, column: str
     """Every column is in the hash."""
     await tamper(
         owner,
-        f"UPDATE audit_log SET {column} = %s WHERE workspace_id = %s AND entry_number = 4",  # noqa: S608  # columns above
+        f"UPDATE audit_log SET {column} = %s WHERE workspace_id = %s AND entry_number = 4",  # columns above
         value,
         chain.workspace_id,
     )

@@ -85,12 +85,6 @@ class ExportFile(Struct, frozen=True):
     file_name: str | None
 
 
-class Subject(Struct, frozen=True):
-    """One row of a result."""
-
-    user_id: str
-
-
 class ErasureRequest(Struct, frozen=True):
     """One row of a result."""
 
@@ -416,11 +410,11 @@ async def find_subject(
     user_id: str | None,
     email: str | None,
     workspace_id: str,
-) -> Subject | None:
+) -> str | None:
     """The person of the workspace with this address, or with this id."""
-    async with AsyncRawCursor(conn, row_factory=args_row(Subject)) as cursor:
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_FIND_SUBJECT, (user_id, email, workspace_id))
-        fetched: Subject | None = await cursor.fetchone()
+        fetched: str | None = await cursor.fetchone()
         return fetched
 
 

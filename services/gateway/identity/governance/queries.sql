@@ -101,7 +101,6 @@ UPDATE export_jobs SET status = sqlc.arg(status), error = sqlc.arg(error), file_
 WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id);
 
 -- The person of the workspace with this address, or with this id.
--- row: Subject
 -- name: FindSubject :one
 SELECT u.user_id FROM users AS u
 WHERE (u.user_id = sqlc.narg(user_id)::text OR lower(u.email) = lower(sqlc.narg(email)::text))

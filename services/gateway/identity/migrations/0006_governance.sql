@@ -138,6 +138,14 @@ CREATE UNIQUE INDEX export_jobs_one_at_a_time ON export_jobs (workspace_id, kind
 CREATE INDEX export_jobs_open ON export_jobs (created_at) WHERE status IN ('queued', 'running');
 CREATE INDEX export_jobs_kept ON export_jobs (expires_at) WHERE status = 'succeeded';
 
+CREATE FUNCTION tell_job() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+BEGIN
+    PERFORM pg_notify('governance_job', NEW.workspace_id || '/' || NEW.export_id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell AFTER INSERT OR UPDATE OF status ON export_jobs FOR EACH ROW EXECUTE FUNCTION tell_job();
+
 CREATE VIEW exports WITH (security_invoker = true) AS
 SELECT workspace_id, export_id, kind, status, requested_by, file_name, size_bytes, sha256, files::text AS files, error,
     created_at, started_at, finished_at, expires_at, seq
@@ -196,9 +204,6 @@ BEGIN
     THEN
         RAISE EXCEPTION 'the workspace does not know the person %', p_user USING ERRCODE = 'no_data_found';
     END IF;
-    DELETE FROM idempotency_keys AS k WHERE k.workspace_id = space AND k.principal_id = p_user;
-    GET DIAGNOSTICS n = ROW_COUNT;
-    erased := erased || jsonb_build_object('idempotency_keys', n);
     -- Every table that says which person of which workspace it is about; the membership last, since others hang from it.
     FOR relation IN
         SELECT c.relname FROM pg_class AS c
@@ -409,7 +414,7 @@ COMMENT ON FUNCTION purge_activity IS
 SELECT isolate(name::regclass, 'workspace_id = (SELECT current_workspace())')
 FROM unnest(ARRAY['audit_anchors', 'export_jobs', 'rtbf_requests', 'erasures']) AS name;
 
-REVOKE EXECUTE ON FUNCTION keep_audit, verify_audit, verify_audit_here, purge_audit, open_exports, expired_exports,
+REVOKE EXECUTE ON FUNCTION keep_audit, tell_job, verify_audit, verify_audit_here, purge_audit, open_exports, expired_exports,
     erase_person, request_erasure, request_erasure_here, erase_client, open_erasures, is_told, erase_workspace_rows,
     note_erasure, complete_erasure, all_retention_windows, purge_activity FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION verify_audit_here, purge_audit, open_exports, expired_exports, erase_person,
@@ -427,6 +432,7 @@ DROP FUNCTION complete_erasure, note_erasure, erase_workspace_rows, is_told, ope
     verify_audit;
 DROP VIEW erasure_requests, exports;
 DROP TABLE erasures, rtbf_requests, export_jobs;
+DROP FUNCTION tell_job;
 DROP VIEW audit_entries;
 DROP TRIGGER append_only ON audit_log;
 DROP TRIGGER append_only_at_once ON audit_log;

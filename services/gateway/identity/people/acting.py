@@ -16,7 +16,7 @@ from services.gateway.identity.people import _queries
 from services.gateway.identity.scopes import can_grant
 from services.gateway.identity.tokens import Principal
 
-Category = Literal["create", "update", "delete", "invite", "revoke"]
+Category = Literal["create", "update", "delete", "invite", "revoke", "export", "other"]
 
 
 class Act(Struct, frozen=True, kw_only=True):
