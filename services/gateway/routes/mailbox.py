@@ -1,19 +1,17 @@
 """The letters that development catches, on a page for whoever sits at this machine."""
 
-import base64
-import hashlib
 import re
 from html import escape
-from importlib.resources import files
 from ipaddress import ip_address
 
 import msgspec
-from litestar import MediaType, Request, Response, get
+from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from runtime.errors import NotFoundError
 
 from services.gateway.mail import Catcher, Caught
+from services.gateway.routes.sheets import sheet
 
 AnyRequest = Request[object, object, State]
 
@@ -24,33 +22,29 @@ article h2 { font-size: 17px; color: var(--ink); margin-bottom: 2px; }
 article pre { font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; margin-top: 14px; }
 article a { color: var(--good); }
 """
+_FOOTER = (
+    "<footer><p>Caught in development; nothing was sent. The newest 100 are kept until the gateway stops.</p>"
+    '<p><a href="/dev/mail.json">JSON</a> · <a href="/status">Gateway</a> · <a href="/docs">API</a></p></footer>'
+)
 
 
 def mailbox_routes(catcher: Catcher) -> list[HTTPRouteHandler]:
     """The page /dev/mail, and the same as JSON; not to be served where others can reach it."""
-    style = (files("runtime") / "dashboard" / "page.css").read_text() + _STYLE
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    headers = {
-        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none';"
-        " form-action 'none'; frame-ancestors 'none'",
-        "Cache-Control": "no-store",
-    }
 
     @get("/dev/mail", include_in_schema=False, sync_to_thread=False)
     def page(request: AnyRequest) -> Response[str]:
         """The letters, newest first."""
         _check_is_here(request)
-        return Response(_page(style, catcher), media_type=MediaType.HTML, headers=headers)
+        letters = "".join(_article(caught) for caught in catcher.caught)
+        nothing = '<p class="dim">No letter yet. Invite somebody, then reload.</p>'
+        return sheet("Mail", f"<main>{letters or nothing}</main>{_FOOTER}", style=_STYLE)
 
     @get("/dev/mail.json", include_in_schema=False, sync_to_thread=False)
     def as_json(request: AnyRequest) -> Response[bytes]:
         """The same for programs."""
         _check_is_here(request)
-        return Response(
-            msgspec.json.encode(catcher.caught),
-            media_type="application/json",
-            headers={"Cache-Control": "no-store"},
-        )
+        body = msgspec.json.encode(catcher.caught)
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     return [page, as_json]
 
@@ -68,33 +62,6 @@ def _check_is_here(request: AnyRequest) -> None:
         is_here = False
     if not is_here:
         raise NotFoundError("There is nothing at /dev/mail.")
-
-
-def _page(style: str, catcher: Catcher) -> str:
-    letters = "".join(_article(caught) for caught in catcher.caught)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Mail · Causeloop</title>
-<style>{style}</style>
-</head>
-<body data-state="ready">
-<header>
-  <div class="name">
-    <svg viewBox="0 0 32 32" class="loop" aria-hidden="true"><path d="M26.4 10.4A12 12 0 1 0 28 16"/><circle cx="26.6" cy="8" r="3.4"/></svg>
-    <div><p class="brand">Causeloop</p><h1>Mail</h1></div>
-  </div>
-  <nav aria-label="Pages"><a href="/status">Gateway</a><a href="/docs">API</a></nav>
-</header>
-<main>{letters or '<p class="dim">No letter yet. Invite somebody, then reload.</p>'}</main>
-<footer><p>Caught in development; nothing was sent. The newest 100 are kept until the gateway stops.</p>
-<p><a href="/dev/mail.json">JSON</a></p></footer>
-</body>
-</html>
-"""
 
 
 def _article(caught: Caught) -> str:

@@ -23,6 +23,10 @@ class LoginQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         None
     )
     workspace_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    invitation: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=200)] | None,
+        Meta(description="The token of an invitation to accept, with the platform's provider."),
+    ] = None
     redirect_to: Annotated[
         str, Meta(max_length=1024, pattern=PATH_PATTERN, description="A path of ours to go on with.")
     ] = "/"
@@ -46,6 +50,7 @@ async def login(gateway: Gateway, call: Call[LoginQuery, None]) -> Answer:
             connection_id=query.connection or "",
             email=query.email or "",
             workspace_id=query.workspace_id or "",
+            invitation_token=query.invitation or "",
             consenting=await _signed_in(gateway, call),
         )
     )
@@ -112,7 +117,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope=None,
         query=CallbackQuery,
         replies={302: None},
-        refusals=(401, 403, 422),
+        refusals=(401, 403, 404, 409, 422),
         handle=callback,
     ),
 )

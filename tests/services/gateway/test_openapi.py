@@ -34,7 +34,7 @@ def test_every_reference_leads_somewhere() -> None:
 def test_every_reply_states_all_of_its_fields() -> None:
     """A field that is listed is always there: replies have no optional fields."""
     for operation in OPERATIONS:
-        for kind in operation.replies.values():
+        for kind in filter(None, operation.replies.values()):
             assert all(field.required for field in msgspec.structs.fields(kind)), (operation.id, kind)
 
 

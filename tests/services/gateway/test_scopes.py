@@ -33,6 +33,7 @@ OPEN_BY_THEMSELVES = {
     "/v1/stream",
     "/dev/mail",
     "/dev/mail.json",
+    "/invitation",
     DOWNLOAD_PATH,
 }
 """Paths beside the operations: what describes them, the stream, which checks tokens in its handshake, the letters

@@ -14,6 +14,7 @@ from runtime.database import Pool
 from runtime.errors import ForbiddenError, StateConflictError, UnavailableError, ValidationFailedError
 from testkit.servers import Database
 from testkit.stack import Stack
+from testkit.waiting import eventually
 
 from services.gateway.errors import InvalidGrantError, SsoRequiredError
 from services.gateway.identity.jwks import KeySet, Verifier
@@ -724,3 +725,32 @@ async def test_a_signed_in_person_binds_an_identity_of_the_platforms_provider_on
     for token in (provider.id_token(taken), provider.id_token(provider.know("new@example.com"))):
         with pytest.raises(StateConflictError):
             await door.sessions.bind(pair.principal, token)
+
+
+async def test_an_invitations_link_leads_somebody_new_in_by_browser(
+    browser: Browser, identity_provider: IdentityProvider, owner_url: str
+) -> None:
+    """The page that the letter links to; the provider; a member, signed in."""
+    tenant = await onboard(owner_url)
+    email = f"new@{tenant.slug}.example"
+    owner = sign_in(browser.origin, tenant.owner_email)
+    made = ask("POST", f"{browser.origin}/v1/invitations", owner, json={"email": email, "role": "viewer"})
+    assert made.status_code == 201, made.text
+
+    def letters() -> list[str]:
+        caught = [each["letter"] for each in browser.client.get("/dev/mail.json").json()]
+        return [letter["text"] for letter in caught if letter["to"] == email]
+
+    await eventually(letters, deadline=10)
+    link = next(word for word in letters()[0].split() if word.startswith("http"))
+    page, _, token = link.partition("#")
+    opened = browser.client.get(page)
+    assert opened.status_code == 200
+    assert "Sign in and accept" in opened.text
+    assert "default-src 'none'" in opened.headers["content-security-policy"]
+    subject = identity_provider.know(email)
+    answer = browser.sign_in(identity_provider, subject, invitation=token, redirect_to="/invitation")
+    assert answer.headers["location"] == f"{browser.origin}/invitation", answer.text
+    assert browser.client.get("/v1/users/me").json()["email"] == email
+    again = browser.sign_in(identity_provider, subject, invitation=token)
+    assert (again.status_code, code_of(again)) == (404, "not_found")

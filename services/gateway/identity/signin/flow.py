@@ -28,7 +28,7 @@ class Flow(Struct, frozen=True, kw_only=True):
 
     connection_id: the workspace's provider that is asked; empty: the platform's. workspace_id: where to; empty: the
     person's first. consenting: the signed-in person who agrees to be this provider's subject; empty: nobody.
-    code_verifier: of PKCE (RFC 7636). expires_at: Unix time.
+    invitation_token: of an invitation that is accepted with it, or empty. code_verifier: of PKCE (RFC 7636). expires_at: Unix time.
     """
 
     state: str
@@ -37,12 +37,20 @@ class Flow(Struct, frozen=True, kw_only=True):
     connection_id: str
     workspace_id: str
     consenting: str
+    invitation_token: str
     redirect_to: str
     expires_at: int
 
     @classmethod
     def begun(
-        cls, *, connection_id: str, workspace_id: str, consenting: str, redirect_to: str, now: datetime
+        cls,
+        *,
+        connection_id: str,
+        workspace_id: str,
+        consenting: str,
+        redirect_to: str,
+        now: datetime,
+        invitation_token: str = "",
     ) -> "Flow":
         """A new one. Raises ValidationFailedError unless redirect_to is a path of ours."""
         if not _PATH.fullmatch(redirect_to):
@@ -56,6 +64,7 @@ class Flow(Struct, frozen=True, kw_only=True):
             connection_id=connection_id,
             workspace_id=workspace_id,
             consenting=consenting,
+            invitation_token=invitation_token,
             redirect_to=redirect_to,
             expires_at=int((now + timedelta(seconds=FLOW_SECONDS)).timestamp()),
         )

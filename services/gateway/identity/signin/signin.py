@@ -35,7 +35,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     """How somebody wants to sign in; everything but redirect_to may be empty.
 
     connection_id, email: which provider; neither: the platform's. workspace_id: where to, with the platform's.
-    consenting: the signed-in person who opened this.
+    consenting: the signed-in person who opened this. invitation_token: of an invitation to accept on the way back.
     """
 
     redirect_to: str
@@ -43,6 +43,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     email: str = ""
     workspace_id: str = ""
     consenting: str = ""
+    invitation_token: str = ""
 
 
 class Departure(Struct, frozen=True):
@@ -92,6 +93,7 @@ class SignIn:
             connection_id=door.connection_id if door else "",
             workspace_id=wish.workspace_id,
             consenting=wish.consenting,
+            invitation_token=wish.invitation_token,
             redirect_to=wish.redirect_to,
             now=self._clock(),
         )
@@ -131,7 +133,11 @@ class SignIn:
         )
         if door is None:
             pair = await self._sessions.enter(
-                subject, workspace_id=flow.workspace_id or None, method="oidc", device=device
+                subject,
+                workspace_id=flow.workspace_id or None,
+                method="oidc",
+                device=device,
+                invitation_token=flow.invitation_token or None,
             )
         else:
             pair = await self._enter(door, subject, consenting=flow.consenting, device=device)
