@@ -62,8 +62,9 @@ class Recommender:
         """Note what a batch touches; once live, decide all that is noted."""
         for event in batch:
             self._note(event)
-        landed = batch[-1].seq
-        self._in_flight = {key: seq for key, seq in self._in_flight.items() if seq > landed}
+        if batch:  # going live on an empty log comes without an event
+            landed = batch[-1].seq
+            self._in_flight = {key: seq for key, seq in self._in_flight.items() if seq > landed}
         if live:
             await self._decide()
 

@@ -108,6 +108,13 @@ async def test_detection_makes_recommendations_with_evidence(schema: Database, e
     assert made[0].correlation_id == "req_test"
 
 
+async def test_an_empty_log_is_followed_from_its_first_event(schema: Database, event_log: EventLog) -> None:
+    async with running(event_log, schema) as projector:
+        await settled(projector, event_log)
+        await append(event_log, linked(), detected())
+        assert await eventually(lambda: made_for(event_log))
+
+
 async def test_what_was_logged_before_the_start_is_decided_once(
     schema: Database, event_log: EventLog
 ) -> None:
