@@ -23,11 +23,12 @@ COMMANDS: Final[Mapping[str, str]] = {
     "token": "token",
     "migrate": "migrate",
     "clients": "clients",
+    "audit": "audit",
     "provision-key": "provision_key",
 }
 """Command → module in causeloop.commands."""
 
-_GROUPS: Final = frozenset({"events", "clients"})
+_GROUPS: Final = frozenset({"events", "clients", "audit"})
 """Commands that have commands of their own."""
 
 HELP: Final = """Causeloop: from raw failures to verified fixes.

@@ -274,6 +274,37 @@ async def reinstate(conn: Connection, slug: str) -> ChangedClient:
     return await _changed(conn, "SELECT * FROM reinstate_client($1)", (slug,))
 
 
+class Erasure(Struct, frozen=True):
+    """An erasure as far as it is. certificate: JSON; None: it goes on."""
+
+    workspace_id: str
+    erasure_id: str
+    certificate: str | None = None
+
+
+async def erase(conn: Connection, slug: str) -> list[Erasure]:
+    """Have every workspace of a client erased, by the gateway that runs. Raises UsageError when there is none."""
+    try:
+        async with conn.cursor(row_factory=args_row(Erasure)) as cursor:
+            await cursor.execute(b"SELECT workspace_id, erasure_id FROM erase_client($1)", (slug,))
+            return await cursor.fetchall()
+    except psycopg.errors.NoDataFound as error:
+        raise UsageError(
+            error.diag.message_primary or str(error), advice="`causeloop clients list` shows them."
+        ) from error
+
+
+async def erasures(conn: Connection, workspace_ids: list[str]) -> list[Erasure]:
+    """How far these erasures are."""
+    async with conn.cursor(row_factory=args_row(Erasure)) as cursor:
+        await cursor.execute(
+            b"SELECT workspace_id, erasure_id, certificate::text FROM erasures"
+            b" WHERE workspace_id = ANY($1::text[]) ORDER BY requested_at",
+            (workspace_ids,),
+        )
+        return await cursor.fetchall()
+
+
 async def _changed(conn: Connection, statement: str, values: tuple[str, ...]) -> ChangedClient:
     try:
         async with conn.cursor(row_factory=args_row(ChangedClient)) as cursor:

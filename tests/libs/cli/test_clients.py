@@ -166,3 +166,54 @@ def test_a_provisioning_key_comes_with_its_hash(operator: Database, tmp_path: Pa
     for one in made:
         assert one["key"].startswith("clp_admin_") and len(one["key"]) >= 50
         assert one["hash"] == sha256(one["key"].encode()).hexdigest()
+
+
+def test_the_audit_logs_are_verified_and_the_first_fault_is_named(operator: Database, tmp_path: Path) -> None:
+    """Exit code 1 with the number of the entry; the other client's log is as it was."""
+    (tmp_path / "clients.csv").write_text(
+        "org_name,org_slug,owner_email\nAcme,acme,a@x.example\nBolt,bolt,a@x.example\n"
+    )
+    assert causeloop(operator, "clients", "onboard", "clients.csv", cwd=tmp_path).returncode == 0
+    done = causeloop(operator, "audit", "verify", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdicts = json.loads(done.stdout)
+    assert [(each["slug"], each["entries"], each["problem"]) for each in verdicts] == [
+        ("acme", 1, None),
+        ("bolt", 1, None),
+    ]
+    with psycopg.connect(operator.owner_url, options="-c search_path=identity") as conn:
+        conn.execute("ALTER TABLE audit_log DISABLE TRIGGER USER")
+        conn.execute(
+            "UPDATE audit_log SET action = 'x.y' WHERE workspace_id = %s", (verdicts[0]["workspace_id"],)
+        )
+    done = causeloop(operator, "audit", "verify", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "entry 1 was changed" in done.stdout and "intact" in done.stdout
+    one = causeloop(operator, "audit", "verify", "--workspace", verdicts[1]["workspace_id"], cwd=tmp_path)
+    assert one.returncode == 0, one.stdout
+    assert causeloop(operator, "audit", "verify", "--workspace", "ws_none", cwd=tmp_path).returncode == 2
+
+
+def test_an_erasure_takes_the_slug_twice_and_waits_for_a_gateway(operator: Database, tmp_path: Path) -> None:
+    """Without a gateway it is asked for, shut, and not finished."""
+    (tmp_path / "clients.csv").write_text("org_name,org_slug,owner_email\nAcme,acme,a@x.example\n")
+    assert causeloop(operator, "clients", "onboard", "clients.csv", cwd=tmp_path).returncode == 0
+    done = causeloop(operator, "clients", "erase", "acme", "--confirm", "bolt", cwd=tmp_path)
+    assert done.returncode == 2
+    assert rows(operator, "SELECT count(*) FROM erasures") == [(0,)]
+    assert (
+        causeloop(operator, "clients", "erase", "nobody", "--confirm", "nobody", cwd=tmp_path).returncode == 2
+    )
+    for _ in range(2):
+        done = causeloop(
+            operator, "clients", "erase", "acme", "--confirm", "acme", "--wait", "0", cwd=tmp_path
+        )
+        assert done.returncode == 1, done.stderr
+        assert "Not finished yet" in done.stderr
+    assert rows(operator, "SELECT status FROM workspaces") == [("suspended",)]
+    assert rows(operator, "SELECT event_type FROM outbox ORDER BY outbox_id") == [
+        ("WorkspaceCreated",),
+        ("WorkspaceSuspended",),
+        ("WorkspaceErased",),
+    ]
+    assert rows(operator, "SELECT status, certificate FROM erasures") == [("executing", None)]

@@ -1,5 +1,7 @@
 """`causeloop clients`: make, list and end clients, as the platform's operator."""
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,18 +11,23 @@ from rich.text import Text
 from causeloop.clients import (
     ChangedClient,
     Client,
+    Erasure,
     MadeClient,
     Problem,
     as_operator,
+    erasures,
     list_clients,
     read_clients,
 )
+from causeloop.clients import erase as erase_client
 from causeloop.clients import offboard as offboard_client
 from causeloop.clients import onboard as onboard_clients
 from causeloop.clients import reinstate as reinstate_client
 from causeloop.console import answers, messages, print_json, run_async, table
-from causeloop.exits import ExitCode
+from causeloop.exits import ExitCode, UsageError
 from causeloop.options import DEFAULT_FOLDER, AsJson, Folder
+
+_LOOK_SECONDS: Final = 0.25
 
 HELP: Final = "Make, list and end clients, in the database that DATABASE_OWNER_URL or the data folder names."
 
@@ -49,6 +56,14 @@ REINSTATE_HELP: Final = """Let a client in again that was suspended or offboarde
   causeloop clients reinstate acme
 """
 
+ERASE_HELP: Final = """Erase a client with everything of it, everywhere, for good; say its slug twice.
+
+  causeloop clients erase acme --confirm acme > certificate.json
+
+Nobody gets in from then on. The gateway that runs deletes events, rows and files; this waits for the certificates \
+and prints them. Exit code 1: it goes on, ask again with the same command.
+"""
+
 Slug = Annotated[str, typer.Argument(help="The client's slug.")]
 
 
@@ -60,6 +75,7 @@ def register(app: typer.Typer) -> None:
     group.command("list", help=LIST_HELP)(list_)
     group.command("offboard", help=OFFBOARD_HELP)(offboard)
     group.command("reinstate", help=REINSTATE_HELP)(reinstate)
+    group.command("erase", help=ERASE_HELP)(erase)
     app.add_typer(group, name="clients")
 
 
@@ -154,6 +170,38 @@ def reinstate(slug: Slug, data: Folder = DEFAULT_FOLDER, as_json: AsJson = False
             return await reinstate_client(conn, slug)
 
     _print_changed(run_async(work()), f"{slug} is let in again", as_json=as_json)
+
+
+def erase(
+    slug: Slug,
+    confirm: Annotated[str, typer.Option("--confirm", help="The slug again.")],
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait for the certificates.")
+    ] = 60.0,
+    data: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Erase a client."""
+    if confirm != slug:
+        raise UsageError("--confirm is not the client's slug", advice="Nothing was done.")
+
+    async def work() -> list[Erasure]:
+        deadline = time.monotonic() + wait
+        async with as_operator(data) as conn:
+            begun = await erase_client(conn, slug)
+            while True:
+                found = await erasures(conn, [each.workspace_id for each in begun])
+                if all(each.certificate for each in found) or time.monotonic() >= deadline:
+                    return found
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    found = run_async(work())
+    for each in found:
+        if each.certificate:
+            answers().print(each.certificate, soft_wrap=True, markup=False, highlight=False)
+    open_ones = [each.workspace_id for each in found if not each.certificate]
+    if open_ones:
+        messages().print(f"Not finished yet: {', '.join(open_ones)}. The gateway goes on with it.")
+        raise typer.Exit(ExitCode.PROBLEM)
 
 
 def _print_changed(client: ChangedClient, said: str, *, as_json: bool) -> None:
