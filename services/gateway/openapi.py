@@ -226,20 +226,21 @@ def _headers_sent(operation: AnyOperation, status: int) -> Json:
     if status < 300 and operation.method != "GET":
         names += [
             "Preference-Applied",
-            *(["Idempotency-Replayed"] if operation.method != "DELETE" else []),
+            *(["Idempotency-Replayed"] if "Idempotency-Key" in _headers_heeded(operation) else []),
         ]
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _headers_heeded(operation: AnyOperation) -> tuple[str, ...]:
-    """The headers that change what a request does."""
+    """The headers that change what a request does. Without a token nobody is known to whom an answer could be repeated."""
+    once = () if operation.scope is None else ("Idempotency-Key",)
     match operation.method:
         case "GET":
             return ("If-None-Match",)
         case "POST":
-            return ("Idempotency-Key", "Prefer")
+            return (*once, "Prefer")
         case "PATCH" | "PUT":
-            return ("Idempotency-Key", "If-Match", "Prefer")
+            return (*once, "If-Match", "Prefer")
         case "DELETE":
             return ("If-Match", "Prefer")
         case never:
