@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
-from runtime.errors import ValidationFailedError
 
-from services.gateway.errors import UnsupportedFactorError
+from services.gateway.errors import InvalidFactorError, UnsupportedFactorError
 from services.gateway.identity.mfa._queries import Passkey
 from services.gateway.identity.mfa.factors import Caller, State
 from services.gateway.identity.scopes import SELF
@@ -154,11 +153,11 @@ def _state(state: State) -> MfaState:
 
 
 def _proof(body: FactorProof) -> tuple[str | None, str | None]:
-    """The code or the recovery code. Raises ValidationFailedError for both or none."""
+    """The code or the recovery code. Raises InvalidFactorError for both or none."""
     code = None if body.code is UNSET else body.code
     recovery_code = None if body.recovery_code is UNSET else body.recovery_code
     if (code is None) == (recovery_code is None):
-        raise ValidationFailedError(
+        raise InvalidFactorError(
             "Send either code or recovery_code.", details={"code": "either this or recovery_code"}
         )
     return code, recovery_code

@@ -12,8 +12,6 @@ from services.gateway.identity.signin.signin import Wish
 from services.gateway.routes.auth import cookies_of, device_of
 from services.gateway.routes.operation import Answer, AnyOperation, Call, Gateway, Operation
 
-Parameter = Annotated[str, Meta(max_length=4096)]
-
 
 class LoginQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to sign in. Without connection and email: through the platform's provider."""
@@ -33,12 +31,12 @@ class LoginQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CallbackQuery(Struct, frozen=True, kw_only=True):
-    """What the provider sends back; whatever else it adds does not matter."""
+    """What the provider sends back; how long that is, and what else it adds, is the provider's affair."""
 
-    state: Parameter = ""
-    code: Parameter = ""
-    iss: Parameter = ""
-    error: Parameter = ""
+    state: str = ""
+    code: str = ""
+    iss: str = ""
+    error: str = ""
 
 
 async def login(gateway: Gateway, call: Call[LoginQuery, None]) -> Answer:
