@@ -31,9 +31,9 @@ from scim2_models import (
 
 from services.gateway.edge.door import visit_of
 from services.gateway.identity.people.acting import Act
-from services.gateway.identity.scim import _queries
 from services.gateway.identity.scim.directory import Directory, Page
 from services.gateway.identity.scim.resources import CONFIG, PROVIDER, SCHEMAS, Group, User
+from services.gateway.identity.tenancy.plans import load_plan
 from services.gateway.routes.operation import Gateway
 
 log = structlog.get_logger()
@@ -41,7 +41,6 @@ log = structlog.get_logger()
 AnyRequest = Request[object, object, State]
 
 SCOPE: Final = "scim:write"
-FEATURE: Final = "scim"
 ROOT: Final = "/v1/scim/v2"
 MEDIA_TYPE: Final = "application/scim+json"
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -87,9 +86,7 @@ async def _answer(gateway: Gateway, request: AnyRequest) -> Response[bytes]:
             return _error(Error(status=501, detail="Search below /Users or /Groups."))
         raise NotFoundException(detail="There is nothing at this address.")
     async with tenant(gateway.people, principal.workspace_id) as conn:
-        features = await _queries.get_features(conn, workspace_id=principal.workspace_id)
-        if FEATURE not in (features or ()):
-            raise ForbiddenException(detail="The plan of the organization does not include SCIM.")
+        (await load_plan(conn, principal.workspace_id, now=act.now)).require("scim")
         directory = Directory(conn, act, base=base, rng=gateway.rng)
         response = await _Desk(request, directory, kind, segments[0]).serve(segments[1:])
     gateway.access.forget(*directory.touched)

@@ -536,19 +536,3 @@ async def change_role(
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_CHANGE_ROLE, (role, updated_at, workspace_id, membership_id))
         return cursor.rowcount
-
-
-_GET_FEATURES = """
-SELECT p.features FROM workspaces AS w
-JOIN organizations AS o ON o.organization_id = w.organization_id
-JOIN plans AS p ON p.plan = o.plan
-WHERE w.workspace_id = $1
-"""
-
-
-async def get_features(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str] | None:
-    """The features of the organization's plan."""
-    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_GET_FEATURES, (workspace_id,))
-        fetched: list[str] | None = await cursor.fetchone()
-        return fetched

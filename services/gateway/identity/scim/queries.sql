@@ -155,10 +155,3 @@ ORDER BY m.membership_id;
 -- name: ChangeRole :execrows
 UPDATE memberships SET role = sqlc.arg(role), updated_at = sqlc.arg(updated_at)
 WHERE workspace_id = sqlc.arg(workspace_id) AND membership_id = sqlc.arg(membership_id);
-
--- The features of the organization's plan.
--- name: GetFeatures :one
-SELECT p.features FROM workspaces AS w
-JOIN organizations AS o ON o.organization_id = w.organization_id
-JOIN plans AS p ON p.plan = o.plan
-WHERE w.workspace_id = sqlc.arg(workspace_id);
