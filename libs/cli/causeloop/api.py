@@ -32,6 +32,7 @@ class Token(Struct, frozen=True):
     access_token: str
     workspace_id: str = ""
     expires_in: int = 0
+    refresh_token: str = ""
 
 
 class ErrorBody(Struct, frozen=True):
@@ -56,6 +57,7 @@ class Api:
         self._client = client
         self._rng = rng
         self.token = token
+        self._renewing = asyncio.Lock()
 
     @property
     def url(self) -> str:
@@ -77,11 +79,12 @@ class Api:
 
         Raises NotAvailableError, RefusedError (401, 403), or ResponseError for any other error.
         """
-        headers = {"Authorization": f"Bearer {self.token.access_token}", "Content-Type": "application/json"}
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         pause = FIRST_PAUSE_SECONDS
         while True:
             response: httpx.Response | None = None
+            used = self.token
+            headers = {"Authorization": f"Bearer {used.access_token}", "Content-Type": "application/json"}
             try:
                 response = await self._client.request(
                     method, path, content=content, params=params, headers=headers
@@ -89,6 +92,8 @@ class Api:
             except httpx.TransportError as error:
                 wait, cause = pause, _unreachable(self.url, error)
             else:
+                if response.status_code == 401 and await self._renew(used):
+                    continue
                 if response.status_code not in BUSY:
                     return _successful(response)
                 wait, cause = _retry_after(response, pause), _busy(self.url, response)
@@ -97,6 +102,29 @@ class Api:
                 raise cause
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _renew(self, used: Token) -> bool:
+        """Whether there is a newer token than the one that was refused.
+
+        Many requests are under way at once, and a refresh token that is used twice ends the session.
+        """
+        async with self._renewing:
+            if self.token is not used:
+                return True
+            if not used.refresh_token:
+                return False
+            try:
+                refreshed = await self._client.post(
+                    "/v1/auth/refresh", json={"refresh_token": used.refresh_token}
+                )
+            except httpx.TransportError as error:
+                raise _unreachable(self.url, error) from error
+            if refreshed.status_code in BUSY:
+                raise _busy(self.url, refreshed)
+            if not refreshed.is_success:
+                return False
+            self.token = _decoded(refreshed, Token)
+            return True
 
 
 class ResponseError(CliError):
