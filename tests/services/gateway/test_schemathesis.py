@@ -29,6 +29,8 @@ def _run(url: str, access_token: str, tmp_path: Path) -> None:
     }
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
+        "--config-file",
+        str(Path(__file__).with_name("schemathesis.toml")),
         "run",
         f"{url}/openapi.json",
         "--header",
