@@ -1,4 +1,4 @@
-"""The audit log in SQL: append-only, verifiable, and still so after its beginning was purged."""
+"""The audit log in SQL: append-only, verifiable, and still so after its beginning was purged; what else retention purges."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -261,3 +261,49 @@ async def test_what_is_in_its_grace_is_hidden_and_kept(
         await app.execute("SELECT set_config('app.current_workspace', %s, true)", (chain.workspace_id,))
         cursor = await app.execute("SELECT min(seq), count(*) FROM audit_entries")
         assert await cursor.fetchone() == (5, 6)
+
+
+async def test_activity_that_is_over_goes_after_window_and_grace(owner: Owner, chain: Tenant) -> None:
+    """Sessions, invitations and tokens; what is in force stays, and the plan's window holds over a longer one."""
+
+    async def add(ended_days_ago: int | None) -> None:
+        ends = (
+            "now() + interval '1 day'"
+            if ended_days_ago is None
+            else f"now() - interval '{ended_days_ago} days'"
+        )
+        await owner.execute(
+            "INSERT INTO sessions (workspace_id, session_id, user_id, method, created_at, last_seen_at, expires_at)"  # type: ignore[arg-type]  # the tests' own
+            f" VALUES (%s, new_id('ses_'), %s, 'mock', now(), now(), {ends})",
+            (chain.workspace_id, chain.owner_id),
+        )
+        await owner.execute(
+            "INSERT INTO api_tokens (workspace_id, token_id, user_id, name, token_hash, hint, scopes, created_at, expires_at)"  # type: ignore[arg-type]  # likewise
+            f" VALUES (%s, new_id('tok_'), %s, new_id('n'), new_id('h'), '', '{{}}', now(), {ends})",
+            (chain.workspace_id, chain.owner_id),
+        )
+
+    async def left() -> list[int]:
+        counts = []
+        for table in ("sessions", "api_tokens"):
+            cursor = await owner.execute(f"SELECT count(*) FROM {table}")  # type: ignore[arg-type]  # likewise
+            row = await cursor.fetchone()
+            assert row is not None
+            counts.append(int(row[0]))
+        return counts
+
+    for days in (None, 1, 90, 119, 121, 396):
+        await add(days)
+    await owner.execute("SELECT purge_activity(%s)", (chain.workspace_id,))
+    assert await left() == [5, 5]
+    await owner.execute(
+        "UPDATE organizations SET plan = 'free' WHERE organization_id = %s", (chain.organization_id,)
+    )
+    await owner.execute("SELECT purge_activity(%s)", (chain.workspace_id,))
+    assert await left() == [4, 4]
+    await owner.execute(
+        "UPDATE workspace_settings SET activity_days = 30, grace_days = 0 WHERE workspace_id = %s",
+        (chain.workspace_id,),
+    )
+    await owner.execute("SELECT purge_activity(%s)", (chain.workspace_id,))
+    assert await left() == [2, 2]

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ASYNC210, ASYNC212  # nothing else waits for the loop meanwhile
 
+import asyncio
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 from testkit.stack import Stack
 from testkit.waiting import eventually
+from websockets.asyncio.client import connect
 
 from services.gateway.identity.governance.certificates import Signer, Statement, is_genuine
 from services.gateway.identity.vault.sealing import SealingKey
@@ -104,7 +106,7 @@ async def test_an_admin_does_not_erase_the_workspace(stack: Stack, tenant: Tenan
         assert admin.request("DELETE", "/v1/workspace", json={"confirm": tenant.slug}).status_code == 403
     with client(stack, tenant.owner_email) as owner:
         refused = owner.request("DELETE", "/v1/workspace", json={"confirm": "something-else"})
-        assert refused.status_code == 400 and "confirm" in refused.json()["error"]["details"]
+        assert refused.status_code == 409 and "confirm" in refused.json()["error"]["details"]
 
 
 async def test_retention_has_a_floor_and_the_plans_ceiling(stack: Stack, owner: httpx.Client) -> None:
@@ -200,6 +202,36 @@ async def test_a_workspace_is_exported_whole_and_by_a_link_alone(
     assert httpx.get(link).status_code == 404
 
 
+async def test_an_export_that_a_dead_process_left_is_begun_again(
+    stack: Stack, tenant: Tenant, owner: httpx.Client
+) -> None:
+    """Whoever leads then finds it running and nobody at it; after three attempts it would have failed."""
+    await execute(
+        stack.database.owner_url,
+        "INSERT INTO export_jobs (workspace_id, export_id, kind, status, n_attempts, created_at, started_at)"
+        " VALUES (%s, new_id('exp_'), 'workspace', 'running', 1, now(), now())",
+        tenant.workspace_id,
+    )
+    [left] = owner.get("/v1/governance/exports").json()["data"]
+    done = await finished(owner, f"/v1/governance/exports/{left['id']}")
+    assert done["status"] == "succeeded"
+
+
+async def test_clients_hear_how_far_an_export_is(stack: Stack, owner: httpx.Client) -> None:
+    """`job.updated` with every state, and the link in the last."""
+    token = owner.headers["Authorization"].removeprefix("Bearer ")
+    async with connect(f"{stack.url.replace('http', 'ws')}/v1/stream?token={token}") as socket:
+        assert json.loads(await socket.recv())["type"] == "connected"
+        begun = await asyncio.to_thread(owner.post, "/v1/governance/exports")
+        states = []
+        async with asyncio.timeout(20):
+            while "succeeded" not in states:
+                frame = json.loads(await socket.recv())
+                if frame["type"] == "job.updated" and frame["payload"]["id"] == begun.json()["id"]:
+                    states.append(frame["payload"]["status"])
+        assert "expires=" in frame["payload"]["result_url"]
+
+
 async def test_the_audit_log_is_exported_and_says_so(owner: httpx.Client) -> None:
     """The export is an entry of the log that it exports."""
     begun = owner.post("/v1/audit/exports")
@@ -219,13 +251,15 @@ async def test_a_person_is_forgotten_with_a_certificate(
     subject = client(stack, email)
     made = subject.post("/v1/api-tokens", json={"name": "mine", "scopes": ["issues:read"]})
     assert made.status_code == 201, made.text
-    asked = owner.post("/v1/governance/rtbf/requests", json={"email": email.upper(), "reason": "They asked."})
+    asked = owner.post(
+        "/v1/governance/rtbf/requests", json={"subject": email.upper(), "reason": "They asked."}
+    )
     assert asked.status_code == 201, asked.text
     request = asked.json()
     assert (request["subject_id"], request["status"]) == (user_id, "received")
     assert email not in asked.text
     path = f"/v1/governance/rtbf/requests/{request['id']}"
-    assert owner.post("/v1/governance/rtbf/requests", json={"user_id": user_id}).status_code == 409
+    assert owner.post("/v1/governance/rtbf/requests", json={"subject": user_id}).status_code == 409
     assert owner.get(f"{path}/certificate").status_code == 404
 
     for status in ("completed", "executing", "failed"):
@@ -273,7 +307,7 @@ async def test_a_person_of_two_workspaces_keeps_the_other(
         other.workspace_id,
         user_id,
     )
-    request = owner.post("/v1/governance/rtbf/requests", json={"user_id": user_id}).json()
+    request = owner.post("/v1/governance/rtbf/requests", json={"subject": user_id}).json()
     assert owner.post(f"/v1/governance/rtbf/requests/{request['id']}/approve").status_code == 200
     assert await execute(url, "SELECT email FROM users WHERE user_id = %s", user_id) == [(email,)]
     assert await execute(url, "SELECT workspace_id FROM memberships WHERE user_id = %s", user_id) == [
@@ -286,15 +320,15 @@ async def test_the_last_administrator_and_strangers_are_not_erased(
 ) -> None:
     """Whoever is refused is as before."""
     path = "/v1/governance/rtbf/requests"
-    request = owner.post(path, json={"user_id": tenant.owner_id}).json()
+    request = owner.post(path, json={"subject": tenant.owner_id}).json()
     refused = owner.post(f"{path}/{request['id']}/approve")
     assert (refused.status_code, refused.json()["code"]) == (422, "last_admin")
     assert owner.get(f"{path}/{request['id']}").json()["status"] == "received"
     rejected = owner.post(f"{path}/{request['id']}/reject", json={"reason": "You are the last."})
     assert (rejected.status_code, rejected.json()["status"]) == (200, "rejected")
     stranger = await onboard(stack.database.owner_url)
-    assert owner.post(path, json={"user_id": stranger.owner_id}).status_code == 404
-    assert owner.post(path, json={"email": stranger.owner_email}).status_code == 404
+    assert owner.post(path, json={"subject": stranger.owner_id}).status_code == 404
+    assert owner.post(path, json={"subject": stranger.owner_email}).status_code == 404
     assert owner.post(path, json={}).status_code == 400
 
 

@@ -231,3 +231,25 @@ async def test_nothing_is_found_of_an_erased_workspace_and_everything_of_the_oth
     assert other.get("/v1/audit/verification").json()["is_intact"]
     other.close()
     assert set((await verified(stack)).values()) == {True}
+
+
+async def test_an_erasure_goes_on_after_the_gateway_was_killed(stack: Stack) -> None:
+    """Right after it was asked for; another process finishes what the database and the log say is to be done."""
+    gone = await onboard(stack.database.owner_url)
+    with client(stack, gone.owner_email) as owner:
+        report(owner, f"zebra{uuid4().hex[:8]}", 1)
+        assert owner.request("DELETE", "/v1/workspace", json={"confirm": gone.slug}).status_code == 202
+    process = stack.services["gateway"]
+    process.kill()
+    process.start()
+    await process.ready()
+
+    async def is_completed() -> bool:
+        return await execute(
+            stack.database.owner_url, "SELECT status FROM erasures WHERE workspace_id = %s", gone.workspace_id
+        ) == [("completed",)]
+
+    await eventually(is_completed, deadline=60)
+    assert await rows_with(stack, [gone.slug, gone.owner_id, gone.organization_id]) == []
+    [tombstone] = await messages_with(stack, [gone.workspace_id])
+    assert "WorkspaceErased" in tombstone.text

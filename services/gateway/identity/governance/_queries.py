@@ -397,23 +397,17 @@ async def end_export(
 
 _FIND_SUBJECT = """
 SELECT u.user_id FROM users AS u
-WHERE (u.user_id = $1::text OR lower(u.email) = lower($2::text))
-    AND (EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = $3 AND m.user_id = u.user_id)
-        OR EXISTS (SELECT FROM invitations AS i WHERE i.workspace_id = $3 AND i.user_id = u.user_id))
+WHERE (u.user_id = $1::text OR lower(u.email) = lower($1::text))
+    AND (EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = $2 AND m.user_id = u.user_id)
+        OR EXISTS (SELECT FROM invitations AS i WHERE i.workspace_id = $2 AND i.user_id = u.user_id))
 LIMIT 1
 """
 
 
-async def find_subject(
-    conn: AsyncConnection[Any],
-    *,
-    user_id: str | None,
-    email: str | None,
-    workspace_id: str,
-) -> str | None:
+async def find_subject(conn: AsyncConnection[Any], *, subject: str, workspace_id: str) -> str | None:
     """The person of the workspace with this address, or with this id."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_FIND_SUBJECT, (user_id, email, workspace_id))
+        await cursor.execute(_FIND_SUBJECT, (subject, workspace_id))
         fetched: str | None = await cursor.fetchone()
         return fetched
 

@@ -5,13 +5,16 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
+from typing import Annotated
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from services.gateway.identity.vault.sealing import SealingKey
+
+Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Statement(Struct, frozen=True, kw_only=True):
@@ -25,8 +28,8 @@ class Statement(Struct, frozen=True, kw_only=True):
     kind: str
     workspace_id: str
     subject_id: str
-    requested_at: datetime
-    erased_at: datetime
+    requested_at: Moment
+    erased_at: Moment
     decided_by: str | None
     erased: Mapping[str, Mapping[str, int]]
     kept: tuple[str, ...]

@@ -103,7 +103,7 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id);
 -- The person of the workspace with this address, or with this id.
 -- name: FindSubject :one
 SELECT u.user_id FROM users AS u
-WHERE (u.user_id = sqlc.narg(user_id)::text OR lower(u.email) = lower(sqlc.narg(email)::text))
+WHERE (u.user_id = sqlc.arg(subject)::text OR lower(u.email) = lower(sqlc.arg(subject)::text))
     AND (EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.user_id = u.user_id)
         OR EXISTS (SELECT FROM invitations AS i WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.user_id = u.user_id))
 LIMIT 1;

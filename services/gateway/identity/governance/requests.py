@@ -51,29 +51,30 @@ async def receive(
     conn: AsyncConnection[Any],
     act: Act,
     *,
-    user_id: str | None,
-    email: str | None,
+    subject: str,
     reason: str,
     rng: random.Random,
 ) -> ErasureRequest:
-    """Take a request in. Raises NotFoundError for a stranger, StateConflictError when one is open already."""
-    subject = await _queries.find_subject(conn, user_id=user_id, email=email, workspace_id=act.workspace_id)
-    if subject is None:
-        raise NotFoundError("There is no such person in this workspace.", details={"id": user_id or "email"})
+    """Take a request in. subject: a person's id or address. Raises NotFoundError for a stranger, StateConflictError when one is open already."""
+    subject_id = await _queries.find_subject(conn, subject=subject, workspace_id=act.workspace_id)
+    if subject_id is None:
+        raise NotFoundError("There is no such person in this workspace.", details={"id": "subject"})
     request_id = new_id("rtbf_", now=act.now, rng=rng)
     try:
         await _queries.insert_request(
             conn,
             workspace_id=act.workspace_id,
             request_id=request_id,
-            subject_id=subject,
+            subject_id=subject_id,
             reason=reason,
             requested_by=act.principal.user_id,
             now=act.now,
         )
     except psycopg.errors.UniqueViolation as error:
         raise StateConflictError("A request for this person is open already.") from error
-    await act.write_down(conn, "rtbf.requested", "create", ("rtbf_request", request_id), subject_id=subject)
+    await act.write_down(
+        conn, "rtbf.requested", "create", ("rtbf_request", request_id), subject_id=subject_id
+    )
     return await find(conn, act.workspace_id, request_id)
 
 
