@@ -1,13 +1,16 @@
-"""Counts that all replicas share: JetStream counters in memory (docs/decisions/0012)."""
+"""Counts that all replicas share: JetStream counters in memory (docs/decisions/0011)."""
 
 import asyncio
 import time
+from collections.abc import Coroutine
 
 import msgspec
 import nats.errors
 import structlog
+from eventlog.tap import Tap
 from msgspec import Struct
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 log = structlog.get_logger()
 
@@ -32,78 +35,110 @@ class _Ack(Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Ack).decode
 
 
+class _Flight(Struct):
+    """One message on its way, and whom it counts."""
+
+    key: str
+    gathered: list[asyncio.Future[int | None]]
+    deadline: asyncio.TimerHandle
+
+
 class Counters:
     """Adds to named counters, many at once in one message; every caller gets a number of its own."""
 
     def __init__(self, nc: Client, *, replicas: int = 1) -> None:
         self._nc = nc
         self._replicas = replicas
+        self._prefix = f"{nc.new_inbox()}."
+        self._last_token = 0
+        self._flights: dict[str, _Flight] = {}
         self._waiting: dict[str, list[asyncio.Future[int | None]]] = {}
-        self._flights: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._pause_until = 0.0
         self._is_made = False
 
     async def start(self) -> None:
-        """Make the stream if it is missing; without it everybody passes uncounted."""
+        """Listen, and make the stream if it is missing; without it everybody passes uncounted."""
+        subscription = await self._nc.subscribe(
+            f"{self._prefix}*", cb=_ignore, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        Tap.of(self._nc).open(subscription, self._on_ack)
         await self._make_stream()
 
-    def add(self, key: str) -> asyncio.Future[int | None]:
-        """The count of `key` after one more; None when the store does not answer.
+    async def add(self, key: str) -> asyncio.Future[int | None]:
+        """The count of `key` after one more, when it comes; None when the store does not answer.
 
         key: letters, digits, `-`, `_` and `.`; numbers are given out once each, over all processes.
         """
         future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(key)
         if waiting is not None:
+            # Whoever comes while a message is on its way shares the next one.
             waiting.append(future)
-            return future
-        self._waiting[key] = [future]
-        flight = asyncio.create_task(self._fly(key))
-        self._flights.add(flight)
-        flight.add_done_callback(self._flights.discard)
+        else:
+            self._waiting[key] = []
+            await self._send(key, [future])
         return future
 
-    async def _fly(self, key: str) -> None:
-        """Add for all who wait, again and again until nobody does; those who come meanwhile share the next message."""
-        while gathered := self._waiting[key]:
-            self._waiting[key] = []
-            try:
-                count = await self._increment(key, len(gathered))
-            except Exception as error:  # noqa: BLE001  # edge: whoever waits has to hear of it
-                count = None
-                self._fail(repr(error))
-            first = None if count is None else count - len(gathered) + 1
-            for index, future in enumerate(gathered):
-                if not future.done():
-                    future.set_result(None if first is None else first + index)
-        del self._waiting[key]
-
-    async def _increment(self, key: str, by: int) -> int | None:
+    async def _send(self, key: str, gathered: list[asyncio.Future[int | None]]) -> None:
+        self._last_token += 1
+        token = str(self._last_token)
+        deadline = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._land, token, None, "no answer")
+        self._flights[token] = _Flight(key, gathered, deadline)
         if time.monotonic() < self._pause_until:
-            return None
-        if not self._nc.is_connected or not (self._is_made or await self._make_stream()):
-            self._fail("not connected")
-            return None
+            self._land(token, None)
+        elif not self._nc.is_connected or not self._is_made:
+            self._land(token, None, "not connected")
+        else:
+            try:
+                await self._nc.publish(
+                    f"{SUBJECT}.{key}", b"", self._prefix + token, {"Nats-Incr": str(len(gathered))}
+                )
+            except (nats.errors.Error, OSError) as error:
+                self._land(token, None, repr(error))
+
+    def _on_ack(self, subject: bytes, _reply: bytes, _headers: bytes, payload: bytes) -> bool:
+        """The answer of a counter; one without a body comes from the server: nobody listens."""
+        token = subject[len(self._prefix) :].decode()
         try:
-            reply = await self._nc.request(
-                f"{SUBJECT}.{key}", b"", timeout=ANSWER_SECONDS, headers={"Nats-Incr": str(by)}
-            )
-            ack = _decode(reply.data)
-        except (nats.errors.Error, TimeoutError, OSError, msgspec.DecodeError) as error:
-            self._fail(repr(error))
-            return None
-        if not ack.val:
-            self._fail(str(ack.error))
-            return None
-        return int(ack.val)
+            ack = _decode(payload)
+            count = int(ack.val)
+        except (msgspec.DecodeError, ValueError):
+            self._land(token, None, payload.decode(errors="replace") or "no stream")
+        else:
+            self._land(token, count)
+        return True
+
+    def _land(self, token: str, count: int | None, failure: str = "") -> None:
+        """Give everybody of a flight a number, and send those who wait by now."""
+        flight = self._flights.pop(token, None)
+        if flight is None:
+            return
+        flight.deadline.cancel()
+        if failure:
+            self._fail(failure)
+        first = None if count is None else count - len(flight.gathered) + 1
+        for index, future in enumerate(flight.gathered):
+            if not future.done():
+                future.set_result(None if first is None else first + index)
+        waiting = self._waiting.pop(flight.key)
+        if waiting:
+            self._waiting[flight.key] = []
+            self._run(self._send(flight.key, waiting))
 
     def _fail(self, reason: str) -> None:
-        # A server that lost its memory has lost the stream with it.
-        self._is_made = False
         self._pause_until = time.monotonic() + PAUSE_SECONDS
         log.warning("rates.store_failed", reason=reason, pause_seconds=PAUSE_SECONDS)
+        # A server that lost its memory has lost the stream with it.
+        self._is_made = False
+        self._run(self._make_stream())
 
-    async def _make_stream(self) -> bool:
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _make_stream(self) -> None:
         config = {
             "name": STREAM,
             "subjects": [f"{SUBJECT}.>"],
@@ -124,7 +159,6 @@ class Counters:
             self._is_made = True
         if not self._is_made:
             log.warning("rates.stream_not_made", reason=refusal)
-        return self._is_made
 
     async def _refusal(self, call: str, payload: bytes) -> str | None:
         """What is wrong with a call of the JetStream API; None: nothing."""
@@ -134,3 +168,7 @@ class Counters:
         except (nats.errors.Error, TimeoutError, OSError, msgspec.DecodeError) as failure:
             return repr(failure)
         return None if error is None else str(error)
+
+
+async def _ignore(_message: Msg) -> None:
+    """The tap has taken it."""

@@ -85,16 +85,16 @@ class Limits:
         self._window = 0
         self._full: dict[str, int] = {}
 
-    def take(self, *, address: str, principal: Principal | None) -> Ticket | None:
+    async def take(self, *, address: str, principal: Principal | None) -> Ticket | None:
         """Count a request of a principal, or of an address without one; None: its plan has no limit."""
         if principal is None:
-            return self._take(f"ip.{_token(network_of(address))}", self._per_address)
+            return await self._take(f"ip.{_token(network_of(address))}", self._per_address)
         if principal.requests_per_minute is None:
             return None
         owner = principal.organization_id or principal.workspace_id
-        return self._take(f"org.{_token(owner)}", principal.requests_per_minute)
+        return await self._take(f"org.{_token(owner)}", principal.requests_per_minute)
 
-    def _take(self, bucket: str, limit: int) -> Ticket:
+    async def _take(self, bucket: str, limit: int) -> Ticket:
         window, elapsed = divmod(int(self._clock().timestamp()), WINDOW_SECONDS)
         if window != self._window:
             self._window = window
@@ -103,7 +103,7 @@ class Limits:
         # A window that is known to be full stays so: whoever floods us costs the store nothing.
         if self._full.get(bucket, 0) > limit:
             return Ticket(bucket, limit, reset_seconds, counting=None)
-        counting = self._counters.add(f"{bucket}.{window}")
+        counting = await self._counters.add(f"{bucket}.{window}")
         counting.add_done_callback(lambda done: self._note(bucket, window, limit, done))
         return Ticket(bucket, limit, reset_seconds, counting=counting)
 
