@@ -135,6 +135,22 @@ async def update_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
         await cursor.execute(_UPDATE_ISSUES, (rows,))
 
 
+_INSERT_COMMENTS = """
+INSERT INTO comments (workspace_id, comment_id, issue_id, seq, author_id, text, created_at)
+SELECT r.workspace_id, r.comment_id, r.issue_id, r.seq, r.author_id, r.text, r.created_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, comment_id text, issue_id text, seq bigint, author_id text, text text,
+    created_at timestamptz)
+ON CONFLICT (workspace_id, comment_id) DO NOTHING
+"""
+
+
+async def insert_comments(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the comments of a batch (IssueCommented)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_COMMENTS, (rows,))
+
+
 _UPSERT_PATTERNS = """
 WITH made AS (
     INSERT INTO patterns (workspace_id, pattern_id, seq, name, status, is_shown, fingerprint, risk_score, confidence,

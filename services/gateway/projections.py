@@ -72,6 +72,7 @@ class _Fold:
     def __init__(self) -> None:
         self.issues: dict[Key, Row] = {}
         self.issue_changes: dict[Key, Row] = {}
+        self.comments: dict[Key, Row] = {}
         self.patterns: dict[Key, Row] = {}
         self.members: dict[Key, Row] = {}
         self.unlinked: dict[Key, Row] = {}
@@ -88,6 +89,7 @@ class _Fold:
         statements: tuple[tuple[_Write, Mapping[Any, Row]], ...] = (
             (_queries.insert_issues, self.issues),
             (_queries.update_issues, self.issue_changes),
+            (_queries.insert_comments, self.comments),
             (_queries.upsert_patterns, self.patterns),
             (_queries.delete_members, self.unlinked),
             (_queries.upsert_members, self.members),
@@ -108,9 +110,13 @@ class _Fold:
         match event.data:
             case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
                 self._add_issue(event, issue)
-            case ingest.IssueCommented():
-                # Comments are read from the log, where they go with the issue.
-                pass
+            case ingest.IssueCommented() as comment:
+                self.comments[event.workspace_id, comment.comment_id] = {
+                    "workspace_id": event.workspace_id,
+                    "seq": event.seq,
+                    "created_at": event.recorded_at,
+                    **msgspec.structs.asdict(comment),
+                }
             case (
                 pattern.IssuesLinked()
                 | pattern.PatternDetected()

@@ -39,6 +39,15 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     source_updated_at timestamptz, metadata text, reason text, updated_at timestamptz, cleared text[])
 WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id;
 
+-- Write the comments of a batch (IssueCommented).
+-- name: InsertComments :exec
+INSERT INTO comments (workspace_id, comment_id, issue_id, seq, author_id, text, created_at)
+SELECT r.workspace_id, r.comment_id, r.issue_id, r.seq, r.author_id, r.text, r.created_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, comment_id text, issue_id text, seq bigint, author_id text, text text,
+    created_at timestamptz)
+ON CONFLICT (workspace_id, comment_id) DO NOTHING;
+
 -- Write each pattern of a batch once: insert the new ones, change what the batch says of the others (all of pattern).
 -- name: UpsertPatterns :exec
 WITH made AS (

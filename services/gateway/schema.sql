@@ -38,6 +38,19 @@ CREATE INDEX issues_by_updated ON issues (workspace_id, updated_at, seq);
 CREATE INDEX issues_by_source_created ON issues (workspace_id, source_created_at, seq);
 CREATE INDEX issues_by_risk ON issues (workspace_id, risk_score, seq);
 
+CREATE TABLE comments (
+    workspace_id text COLLATE "C" NOT NULL,
+    comment_id text COLLATE "C" NOT NULL,
+    issue_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    author_id text NOT NULL,                  -- a person or a service account
+    text text NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, comment_id)
+);
+COMMENT ON TABLE comments IS 'What people say about issues.';
+CREATE INDEX comments_by_issue ON comments (workspace_id, issue_id, created_at, seq);
+
 CREATE TABLE pattern_members (
     workspace_id text COLLATE "C" NOT NULL,
     issue_id text COLLATE "C" NOT NULL,                   -- an issue is in one pattern at most

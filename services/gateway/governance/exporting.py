@@ -49,6 +49,7 @@ _IDENTITY: Final[Mapping[str, LiteralString]] = {
 }
 _READ_MODEL: Final[Mapping[str, LiteralString]] = {
     "issues": "SELECT * FROM issue_rows WHERE workspace_id = {id} ORDER BY seq",
+    "comments": "SELECT * FROM comments WHERE workspace_id = {id} ORDER BY seq",
     "patterns": "SELECT * FROM patterns WHERE workspace_id = {id} ORDER BY seq",
     "pattern_members": "SELECT * FROM pattern_members WHERE workspace_id = {id} ORDER BY seq",
     "predictions": "SELECT * FROM prediction_rows WHERE workspace_id = {id} ORDER BY seq",

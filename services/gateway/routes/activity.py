@@ -1,28 +1,48 @@
-"""What happened to an issue, and what people say about it; both from the log itself."""
+"""What happened to an issue, and what people say about it."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from contracts import Event, Recorded, ingest, pattern
 from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
+from services.gateway.listing import Condition, Listing, SortKey
 from services.gateway.routes.issues import LISTING
 from services.gateway.routes.operation import (
+    Accepted,
     AnyOperation,
     Call,
     Gateway,
     NoQuery,
     Operation,
-    command,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo, read_one
-from services.gateway.routes.timeline import Timeline, log_page, summary_of, timeline_page
+from services.gateway.routes.pages import (
+    ListQuery,
+    PageInfo,
+    carry_out,
+    list_page,
+    page_info,
+    read_one,
+    shown,
+)
+from services.gateway.routes.timeline import Timeline, summary_of, timeline_page
 from services.gateway.vocabulary import VISIBLE
 
 Text = Annotated[str, Meta(min_length=1, max_length=10_000, pattern=VISIBLE, description="Text or Markdown.")]
+
+
+class CommentRow(Struct, frozen=True):
+    """One row of comments."""
+
+    comment_id: str
+    issue_id: str
+    seq: int
+    author_id: str
+    text: str
+    created_at: datetime
 
 
 class NewComment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,10 +68,27 @@ class CommentPage(Struct, frozen=True, kw_only=True):
     page: PageInfo
 
 
+class CommentQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Order of the comments."""
+
+    sort: Literal["created_at", "-created_at"] = "-created_at"
+
+
+COMMENTS = Listing(
+    name="comments",
+    view="comments",
+    row=CommentRow,
+    key="comment_id",
+    sorts={"created_at": SortKey("created_at", "timestamptz")},
+    default_sort="-created_at",
+)
+
+
 async def get_activity(gateway: Gateway, call: Call[ListQuery, None]) -> Timeline:
     """What happened to an issue, newest first, with the link to the pattern that it is in."""
     issue_id = call.path["issue_id"]
-    history = await _history(gateway, call)
+    await read_one(gateway, call.workspace_id, LISTING, issue_id)
+    history = await gateway.resources.event_log.history(call.workspace_id, "issue", issue_id)
     linked = await _link(gateway, call.workspace_id, issue_id)
     events = sorted([*history, *linked], key=lambda event: event.seq)
     return timeline_page(
@@ -63,47 +100,34 @@ async def get_activity(gateway: Gateway, call: Call[ListQuery, None]) -> Timelin
     )
 
 
-async def list_comments(gateway: Gateway, call: Call[ListQuery, None]) -> CommentPage:
-    """What people say about an issue, newest first."""
-    history = [
-        event for event in await _history(gateway, call) if isinstance(event.data, ingest.IssueCommented)
-    ]
-    scope = f"{call.workspace_id}/{call.path['issue_id']}/comments"
-    events, page = log_page(history, call.query, secret=gateway.secret, scope=scope)
-    return CommentPage(
-        data=tuple(
-            _present(event.data, event.recorded_at)
-            for event in events
-            if isinstance(event.data, ingest.IssueCommented)
-        ),
-        page=page,
-    )
+async def list_comments(gateway: Gateway, call: Call[CommentQuery, None]) -> CommentPage:
+    """A page of what people say about an issue."""
+    issue_id = call.path["issue_id"]
+    await read_one(gateway, call.workspace_id, LISTING, issue_id)
+    mine = [Condition("issue_id = {value}", issue_id)]
+    found = await list_page(gateway, call, COMMENTS, conditions=mine, of=issue_id)
+    return CommentPage(data=shown(found, _present), page=page_info(found))
 
 
 async def add_comment(gateway: Gateway, call: Call[NoQuery, NewComment]) -> Comment:
     """Say something about an issue."""
     issue_id = call.path["issue_id"]
-    await read_one(gateway, call.workspace_id, LISTING, issue_id)
     request = ingest.CommentIssue(issue_id=issue_id, text=call.body.text)
-    added = await command(gateway, call.principal, request, reply=ingest.IssueCommentAdded)
-    return _present(added.comment, added.commented_at)
-
-
-def _present(comment: ingest.IssueCommented, at: datetime) -> Comment:
-    return Comment(
-        id=comment.comment_id,
-        issue_id=comment.issue_id,
-        author_id=comment.author_id,
-        text=comment.text,
-        created_at=at,
+    location = f"/v1/issues/{issue_id}/comments"
+    _, added = await carry_out(
+        gateway, call, LISTING, request, reply=ingest.IssueCommentAdded, location=location
     )
+    return _present(await read_one(gateway, call.workspace_id, COMMENTS, added.comment.comment_id))
 
 
-async def _history(gateway: Gateway, call: Call[ListQuery, None]) -> Sequence[Recorded[Event]]:
-    """An issue's events, oldest first. Raises NotFoundError."""
-    issue_id = call.path["issue_id"]
-    await read_one(gateway, call.workspace_id, LISTING, issue_id)
-    return await gateway.resources.event_log.history(call.workspace_id, "issue", issue_id)
+def _present(row: CommentRow) -> Comment:
+    return Comment(
+        id=row.comment_id,
+        issue_id=row.issue_id,
+        author_id=row.author_id,
+        text=row.text,
+        created_at=row.created_at,
+    )
 
 
 async def _link(gateway: Gateway, workspace_id: str, issue_id: str) -> Sequence[Recorded[Event]]:
@@ -148,7 +172,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         tag="Issues",
         summary="List what people say about an issue, newest first.",
         scope="issues:read",
-        query=ListQuery,
+        query=CommentQuery,
         replies={200: CommentPage},
         handle=list_comments,
     ),
@@ -161,7 +185,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         description="Whoever holds the token is the author.",
         scope="issues:write",
         body=NewComment,
-        replies={201: Comment},
+        replies={201: Comment, 202: Accepted},
         refusals=(409, 422),
         handle=add_comment,
     ),

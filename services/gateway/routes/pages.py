@@ -52,11 +52,13 @@ async def list_page(
     *,
     conditions: Sequence[Condition] = (),
     sort: str | None = None,
+    of: str = "",
     source: Pool | None = None,
 ) -> Found[R]:
     """The page that a request asks for, read under the caller's workspace.
 
-    conditions: beside the listing's own filters. sort: None: as the query says. source: None: the read model.
+    conditions: beside the listing's own filters. sort: None: as the query says. of: the id of what the list belongs to,
+    as cursors are bound to it. source: None: the read model.
     """
     query: ListQuery = call.query
     asked = PageRequest(
@@ -65,7 +67,7 @@ async def list_page(
         sort=sort or getattr(query, "sort", None),
         cursor=query.cursor,
         limit=query.limit,
-        scope=f"{call.workspace_id}?{call.scope}",
+        scope=f"{call.workspace_id}/{of}?{call.scope}",
     )
     async with tenant(source or gateway.pool, call.workspace_id) as conn:
         return await fetch_page(conn, listing, asked, secret=gateway.secret)
@@ -98,17 +100,18 @@ async def carry_out(
     request: Struct,
     *,
     reply: type[A],
+    location: str | None = None,
 ) -> tuple[R, A]:
     """Have the owning service change what the path names: its row once a GET shows the change, and the reply.
 
     Raises NotFoundError for what is not of this workspace or not to be seen, such as a candidate pattern, before the
-    service is asked; and NotVisibleYetError.
+    service is asked; and NotVisibleYetError with the location, of the row where None.
     """
     identifier = call.path[listing.key]
     await read_one(gateway, call.workspace_id, listing, identifier)
     answer = await command(gateway, call.principal, request, reply=reply)
-    location = f"/v1/{listing.name}/{identifier}"
-    await settle(gateway, call.workspace_id, answer.sequence, location=location)
+    row_at = f"/v1/{listing.name}/{identifier}"
+    await settle(gateway, call.workspace_id, answer.sequence, location=location or row_at)
     return await read_one(gateway, call.workspace_id, listing, identifier), answer
 
 

@@ -361,11 +361,8 @@ async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> Membe
     """A page of a pattern's issues."""
     pattern_id = call.path["pattern_id"]
     await read_one(gateway, call.workspace_id, LISTING, pattern_id)
-    # The path is part of what a cursor is bound to.
-    bound = msgspec.structs.replace(call, scope=f"{pattern_id}?{call.scope}")
-    found = await list_page(
-        gateway, bound, MEMBERS, conditions=[Condition("pattern_id = {value}", pattern_id)]
-    )
+    mine = [Condition("pattern_id = {value}", pattern_id)]
+    found = await list_page(gateway, call, MEMBERS, conditions=mine, of=pattern_id)
     return MemberPage(data=shown(found, _present_member), page=page_info(found))
 
 

@@ -57,17 +57,6 @@ def timeline_page(
 
     Raises ValidationFailedError on a cursor that is not ours.
     """
-    events, page = log_page(history, query, secret=secret, scope=scope)
-    return Timeline(data=tuple(_entry(event, tell or summary_of) for event in events), page=page)
-
-
-def log_page(
-    history: Sequence[Recorded[Event]], query: ListQuery, *, secret: str, scope: str
-) -> tuple[Sequence[Recorded[Event]], PageInfo]:
-    """Events of one page with what leads on from it, newest first; history: oldest first.
-
-    Raises ValidationFailedError on a cursor that is not ours.
-    """
     context = ("history", scope)
     before: float = float("inf")
     if query.cursor is not None:
@@ -76,7 +65,10 @@ def log_page(
     page = older[: query.limit]
     has_more = len(older) > len(page)
     following = make_cursor("", page[-1].seq, secret=secret, context=context) if has_more else None
-    return page, PageInfo(next_cursor=following, has_more=has_more, total=len(history))
+    return Timeline(
+        data=tuple(_entry(event, tell or summary_of) for event in page),
+        page=PageInfo(next_cursor=following, has_more=has_more, total=len(history)),
+    )
 
 
 def _entry(event: Recorded[Event], tell: Callable[[Event], str]) -> Entry:

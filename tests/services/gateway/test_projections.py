@@ -142,6 +142,12 @@ def story() -> list[Recorded[Event]]:
             ingest.IssueClosed(issue_id=names[1], status=ingest.IssueStatus.RESOLVED, reason="Fixed."),
             names[1],
         ),
+        recorded(
+            ingest.IssueCommented(
+                issue_id=names[1], comment_id="cmt_1", author_id="usr_1", text="It was the certificate."
+            ),
+            names[1],
+        ),
         recorded(workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, proof_window_days=30), WORKSPACE),
         recorded(
             workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, alert_probability=0.5), WORKSPACE
@@ -155,8 +161,8 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
     rows = await assert_projection_laws(projection(), story(), database=database)
     assert {
         table: len(rows[table])
-        for table in ("issues", "patterns", "predictions", "recommendations")
-    } == {"issues": 5, "patterns": 3, "predictions": 3, "recommendations": 1}
+        for table in ("issues", "comments", "patterns", "predictions", "recommendations")
+    } == {"issues": 5, "comments": 1, "patterns": 3, "predictions": 3, "recommendations": 1}
 
 
 @pytest.fixture

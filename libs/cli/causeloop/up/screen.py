@@ -47,7 +47,7 @@ def show(screen: Screen, console: Console) -> None:
             soft_wrap=True,
         )
     else:
-        console.print(Text("Paste this first, a token for three days:", style="bold"))
+        console.print(Text("Paste this first, a token of the seeded owner:", style="bold"))
         console.print(Text(f"  export TOKEN={screen.token}"), soft_wrap=True)
     console.print()
     console.print(Text("Then, for instance:", style="bold"))
