@@ -218,7 +218,7 @@ class _Request:
             made = await self._operation.handle(self._gateway, call)
         except NotVisibleYetError as error:
             location = error.location or self._request.scope["path"]
-            made = Answer(202, Accepted(location=location), {"Location": location})
+            made = Answer(202, Accepted(status="accepted", location=location), {"Location": location})
         reply = _encoded(self._operation, made)
         return msgspec.structs.replace(reply, headers={**self._headers, **reply.headers})
 

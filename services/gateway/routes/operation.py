@@ -181,7 +181,7 @@ async def raw_command(
 class Accepted(Struct, frozen=True, kw_only=True):
     """A change that is durable, and that no GET shows yet."""
 
-    status: Literal["accepted"] = "accepted"
+    status: Literal["accepted"]
     location: Annotated[str, Meta(description="What will show it in a moment.")]
 
 
