@@ -60,7 +60,7 @@ async def _begin(stack: AsyncExitStack, source: Pool, workspace_id: str) -> Conn
             stack.push_async_exit(attempt.pop_all())
             return conn
 
-    return await _on_working_connection(source, begin)
+    return await on_working_connection(source, begin)
 
 
 async def read_rows(
@@ -79,11 +79,15 @@ async def read_rows(
                 await cursor.execute(statement, values)
             return await cursor.fetchall()
 
-    return await _on_working_connection(source, read)
+    return await on_working_connection(source, read)
 
 
-async def _on_working_connection(source: Pool, attempt: Callable[[], Awaitable[R]]) -> R:
-    """Do it again when the first connection was of before the server's restart."""
+async def on_working_connection(source: Pool, attempt: Callable[[], Awaitable[R]]) -> R:
+    """Do it again when the first connection was of before the server's restart.
+
+    attempt: takes a connection of `source` and reads; it may run twice.
+    Raises UnavailableError when no connection comes free in time, or the second fails too.
+    """
     for is_last in (False, True):
         try:
             return await attempt()

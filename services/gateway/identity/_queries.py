@@ -369,6 +369,20 @@ async def revoke_session(
         return cursor.rowcount
 
 
+_DELETE_ENDED_SESSIONS = """
+DELETE FROM sessions
+WHERE workspace_id = $1
+    AND (expires_at < $2::timestamptz OR revoked_at < $2::timestamptz)
+"""
+
+
+async def delete_ended_sessions(conn: AsyncConnection[Any], *, workspace_id: str, before_at: datetime) -> int:
+    """Forget a workspace's sessions that ended some time ago; the audit log still tells of them."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_ENDED_SESSIONS, (workspace_id, before_at))
+        return cursor.rowcount
+
+
 _INSERT_REFRESH_TOKEN = """
 INSERT INTO refresh_tokens (workspace_id, token_hash, session_id, user_id, issued_at, expires_at)
 VALUES ($1, $2, $3, $4, $5,

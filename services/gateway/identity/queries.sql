@@ -102,6 +102,12 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND session_id = sqlc.arg(session_id
 UPDATE sessions SET revoked_at = sqlc.arg(revoked_at)::timestamptz
 WHERE workspace_id = sqlc.arg(workspace_id) AND session_id = sqlc.arg(session_id) AND revoked_at IS NULL;
 
+-- Forget a workspace's sessions that ended some time ago; the audit log still tells of them.
+-- name: DeleteEndedSessions :execrows
+DELETE FROM sessions
+WHERE workspace_id = sqlc.arg(workspace_id)
+    AND (expires_at < sqlc.arg(before_at)::timestamptz OR revoked_at < sqlc.arg(before_at)::timestamptz);
+
 -- Keep a new refresh token.
 -- name: InsertRefreshToken :exec
 INSERT INTO refresh_tokens (workspace_id, token_hash, session_id, user_id, issued_at, expires_at)

@@ -31,6 +31,7 @@ from services.gateway.settings import GatewaySettings
 Method: TypeAlias = Literal["exchange", "oidc", "mock"]
 
 _FORGET_AFTER = timedelta(days=1)
+_FORGET_SESSIONS_AFTER = timedelta(days=30)
 
 
 class Checks(Protocol):
@@ -297,6 +298,9 @@ class Sessions:
             await self._end(conn, found, reason="sso_enforced", device=device)
             return None
         await _queries.delete_expired_tokens(conn, workspace_id=workspace_id, before_at=now - _FORGET_AFTER)
+        await _queries.delete_ended_sessions(
+            conn, workspace_id=workspace_id, before_at=now - _FORGET_SESSIONS_AFTER
+        )
         return await self._issue(
             conn,
             workspace_id=workspace_id,

@@ -193,6 +193,18 @@ async def test_nothing_is_kept_while_changes_cannot_be_heard(world: World) -> No
         await until(lambda: authority.is_informed)
 
 
+async def test_connections_of_before_a_restart_refuse_nobody(world: World) -> None:
+    """The pool's connections are cut; the next request takes a working one."""
+    token = await world.owner_token()
+    authority = Authority(world.settings, world.people, clock=world.clock)
+    await execute(
+        world.database.admin_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'causeloop-identity' AND pid <> pg_backend_pid()",
+    )
+    assert (await authority.principal(token)).user_id == world.tenant.owner_id
+
+
 async def test_a_changed_role_counts_at_the_next_request(world: World) -> None:
     """Whatever the token says, also upwards."""
     user_id, email = await join(world.database.owner_url, world.tenant, "viewer")
@@ -400,3 +412,17 @@ def test_a_secret_can_be_changed_while_tokens_are_out() -> None:
     assert read_access_token(token, secrets=("n" * 32, "o" * 32), now=NOW).user_id == "usr_1"
     with pytest.raises(UnauthorizedError):
         read_access_token(token, secrets=("n" * 32,), now=NOW)
+
+
+async def test_sessions_that_ended_are_forgotten_after_a_month(world: World) -> None:
+    """When somebody of the workspace refreshes; what is going on stays."""
+    pairs = [await world.sessions.exchange(world.tenant.owner_email, workspace_id=None) for _ in range(2)]
+    await world.sql(
+        "UPDATE sessions SET revoked_at = %s WHERE session_id = %s", NOW, pairs[0].principal.session_id
+    )
+    world.clock.now = NOW + timedelta(days=15)
+    kept = await world.sessions.refresh(pairs[1].refresh_token)
+    assert len(await world.sql("SELECT session_id FROM sessions")) == 2
+    world.clock.now = NOW + timedelta(days=31)
+    await world.sessions.refresh(kept.refresh_token)
+    assert await world.sql("SELECT session_id FROM sessions") == [(kept.principal.session_id,)]

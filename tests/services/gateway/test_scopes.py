@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+from nats.aio.client import Client
 from runtime.service import Resources
 
 from services.gateway.app import OPERATIONS, build
@@ -44,8 +45,8 @@ def routes() -> list[Any]:
     """The handlers of a gateway that is put together, though not run."""
     urls = dict.fromkeys(("nats_url", "database_url", "database_projector_url", "database_owner_url"), "")
     settings = GatewaySettings(port=4000, **urls)
-    nothing: Any = None
-    return list(build(settings, Resources(settings, nothing, nothing)).routes)
+    event_log: Any = None
+    return list(build(settings, Resources(settings, Client(), event_log)).routes)
 
 
 def test_every_operation_declares_who_may_call_it() -> None:

@@ -13,8 +13,8 @@ import structlog
 from msgspec import Struct
 from psycopg import AsyncConnection, sql
 from psycopg_pool import PoolTimeout
-from runtime.database import Pool
-from runtime.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from runtime.database import Pool, on_working_connection
+from runtime.errors import ForbiddenError, UnauthorizedError
 
 from services.gateway.identity.access import _queries
 from services.gateway.identity.access.decisions import Decisions
@@ -154,14 +154,10 @@ class Authority:
             self._used[used_id] = _Used(principal.workspace_id, principal.user_id, used_id, now)
 
     async def _decide(self, token: str, now: datetime) -> Principal:
-        try:
-            if token.startswith(tuple(API_TOKEN_PREFIXES.values())):
-                return await self._api_token(token)
-            return await self._session(read_access_token(token, secrets=self._settings.jwt_secrets, now=now))
-        except PoolTimeout as error:
-            raise UnavailableError("The database does not answer in time.") from error
-        except psycopg.OperationalError as error:
-            raise UnavailableError("The database does not answer now.") from error
+        if token.startswith(tuple(API_TOKEN_PREFIXES.values())):
+            return await on_working_connection(self._pool, lambda: self._api_token(token))
+        claimed = read_access_token(token, secrets=self._settings.jwt_secrets, now=now)
+        return await on_working_connection(self._pool, lambda: self._session(claimed))
 
     async def _session(self, claimed: Principal) -> Principal:
         """The session that an access token names, with the role of its person as it is now."""
