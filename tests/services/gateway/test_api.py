@@ -446,7 +446,7 @@ def test_a_method_that_is_not_there_says_which_are(api: httpx.Client) -> None:
     """405 with Allow."""
     answer = api.delete("/v1/issues")
     assert answer.status_code == 405
-    assert set(answer.headers["allow"].replace(" ", "").split(",")) == {"GET", "POST", "OPTIONS"}
+    assert set(answer.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "POST", "OPTIONS"}
 
 
 def test_report_of_a_known_issue_that_leaves_fields_out_changes_only_what_it_says(api: httpx.Client) -> None:
