@@ -1,0 +1,608 @@
+"""Two tenants full of data: no table and no route shows one of them anything of the other."""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import msgspec
+import psycopg
+import pytest
+from msgspec import Struct
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+from runtime.monitor import SERVICES
+from testkit.stack import Stack
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from services.gateway.app import OPERATIONS
+from services.gateway.identity.scopes import ANYBODY, PLATFORM, ROLES, SELF
+from services.gateway.routes.operation import AnyOperation
+from tests.services.gateway.identity_provider import IdentityProvider
+from tests.services.gateway.inhabited import FREE_PARAMETERS, PREFIXES, SCIM, Inhabited
+from tests.services.gateway.tenants import execute, join, sign_in
+
+PARAMETER = re.compile(r"{(\w+)}")
+NOBODYS = {"identity.schema_migrations", *(f"{service}.checkpoint" for service in SERVICES)}
+"""Tables that are of no tenant; tests/architecture/test_isolation.py keeps tenants out of them."""
+FOR_EVERYBODY = {"identity.plans"}
+TRANSIENT = {
+    "identity.outbox": "emptied into the log within milliseconds",
+    **{f"{service}.erased_workspaces": "only a workspace that is gone is in it" for service in SERVICES},
+}
+"""Tables that need not have rows of both tenants, and why."""
+
+
+class Two(Struct, frozen=True):
+    """Who asks, and whose everything is."""
+
+    a: Inhabited
+    b: Inhabited
+
+
+@pytest.fixture(scope="module")
+def two(stack: Stack) -> Iterator[Two]:
+    """Both made in the same way through the API, so that everything that B has looks like something of A."""
+    provider = IdentityProvider()
+    made = [Inhabited(stack, provider) for _ in range(2)]
+    try:
+        yield Two(*(each.fill(tuple(OPERATIONS)) for each in made))
+    finally:
+        for each in made:
+            each.close()
+        provider.close()
+
+
+EVERY_ROW = sql.SQL("true")
+
+# Tables
+
+
+class Table(Struct, frozen=True):
+    """A table, and how to say whose a row of it is.
+
+    written: columns that are not computed. is_readable: whether the application may read it at all.
+    """
+
+    schema: str
+    name: str
+    columns: frozenset[str]
+    written: tuple[str, ...]
+    is_readable: bool
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    def of(self, owner: Inhabited, person_id: str) -> sql.Composed:
+        """The condition that a row is a tenant's, or this person's."""
+        space, organization = owner.tenant.workspace_id, owner.tenant.organization_id
+        person = sql.SQL("user_id = {}").format(sql.Literal(person_id))
+        if "workspace_id" in self.columns:
+            mine = sql.SQL("workspace_id = {}").format(sql.Literal(space))
+            return (
+                sql.SQL("({} OR {})").format(mine, person)
+                if "user_id" in self.columns
+                else sql.Composed([mine])
+            )
+        if "organization_id" in self.columns:
+            return sql.SQL("organization_id = {}").format(sql.Literal(organization))
+        if self.full_name == "identity.users":
+            members = "user_id IN (SELECT m.user_id FROM identity.memberships AS m WHERE m.workspace_id = {})"
+            return sql.SQL(members).format(sql.Literal(space))
+        assert "user_id" in self.columns, f"whose is a row of {self.full_name}?"
+        return sql.Composed([person])
+
+
+@pytest.fixture(scope="module")
+def tables(stack: Stack) -> Sequence[Table]:
+    """Every table of ours that is somebody's."""
+    with psycopg.connect(stack.database.admin_url) as conn:
+        found = conn.execute(
+            "SELECT nspname, relname, array_agg(attname::text), array_agg(attname::text) FILTER (WHERE attgenerated = ''),"
+            " has_table_privilege('causeloop_app', pg_class.oid, 'SELECT') FROM pg_class"
+            " JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_attribute ON attrelid = pg_class.oid"
+            " WHERE relkind IN ('r', 'p') AND nspname = ANY (%s) AND attnum > 0 AND NOT attisdropped"
+            " GROUP BY nspname, relname, pg_class.oid ORDER BY nspname, relname",
+            (["identity", *SERVICES],),
+        ).fetchall()
+    every = [
+        Table(schema, name, frozenset(columns), tuple(written), is_readable)
+        for schema, name, columns, written, is_readable in found
+    ]
+    return [table for table in every if table.full_name not in NOBODYS | FOR_EVERYBODY]
+
+
+@pytest.fixture
+def app(stack: Stack) -> Iterator[Connection[TupleRow]]:
+    """A connection as the gateway has it, in a transaction that ends without a trace."""
+    with psycopg.connect(stack.database.app_url) as conn:
+        yield conn
+        conn.rollback()
+
+
+@pytest.fixture
+def admin(stack: Stack) -> Iterator[Connection[TupleRow]]:
+    """A connection that sees everything."""
+    with psycopg.connect(stack.database.admin_url, autocommit=True) as conn:
+        yield conn
+
+
+def become(conn: Connection[TupleRow], workspace_id: str, person_id: str = "") -> None:
+    conn.execute(
+        "SELECT set_config('app.current_workspace', %s, true), set_config('app.current_user', %s, true)",
+        (workspace_id, person_id),
+    )
+
+
+def count(conn: Connection[TupleRow], table: Table, condition: sql.Composable = EVERY_ROW) -> int:
+    query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(table.identifier, condition)
+    row = conn.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_query_without_a_where_finds_only_ones_own_rows(
+    two: Two, tables: Sequence[Table], app: Connection[TupleRow], admin: Connection[TupleRow]
+) -> None:
+    """In every table, each of which has rows of both; and none at all while the transaction names nobody."""
+    for table in tables:
+        mine, theirs = table.of(two.a, two.a.keyholder_id), table.of(two.b, two.b.keyholder_id)
+        expected = count(admin, table, mine)
+        if table.full_name not in TRANSIENT:
+            assert expected, f"A has nothing in {table.full_name}, so this proves nothing"
+            assert count(admin, table, theirs), f"B has nothing in {table.full_name}, so this proves nothing"
+        if not table.is_readable:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                count(app, table)
+            app.rollback()
+            continue
+        assert count(app, table) == 0, table.full_name
+        become(app, two.a.tenant.workspace_id, two.a.keyholder_id)
+        assert count(app, table) == count(admin, table, mine), table.full_name
+        assert count(app, table, theirs) == 0, table.full_name
+        become(app, "", "")
+        assert count(app, table) == 0, table.full_name
+        app.rollback()
+
+
+def test_views_show_only_ones_own_rows(
+    two: Two, app: Connection[TupleRow], admin: Connection[TupleRow]
+) -> None:
+    """Whatever they are made of."""
+    views = admin.execute(
+        "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE relkind = 'v' AND nspname = ANY (%s)",
+        (["identity", *SERVICES],),
+    ).fetchall()
+    assert views
+    for schema, name in views:
+        query = sql.SQL(
+            "SELECT count(*), count(*) FILTER (WHERE to_jsonb(v)::text LIKE {}) FROM {} AS v"
+        ).format(sql.Literal(f"%{two.b.tenant.workspace_id}%"), sql.Identifier(schema, name))
+        assert app.execute(query).fetchone() == (0, 0), name
+        become(app, two.a.tenant.workspace_id, two.a.keyholder_id)
+        row = app.execute(query).fetchone()
+        assert row is not None
+        assert row[1] == 0, name
+        app.rollback()
+
+
+def test_nothing_of_another_can_be_written(
+    two: Two, tables: Sequence[Table], app: Connection[TupleRow], admin: Connection[TupleRow]
+) -> None:
+    """Changing or deleting touches no row, and neither a new row nor one's own may be given to another."""
+    for table in tables:
+        theirs = table.of(two.b, two.b.keyholder_id)
+        become(app, two.a.tenant.workspace_id, two.a.keyholder_id)
+        assert refused_or_none(app, sql.SQL("DELETE FROM {} WHERE {}").format(table.identifier, theirs)), (
+            table
+        )
+        key = next(name for name in ("workspace_id", "organization_id", "user_id") if name in table.columns)
+        same = sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(
+            table.identifier, sql.Identifier(key), sql.Identifier(key), theirs
+        )
+        assert refused_or_none(app, same), table
+        row = admin.execute(
+            sql.SQL("SELECT to_jsonb(t)::text FROM {} AS t WHERE {} LIMIT 1").format(table.identifier, theirs)
+        ).fetchone()
+        if row is None:
+            assert table.full_name in TRANSIENT, table
+            continue
+        again = sql.SQL(
+            "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE"
+            " SELECT {columns} FROM jsonb_populate_record(null::{table}, {row}::jsonb)"
+        ).format(
+            table=table.identifier,
+            columns=sql.SQL(", ").join(map(sql.Identifier, table.written)),
+            row=sql.Literal(row[0]),
+        )
+        assert is_refused(app, again), table
+        to_them = {
+            "workspace_id": two.b.tenant.workspace_id,
+            "organization_id": two.b.tenant.organization_id,
+            "user_id": two.b.keyholder_id,
+        }[key]
+        mine = table.of(two.a, two.a.keyholder_id)
+        gift = sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(
+            table.identifier, sql.Identifier(key), sql.Literal(to_them), mine
+        )
+        assert is_refused(app, gift), table
+        app.rollback()
+
+
+def is_refused(conn: Connection[TupleRow], statement: sql.Composed) -> bool:
+    """Whether the rights, the policies or a constraint that names the owner forbid it; nothing of it stays."""
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute(statement)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.CheckViolation):
+        return True
+    return False
+
+
+def refused_or_none(conn: Connection[TupleRow], statement: sql.Composed) -> bool:
+    """Whether it is forbidden, or finds no row; nothing of it stays."""
+    try:
+        with conn.transaction(force_rollback=True):
+            return conn.execute(statement).rowcount == 0
+    except psycopg.errors.InsufficientPrivilege:
+        return True
+
+
+# Routes
+
+BODIES: Mapping[str, dict[str, Any]] = {
+    "/v1/auth/sync": {"subject_token": "x"},
+    "/v1/service-accounts/{service_account_id}/tokens": {"name": "x", "scopes": ["issues:read"]},
+    "/v1/mfa/passkeys/{passkey_id}": {"name": "x"},
+    "/v1/issues/{issue_id}/link-pattern": {"pattern_id": "{pattern_id}"},
+    "/v1/patterns/{pattern_id}/close": {"closure_note": "x"},
+    "/v1/patterns/{pattern_id}/merge": {"source_pattern_id": "{pattern_id}"},
+    "/v1/patterns/{pattern_id}/split": {"issue_ids": ["{issue_id}"]},
+    "/v1/issues/{issue_id}/comments": {"text": "x"},
+    "/v1/scim-groups/{group_id}": {"role": "viewer"},
+    "/v1/governance/rtbf/requests/{request_id}": {"status": "verifying"},
+    "/v1/governance/rtbf/requests/{request_id}/reject": {"reason": "x"},
+    "/v1/predictions/{prediction_id}/feedback": {"outcome": "hit"},
+    "/v1/recommendations/{recommendation_id}": {"status": "accepted"},
+}
+"""Bodies that get past the decoder, for operations that need one and have an id in their path."""
+
+ITS_OWN_SECRET = {
+    "/v1/invitations/look": "whoever has the link may look; its token is nowhere in an answer but that to the sender",
+    "/v1/invitations/accept": "likewise",
+    "/v1/auth/exchange": "proved below",
+    "/v1/auth/refresh": "whoever has the token",
+    "/v1/auth/login": "for people who are not signed in yet",
+    "/v1/auth/callback": "likewise",
+    "/v1/provisioning/clients": "of no tenant",
+}
+"""Operations that are not about the caller's workspace, and what guards them."""
+
+
+def is_id(parameter: str) -> bool:
+    return parameter not in FREE_PARAMETERS
+
+
+def requests_with_ids(of: Inhabited) -> Iterator[tuple[AnyOperation, str, dict[str, Any]]]:
+    """Every operation with an id in its path, as a request about this tenant's things."""
+    for operation in OPERATIONS:
+        parameters = PARAMETER.findall(operation.path)
+        if operation.path in ITS_OWN_SECRET or not any(map(is_id, parameters)):
+            continue
+        path = of.path_of(operation)
+        assert path is not None, f"{operation.path}: no id is known for it; add its kind, and make one"
+        body = BODIES.get(operation.path, {})
+        needs = {
+            field.encode_name
+            for field in (msgspec.structs.fields(operation.body) if is_struct(operation.body) else ())
+            if field.required
+        }
+        assert needs <= set(body), f"{operation.path}: add a body with {needs}"
+        yield operation, path, filled(body, of)
+
+
+def is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def filled(body: dict[str, Any], of: Inhabited) -> dict[str, Any]:
+    """The body with this tenant's ids."""
+    text = msgspec.json.encode(body).decode()
+    for parameter in PREFIXES:
+        text = text.replace(f'"{{{parameter}}}"', f'"{of.an_id(parameter)}"')
+    found: dict[str, Any] = msgspec.json.decode(text)
+    return found
+
+
+def send(
+    client: httpx.Client, operation: AnyOperation, path: str, body: dict[str, Any], **more: Any
+) -> httpx.Response:
+    return client.request(
+        operation.method, path, **({} if operation.body is None else {"json": body}), **more
+    )
+
+
+def shows(answer: httpx.Response, of: Inhabited, *, asked: str = "") -> list[str]:
+    """What an answer has of this tenant, except what the caller wrote."""
+    text = answer.text
+    known = [found for ids in of.ids.values() for found in ids if found not in asked]
+    known += [of.word, of.tenant.slug, of.tenant.owner_email, of.keyholder_id]
+    return [each for each in known if each in text]
+
+
+def test_what_is_anothers_is_not_there(two: Two) -> None:
+    """With ids of B in the path A gets 404 from every operation, in the words that an id gets that nobody has."""
+    asked = 0
+    for operation, path, body in requests_with_ids(two.b):
+        client = two.a.keyholder if operation.path.startswith("/v1/mfa") else two.a.owner
+        answer = send(client, operation, path, body)
+        assert answer.status_code == 404, (operation.method, path, answer.text)
+        assert shows(answer, two.b, asked=path + str(body)) == [], (operation.method, path)
+        assert plain(answer) == plain(send(client, operation, unknown(path), filled_unknown(body))), (
+            operation.path
+        )
+        if operation.method in ("PATCH", "PUT"):
+            matched = send(client, operation, path, body, headers={"If-Match": '"x"'})
+            assert matched.status_code in (404, 412), (path, matched.text)
+            assert shows(matched, two.b, asked=path + str(body)) == []
+            nobodys = send(
+                client, operation, unknown(path), filled_unknown(body), headers={"If-Match": '"x"'}
+            )
+            assert plain(matched) == plain(nobodys), operation.path
+        asked += 1
+    assert asked > 30
+
+
+def unknown(text: str) -> str:
+    """The text with ids of the same kinds that nobody has."""
+    return re.sub(
+        r"\b((?:[a-z]+_)+)[0-9A-Z]{26}\b", lambda found: found[1] + "7ZZZZZZZZZZZZZZZZZZZZZZZZZ", text
+    )
+
+
+def filled_unknown(body: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(unknown(msgspec.json.encode(body).decode()))
+    return found
+
+
+def plain(answer: httpx.Response) -> tuple[int, object]:
+    """An answer without what is different each time: ids and traces."""
+    problem = answer.json()
+    problem.pop("instance", None)
+    problem["error"].pop("trace_id")
+    text = re.sub(r"ing_job_[\w-]+", "_", msgspec.json.encode(problem).decode())
+    return answer.status_code, re.sub(r"[a-z_]+_[0-9A-Z]{26}", "_", text)
+
+
+def test_ids_of_another_lead_nowhere_from_ones_own_things(two: Two) -> None:
+    """In a body or beside one's own id in a path: the same 404."""
+    a, b = two.a, two.b
+    mine = {name: a.an_id(name) for name in PREFIXES}
+    theirs = {name: b.an_id(name) for name in PREFIXES}
+    for method, path, body in (
+        ("POST", f"/v1/issues/{mine['issue_id']}/link-pattern", {"pattern_id": theirs["pattern_id"]}),
+        ("POST", f"/v1/patterns/{mine['pattern_id']}/merge", {"source_pattern_id": theirs["pattern_id"]}),
+        ("POST", f"/v1/patterns/{mine['pattern_id']}/split", {"issue_ids": [theirs["issue_id"]]}),
+        (
+            "POST",
+            f"/v1/service-accounts/{mine['service_account_id']}/tokens/{theirs['token_id']}/rotate",
+            None,
+        ),
+        ("DELETE", f"/v1/service-accounts/{mine['service_account_id']}/tokens/{theirs['token_id']}", None),
+    ):
+        answer = a.owner.request(method, path, **({} if body is None else {"json": body}))
+        assert answer.status_code in (404, 409, 422), (path, answer.text)
+        assert shows(answer, b, asked=path + str(body)) == [], (path, answer.text)
+        nobodys = a.owner.request(method, unknown_of(path, theirs), **json_of(body, theirs))
+        assert plain(answer) == plain(nobodys), path
+
+
+def unknown_of(text: str, theirs: Mapping[str, str | None]) -> str:
+    """The text with ids that nobody has in the place of theirs."""
+    for each in theirs.values():
+        if each:
+            text = text.replace(each, unknown(each))
+    return text
+
+
+def json_of(body: dict[str, Any] | None, theirs: Mapping[str, str | None]) -> dict[str, Any]:
+    if body is None:
+        return {}
+    return {"json": msgspec.json.decode(unknown_of(msgspec.json.encode(body).decode(), theirs))}
+
+
+def test_whatever_is_read_has_no_word_of_another(two: Two) -> None:
+    """Every GET without an id in its path; filters by an id or a word of B find nothing; B's cursors are none."""
+    for operation in OPERATIONS:
+        path = two.a.path_of(operation, {})
+        if operation.method != "GET" or operation.path in ITS_OWN_SECRET or path is None:
+            continue
+        answer = two.a.owner.get(path)
+        assert answer.status_code < 500, (path, answer.text)
+        assert shows(answer, two.b) == [], path
+        names = {field.encode_name for field in msgspec.structs.fields(operation.query)}
+        for name, value in (
+            ("pattern_id", two.b.an_id("pattern_id")),
+            ("q", two.b.word),
+            ("service", two.b.word),
+        ):
+            if name in names:
+                found = two.a.owner.get(path, params={name: value})
+                assert shows(found, two.b, asked=str(value)) in ([], [two.b.word])
+                assert found.status_code == 404 or found.json()["data"] == [], (path, name, found.text)
+        if {"cursor", "limit"} <= names:
+            cursor = two.b.owner.get(two.b.path_of(operation) or "", params={"limit": 1}).json()["page"][
+                "next_cursor"
+            ]
+            if cursor is not None:
+                assert two.a.owner.get(path, params={"limit": 1, "cursor": cursor}).status_code == 400, path
+
+
+def test_the_same_external_id_and_the_same_key_are_ones_own(two: Two) -> None:
+    """Both reported the same thing under the same Idempotency-Key; both have their own issue of it."""
+    body = {"title": "Whoever is first", "external_id": f"first-{uuid4().hex}"}
+    key = {"Idempotency-Key": uuid4().hex}
+    one, other = (each.owner.post("/v1/issues", json=body, headers=key) for each in (two.a, two.b))
+    assert (one.status_code, other.status_code) == (201, 201)
+    assert one.json()["id"] != other.json()["id"]
+    assert "idempotency-replayed" not in other.headers
+
+
+def test_nobody_signs_in_to_another_workspace(two: Two, stack: Stack) -> None:
+    """Asking for B's workspace is answered as asking for one that nobody has."""
+    answers = [
+        httpx.post(
+            f"{stack.url}/v1/auth/exchange",
+            json={"subject_token": two.a.tenant.owner_email, "workspace_id": workspace},
+            timeout=10,
+        )
+        for workspace in (two.b.tenant.workspace_id, unknown(two.b.tenant.workspace_id))
+    ]
+    assert answers[0].status_code in (403, 404)
+    assert plain(answers[0]) == plain(answers[1])
+
+
+def test_the_stream_is_of_ones_own_workspace(two: Two, stack: Stack) -> None:
+    """A token of A does not open B's, and hears nothing of what B reports."""
+    token = str(two.a.owner.headers["Authorization"]).removeprefix("Bearer ")
+    address = f"{stack.url.replace('http', 'ws')}/v1/stream?token={token}"
+    theirs = f"{address}&workspace={two.b.tenant.workspace_id}"
+    with connect(theirs) as socket, pytest.raises(ConnectionClosed) as closed:
+        socket.recv(timeout=5)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4003
+    with connect(address) as socket:
+        two.b.owner.post("/v1/issues", json={"title": f"{two.b.word} again"})
+        mine = two.a.owner.post("/v1/issues", json={"title": "Heard"}).json()["id"]
+        heard = ""
+        while mine not in heard:
+            heard += str(socket.recv(timeout=10))
+        assert two.b.word not in heard
+        assert two.b.tenant.workspace_id not in heard
+
+
+def test_a_directory_sees_only_its_own_people_and_groups(two: Two) -> None:
+    """SCIM, whose routes are beside the operations: 404, empty lists, and nobody of B gets into a group of A."""
+    a, b = two.a.directory, two.b
+    user = next(found["id"] for found in b.directory.get(f"{SCIM}/Users").json()["Resources"])
+    group = b.directory.get(f"{SCIM}/Groups").json()["Resources"][0]["id"]
+    assert shows(a.get(f"{SCIM}/Users"), b) == []
+    assert shows(a.get(f"{SCIM}/Groups"), b) == []
+    for kind, name in (("Users", "userName"), ("Groups", "displayName")):
+        found = a.get(f"{SCIM}/{kind}", params={"filter": f'{name} co "{b.word}"'})
+        assert found.json()["totalResults"] == 0
+    patch = {
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": [{"op": "replace", "path": "displayName", "value": "Mine"}],
+    }
+    replaced = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": "Mine"}
+    for path in (f"{SCIM}/Users/{user}", f"{SCIM}/Groups/{group}"):
+        for method, body in (("GET", None), ("PATCH", patch), ("PUT", replaced), ("DELETE", None)):
+            answer = a.request(method, path, **({} if body is None else {"json": body}))
+            nobodys = a.request(method, unknown(path), **({} if body is None else {"json": body}))
+            assert answer.status_code == nobodys.status_code, (method, path, answer.text)
+            assert answer.status_code == 404 or method == "PUT", (method, path, answer.text)
+            assert shows(answer, b, asked=path) == [], (method, path)
+    assert b.directory.get(f"{SCIM}/Users/{user}").status_code == 200
+    assert b.directory.get(f"{SCIM}/Groups/{group}").json()["displayName"] == b.word
+    mixed = {
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
+        "displayName": f"mixed {uuid4().hex}",
+        "members": [{"value": user}],
+    }
+    answer = a.post(f"{SCIM}/Groups", json=mixed)
+    assert shows(answer, b, asked=user) == []
+    if answer.status_code == 201:
+        assert answer.json().get("members", []) == []
+
+
+# Roles
+
+
+@pytest.fixture(scope="module")
+def callers(two: Two, stack: Stack) -> Iterator[dict[str, tuple[httpx.Client, frozenset[str], bool]]]:
+    """Name → client, its scopes, whether a person is signed in. Each role of the table, and tokens of one scope."""
+    found: dict[str, tuple[httpx.Client, frozenset[str], bool]] = {}
+    for role in ROLES.values():
+        _, email = joined(stack, two.a, role.name)
+        found[role.name] = two.a.client(sign_in(stack.url, email)), role.scopes, True
+    for scope in ("issues:read", "members:write", "scim:write"):
+        made = two.a.owner.post("/v1/api-tokens", json={"name": f"only {scope}", "scopes": [scope]}).json()
+        found[f"token of {scope}"] = two.a.client(made["secret"]), frozenset({scope}), False
+    yield found
+
+
+def joined(stack: Stack, of: Inhabited, role: str) -> tuple[str, str]:
+    return asyncio.run(join(stack.database.owner_url, of.tenant, role))
+
+
+def test_every_route_is_open_to_exactly_whom_the_table_of_scopes_says(
+    two: Two, callers: dict[str, tuple[httpx.Client, frozenset[str], bool]]
+) -> None:
+    """A parameter that no operation has is found only behind the door, and stops the request there: 400 says that it
+    was open, 403 that it was not."""
+    for operation in OPERATIONS:
+        if operation.scope is None:
+            continue
+        path = f"{two.a.path_of(operation)}?no_such_parameter=1"
+        for name, (client, scopes, is_person) in callers.items():
+            is_open = operation.scope == ANYBODY or operation.scope in scopes
+            if operation.scope == SELF:
+                is_open = is_person
+            answer = client.request(operation.method, path)
+            expected = 400 if is_open else 403
+            assert answer.status_code == expected, (operation.id, name, answer.text)
+            problem = answer.json()["error"]
+            assert problem["code"] == ("validation_error" if is_open else "forbidden"), (operation.id, name)
+            if is_open:
+                assert problem["details"] == {"no_such_parameter": "unknown parameter"}, operation.id
+            elif operation.scope not in (SELF, PLATFORM):
+                assert problem["details"] == {"scope": operation.scope}, operation.id
+
+
+def test_without_a_token_every_route_but_the_public_ones_is_shut(two: Two, stack: Stack) -> None:
+    """401 before anything else is looked at."""
+    with httpx.Client(base_url=stack.url, timeout=10) as nobody:
+        for operation in OPERATIONS:
+            if operation.scope is None:
+                continue
+            answer = nobody.request(operation.method, f"{two.b.path_of(operation)}?no_such_parameter=1")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized"), operation.id
+        assert nobody.get(f"{SCIM}/Users").status_code == 401
+
+
+def test_whoever_owes_a_second_factor_may_only_give_it_or_leave(two: Two, stack: Stack) -> None:
+    """403 mfa_required everywhere else, whatever the role."""
+    email = execute_one(stack, "SELECT email FROM users WHERE user_id = %s", two.a.keyholder_id)
+    client = two.a.client(sign_in(stack.url, email))
+    for operation in OPERATIONS:
+        if operation.scope in (None, PLATFORM):
+            continue
+        answer = client.request(operation.method, f"{two.a.path_of(operation)}?no_such_parameter=1")
+        if operation.without_second_factor:
+            assert answer.json()["error"]["code"] in ("validation_error", "forbidden"), operation.id
+        else:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "mfa_required"), operation.id
+
+
+def execute_one(stack: Stack, statement: str, *values: object) -> Any:
+    [(value,)] = asyncio.run(execute(stack.database.owner_url, statement, *values))
+    return value
+
+
+def test_a_directory_needs_its_scope(
+    two: Two, callers: dict[str, tuple[httpx.Client, frozenset[str], bool]]
+) -> None:
+    """SCIM's routes keep to the same table."""
+    for name, (client, scopes, _) in callers.items():
+        answer = client.get(f"{SCIM}/Users")
+        assert answer.status_code == (200 if "scim:write" in scopes else 403), (name, answer.text)
