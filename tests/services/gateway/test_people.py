@@ -365,6 +365,11 @@ def test_an_address_that_the_clients_own_provider_speaks_for_comes_in_through_it
     answer = sign_in(world.stack, email, invitation_token=token)
     refused(answer, 403, "sso_required")
     assert answer.json()["error"]["details"] == {"connection_id": connection}
+    # Nor does any other address, once the workspace insists.
+    world.sql("UPDATE workspaces SET sso_enforced = true WHERE workspace_id = %s", world.tenant.workspace_id)
+    world.sql("UPDATE oidc_connections SET domains = '{other.example}' WHERE connection_id = %s", connection)
+    refused(sign_in(world.stack, email, invitation_token=token), 403, "sso_required")
+    assert world.sql("SELECT status FROM members WHERE email = %s", email) == [("invited",)]
 
 
 def test_preferences_begin_with_defaults_and_hide_secrets(world: World) -> None:

@@ -102,13 +102,7 @@ class GetInvitingWorkspaceRow(Struct, frozen=True):
 
     workspace_id: str
     name: str
-
-
-class GetConnectionForRow(Struct, frozen=True):
-    """One row of get_connection_for."""
-
-    connection_id: str
-    name: str
+    sso_enforced: bool
 
 
 class TakeMailRow(Struct, frozen=True):
@@ -571,7 +565,7 @@ async def get_membership_of(
 
 
 _GET_INVITING_WORKSPACE = """
-SELECT w.workspace_id, w.name FROM workspaces AS w
+SELECT w.workspace_id, w.name, w.sso_enforced FROM workspaces AS w
 JOIN organizations AS o ON o.organization_id = w.organization_id
 WHERE w.workspace_id = $1 AND w.status = 'active' AND o.status = 'active'
 """
@@ -590,10 +584,10 @@ async def get_inviting_workspace(
 
 
 _GET_CONNECTION_FOR = """
-SELECT connection_id, name FROM oidc_connections
+SELECT connection_id FROM oidc_connections
 WHERE workspace_id = $1 AND status = 'active'
-  AND domains @> ARRAY[lower($2::text)]
-ORDER BY created_at LIMIT 1
+  AND (domains @> ARRAY[lower($2::text)] OR $3::boolean)
+ORDER BY (domains @> ARRAY[lower($2::text)]) DESC, created_at LIMIT 1
 """
 
 
@@ -602,11 +596,12 @@ async def get_connection_for(
     *,
     workspace_id: str,
     domain: str,
-) -> GetConnectionForRow | None:
-    """The active identity provider of the workspace that speaks for an address, if any."""
-    async with AsyncRawCursor(conn, row_factory=args_row(GetConnectionForRow)) as cursor:
-        await cursor.execute(_GET_CONNECTION_FOR, (workspace_id, domain))
-        fetched: GetConnectionForRow | None = await cursor.fetchone()
+    is_enforced: bool,
+) -> str | None:
+    """The active identity provider of the workspace that speaks for an address; when the workspace insists, any."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_GET_CONNECTION_FOR, (workspace_id, domain, is_enforced))
+        fetched: str | None = await cursor.fetchone()
         return fetched
 
 

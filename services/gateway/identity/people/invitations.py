@@ -218,8 +218,11 @@ async def _welcome(conn: AsyncConnection[Any], found: _queries.FindInvitationRow
         if found.invited_by is not None
         else None
     )
-    connection = await _queries.get_connection_for(
-        conn, workspace_id=found.workspace_id, domain=found.email.rpartition("@")[2]
+    connection_id = await _queries.get_connection_for(
+        conn,
+        workspace_id=found.workspace_id,
+        domain=found.email.rpartition("@")[2],
+        is_enforced=workspace.sso_enforced,
     )
     return Welcome(
         workspace_id=workspace.workspace_id,
@@ -228,7 +231,7 @@ async def _welcome(conn: AsyncConnection[Any], found: _queries.FindInvitationRow
         role=found.role,
         inviter=inviter,
         expires_at=found.expires_at,
-        connection_id=None if connection is None else connection.connection_id,
+        connection_id=connection_id,
     )
 
 

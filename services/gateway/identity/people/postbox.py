@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from services.gateway.identity.vault.sealing import Place, SealError
 from services.gateway.mail import Letter, MailError, Transport
 
 log = structlog.get_logger()
+
+_ADDRESS = re.compile(r"[^\s<>\"]+@[^\s<>\"]+")
 
 ATTEMPTS_MAX = 8
 FIRST_PAUSE_SECONDS = 30.0
@@ -135,7 +138,9 @@ class Postbox:
                 delivery="failed",
                 delivery_error=reason,
             )
-        log.warning("mail.failed", workspace_id=taken.workspace_id, mail_id=taken.mail_id, reason=reason)
+        log.warning(
+            "mail.failed", workspace_id=taken.workspace_id, mail_id=taken.mail_id, reason=_anonymous(reason)
+        )
 
     async def _postpone(self, taken: _queries.TakeMailRow, reason: str) -> None:
         pause = timedelta(seconds=FIRST_PAUSE_SECONDS * 2 ** (taken.n_attempts - 1))
@@ -149,7 +154,17 @@ class Postbox:
             await _queries.note_mail_error(
                 conn, delivery_error=reason, workspace_id=taken.workspace_id, mail_id=taken.mail_id
             )
-        log.info("mail.postponed", workspace_id=taken.workspace_id, mail_id=taken.mail_id, reason=reason)
+        log.warning(
+            "mail.postponed",
+            workspace_id=taken.workspace_id,
+            mail_id=taken.mail_id,
+            reason=_anonymous(reason),
+        )
+
+
+def _anonymous(reason: str) -> str:
+    """What a mail server said, for the log: without the addresses that it likes to repeat."""
+    return _ADDRESS.sub("…", reason)
 
 
 def _place(mail_id: str) -> Place:

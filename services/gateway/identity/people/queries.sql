@@ -133,16 +133,16 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND user_id = sqlc.arg(user_id);
 
 -- The workspace that an invitation is to; nothing while it or its client is suspended.
 -- name: GetInvitingWorkspace :one
-SELECT w.workspace_id, w.name FROM workspaces AS w
+SELECT w.workspace_id, w.name, w.sso_enforced FROM workspaces AS w
 JOIN organizations AS o ON o.organization_id = w.organization_id
 WHERE w.workspace_id = sqlc.arg(workspace_id) AND w.status = 'active' AND o.status = 'active';
 
--- The active identity provider of the workspace that speaks for an address, if any.
+-- The active identity provider of the workspace that speaks for an address; when the workspace insists, any.
 -- name: GetConnectionFor :one
-SELECT connection_id, name FROM oidc_connections
+SELECT connection_id FROM oidc_connections
 WHERE workspace_id = sqlc.arg(workspace_id) AND status = 'active'
-  AND domains @> ARRAY[lower(sqlc.arg(domain)::text)]
-ORDER BY created_at LIMIT 1;
+  AND (domains @> ARRAY[lower(sqlc.arg(domain)::text)] OR sqlc.arg(is_enforced)::boolean)
+ORDER BY (domains @> ARRAY[lower(sqlc.arg(domain)::text)]) DESC, created_at LIMIT 1;
 
 -- What a person is called.
 -- name: GetPersonName :one
