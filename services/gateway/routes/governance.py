@@ -40,13 +40,6 @@ PURGED = ("activity_days", "audit_days")
 
 # JSON knows one kind of number: 30.0 is a whole one.
 WholeDays = Annotated[float, Meta(ge=1, le=DAYS_MAX, multiple_of=1, description="Days.")]
-# Fewer than the floor are refused with a code of their own, which JSON Schema's minimum would not give.
-AuditDays = Annotated[
-    float,
-    Meta(
-        ge=1, le=DAYS_MAX, multiple_of=1, description="Days.", extra_json_schema={"minimum": AUDIT_DAYS_MIN}
-    ),
-]
 WholeGrace = Annotated[
     float, Meta(ge=0, le=365, multiple_of=1, description="Days between hiding and purging.")
 ]
@@ -80,7 +73,10 @@ class RetentionChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     issues_days: WholeDays | None = None
     activity_days: WholeDays | None = None
-    audit_days: AuditDays | None = None
+    # Fewer are refused with a code of their own, so the minimum is said and not checked here.
+    audit_days: Annotated[
+        WholeDays | None, Meta(description="At least 365.", extra_json_schema={"minimum": AUDIT_DAYS_MIN})
+    ] = None
     prompt_logs_days: WholeDays | None = None
     predictions_days: WholeDays | None = None
     grace_days: WholeGrace | None = None
