@@ -42,14 +42,14 @@ class Member(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-class MemberPage(Struct, frozen=True, kw_only=True):
+class PeoplePage(Struct, frozen=True, kw_only=True):
     """A page of members."""
 
     data: tuple[Member, ...]
     page: PageInfo
 
 
-class MemberQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PeopleQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of members."""
 
     role: Annotated[tuple[AnyRole, ...] | None, Meta(description="tenant_admin is the same as admin.")] = None
@@ -110,7 +110,7 @@ def _present(row: _queries.Member) -> Member:
     )
 
 
-async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> MemberPage:
+async def list_members(gateway: Gateway, call: Call[PeopleQuery, None]) -> PeoplePage:
     """A page of members."""
     query = call.query
     conditions: list[Condition] = []
@@ -125,7 +125,7 @@ async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> Membe
     found = await list_page(
         gateway, call, LISTING, conditions=conditions, sort=query.sort, source=gateway.people
     )
-    return MemberPage(data=shown(found, _present), page=page_info(found))
+    return PeoplePage(data=shown(found, _present), page=page_info(found))
 
 
 async def get_member(gateway: Gateway, call: Call[NoQuery, None]) -> Member:
@@ -166,8 +166,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         tag="People",
         summary="List members.",
         scope="members:read",
-        query=MemberQuery,
-        replies={200: MemberPage},
+        query=PeopleQuery,
+        replies={200: PeoplePage},
         handle=list_members,
     ),
     Operation(

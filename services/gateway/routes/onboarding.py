@@ -51,12 +51,12 @@ class StepDone(Struct, frozen=True, kw_only=True):
 class OnboardingConfig(Struct, frozen=True, kw_only=True):
     """What the first steps suggest."""
 
-    steps: tuple[Step, ...] = STEPS
-    probability_threshold: Annotated[float, Meta(ge=0, le=1, description="For the first alert.")] = 0.75
-    window_days: int = 7
-    invites_max: int = 3
-    invite_roles: tuple[str, ...] = ("viewer", "analyst", "admin")
-    default_invite_role: str = "analyst"
+    steps: tuple[Step, ...]
+    probability_threshold: Annotated[float, Meta(ge=0, le=1, description="For the first alert.")]
+    window_days: int
+    invites_max: int
+    invite_roles: tuple[str, ...]
+    default_invite_role: str
 
 
 async def read_onboarding(gateway: Gateway, workspace_id: str) -> Onboarding:
@@ -91,7 +91,14 @@ async def get_onboarding(gateway: Gateway, call: Call[NoQuery, None]) -> Onboard
 
 async def get_config(_gateway: Gateway, _call: Call[NoQuery, None]) -> OnboardingConfig:
     """What the first steps suggest; the same for everybody."""
-    return OnboardingConfig()
+    return OnboardingConfig(
+        steps=STEPS,
+        probability_threshold=0.75,
+        window_days=7,
+        invites_max=3,
+        invite_roles=("viewer", "analyst", "admin"),
+        default_invite_role="analyst",
+    )
 
 
 async def complete_step(gateway: Gateway, call: Call[NoQuery, None]) -> StepDone:
