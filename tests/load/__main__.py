@@ -1,6 +1,7 @@
 """Ours beside the raw limit, in one run: `make bench`, or `python -m tests.load [part …]`.
 
-Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long).
+Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
+gateways, exact counts).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
 
@@ -30,6 +31,7 @@ from testkit.stack import Stack
 from services.gateway.projections import projection
 
 from . import bare
+from . import tenants as many
 from .failures import batches, failures
 from .http import Connection
 
@@ -42,6 +44,7 @@ TARGETS = {
     "latency": "p50 ≤ 15 ms, p99 ≤ 60 ms",
     "growth": "ratio ≤ 1.2",
     "memory": "≤ 700 MB",
+    "tenants": "exact",
 }
 
 
@@ -369,6 +372,11 @@ async def growth(bench: Bench, *, sizes: Sequence[int] = (10_000, 1_000_000), wi
     bench.report("growth", f"{costs[-1] / costs[0]:.2f} ({shown})")
 
 
+async def tenants(bench: Bench) -> None:
+    """Two hundred tenants through two gateways: no foreign row, exact counts of requests and seats."""
+    bench.report("tenants", await many.measure(bench.stack))
+
+
 def _compare(bench: Bench, part: str, what: str, ours: Sequence[float], raw: Sequence[float]) -> None:
     mine, limit = sorted(ours)[len(ours) // 2], sorted(raw)[len(raw) // 2]
     runs = " ".join(f"{value:.0f}" for value in ours), " ".join(f"{value:.0f}" for value in raw)
@@ -385,6 +393,7 @@ PARTS = {
     "latency": latency,
     "memory": memory,
     "growth": growth,
+    "tenants": tenants,
 }
 
 
