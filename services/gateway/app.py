@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from litestar.types import ASGIApp
 from runtime import VERSION
+from runtime.database import Pool
 from runtime.errors import StartError
 from runtime.service import Resources, Service
 
@@ -109,6 +110,49 @@ OPERATIONS: Sequence[AnyOperation] = (
 def build(settings: GatewaySettings, resources: Resources) -> Service:
     """The gateway: its read model, the routes over it, the stream behind it."""
     check(settings)
+    catcher = Catcher() if settings.catches_mail else None
+    gateway = _gateway(settings, resources, catcher)
+    counters = Counters(resources.nc, replicas=settings.replicas)
+    hub = Hub(resources, gateway.pool)
+    relay = Relay(resources.event_log, url=settings.database_url)
+    steward = _steward(gateway)
+    announcer = Announcer(gateway, hub, url=settings.database_url)
+
+    return Service(
+        name=NAME,
+        projection=projection(),
+        routes=[
+            *handlers(OPERATIONS, gateway),
+            *explorer_routes(document(OPERATIONS, version=VERSION)),
+            *scim_routes(gateway),
+            *welcome.ROUTES,
+            *download_routes(gateway),
+            *(mailbox_routes(catcher) if catcher else ()),
+            stream_handler(hub, resources, gateway.access),
+        ],
+        http={
+            "around": lambda inner: _door(inner, gateway, counters),
+            "request_max_body_size": BODY_BYTES_MAX,
+        },
+        dashboard_path="/status",
+        on_start=[lambda: _prepare(settings, gateway.people), counters.start],
+        on_stop=[gateway.access.mark_used],
+        background=[
+            hub.run,
+            relay.run,
+            gateway.access.listen,
+            gateway.access.mark,
+            gateway.postbox.run,
+            gateway.once.purge,
+            steward.run,
+            announcer.run,
+        ],
+        alarms=lambda: (*relay.alarms(), *steward.alarms()),
+    )
+
+
+def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher | None) -> Gateway:
+    """What handlers work with. catcher: where letters end in development."""
     pool = resources.pool(NAME)
     people = resources.pool("identity")
     rng = random.SystemRandom()
@@ -123,9 +167,8 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     )
     access = Authority(settings, people, clock=resources.clock)
     vault = Vault(master_keys(settings), clock=resources.clock)
-    catcher = Catcher() if settings.catches_mail else None
     postbox = Postbox(people, vault, transport(settings, catcher), clock=resources.clock, rng=rng)
-    gateway = Gateway(
+    return Gateway(
         settings=settings,
         resources=resources,
         pool=pool,
@@ -156,74 +199,43 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         postbox=postbox,
         rng=rng,
     )
-    counters = Counters(resources.nc, replicas=settings.replicas)
-    hub = Hub(resources, pool)
-    relay = Relay(resources.event_log, url=settings.database_url)
-    steward = Steward(
-        url=settings.database_url,
-        people=people,
+
+
+def _steward(gateway: Gateway) -> Steward:
+    """What exports, purges and erases in the background."""
+    return Steward(
+        url=gateway.settings.database_url,
+        people=gateway.people,
         exporter=Exporter(
-            resources.event_log,
-            pool=pool,
-            people=people,
-            folder=settings.exports_at,
-            clock=resources.clock,
+            gateway.resources.event_log,
+            pool=gateway.pool,
+            people=gateway.people,
+            folder=gateway.settings.exports_at,
+            clock=gateway.resources.clock,
         ),
         eraser=Eraser(
-            resources.event_log,
-            people,
-            exports=settings.exports_at,
-            signer=Signer(vault.masters.current),
-            clock=resources.clock,
+            gateway.resources.event_log,
+            gateway.people,
+            exports=gateway.settings.exports_at,
+            signer=Signer(gateway.vault.masters.current),
+            clock=gateway.resources.clock,
         ),
-        clock=resources.clock,
+        clock=gateway.resources.clock,
     )
-    announcer = Announcer(gateway, hub, url=settings.database_url)
 
-    async def prepare() -> None:
-        """Bring identity up to date, or say that somebody has to; in mock mode, seed."""
-        await _migrate(settings)
-        async with people.connection() as conn:
-            missing = await pending_migrations(conn)
-        if missing:
-            raise StartError(
-                f"The schema identity lacks {', '.join(missing)}."
-                " Run `python -m services.gateway.identity.migrate` with DATABASE_OWNER_URL."
-            )
-        if settings.use_mock:
-            await seed_workspace(settings.database_owner_url)
 
-    return Service(
-        name=NAME,
-        projection=projection(),
-        routes=[
-            *handlers(OPERATIONS, gateway),
-            *explorer_routes(document(OPERATIONS, version=VERSION)),
-            *scim_routes(gateway),
-            *welcome.ROUTES,
-            *download_routes(gateway),
-            *(mailbox_routes(catcher) if catcher else ()),
-            stream_handler(hub, resources, access),
-        ],
-        http={
-            "around": lambda inner: _door(inner, gateway, counters),
-            "request_max_body_size": BODY_BYTES_MAX,
-        },
-        dashboard_path="/status",
-        on_start=[prepare, counters.start],
-        on_stop=[access.mark_used],
-        background=[
-            hub.run,
-            relay.run,
-            access.listen,
-            access.mark,
-            postbox.run,
-            gateway.once.purge,
-            steward.run,
-            announcer.run,
-        ],
-        alarms=lambda: (*relay.alarms(), *steward.alarms()),
-    )
+async def _prepare(settings: GatewaySettings, people: Pool) -> None:
+    """Bring identity up to date, or say that somebody has to; in mock mode, seed."""
+    await _migrate(settings)
+    async with people.connection() as conn:
+        missing = await pending_migrations(conn)
+    if missing:
+        raise StartError(
+            f"The schema identity lacks {', '.join(missing)}."
+            " Run `python -m services.gateway.identity.migrate` with DATABASE_OWNER_URL."
+        )
+    if settings.use_mock:
+        await seed_workspace(settings.database_owner_url)
 
 
 def transport(settings: GatewaySettings, catcher: Catcher | None) -> Transport | None:
