@@ -30,6 +30,7 @@ from scim2_models import (
 )
 
 from services.gateway.edge.door import visit_of
+from services.gateway.errors import MfaRequiredError
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.scim.directory import Directory, Page
 from services.gateway.identity.scim.resources import CONFIG, PROVIDER, SCHEMAS, Group, User
@@ -73,6 +74,8 @@ def scim_routes(gateway: Gateway) -> list[HTTPRouteHandler]:
 async def _answer(gateway: Gateway, request: AnyRequest) -> Response[bytes]:
     visit = visit_of(request.scope)
     principal = visit.allowed()
+    if principal.owes_second_factor:
+        raise MfaRequiredError("Give your second factor first.")
     if SCOPE not in principal.scopes:
         raise ForbiddenError(f"This needs the scope {SCOPE}.")
     act = Act(principal=principal, ip=visit.address, now=gateway.resources.clock())

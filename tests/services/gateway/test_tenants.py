@@ -592,6 +592,8 @@ def test_whoever_owes_a_second_factor_may_only_give_it_or_leave(two: Two, stack:
             assert answer.json()["error"]["code"] in ("validation_error", "forbidden"), operation.id
         else:
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "mfa_required"), operation.id
+    directory = client.get(f"{SCIM}/Users")
+    assert (directory.status_code, directory.json()["detail"].partition(":")[0]) == (403, "mfa_required")
 
 
 def execute_one(stack: Stack, statement: str, *values: object) -> Any:
