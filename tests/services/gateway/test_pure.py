@@ -1,5 +1,6 @@
 """Small pure parts: words, curves, folds, tokens, job ids, settings."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -167,15 +168,17 @@ def test_a_job_id_carries_its_job_for_its_workspace_only(sequence: int, issue: s
     ("fields", "is_refused"),
     [
         ({"jwt_secret": "x" * 40}, False),
+        ({"jwt_secret": "x" * 40, "causeloop_master_key": ""}, True),
         ({}, True),
         ({"jwt_secret": "short"}, True),
         ({"jwt_secret": "x" * 40, "use_mock": True}, True),
     ],
 )
 def test_production_refuses_unsafe_settings(fields: dict[str, Any], is_refused: bool) -> None:
-    """A default or short secret, and mock mode."""
+    """A default or short secret, no master key, and mock mode."""
     urls = dict.fromkeys(("nats_url", "database_url", "database_projector_url", "database_owner_url"), "x")
-    made = GatewaySettings(**{"port": 1, "environment": "production", **urls, **fields})
+    key = {"causeloop_master_key": b64encode(b"k" * 32).decode()}
+    made = GatewaySettings(**{"port": 1, "environment": "production", **key, **urls, **fields})
     if not is_refused:
         check(made)
         return
