@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from contracts import workspace
+from contracts import ingest, pattern, prediction, recommendation, workspace
 from eventlog import EventLog
 from psycopg import sql
 from runtime.database import Connection, Pool, tenant
@@ -20,7 +20,14 @@ from services.gateway.identity.governance.certificates import Signer, Statement
 
 log = structlog.get_logger("gateway.erasing")
 
-AGGREGATES: Final = ("issue", "pattern", "prediction", "recommendation")
+AGGREGATES: Final = sorted(
+    {
+        aggregate_type
+        for context in (ingest, pattern, prediction, recommendation)
+        for aggregate_type in context.AGGREGATES.values()
+    }
+)
+"""Whatever a workspace's events are about, beside the workspace itself."""
 KEPT: Final = (
     "one event WorkspaceErased in the log, which names the workspace's id alone and keeps its rows from coming back",
     "the workspace's id in the list of erased workspaces of each read model, and this certificate",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import psycopg
@@ -22,7 +22,8 @@ log = structlog.get_logger("gateway.steward")
 POLL_SECONDS: Final = 1.0
 RETENTION_SECONDS: Final = 3600.0
 LOOKED_AFTER: Final = timedelta(hours=1)
-"""How long after its end an erasure's stragglers are purged from the log."""
+LOOKED_EVERY: Final = timedelta(minutes=1)
+"""How long after its end an erasure's stragglers are purged from the log, and how often."""
 
 # The server notices a vanished leader within about five seconds and frees its lock.
 _OPTIONS = (
@@ -59,7 +60,8 @@ class Steward:
         self._exporter = exporter
         self._eraser = eraser
         self._clock = clock
-        self._overdue: int = 0
+        self._overdue = 0
+        self._look_again_at = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Lead or stand by until cancelled; after a failure of the world begin again."""
@@ -114,7 +116,12 @@ class Steward:
         async with self._people.connection() as conn:
             erasures = await _queries.list_open_erasures(conn, since=now - LOOKED_AFTER)
         overdue = 0
+        looks = now >= self._look_again_at
+        if looks:
+            self._look_again_at = now + LOOKED_EVERY
         for erasure in erasures:
+            if erasure.status == "completed" and not looks:
+                continue
             is_done = await self._eraser.advance(erasure)
             overdue += not is_done and now - erasure.requested_at > timedelta(minutes=10)
         self._overdue = overdue

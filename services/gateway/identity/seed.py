@@ -4,6 +4,7 @@ import structlog
 from contracts import derived_id
 from psycopg import AsyncConnection, AsyncRawCursor
 
+from services.gateway.identity.governance._queries import is_erased
 from services.gateway.identity.tenancy import _queries
 
 log = structlog.get_logger()
@@ -16,7 +17,7 @@ SLUG, NAME, TIMEZONE = "demo", "Demo workspace", "UTC"
 
 
 async def seed_workspace(owner_url: str) -> str:
-    """Make the demo client with its workspace and owner unless it is there; returns the workspace's id.
+    """Make the demo client with its workspace and owner unless it is there or was erased; returns the workspace's id.
 
     owner_url: the role that owns the schema identity; no other may make a client with ids of its choice.
     """
@@ -24,6 +25,9 @@ async def seed_workspace(owner_url: str) -> str:
     async with await AsyncConnection.connect(
         owner_url, options=options, cursor_factory=AsyncRawCursor, connect_timeout=5
     ) as conn:
+        # What was erased stays so in the log, and would not be heard there again.
+        if await is_erased(conn, workspace_id=WORKSPACE_ID):
+            return WORKSPACE_ID
         await _queries.insert_organization(
             conn, organization_id=ORGANIZATION_ID, slug=SLUG, name=NAME, plan="enterprise"
         )

@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 from testkit.servers import Database
 
 from services.gateway.identity.migrate import apply_migrations
+from services.gateway.identity.seed import WORKSPACE_ID, seed_workspace
 
 from .tenants import Tenant, onboard
 
@@ -307,3 +308,13 @@ async def test_activity_that_is_over_goes_after_window_and_grace(owner: Owner, c
     )
     await owner.execute("SELECT purge_activity(%s)", (chain.workspace_id,))
     assert await left() == [2, 2]
+
+
+async def test_an_erased_demo_is_not_seeded_again(owner: Owner, database: Database) -> None:
+    """The log would not hear of it."""
+    await seed_workspace(database.owner_url)
+    await owner.execute("SELECT request_erasure(%s)", (WORKSPACE_ID,))
+    await owner.execute("SELECT erase_workspace_rows(%s)", (WORKSPACE_ID,))
+    await seed_workspace(database.owner_url)
+    cursor = await owner.execute("SELECT (SELECT count(*) FROM workspaces), (SELECT count(*) FROM users)")
+    assert await cursor.fetchone() == (0, 0)

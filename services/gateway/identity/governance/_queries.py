@@ -614,3 +614,18 @@ async def complete_erasure(
     """Nothing is left: keep the certificate."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_COMPLETE_ERASURE, (workspace_id, certificate, now))
+
+
+_IS_ERASED = """
+SELECT EXISTS (SELECT FROM erasures WHERE workspace_id = $1)::boolean AS is_erased
+"""
+
+
+async def is_erased(conn: AsyncConnection[Any], *, workspace_id: str) -> bool:
+    """Whether a workspace was erased, or is being."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_IS_ERASED, (workspace_id,))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("is_erased gave no row")
+        return fetched

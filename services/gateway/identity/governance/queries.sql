@@ -177,3 +177,8 @@ SELECT note_erasure(sqlc.arg(workspace_id)::text, sqlc.arg(purged)::bigint, sqlc
 -- Nothing is left: keep the certificate.
 -- name: CompleteErasure :exec
 SELECT complete_erasure(sqlc.arg(workspace_id)::text, sqlc.arg(certificate)::jsonb, sqlc.arg(now)::timestamptz);
+
+-- Whether a workspace was erased, or is being.
+-- always
+-- name: IsErased :one
+SELECT EXISTS (SELECT FROM erasures WHERE workspace_id = sqlc.arg(workspace_id))::boolean AS is_erased;

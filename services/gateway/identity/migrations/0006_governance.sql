@@ -324,7 +324,8 @@ BEGIN
     END IF;
     SELECT COALESCE(array_agg(DISTINCT known.user_id), '{}') INTO people FROM (
         SELECT m.user_id FROM memberships AS m WHERE m.workspace_id = p_workspace
-        UNION SELECT i.user_id FROM invitations AS i WHERE i.workspace_id = p_workspace) AS known;
+        UNION SELECT i.user_id FROM invitations AS i WHERE i.workspace_id = p_workspace
+        UNION SELECT r.subject_id FROM rtbf_requests AS r WHERE r.workspace_id = p_workspace) AS known;
     FOR relation IN
         SELECT c.relname FROM pg_class AS c
         JOIN pg_attribute AS w ON w.attrelid = c.oid AND w.attname = 'workspace_id'
