@@ -45,7 +45,7 @@ INSERT INTO plans (plan, seats, connectors, requests_per_minute, events_per_mont
     ('free', 10, 3, 1000, 50000, 90, '{}'),
     ('starter', 25, 10, 1000, 500000, 365, '{sso}'),
     ('growth', 100, 40, 3000, 5000000, 730, '{sso,scim,audit_export}'),
-    ('enterprise', NULL, NULL, 10000, NULL, NULL, '{sso,scim,audit_export}');
+    ('enterprise', NULL, NULL, 60000, NULL, NULL, '{sso,scim,audit_export}');
 
 CREATE TABLE organizations (
     organization_id text NOT NULL PRIMARY KEY CHECK (organization_id ~ '^org_[0-9A-HJKMNP-TV-Z]{26}$'),
