@@ -1,0 +1,240 @@
+"""The first hour with Causeloop, call by call: an integrator's quickstart, and an operator's first client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from testkit.stack import Stack, running_stack
+from testkit.waiting import eventually
+from websockets.asyncio.client import connect
+
+from tests.services.gateway.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+
+FAILURE = {
+    "title": "Connection pool of the ledger database is exhausted",
+    "severity": "p1",
+    "service": "ledger",
+    "error_type": "PoolTimeout",
+}
+
+
+async def asked(call: Awaitable[httpx.Response], status: int) -> Any:
+    """The answer's JSON, once its status is right."""
+    answer = await call
+    assert answer.status_code == status, (answer.request.method, answer.request.url, answer.text)
+    return answer.json() if answer.content else None
+
+
+async def test_the_integrators_quickstart() -> None:
+    """Sign in, report, read, page, refresh: every call of the quickstart answers as it promises, in mock mode."""
+    async with running_stack() as stack, httpx.AsyncClient(base_url=stack.url, timeout=15) as api:
+        assert (await api.get("/health")).status_code == (await api.get("/ready")).status_code == 200
+        pair = await asked(api.post("/v1/auth/exchange", json={"subject_token": "anything"}), 200)
+        assert pair["token_type"].lower() == "bearer"
+        assert {"issues:read", "issues:write", "patterns:read"} <= set(pair["scope"].split())
+        assert pair["refresh_token"].startswith("clp_refresh_")
+        assert pair["workspace_id"].startswith("ws_")
+        assert pair["expires_in"] > 0
+        api.headers["Authorization"] = f"Bearer {pair['access_token']}"
+
+        assert (await asked(api.get("/v1/issues"), 200))["page"] == {
+            "next_cursor": None,
+            "has_more": False,
+            "total": 0,
+        }
+        key = {"Idempotency-Key": str(uuid4())}
+        first = await api.post("/v1/issues", json=FAILURE, headers=key)
+        again = await api.post("/v1/issues", json=FAILURE, headers=key)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json() == again.json()
+        assert "idempotency-replayed" not in first.headers
+        assert again.headers["idempotency-replayed"] == "true"
+        assert int(first.headers["x-ratelimit-remaining"]) < int(first.headers["x-ratelimit-limit"])
+
+        for _ in range(3):
+            await asked(api.post("/v1/issues", json=FAILURE), 201)
+        listed = await asked(api.get("/v1/issues", params={"severity_format": "label", "limit": 3}), 200)
+        assert [issue["severity"] for issue in listed["data"]] == ["critical"] * 3
+        assert {"id", "title", "status", "severity", "pattern_id", "created_at"} <= set(listed["data"][0])
+        assert (listed["page"]["has_more"], listed["page"]["total"]) == (True, 4)
+        more = {"severity_format": "label", "limit": 3, "cursor": listed["page"]["next_cursor"]}
+        rest = await asked(api.get("/v1/issues", params=more), 200)
+        assert [issue["id"] for issue in rest["data"]] == [first.json()["id"]]
+        unsigned = await asked(api.get("/v1/issues", params={"cursor": "eyJvZmZzZXQiOiAyNX0"}), 400)
+        assert (unsigned["error"]["code"], unsigned["detail"]) == (
+            "validation_error",
+            "malformed cursor token",
+        )
+
+        pattern_id = (await found(api, "/v1/patterns"))["id"]
+        pattern = await asked(api.get(f"/v1/patterns/{pattern_id}"), 200)
+        assert {"id", "name", "status", "risk_score", "issue_count", "last_seen_at", "fingerprint"} <= set(
+            pattern
+        )
+        assert (pattern["issue_count"], pattern["fingerprint"]["service"]) == (4, "ledger")
+
+        missing = await api.get("/v1/issues/iss_7ZZZZZZZZZZZZZZZZZZZZZZZZZ")
+        error = missing.json()["error"]
+        assert (missing.status_code, error["code"]) == (404, "not_found")
+        assert error["trace_id"] == missing.headers["x-request-id"]
+        assert error["details"] == {"id": "iss_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"}
+
+        address = f"{stack.url.replace('http', 'ws')}/v1/stream?token={pair['access_token']}"
+        async with connect(address) as stream, asyncio.timeout(10):
+            assert '"connected"' in str(await stream.recv())
+
+        refresh = {"refresh_token": pair["refresh_token"]}
+        renewed = await asked(api.post("/v1/auth/refresh", json=refresh), 200)
+        assert renewed["refresh_token"] != pair["refresh_token"]
+        api.headers["Authorization"] = f"Bearer {renewed['access_token']}"
+        await asked(api.get("/v1/issues"), 200)
+        replayed = await asked(api.post("/v1/auth/refresh", json=refresh), 401)
+        assert replayed["error"]["code"] == "invalid_grant"
+        # Somebody has a copy of it, so what came of it is over, too.
+        await asked(api.get("/v1/issues"), 401)
+
+        assert "/v1/issues" in (await asked(api.get("/openapi.json"), 200))["paths"]
+        assert (await api.get("/docs")).status_code == 200
+
+
+async def found(api: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    """The first thing in a list, once there is one."""
+
+    async def first() -> dict[str, Any] | None:
+        listed: list[dict[str, Any]] = (await asked(api.get(path), 200))["data"]
+        return listed[0] if listed else None
+
+    thing = await eventually(first, deadline=30.0)
+    assert thing is not None
+    return thing
+
+
+@pytest.fixture
+def provider() -> Iterator[IdentityProvider]:
+    """The identity provider that the platform trusts."""
+    running = IdentityProvider()
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+class Door:
+    """How people come in, where nobody is let in without the provider's word."""
+
+    def __init__(self, stack: Stack, provider: IdentityProvider) -> None:
+        self._stack = stack
+        self._provider = provider
+
+    def sql(self, statement: str, *values: object) -> tuple[Any, ...]:
+        """The row that an operator's statement gives."""
+        with psycopg.connect(self._stack.database.owner_url) as conn:
+            row = conn.execute(statement.encode(), values).fetchone()
+            assert row is not None
+            return tuple(row)
+
+    async def exchange(self, api: httpx.AsyncClient, email: str, **more: str) -> httpx.Response:
+        """What the provider's token for somebody is exchanged for."""
+        subject = await asyncio.to_thread(self._provider.know, email)
+        token = await asyncio.to_thread(self._provider.id_token, subject)
+        return await api.post("/v1/auth/exchange", json={"subject_token": token, **more})
+
+
+async def until(call: Callable[[], Awaitable[httpx.Response]], status: int) -> float:
+    """Seconds until the answer has this status."""
+    started = time.monotonic()
+
+    async def is_so() -> bool:
+        return (await call()).status_code == status
+
+    await eventually(is_so, deadline=5.0)
+    return time.monotonic() - started
+
+
+async def test_the_operators_first_client(provider: IdentityProvider) -> None:
+    """From one SQL call to a suspended client; people come in through a real identity provider."""
+    env = {
+        "USE_MOCK": "0",
+        "OIDC_ISSUER": provider.issuer,
+        "OIDC_CLIENT_ID": CLIENT_ID,
+        "OIDC_CLIENT_SECRET": CLIENT_SECRET,
+    }
+    async with (
+        running_stack(env=env) as stack,
+        httpx.AsyncClient(base_url=stack.url, timeout=15) as owner,
+        httpx.AsyncClient(base_url=stack.url, timeout=15) as analyst,
+        httpx.AsyncClient(base_url=stack.url, timeout=15) as program,
+    ):
+        door = Door(stack, provider)
+        refused = await door.exchange(owner, "ana@acme.example")
+        assert refused.status_code == 403, refused.text
+
+        organization, workspace, _, _ = door.sql(
+            "SELECT * FROM identity.onboard_client(p_org_name => 'Acme Inc', p_org_slug => 'acme',"
+            " p_owner_email => 'ana@acme.example', p_seats => 2)"
+        )
+        started = time.monotonic()
+        pair = await door.exchange(owner, "ana@acme.example")
+        assert pair.status_code == 200, pair.text
+        owner.headers["Authorization"] = f"Bearer {pair.json()['access_token']}"
+        seen = await asked(owner.get("/v1/workspace"), 200)
+        assert time.monotonic() - started < 1.0
+        assert seen["id"] == workspace
+        assert (await asked(owner.get("/v1/organization"), 200))["id"] == organization
+        onboarding = await asked(owner.get("/v1/onboarding"), 200)
+        assert (onboarding["current_step"], onboarding["is_complete"]) == ("connect_source", False)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            door.sql("SELECT * FROM identity.onboard_client('Acme again', 'acme', 'ana@acme.example')")
+
+        invited = {"email": "ada@acme.example", "role": "analyst"}
+        await asked(owner.post("/v1/invitations", json=invited), 201)
+        letter = await eventually(lambda: letter_to(owner, "ada@acme.example"), deadline=10.0)
+        assert letter is not None
+        token = letter.partition("#")[2].split()[0]
+        welcome = await asked(analyst.post("/v1/invitations/look", json={"token": token}), 200)
+        assert (welcome["workspace_id"], welcome["role"]) == (workspace, "analyst")
+        pair = await door.exchange(analyst, "ada@acme.example", invitation_token=token)
+        assert pair.status_code == 200, pair.text
+        analyst.headers["Authorization"] = f"Bearer {pair.json()['access_token']}"
+        assert (await asked(analyst.get("/v1/users/me"), 200))["role"] == "analyst"
+        await asked(owner.post("/v1/invitations", json={"email": "eve@acme.example", "role": "viewer"}), 201)
+        letter = await eventually(lambda: letter_to(owner, "eve@acme.example"), deadline=10.0)
+        assert letter is not None
+        third = await door.exchange(
+            program, "eve@acme.example", invitation_token=letter.partition("#")[2].split()[0]
+        )
+        assert (third.status_code, third.json()["error"]["code"]) == (422, "seat_limit")
+
+        wanted = {"name": "collector", "scopes": ["issues:write", "issues:read", "patterns:read"]}
+        made = await asked(analyst.post("/v1/api-tokens", json=wanted), 201)
+        program.headers["Authorization"] = f"Bearer {made['secret']}"
+        ids = set()
+        for number in range(4):
+            for _ in range(2):
+                key = {"Idempotency-Key": f"failure-{number}"}
+                answer = await asked(program.post("/v1/issues", json=FAILURE, headers=key), 201)
+                ids.add(answer["id"])
+        assert len(ids) == 4
+        pattern = await found(program, "/v1/patterns")
+        assert (await asked(program.get(f"/v1/patterns/{pattern['id']}"), 200))["issue_count"] == 4
+        await asked(program.patch(f"/v1/patterns/{pattern['id']}", json={"name": "x"}), 403)
+
+        door.sql("SELECT * FROM identity.suspend_client('acme', 'an invoice is overdue')")
+        for client in (program, analyst, owner):
+            assert await until(lambda client=client: client.get("/v1/issues"), 403) < 1.0
+        assert (await door.exchange(owner, "ana@acme.example")).status_code == 403
+        door.sql("SELECT * FROM identity.reinstate_client('acme')")
+        assert await until(lambda: program.get("/v1/issues"), 200) < 1.0
+
+
+async def letter_to(api: httpx.AsyncClient, email: str) -> str | None:
+    """The newest letter to an address, as development catches it."""
+    caught = await asked(api.get("/dev/mail.json"), 200)
+    return next((str(each["letter"]["text"]) for each in caught if each["letter"]["to"] == email), None)
