@@ -5,7 +5,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -46,7 +46,7 @@ class Certificate(Struct, frozen=True, kw_only=True):
     sha256: str
     signature: str
     public_key: str
-    algorithm: str = "Ed25519"
+    algorithm: Literal["Ed25519"]
 
 
 def canonical(statement: Statement) -> bytes:
@@ -77,6 +77,7 @@ class Signer:
             sha256=sha256(said).hexdigest(),
             signature=b64encode(self._key.sign(said)).decode(),
             public_key=self.public_key,
+            algorithm="Ed25519",
         )
 
 
