@@ -215,7 +215,8 @@ async def insert_membership(
 
 _GET_WORKSPACE = """
 SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
-    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at, w.updated_at
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at,
+    greatest(w.updated_at, s.updated_at)::timestamptz AS updated_at
 FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = $1
 """
@@ -231,7 +232,8 @@ async def get_workspace(conn: AsyncConnection[Any], *, workspace_id: str) -> Wor
 
 _LOCK_WORKSPACE = """
 SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
-    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at, w.updated_at
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at,
+    greatest(w.updated_at, s.updated_at)::timestamptz AS updated_at
 FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = $1
 FOR UPDATE
