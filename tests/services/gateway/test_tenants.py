@@ -471,6 +471,18 @@ def test_nobody_signs_in_to_another_workspace(two: Two, stack: Stack) -> None:
     assert plain(answers[0]) == plain(answers[1])
 
 
+def test_an_invitation_tells_nothing_about_whom_it_is_for(two: Two) -> None:
+    """Somebody may be known to another client under a name, which the one who invites them does not get to see."""
+    email = two.b.tenant.owner_email
+    invited = two.a.owner.post("/v1/invitations", json={"email": email, "role": "viewer"})
+    assert invited.status_code == 201, invited.text
+    [member] = two.a.owner.get("/v1/members", params={"status": "invited", "q": email}).json()["data"]
+    assert (member["name"], member["avatar_url"]) == ("owner", None)
+    for answer in (invited, two.a.owner.get("/v1/members"), two.a.owner.get(f"/v1/members/{member['id']}")):
+        assert two.b.word not in answer.text
+    assert two.a.owner.delete(f"/v1/invitations/{invited.json()['invitation']['id']}").status_code == 204
+
+
 def test_the_stream_is_of_ones_own_workspace(two: Two, stack: Stack) -> None:
     """A token of A does not open B's, and hears nothing of what B reports."""
     token = str(two.a.owner.headers["Authorization"]).removeprefix("Bearer ")
