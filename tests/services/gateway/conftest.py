@@ -8,6 +8,9 @@ import httpx
 import pytest
 from testkit.stack import Stack
 
+from services.gateway.app import OPERATIONS
+from tests.services.gateway.inhabited import Inhabited, Two
+
 from .identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 PROVISION_KEY = "clp_admin_for-tests-only"
@@ -61,3 +64,16 @@ def api(stack: Stack, access_token: str) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {access_token}"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=15) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def two(stack: Stack) -> Iterator[Two]:
+    """Both made in the same way through the API, so that everything that B has looks like something of A."""
+    provider = IdentityProvider()
+    made = [Inhabited(stack, provider) for _ in range(2)]
+    try:
+        yield Two(*(each.fill(tuple(OPERATIONS)) for each in made))
+    finally:
+        for each in made:
+            each.close()
+        provider.close()

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 import pyotp
+from msgspec import Struct
 from testkit.stack import Stack
 
 from services.gateway.routes.operation import AnyOperation
@@ -252,3 +253,10 @@ PREFIXES = {
 
 FREE_PARAMETERS = {"index": "0", "step": "connect_source", "source": "jira"}
 """Parameters that are no ids, with a value that is good."""
+
+
+class Two(Struct, frozen=True):
+    """Who asks, and whose everything is."""
+
+    a: Inhabited
+    b: Inhabited
