@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from secrets import token_urlsafe
 from typing import Final, Literal, TypeAlias
 
@@ -20,6 +20,10 @@ Kind: TypeAlias = Literal["session", "personal", "service", "platform"]
 
 API_TOKEN_PREFIXES: Final[Mapping[Kind, str]] = {"personal": "clp_pat_", "service": "clp_svc_"}
 """What an API token of each kind begins with."""
+
+
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+"""When an API token without an end ends."""
 
 
 class Principal(Struct, frozen=True, kw_only=True):

@@ -67,7 +67,10 @@ class ApiTokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(min_length=1, max_length=100, description="Scopes that you have yourself."),
     ]
     expires_at: Annotated[
-        Annotated[datetime, Meta(tz=True)] | None, Meta(description="In the future. Default: never.")
+        Annotated[datetime, Meta(tz=True)] | None,
+        Meta(
+            description="In the future. Default: never. What is made with an API token that ends, ends with it at the latest."
+        ),
     ] = None
 
 

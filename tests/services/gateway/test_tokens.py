@@ -104,6 +104,22 @@ def test_a_token_gets_only_what_its_maker_has(
     assert narrow.post(f"/v1/api-tokens/{wide['id']}/rotate").status_code == 403
 
 
+def test_no_secret_outlives_the_token_that_got_it(owner: httpx.Client, enter: Enter) -> None:
+    """Neither a new one's nor another's that is rotated; a person who is signed in is not bound by their session."""
+    soon, later = "2999-01-01T00:00:00Z", "2999-02-01T00:00:00Z"
+    lasting = make(owner, "lasting", "tokens:write")
+    assert lasting["expires_at"] is None
+    maker = enter(make(owner, "ending", "tokens:write", "tokens:read", expires_at=soon)["secret"])
+    assert make(maker, "asked for ever", "tokens:read")["expires_at"] == soon
+    assert make(maker, "asked for longer", "tokens:read", expires_at=later)["expires_at"] == soon
+    before = "2998-01-01T00:00:00Z"
+    shorter = make(maker, "asked for less", "tokens:write", expires_at=before)
+    assert shorter["expires_at"] == before
+    assert maker.post(f"/v1/api-tokens/{lasting['id']}/rotate").status_code == 403
+    assert maker.post(f"/v1/api-tokens/{shorter['id']}/rotate").status_code == 200
+    assert make(enter(lasting["secret"]), "by a lasting one", "tokens:write")["expires_at"] is None
+
+
 def test_names_are_unique_per_owner_until_revoked(owner: httpx.Client) -> None:
     """409; the name is free again afterwards."""
     made = make(owner, "the name", "issues:read")

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from time import monotonic
 
@@ -22,6 +22,7 @@ from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.tenancy.keys import PROVISION_PREFIX, platform
 from services.gateway.identity.tokens import (
     API_TOKEN_PREFIXES,
+    FOREVER,
     Principal,
     hash_token,
     read_access_token,
@@ -36,7 +37,6 @@ PROBE_SECONDS = 10.0
 RECONNECT_SECONDS = 0.5
 MARK_SECONDS = 30.0
 USED_KEPT_MAX = 100_000
-_FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class _Used(Struct, frozen=True):
@@ -203,7 +203,7 @@ class Authority:
             kind="personal" if is_personal else "service",
             session_id="",
             token_id=standing.token_id,
-            expires_at=standing.expires_at or _FOREVER,
+            expires_at=standing.expires_at or FOREVER,
             requests_per_minute=standing.requests_per_minute,
         )
 

@@ -16,7 +16,7 @@ from services.gateway.identity.access import _queries
 from services.gateway.identity.access._queries import ApiToken
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.scopes import SCOPES
-from services.gateway.identity.tokens import API_TOKEN_PREFIXES, hash_token, new_secret
+from services.gateway.identity.tokens import API_TOKEN_PREFIXES, FOREVER, Principal, hash_token, new_secret
 
 HINT_LENGTH = 4
 
@@ -54,7 +54,10 @@ class Made(Struct, frozen=True):
 async def make_token(
     conn: AsyncConnection[Any], act: Act, owner: Owner, request: TokenRequest, *, rng: Random
 ) -> Made:
-    """A new token. Raises ValidationFailedError, ForbiddenError for a scope that one has not, StateConflictError."""
+    """A new token, which ends with the API token that it is made with at the latest.
+
+    Raises ValidationFailedError, ForbiddenError for a scope that one has not, StateConflictError.
+    """
     unknown = sorted(request.scopes - frozenset(SCOPES))
     if unknown:
         raise ValidationFailedError(
@@ -65,6 +68,7 @@ async def make_token(
         raise ValidationFailedError(
             "expires_at: that is in the past.", details={"expires_at": "not in the future"}
         )
+    ends_at = _end_of(act.principal)
     secret = owner.new_secret()
     with name_as_refusal(request.name):
         token = await _queries.insert_api_token(
@@ -79,7 +83,7 @@ async def make_token(
             scopes=sorted(request.scopes),
             created_by=act.principal.user_id,
             created_at=act.now,
-            expires_at=request.expires_at,
+            expires_at=min(filter(None, (request.expires_at, ends_at)), default=None),
         )
     if token is None:
         raise LookupError("the new token gave no row")
@@ -102,6 +106,9 @@ async def rotate_token(conn: AsyncConnection[Any], act: Act, owner: Owner, token
     # Whoever gets the secret gets what it opens; only a person at their own token has that already.
     if not (act.principal.is_person and owner.is_person):
         _check_has(act, token.scopes)
+    ends_at = _end_of(act.principal)
+    if ends_at is not None and (token.expires_at is None or token.expires_at > ends_at):
+        raise ForbiddenError("That token outlives yours, so yours cannot get its secret.")
     secret = owner.new_secret()
     hint = secret[-HINT_LENGTH:]
     await _queries.change_secret(
@@ -141,6 +148,11 @@ def name_as_refusal(name: str) -> Iterator[None]:
         yield
     except psycopg.errors.UniqueViolation as error:
         raise StateConflictError(f"The name {name!r} is taken.", details={"name": "is taken"}) from error
+
+
+def _end_of(principal: Principal) -> datetime | None:
+    """When the API token that somebody acts with ends: no secret of theirs is good for longer. None: never, or no token."""
+    return principal.expires_at if principal.token_id and principal.expires_at < FOREVER else None
 
 
 def _check_has(act: Act, scopes: Collection[str]) -> None:
