@@ -108,11 +108,16 @@ CREATE INDEX scim_group_members_by_user ON scim_group_members (workspace_id, use
 -- They follow the reader's rights, so that row-level security holds in them too.
 CREATE VIEW members WITH (security_invoker = true) AS
 SELECT m.workspace_id, m.membership_id, m.user_id, u.email,
-    COALESCE(shown.name, split_part(u.email, '@', 1))::text AS name, shown.avatar_url, m.role, m.status, m.provisioning,
+    COALESCE(shown.name, left(p.attributes ->> 'displayName', 200), left(p.attributes #>> '{name,formatted}', 200),
+        NULLIF(left(concat_ws(' ', p.attributes #>> '{name,givenName}', p.attributes #>> '{name,familyName}'), 200), ''),
+        split_part(u.email, '@', 1))::text AS name, shown.avatar_url, m.role, m.status, m.provisioning,
     m.last_active_at, m.created_at, m.updated_at, m.seq
 FROM memberships AS m JOIN users AS u ON u.user_id = m.user_id
--- Whoever was merely invited may be known elsewhere; nobody here was told under which name.
-LEFT JOIN users AS shown ON shown.user_id = m.user_id AND m.status <> 'invited';
+LEFT JOIN scim_profiles AS p ON p.workspace_id = m.workspace_id AND p.user_id = m.user_id
+-- Whoever was merely invited may be known elsewhere, and so may whoever a directory put here without asking them; until
+-- they have come, nobody here was told under which name.
+LEFT JOIN users AS shown ON shown.user_id = m.user_id AND m.status <> 'invited'
+    AND (p.user_id IS NULL OR m.last_active_at IS NOT NULL);
 CREATE VIEW scim_groups_shown WITH (security_invoker = true) AS
 SELECT g.workspace_id, g.group_id, g.display_name, g.external_id, g.role, g.created_at, g.updated_at, g.seq,
     (SELECT count(*) FROM scim_group_members AS gm WHERE gm.workspace_id = g.workspace_id AND gm.group_id = g.group_id)

@@ -91,15 +91,14 @@ async def lock_directory(conn: AsyncConnection[Any], *, workspace_id: str) -> bo
 
 
 _LIST_ACCOUNTS = """
-SELECT m.membership_id, m.user_id, m.role, m.status, m.provisioning, u.email, u.name, p.user_name, p.external_id,
+SELECT m.membership_id, m.user_id, m.role, m.status, m.provisioning, m.email, m.name, p.user_name, p.external_id,
     p.attributes, m.created_at, GREATEST(m.updated_at, p.updated_at)::timestamptz AS updated_at
-FROM memberships AS m
-JOIN users AS u ON u.user_id = m.user_id
+FROM members AS m
 LEFT JOIN scim_profiles AS p ON p.workspace_id = m.workspace_id AND p.user_id = m.user_id
 WHERE m.workspace_id = $1
   AND ($2::text IS NULL OR m.membership_id = $2::text)
   AND ($3::text IS NULL
-       OR lower(COALESCE(p.user_name, u.email)) = lower($3::text))
+       OR lower(COALESCE(p.user_name, m.email)) = lower($3::text))
   AND ($4::text IS NULL OR p.external_id = $4::text)
 ORDER BY m.seq LIMIT $6::integer OFFSET $5::integer
 """
@@ -214,8 +213,12 @@ async def insert_account(
 
 
 _CHANGE_STATUS = """
-UPDATE memberships SET status = $1, updated_at = $2
-WHERE workspace_id = $3 AND membership_id = $4
+UPDATE memberships AS m SET status = $1, updated_at = $2,
+    role = CASE WHEN m.status = 'invited' AND m.provisioning <> 'scim' AND NOT EXISTS (SELECT FROM invitations AS i
+            WHERE i.workspace_id = m.workspace_id AND i.user_id = m.user_id AND i.status = 'pending'
+                AND i.expires_at > $2::timestamptz)
+        THEN $3::text ELSE m.role END
+WHERE m.workspace_id = $4 AND m.membership_id = $5
 """
 
 
@@ -224,12 +227,13 @@ async def change_status(
     *,
     status: str,
     updated_at: datetime,
+    role_without_invitation: str,
     workspace_id: str,
     membership_id: str,
 ) -> int:
-    """Let a member in or shut them out on the directory's word."""
+    """Let a member in or shut them out on the directory's word; whose invitation is over does not get its role."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_CHANGE_STATUS, (status, updated_at, workspace_id, membership_id))
+        await cursor.execute(_CHANGE_STATUS, (status, updated_at, role_without_invitation, workspace_id, membership_id))
         return cursor.rowcount
 
 

@@ -6,15 +6,14 @@ SELECT (pg_advisory_xact_lock(hashtextextended('scim/' || sqlc.arg(workspace_id)
 -- A page of the workspace's people as the directory sees them; what is null does not filter.
 -- row: Account
 -- name: ListAccounts :many
-SELECT m.membership_id, m.user_id, m.role, m.status, m.provisioning, u.email, u.name, p.user_name, p.external_id,
+SELECT m.membership_id, m.user_id, m.role, m.status, m.provisioning, m.email, m.name, p.user_name, p.external_id,
     p.attributes, m.created_at, GREATEST(m.updated_at, p.updated_at)::timestamptz AS updated_at
-FROM memberships AS m
-JOIN users AS u ON u.user_id = m.user_id
+FROM members AS m
 LEFT JOIN scim_profiles AS p ON p.workspace_id = m.workspace_id AND p.user_id = m.user_id
 WHERE m.workspace_id = sqlc.arg(workspace_id)
   AND (sqlc.narg(membership_id)::text IS NULL OR m.membership_id = sqlc.narg(membership_id)::text)
   AND (sqlc.narg(user_name)::text IS NULL
-       OR lower(COALESCE(p.user_name, u.email)) = lower(sqlc.narg(user_name)::text))
+       OR lower(COALESCE(p.user_name, m.email)) = lower(sqlc.narg(user_name)::text))
   AND (sqlc.narg(external_id)::text IS NULL OR p.external_id = sqlc.narg(external_id)::text)
 ORDER BY m.seq LIMIT sqlc.arg(page_size)::integer OFFSET sqlc.arg(skipped)::integer;
 
@@ -48,10 +47,14 @@ SELECT follow_directory(sqlc.arg(user_id), sqlc.arg(email), sqlc.arg(name))::boo
 INSERT INTO memberships (workspace_id, membership_id, user_id, role, status, provisioning)
 VALUES (sqlc.arg(workspace_id), sqlc.arg(membership_id), sqlc.arg(user_id), sqlc.arg(role), sqlc.arg(status), 'scim');
 
--- Let a member in or shut them out on the directory's word.
+-- Let a member in or shut them out on the directory's word; whose invitation is over does not get its role.
 -- name: ChangeStatus :execrows
-UPDATE memberships SET status = sqlc.arg(status), updated_at = sqlc.arg(updated_at)
-WHERE workspace_id = sqlc.arg(workspace_id) AND membership_id = sqlc.arg(membership_id);
+UPDATE memberships AS m SET status = sqlc.arg(status), updated_at = sqlc.arg(updated_at),
+    role = CASE WHEN m.status = 'invited' AND m.provisioning <> 'scim' AND NOT EXISTS (SELECT FROM invitations AS i
+            WHERE i.workspace_id = m.workspace_id AND i.user_id = m.user_id AND i.status = 'pending'
+                AND i.expires_at > sqlc.arg(updated_at)::timestamptz)
+        THEN sqlc.arg(role_without_invitation)::text ELSE m.role END
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.membership_id = sqlc.arg(membership_id);
 
 -- Keep what the directory says of a member.
 -- name: UpsertProfile :exec
