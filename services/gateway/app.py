@@ -115,6 +115,8 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     counters = Counters(resources.nc, replicas=settings.replicas)
     hub = Hub(resources, gateway.pool)
     relay = Relay(resources.event_log, url=settings.database_url)
+    limits = Limits(counters, per_address=settings.ip_requests_per_minute, clock=resources.clock)
+    addresses = Addresses(settings.trusted_proxies)
     steward = _steward(gateway)
     announcer = Announcer(gateway, hub, url=settings.database_url)
 
@@ -128,15 +130,15 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             *welcome.ROUTES,
             *download_routes(gateway),
             *(mailbox_routes(catcher) if catcher else ()),
-            stream_handler(hub, resources, gateway.access),
+            stream_handler(hub, resources, gateway.access, limits=limits, addresses=addresses),
         ],
         http={
-            "around": lambda inner: _door(inner, gateway, counters),
+            "around": lambda inner: _door(inner, gateway, limits, addresses),
             "request_max_body_size": BODY_BYTES_MAX,
         },
         dashboard_path="/status",
         on_start=[lambda: _prepare(settings, gateway.people), counters.start],
-        on_stop=[gateway.access.mark_used],
+        on_stop=[gateway.access.mark_used, gateway.quota.finish],
         background=[
             hub.run,
             relay.run,
@@ -157,7 +159,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
     people = resources.pool("identity")
     rng = random.SystemRandom()
     trusted = Providers(Outbound(allows_private=True))
-    guarded = Providers(Outbound(allows_private=not settings.is_production))
+    guarded = Providers(Outbound(allows_private=settings.trusts_inside))
     doors = Sessions(
         settings,
         people,
@@ -175,7 +177,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         people=people,
         access=access,
         sessions=doors,
-        quota=Quota(people, clock=resources.clock),
+        quota=Quota(people, clock=resources.clock, revision=lambda: access.heard_revision),
         once=Once(people, secret=settings.jwt_secret, clock=resources.clock),
         vault=vault,
         factors=SecondFactors(
@@ -282,13 +284,13 @@ async def _migrate(settings: GatewaySettings) -> None:
         raise StartError(f"Identity migrations: {error}.") from error
 
 
-def _door(inner: ASGIApp, gateway: Gateway, counters: Counters) -> Door:
-    settings, clock = gateway.settings, gateway.resources.clock
+def _door(inner: ASGIApp, gateway: Gateway, limits: Limits, addresses: Addresses) -> Door:
+    settings = gateway.settings
     return Door(
         inner,
         access=gateway.access,
-        limits=Limits(counters, per_address=settings.ip_requests_per_minute, clock=clock),
-        addresses=Addresses(settings.trusted_proxies),
+        limits=limits,
+        addresses=addresses,
         origins=settings.cors_origins,
         own_origin=origin_of(settings.public_address),
         is_production=settings.is_production,

@@ -11,7 +11,7 @@ from runtime.problems import PROBLEM_MEDIA_TYPE, problem
 
 from services.gateway.edge.address import Addresses
 from services.gateway.edge.cookies import ACCESS, is_from_own_page, read_cookies
-from services.gateway.edge.limits import Limits, Standing, Ticket
+from services.gateway.edge.limits import Limits, Ticket
 from services.gateway.errors import HeadersTooLargeError, RateLimitedError, UriTooLongError
 from services.gateway.identity.access.authority import Authority, bearer
 from services.gateway.identity.tokens import Principal
@@ -81,6 +81,17 @@ def visit_of(scope: Scope) -> Visit:
     return visit
 
 
+async def recognised(token: str, *, address: str, access: Authority, limits: Limits) -> Principal:
+    """Whom a token speaks for. Raises what `Authority.principal` does, and RateLimitedError.
+
+    Whoever has used up an address's requests may still come with a token that is known here, and cannot make the
+    database look at one made-up token after another.
+    """
+    if limits.is_full(address) and not access.is_known(token):
+        raise RateLimitedError("Too many requests without good credentials came from this address.")
+    return await access.principal(token)
+
+
 class Door:
     """Wraps the whole application, so that a path that does not exist is counted and answered like any other.
 
@@ -138,16 +149,18 @@ class Door:
         leaving.target = scope
         leaving.headers += _ON_DATA
         # What changes nothing may run while it is counted; if it was one too many, nobody sees what it found.
-        if leaving.ticket is not None and (is_signing_in or scope["method"] not in _SAFE):
-            standing = await leaving.ticket.standing()
+        ticket = leaving.ticket
+        if ticket is not None and (ticket.is_refused or is_signing_in or scope["method"] not in _SAFE):
+            standing = await ticket.standing()
             if standing.is_over:
-                await leaving.refuse(scope, _one_too_many(standing))
+                await leaving.refuse(scope, standing.refusal())
                 return
         await self._inner(scope, receive, leaving.send)
 
     async def _look(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Visit:
         principal: Principal | None = None
         refusal: Exception | None = None
+        address = self._addresses.of(scope)
         cookies = read_cookies(headers.get(b"cookie"))
         is_ours = is_from_own_page(scope["method"], headers, self._pages)
         try:
@@ -155,10 +168,10 @@ class Door:
             token = bearer({"authorization": given}) if given or ACCESS not in cookies else cookies[ACCESS]
             if not given and ACCESS in cookies and not is_ours:
                 raise ForbiddenError("Cookies are good for requests of our own pages only (Origin).")
-            principal = await self._access.principal(token)
+            principal = await recognised(token, address=address, access=self._access, limits=self._limits)
         except Exception as error:  # noqa: BLE001  # edge: raised again where it becomes an answer, if it matters
             refusal = error
-        return Visit(self._addresses.of(scope), headers, cookies if is_ours else {}, principal, refusal)
+        return Visit(address, headers, cookies if is_ours else {}, principal, refusal)
 
     def _for_page(self, origin: bytes | None, *, is_preflight: bool) -> Headers:
         """What lets a page of another origin ask and see the answer, if it is one of ours (Fetch, section 3.2)."""
@@ -193,7 +206,7 @@ class _Exit:
                 standing = await self.ticket.standing()
                 if standing.is_over and self.target is not None:
                     self._is_refused = True
-                    await self.refuse(self.target, _one_too_many(standing))
+                    await self.refuse(self.target, standing.refusal())
                     return
                 self.headers += standing.headers()
             taken = {name for name, _ in message["headers"]}
@@ -229,13 +242,6 @@ class _Exit:
         start = [*headers, (b"content-length", b"%d" % len(body))]
         await self._send({"type": "http.response.start", "status": status, "headers": start})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _one_too_many(standing: Standing) -> RateLimitedError:
-    return RateLimitedError(
-        f"More than {standing.limit} requests in this minute. Try again in {standing.reset_seconds} s.",
-        retry_after=float(standing.reset_seconds),
-    )
 
 
 def _too_large(scope: Scope) -> AppError | None:

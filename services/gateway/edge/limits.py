@@ -10,6 +10,7 @@ from runtime import metrics
 
 from services.gateway.edge.address import network_of
 from services.gateway.edge.counters import Counters
+from services.gateway.errors import RateLimitedError
 from services.gateway.identity.tokens import Principal
 
 WINDOW_SECONDS = 60
@@ -36,6 +37,13 @@ class Standing(Struct, frozen=True):
         """Whether it is one too many."""
         return self.used > self.limit
 
+    def refusal(self) -> RateLimitedError:
+        """What whoever is one too many is told."""
+        return RateLimitedError(
+            f"More than {self.limit} requests in this minute. Try again in {self.reset_seconds} s.",
+            retry_after=float(self.reset_seconds),
+        )
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What every answer says of the window."""
         return [
@@ -56,6 +64,11 @@ class Ticket:
         self._reset_seconds = reset_seconds
         self._counting = counting
         self._standing: Standing | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is one too many for certain, without waiting for anybody."""
+        return self._counting is None
 
     async def standing(self) -> Standing:
         """Where it stands; a request that could not be counted stands at the beginning."""
@@ -85,34 +98,48 @@ class Limits:
         self._window = 0
         self._full: dict[str, int] = {}
 
+    def is_full(self, address: str) -> bool:
+        """Whether so many came from an address without good credentials that the next one is certainly refused."""
+        self._turn()
+        return bool(self._full) and self._full.get(_bucket_of(address), 0) >= self._per_address
+
     async def take(self, *, address: str, principal: Principal | None) -> Ticket | None:
         """Count a request of a principal, or of an address without one; None: its plan has no limit."""
         if principal is None:
-            return await self._take(f"ip.{_token(network_of(address))}", self._per_address)
+            return await self._take(_bucket_of(address), self._per_address)
         if principal.requests_per_minute is None:
             return None
         owner = principal.organization_id or principal.workspace_id
         return await self._take(f"org.{_token(owner)}", principal.requests_per_minute)
 
     async def _take(self, bucket: str, limit: int) -> Ticket:
-        window, elapsed = divmod(int(self._clock().timestamp()), WINDOW_SECONDS)
-        if window != self._window:
-            self._window = window
-            self._full.clear()
+        window, elapsed = self._turn()
         reset_seconds = WINDOW_SECONDS - elapsed
         # A window that is known to be full stays so: whoever floods us costs the store nothing.
-        if self._full.get(bucket, 0) > limit:
+        if self._full.get(bucket, 0) >= limit:
             return Ticket(bucket, limit, reset_seconds, counting=None)
         counting = await self._counters.add(f"{bucket}.{window}")
         counting.add_done_callback(lambda done: self._note(bucket, window, limit, done))
         return Ticket(bucket, limit, reset_seconds, counting=counting)
 
+    def _turn(self) -> tuple[int, int]:
+        """The window that it is now, and how many of its seconds are over; what was full before is not any more."""
+        window, elapsed = divmod(int(self._clock().timestamp()), WINDOW_SECONDS)
+        if window != self._window:
+            self._window = window
+            self._full.clear()
+        return window, elapsed
+
     def _note(self, bucket: str, window: int, limit: int, done: asyncio.Future[int | None]) -> None:
         if done.cancelled() or window != self._window:
             return
         used = done.result()
-        if used is not None and used > limit:
+        if used is not None and used >= limit:
             self._full[bucket] = used
+
+
+def _bucket_of(address: str) -> str:
+    return f"ip.{_token(network_of(address))}"
 
 
 def _token(text: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
+import structlog
 from msgspec import Struct
 from runtime.database import Pool
 
@@ -11,46 +12,67 @@ from services.gateway.edge import _queries
 from services.gateway.errors import PlanLimitError
 from services.gateway.identity.tokens import Principal
 
+log = structlog.get_logger()
+
 MONTHS = 12
 
 
 class _Taking(Struct):
-    """Records of one request that wait to be counted."""
+    """Records of one request that wait to be counted. done: None: nobody waits, since nothing can be refused."""
 
     n: int
-    done: asyncio.Future[PlanLimitError | None]
+    done: asyncio.Future[PlanLimitError | None] | None
 
 
 class Quota:
     """Counts events per organization and calendar month (UTC) in PostgreSQL, never beyond the plan.
 
     Requests of one workspace that come while its row is being written are counted together by the next statement.
+    revision: changes whenever some plan may have; None: changes are not heard. As long as it is as it was when a plan
+    without a limit was read, nobody of that workspace waits for the count.
     """
 
-    def __init__(self, pool: Pool, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, pool: Pool, *, clock: Callable[[], datetime], revision: Callable[[], int | None] = lambda: None
+    ) -> None:
         self._pool = pool
         self._clock = clock
+        self._revision = revision
+        self._unlimited_at: dict[str, int] = {}
+        self._owed: dict[str, int] = {}
         self._waiting: dict[str, list[_Taking]] = {}
         self._counting: set[asyncio.Task[None]] = set()
 
     async def take(self, principal: Principal, n: int) -> None:
         """Count `n` records that are about to be taken; what is later rejected or unchanged stays counted.
 
-        Raises PlanLimitError when not all of them fit; then none is counted. Without the database nothing is taken.
+        Raises PlanLimitError when not all of them fit; then none is counted. Without the database nothing is taken,
+        except what is under way when it goes away.
         """
+        workspace_id = principal.workspace_id
+        revision = self._revision()
+        if revision is not None and self._unlimited_at.get(workspace_id) == revision:
+            self._enqueue(workspace_id, _Taking(n, None))
+            return
         done: asyncio.Future[PlanLimitError | None] = asyncio.get_running_loop().create_future()
-        taking = _Taking(n, done)
-        waiting = self._waiting.get(principal.workspace_id)
-        if waiting is not None:
-            waiting.append(taking)
-        else:
-            self._waiting[principal.workspace_id] = [taking]
-            task = asyncio.create_task(self._count(principal.workspace_id))
-            self._counting.add(task)
-            task.add_done_callback(self._counting.discard)
+        self._enqueue(workspace_id, _Taking(n, done))
         refusal = await done
         if refusal is not None:
             raise refusal
+
+    async def finish(self) -> None:
+        """Wait until all that was taken is counted."""
+        await asyncio.gather(*self._counting)
+
+    def _enqueue(self, workspace_id: str, taking: _Taking) -> None:
+        waiting = self._waiting.get(workspace_id)
+        if waiting is not None:
+            waiting.append(taking)
+            return
+        self._waiting[workspace_id] = [taking]
+        task = asyncio.create_task(self._count(workspace_id))
+        self._counting.add(task)
+        task.add_done_callback(self._counting.discard)
 
     async def _count(self, workspace_id: str) -> None:
         """Count for all who wait, until nobody does."""
@@ -59,25 +81,37 @@ class Quota:
             try:
                 await self._count_each(workspace_id, gathered)
             except Exception as error:  # noqa: BLE001  # edge: whoever waits has to hear of it
+                log.warning("quota.not_counted", workspace_id=workspace_id, error=repr(error))
+                # The next one waits, and brings what is still to be counted.
+                self._unlimited_at.pop(workspace_id, None)
                 for taking in gathered:
-                    if not taking.done.done():
+                    if taking.done is None:
+                        self._owed[workspace_id] = self._owed.get(workspace_id, 0) + taking.n
+                    elif not taking.done.done():
                         taking.done.set_exception(error)
         del self._waiting[workspace_id]
 
     async def _count_each(self, workspace_id: str, gathered: list[_Taking]) -> None:
+        if owed := self._owed.pop(workspace_id, 0):
+            gathered.append(_Taking(owed, None))
         # Together when all fit; near the limit each by itself, so that what still fits is taken.
         refusals: list[PlanLimitError | None] = [None] * len(gathered)
         if len(gathered) == 1 or await self._take(workspace_id, sum(taking.n for taking in gathered)):
             refusals = [await self._take(workspace_id, taking.n) for taking in gathered]
         for taking, refusal in zip(gathered, refusals, strict=True):
-            if not taking.done.done():
+            if taking.done is not None and not taking.done.done():
                 taking.done.set_result(refusal)
 
     async def _take(self, workspace_id: str, n: int) -> PlanLimitError | None:
         """Count `n` more; the refusal when they do not fit."""
         month = _month_of(self._clock())
+        revision = self._revision()
         async with self._pool.connection() as conn:
             row = await _queries.take_events(conn, workspace_id=workspace_id, month=month, n=n)
+        if row is not None and row.events_per_month is None and revision is not None:
+            self._unlimited_at[workspace_id] = revision
+        else:
+            self._unlimited_at.pop(workspace_id, None)
         # A workspace that is gone has no quota to exceed; what it sends is refused elsewhere.
         return None if row is None or row.is_taken else _refusal(row, n, resets_at=_end_of(month))
 

@@ -2,11 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
 from msgspec import Struct
+
+SCOPES: Final[Mapping[str, str]] = {
+    "issue": "issues:read",
+    "pattern": "patterns:read",
+    "prediction": "predictions:read",
+    "recommendation": "recommendations:read",
+}
+"""What a listener needs to be sent frames, by the first word of their type: what the GET of the same needs."""
+_JOB_SCOPES: Final[Mapping[object, str]] = {"workspace": "governance:read", "audit": "audit:read"}
+
+
+class Packed(Struct, frozen=True):
+    """A frame as it goes out, and the scope that whoever is sent it has to have."""
+
+    scope: str
+    body: bytes
 
 
 class Frame(Struct, frozen=True):
@@ -15,6 +31,17 @@ class Frame(Struct, frozen=True):
     type: str
     payload: Mapping[str, object]
     ts: datetime
+
+    @property
+    def scope(self) -> str:
+        """What a listener needs to be sent it. Raises KeyError for a type that nobody has decided about."""
+        if self.type == "job.updated":
+            return _JOB_SCOPES[self.payload["kind"]]
+        return SCOPES[self.type.partition(".")[0]]
+
+    def packed(self) -> Packed:
+        """For the queues of listeners."""
+        return Packed(self.scope, msgspec.json.encode(self))
 
 
 class Lookup(Struct, frozen=True):

@@ -16,13 +16,23 @@ from runtime.errors import UnavailableError
 from runtime.service import Resources
 
 from services.gateway import _queries
+from services.gateway.errors import RateLimitedError
 from services.gateway.listing import fetch_one
 from services.gateway.routes import patterns
-from services.gateway.subscriptions.frames import Frame, frames_of, link_frame, lookup_of, pattern_frames
+from services.gateway.subscriptions.frames import (
+    Frame,
+    Packed,
+    frames_of,
+    link_frame,
+    lookup_of,
+    pattern_frames,
+)
 
 log = structlog.get_logger()
 
 QUEUE_FRAMES_MAX = 1000
+LISTENERS_MAX = 100
+"""Of one workspace in one process."""
 PROJECTION_SECONDS = 30.0
 MEMBERS_SHOWN_MAX = 200
 _AGGREGATES = ("issue", "pattern", "prediction", "recommendation")
@@ -37,11 +47,11 @@ class Subscriber:
 
     def __init__(self, workspace_id: str) -> None:
         self.workspace_id = workspace_id
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_FRAMES_MAX)
+        self.queue: asyncio.Queue[Packed | None] = asyncio.Queue(QUEUE_FRAMES_MAX)
         self.is_slow = False
         self.is_ended = False
 
-    def offer(self, frame: bytes) -> None:
+    def offer(self, frame: Packed) -> None:
         """Queue a frame, or give the client up: waiting for it would hold up the others."""
         if self.is_slow:
             return
@@ -81,7 +91,12 @@ class Hub:
             await asyncio.Event().wait()
 
     async def join(self, workspace_id: str) -> Subscriber:
-        """A new client of a workspace; it gets everything that is appended from now on."""
+        """A new client of a workspace; it gets everything that is appended from now on.
+
+        Raises RateLimitedError when the workspace has LISTENERS_MAX of this process already.
+        """
+        if len(self._subscribers.get(workspace_id, ())) >= LISTENERS_MAX:
+            raise RateLimitedError(f"{LISTENERS_MAX} connections of this workspace are open already.")
         subscriber = Subscriber(workspace_id)
         self._subscribers[workspace_id].add(subscriber)
         follower = self._followers.get(workspace_id)
@@ -111,9 +126,9 @@ class Hub:
 
     def tell(self, workspace_id: str, frame: Frame) -> None:
         """Send a workspace's clients what no event tells."""
-        encoded = msgspec.json.encode(frame)
+        packed = frame.packed()
         for subscriber in tuple(self._subscribers.get(workspace_id, ())):
-            subscriber.offer(encoded)
+            subscriber.offer(packed)
 
     async def _follow_or_end(self, workspace_id: str, follower: _Follower) -> None:
         """Follow; a failure ends this workspace's clients, who connect again, and nobody else."""
@@ -154,9 +169,9 @@ class Hub:
             log.warning("stream.projection_late", partition=partition, sequence=batch.last_seq)
         frames = [frame for event in batch.events for frame in frames_of(event)]
         frames += await self._looked_up(workspace_id, batch.events)
-        encoded = [msgspec.json.encode(frame) for frame in frames]
+        packed = [frame.packed() for frame in frames]
         for subscriber in tuple(self._subscribers.get(workspace_id, ())):
-            for frame in encoded:
+            for frame in packed:
                 subscriber.offer(frame)
 
     async def _looked_up(self, workspace_id: str, events: Sequence[Recorded[Event]]) -> list[Frame]:

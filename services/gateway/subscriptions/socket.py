@@ -12,10 +12,14 @@ from litestar.handlers import WebsocketRouteHandler
 from runtime.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from runtime.service import Resources
 
-from services.gateway.errors import MfaRequiredError
+from services.gateway.edge.address import Addresses
+from services.gateway.edge.door import recognised
+from services.gateway.edge.limits import Limits
+from services.gateway.errors import MfaRequiredError, RateLimitedError
 from services.gateway.identity.access.authority import Authority
+from services.gateway.identity.scopes import ANYBODY
 from services.gateway.identity.tokens import Principal
-from services.gateway.subscriptions.frames import Frame
+from services.gateway.subscriptions.frames import SCOPES, Frame, Packed
 from services.gateway.subscriptions.hub import Hub, Subscriber
 
 AnySocket = WebSocket[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
@@ -24,18 +28,27 @@ PATH = "/v1/stream"
 HEARTBEAT_SECONDS = 5.0
 SEND_SECONDS = 10.0
 CLOSE_UNAUTHORIZED, CLOSE_MISMATCH, CLOSE_SLOW, CLOSE_GOING_AWAY = 4401, 4003, 1013, 1001
-CLOSE_TRY_LATER = 1013
+CLOSE_TRY_LATER, CLOSE_TOO_MANY = 1013, 4429
 
 
-def stream_handler(hub: Hub, resources: Resources, access: Authority) -> WebsocketRouteHandler:
-    """The handler of /v1/stream."""
+def stream_handler(
+    hub: Hub, resources: Resources, access: Authority, *, limits: Limits, addresses: Addresses
+) -> WebsocketRouteHandler:
+    """The handler of /v1/stream, open to every good token; what it is sent depends on the token's scopes.
+
+    limits: count its handshakes like requests.
+    """
 
     async def stream(socket: AnySocket) -> None:
         token, protocol = _credentials(socket)
         # A close code reaches a browser only after the handshake, so it is accepted first.
         await socket.accept(subprotocols=protocol)
         try:
-            admission = await _Admission.present(access, token)
+            address = addresses.of(socket.scope)
+            admission = await _Admission.present(access, token, limits=limits, address=address)
+        except RateLimitedError as error:
+            await socket.close(CLOSE_TOO_MANY, reason=error.message[:100])
+            return
         except (UnauthorizedError, ForbiddenError) as error:
             await socket.close(CLOSE_UNAUTHORIZED, reason=error.message[:100])
             return
@@ -46,13 +59,17 @@ def stream_handler(hub: Hub, resources: Resources, access: Authority) -> Websock
         if socket.query_params.get("workspace", principal.workspace_id) != principal.workspace_id:
             await socket.close(CLOSE_MISMATCH, reason="The token is for another workspace.")
             return
-        subscriber = await hub.join(principal.workspace_id)
+        try:
+            subscriber = await hub.join(principal.workspace_id)
+        except RateLimitedError as error:
+            await socket.close(CLOSE_TOO_MANY, reason=error.message[:100])
+            return
         try:
             await _Stream(socket, subscriber, admission, resources).run()
         finally:
             hub.leave(subscriber)
 
-    return WebsocketRouteHandler(PATH, name="stream")(stream)
+    return WebsocketRouteHandler(PATH, name="stream", scope=ANYBODY, frame_scopes=SCOPES)(stream)
 
 
 def _credentials(socket: AnySocket) -> tuple[str, str | None]:
@@ -73,10 +90,20 @@ class _Admission:
         self.principal = principal
 
     @classmethod
-    async def present(cls, access: Authority, token: str) -> "_Admission":
-        """Raises UnauthorizedError or ForbiddenError when it does not let anybody in, UnavailableError."""
+    async def present(cls, access: Authority, token: str, *, limits: Limits, address: str) -> "_Admission":
+        """Count a handshake, like a request, and look at its token.
+
+        Raises RateLimitedError when it is one too many, UnauthorizedError or ForbiddenError when the token does not let
+        anybody in, UnavailableError.
+        """
         revision = access.revision
-        return cls(access, token, _admitted(await access.principal(token)), revision)
+        try:
+            principal = await recognised(token, address=address, access=access, limits=limits)
+        except (UnauthorizedError, ForbiddenError, RateLimitedError):
+            await _count(limits, address, None)
+            raise
+        await _count(limits, address, principal)
+        return cls(access, token, _admitted(principal), revision)
 
     async def renew(self, *, is_due: bool) -> None:
         """Look again when somebody's rights may have changed, or when it is time to. Raises what `present` does."""
@@ -90,7 +117,16 @@ class _Admission:
             self._revision = revision
 
 
+async def _count(limits: Limits, address: str, principal: Principal | None) -> None:
+    ticket = await limits.take(address=address, principal=principal)
+    standing = await ticket.standing() if ticket is not None else None
+    if standing is not None and standing.is_over:
+        raise standing.refusal()
+
+
 def _admitted(principal: Principal) -> Principal:
+    if principal.kind == "platform":
+        raise ForbiddenError("A provisioning key is for provisioning, and nothing else is.")
     if principal.owes_second_factor:
         raise MfaRequiredError("Give your second factor first.")
     return principal
@@ -147,7 +183,8 @@ class _Stream:
                     )
                     return
                 if frame is not None:
-                    await self._deliver(frame)
+                    if frame.scope in self._admission.principal.scopes:
+                        await self._deliver(frame.body)
                 elif self._subscriber.is_ended:
                     await self._socket.close(CLOSE_GOING_AWAY, reason="The stream broke; connect again.")
                     return
@@ -178,7 +215,7 @@ class _Stream:
             "user_id": self._admission.principal.user_id,
         }
 
-    async def _next(self, until: float) -> bytes | None:
+    async def _next(self, until: float) -> Packed | None:
         """The next frame, or None when it is time for something else."""
         try:
             async with asyncio.timeout_at(until):

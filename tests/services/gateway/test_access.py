@@ -378,7 +378,9 @@ def test_decisions_are_bounded_age_and_go_with_what_they_depend_on() -> None:
     assert len(decisions) == 4
     assert decisions.get(bytes([1]), at=5.0) is None
     assert decisions.get(bytes([2]), at=31.9) is not None
+    assert decisions.has(bytes([2]))
     assert decisions.get(bytes([2]), at=32.0) is None
+    assert not decisions.has(bytes([2]))
     decisions.forget(("ws_1",))
     assert [number for number in range(6) if decisions.get(bytes([number]), at=6.0)] == [4]
     decisions.forget(("org_1",))

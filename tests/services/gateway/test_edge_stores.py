@@ -3,23 +3,29 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
+from litestar.types import Receive, Scope, Send
 from nats.aio.client import Client
+from psycopg import AsyncConnection, OperationalError
 from runtime import broker
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.embedded import EmbeddedNats
-from runtime.errors import StateConflictError
+from runtime.errors import StateConflictError, UnauthorizedError
 from testkit.servers import Database
 from testkit.waiting import eventually
 
-from services.gateway.edge import idempotency
+from services.gateway.edge import _queries, idempotency
+from services.gateway.edge.address import Addresses
 from services.gateway.edge.counters import PAUSE_SECONDS, STREAM, Counters
+from services.gateway.edge.door import Door
 from services.gateway.edge.idempotency import ANSWER_BYTES_MAX, KEPT_FOR, LEASE, Identity, Once, Reply
 from services.gateway.edge.limits import UNMETERED, Limits
 from services.gateway.edge.quota import Quota
 from services.gateway.errors import IdempotencyConflictError, PlanLimitError, RequestRunningError
+from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.tokens import Principal
 from tests.services.gateway.tenants import Tenant, execute, onboard
@@ -124,6 +130,93 @@ async def test_a_full_window_is_refused_without_asking_the_store(nc: Client) -> 
     before = nc.stats["out_msgs"]
     assert not await is_let_in(limits, None)
     assert nc.stats["out_msgs"] == before
+
+
+async def test_an_address_is_full_from_its_last_request_on(nc: Client) -> None:
+    """As the last number said, so that the next one need not be counted; until the next minute."""
+    clock = Clock()
+    limits = Limits(await counting(nc), per_address=2, clock=clock)
+    full = []
+    for _ in range(2):
+        full.append(limits.is_full("203.0.113.9"))
+        assert await is_let_in(limits, None)
+    before = nc.stats["out_msgs"]
+    ticket = await limits.take(address="203.0.113.9", principal=None)
+    assert ticket is not None
+    assert (*full, limits.is_full("203.0.113.9"), limits.is_full("203.0.113.10")) == (
+        False,
+        False,
+        True,
+        False,
+    )
+    assert (ticket.is_refused, nc.stats["out_msgs"]) == (True, before)
+    clock.now += timedelta(seconds=30)
+    assert not limits.is_full("203.0.113.9")
+
+
+class Rows:
+    """Who tokens speak for, and which of them had to be looked up."""
+
+    def __init__(self, known: dict[str, Principal]) -> None:
+        self.known = known
+        self.looked_up: list[str] = []
+
+    def is_known(self, token: str) -> bool:
+        return token in self.known
+
+    async def principal(self, token: str) -> Principal:
+        if token not in self.known:
+            self.looked_up.append(token)
+            raise UnauthorizedError("unknown")
+        return self.known[token]
+
+
+async def test_whoever_is_over_the_limit_makes_nobody_work(nc: Client) -> None:
+    """Neither the application, nor the counters, nor the database for a token that is made up; good ones pass."""
+    rows = Rows({"small": principal("ws_1", limit=1), "large": principal("ws_2", limit=100)})
+    ran: list[str] = []
+
+    async def inner(scope: Scope, _receive: Receive, send: Send) -> None:
+        ran.append(scope["state"]["token"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    door = Door(
+        inner,
+        access=cast(Authority, rows),
+        limits=Limits(await counting(nc), per_address=2, clock=Clock()),
+        addresses=Addresses(),
+        origins=(),
+        own_origin="",
+        is_production=False,
+    )
+
+    async def get(token: str) -> int:
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status", 0))
+
+        scope: Any = {
+            "type": "http",
+            "method": "GET",
+            "path": "/v1/issues",
+            "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {token}".encode())],
+            "client": ("203.0.113.9", 1),
+            "state": {"token": token},
+        }
+        await door(scope, cast(Receive, None), send)
+        return statuses[0]
+
+    assert [await get("small") for _ in range(3)] == [200, 429, 429]
+    assert [await get(f"made-up-{n}") for n in range(4)] == [200, 200, 429, 429]
+    asked = nc.stats["out_msgs"]
+    assert [await get("small"), await get("made-up-5")] == [429, 429]
+    assert nc.stats["out_msgs"] == asked
+    assert await get("large") == 200
+    assert rows.looked_up == ["made-up-0", "made-up-1"]
+    assert ran == ["small", "made-up-0", "made-up-1", "large"]
 
 
 async def test_requests_pass_uncounted_while_the_store_is_away(nc: Client) -> None:
@@ -234,6 +327,51 @@ async def test_a_plan_without_a_number_has_no_end(database: Database, pool: Pool
     tenant = await client_with_events(database, None)
     assert await taken(Quota(pool, clock=Clock()), tenant, 10**9) == 10**9
     assert await counted(database, tenant) == [("2026-05-01", 10**9)]
+
+
+async def test_nobody_waits_for_the_count_of_a_plan_without_a_number(database: Database, pool: Pool) -> None:
+    """Not while the row is locked either; when plans may have changed they wait again, and nothing is lost."""
+    tenant = await client_with_events(database, None)
+    revision: list[int | None] = [1]
+    quota = Quota(pool, clock=Clock(), revision=lambda: revision[0])
+    await quota.take(principal(tenant.workspace_id), 1)
+    async with (
+        await AsyncConnection.connect(database.owner_url, options="-c search_path=identity") as conn,
+        asyncio.timeout(10),
+    ):
+        await conn.execute("SELECT FROM event_usage FOR UPDATE")
+        for _ in range(20):
+            await quota.take(principal(tenant.workspace_id), 2)
+        for revised in (2, None):
+            revision[0] = revised
+            waiting = asyncio.create_task(quota.take(principal(tenant.workspace_id), 3))
+            assert not (await asyncio.wait([waiting], timeout=0.1))[0]
+        await conn.commit()
+        await waiting
+    await quota.finish()
+    assert await counted(database, tenant) == [("2026-05-01", 1 + 20 * 2 + 2 * 3)]
+
+
+async def test_what_could_not_be_counted_is_counted_later(
+    database: Database, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failure the next one waits for the database, and brings along what nobody waited for."""
+    tenant = await client_with_events(database, None)
+    quota = Quota(pool, clock=Clock(), revision=lambda: 1)
+    await quota.take(principal(tenant.workspace_id), 1)
+    take_events = _queries.take_events
+
+    async def fail(*_: object, **__: object) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(_queries, "take_events", fail)
+    await quota.take(principal(tenant.workspace_id), 10)
+    await quota.finish()
+    with pytest.raises(OperationalError):
+        await quota.take(principal(tenant.workspace_id), 100)
+    monkeypatch.setattr(_queries, "take_events", take_events)
+    await quota.take(principal(tenant.workspace_id), 1000)
+    assert await counted(database, tenant) == [("2026-05-01", 1011)]
 
 
 # Keys

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -9,18 +10,23 @@ from eventlog import Batch
 from runtime.database import Pool
 from runtime.service import Resources
 
-from services.gateway.subscriptions.hub import QUEUE_FRAMES_MAX, Hub, Subscriber
+from services.gateway.errors import RateLimitedError
+from services.gateway.identity.scopes import SCOPES
+from services.gateway.subscriptions.frames import Frame, Packed
+from services.gateway.subscriptions.hub import LISTENERS_MAX, QUEUE_FRAMES_MAX, Hub, Subscriber
+
+NOW = datetime(2026, 5, 17, tzinfo=UTC)
 
 
 def test_a_client_that_does_not_keep_up_is_given_up() -> None:
     """Its queue is bounded; what did not fit marks it, and nothing is added later out of order."""
     subscriber = Subscriber("ws_1")
     for number in range(QUEUE_FRAMES_MAX + 5):
-        subscriber.offer(str(number).encode())
+        subscriber.offer(Packed("issues:read", str(number).encode()))
     assert subscriber.is_slow
     assert subscriber.queue.qsize() == QUEUE_FRAMES_MAX
     subscriber.queue.get_nowait()
-    subscriber.offer(b"late")
+    subscriber.offer(Packed("issues:read", b"late"))
     assert subscriber.queue.qsize() == QUEUE_FRAMES_MAX - 1
 
 
@@ -73,3 +79,43 @@ async def test_a_failure_ends_the_clients_of_its_workspace_and_nothing_else(brok
     hub.leave(other)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_workspace_has_so_many_connections_and_takes_none_of_anothers() -> None:
+    """One more is refused until one of them leaves."""
+    anything: Any = OneLog(BrokenLog(""))
+    hub = Hub(cast(Resources, anything), cast(Pool, None))
+    running = asyncio.create_task(hub.run())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        joined = [await hub.join("ws_1") for _ in range(LISTENERS_MAX)]
+        with pytest.raises(RateLimitedError):
+            await hub.join("ws_1")
+        joined.append(await hub.join("ws_2"))
+        hub.leave(joined.pop(0))
+        joined.append(await hub.join("ws_1"))
+    for each in joined:
+        hub.leave(each)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "scope"),
+    [
+        ("issue.status.changed", {}, "issues:read"),
+        ("pattern.detected", {}, "patterns:read"),
+        ("prediction.alert.fired", {}, "predictions:read"),
+        ("recommendation.created", {}, "recommendations:read"),
+        ("job.updated", {"kind": "workspace"}, "governance:read"),
+        ("job.updated", {"kind": "audit"}, "audit:read"),
+    ],
+)
+def test_a_frame_needs_the_scope_that_a_get_of_the_same_needs(
+    kind: str, payload: dict[str, object], scope: str
+) -> None:
+    """And one that nobody has decided about goes to nobody."""
+    assert Frame(kind, payload, NOW).packed().scope == scope
+    assert scope in SCOPES
+    with pytest.raises(KeyError):
+        Frame("secret.told", payload, NOW).packed()

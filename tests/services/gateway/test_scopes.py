@@ -31,7 +31,6 @@ OPEN_BY_THEMSELVES = {
     "/openapi.json",
     "/docs",
     "/docs/{name:str}",
-    "/v1/stream",
     "/dev/mail",
     "/dev/mail.json",
     "/invitation",
@@ -63,10 +62,17 @@ def test_every_route_is_an_operation_or_known_to_need_no_token() -> None:
     paths: set[str] = set()
     for handler in routes():
         assert isinstance(handler, HTTPRouteHandler | WebsocketRouteHandler), handler
-        if handler.opt.get("scope") not in SCOPES:
+        if handler.opt.get("scope") not in {*SCOPES, ANYBODY}:
             paths |= handler.paths
     declared = {operation.path.replace("}", ":str}") for operation in OPERATIONS}
     assert paths == declared | OPEN_BY_THEMSELVES
+
+
+def test_the_stream_sends_only_what_a_scope_of_the_table_opens() -> None:
+    """Every good token may listen, so each kind of frame names what it needs; test_stream sees that it is heeded."""
+    [stream] = [handler for handler in routes() if isinstance(handler, WebsocketRouteHandler)]
+    assert stream.opt["scope"] == ANYBODY
+    assert set(stream.opt["frame_scopes"].values()) <= set(SCOPES)
 
 
 def test_the_owner_has_every_scope_and_a_role_none_that_is_not_in_the_table() -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import httpx
 import pytest
 from testkit.stack import Stack
+from testkit.waiting import eventually
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from services.gateway.identity import seed
-from tests.services.gateway.tenants import cut_short, onboard, sign_in
+from tests.services.gateway.conftest import PROVISION_KEY
+from tests.services.gateway.tenants import cut_short, execute, onboard, sign_in
 from tests.services.gateway.test_api import unique, words
 
 
@@ -134,3 +137,53 @@ async def test_a_client_hears_nothing_of_other_workspaces(stack: Stack, access_t
         await api.post("/v1/issues", json={"title": "Not for them"})
         async with asyncio.timeout(15):
             assert json.loads(await socket.recv())["type"] == "heartbeat"
+
+
+async def test_a_token_hears_only_what_it_may_read(stack: Stack, access_token: str) -> None:
+    """One for sending hears nothing; one for patterns hears of them and not of issues."""
+    other = await onboard(stack.database.owner_url)
+    owner = {"Authorization": f"Bearer {await asyncio.to_thread(sign_in, stack.url, other.owner_email)}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=owner) as api:
+
+        async def token(*scopes: str) -> str:
+            made = await api.post("/v1/api-tokens", json={"name": scopes[0], "scopes": scopes})
+            return str(made.json()["secret"])
+
+        sender, reader = await token("ingest:write"), await token("issues:read")
+        async with (
+            connect(address(stack, f"?token={sender}")) as deaf,
+            connect(address(stack, f"?token={reader}")) as hearing,
+        ):
+            await frame(deaf, "connected")
+            await frame(hearing, "connected")
+            await api.post("/v1/issues", json={"title": words()})
+            await frame(hearing, "issue.created")
+            async with asyncio.timeout(15):
+                assert json.loads(await deaf.recv())["type"] == "heartbeat"
+
+
+async def test_a_provisioning_key_hears_nothing(stack: Stack) -> None:
+    """It is of no workspace."""
+    async with connect(address(stack, f"?token={PROVISION_KEY}")) as socket:
+        assert await closed(socket) == 4401
+
+
+async def test_handshakes_count_like_requests(stack: Stack) -> None:
+    """One too many in a minute closes with 4429."""
+    tenant = await onboard(stack.database.owner_url)
+    await execute(
+        stack.database.owner_url, "INSERT INTO plans (plan, requests_per_minute) VALUES (%s, 3)", tenant.slug
+    )
+    token = await asyncio.to_thread(sign_in, stack.url, tenant.owner_email)
+    await execute(
+        stack.database.owner_url,
+        "UPDATE organizations SET plan = %s WHERE slug = %s",
+        tenant.slug,
+        tenant.slug,
+    )
+    await eventually(lambda: time.time() % 60 < 45, deadline=20)
+    for _ in range(3):
+        async with connect(address(stack, f"?token={token}")) as socket:
+            await frame(socket, "connected")
+    async with connect(address(stack, f"?token={token}")) as socket:
+        assert await closed(socket) == 4429

@@ -68,6 +68,11 @@ class Authority:
         """Whether changes are heard, so that decisions are kept."""
         return self._decisions.is_informed
 
+    @property
+    def heard_revision(self) -> int | None:
+        """The revision, while changes are heard; None: they may have been missed."""
+        return self._decisions.revision if self._decisions.is_informed else None
+
     async def principal(self, token: str) -> Principal:
         """Whom the token speaks for now.
 
@@ -87,6 +92,10 @@ class Authority:
             raise UnauthorizedError("The token has expired.")
         self._note(found, now)
         return found
+
+    def is_known(self, token: str) -> bool:
+        """Whether the token was good when it was last looked at, and nothing is known to have changed since."""
+        return self._decisions.has(sha256(token.encode()).digest())
 
     def forget(self, *subjects: str) -> None:
         """Look at the rows again for these organizations, workspaces, people, machines, sessions or tokens.

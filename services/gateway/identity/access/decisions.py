@@ -34,6 +34,10 @@ class Decisions:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def has(self, key: bytes) -> bool:
+        """Whether a decision was made of the token with this key, however long ago, that nothing has undone."""
+        return key in self._kept
+
     def get(self, key: bytes, *, at: float) -> Principal | None:
         """What was decided of the token with this key, as of the monotonic time `at`."""
         kept = self._kept.get(key)
