@@ -113,10 +113,10 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     catcher = Catcher() if settings.catches_mail else None
     gateway = _gateway(settings, resources, catcher)
     counters = Counters(resources.nc, replicas=settings.replicas)
-    hub = Hub(resources, gateway.pool)
-    relay = Relay(resources.event_log, url=settings.database_url)
     limits = Limits(counters, per_address=settings.ip_requests_per_minute, clock=resources.clock)
     addresses = Addresses(settings.trusted_proxies)
+    hub = Hub(resources, gateway.pool)
+    relay = Relay(resources.event_log, url=settings.database_url)
     steward = _steward(gateway)
     announcer = Announcer(gateway, hub, url=settings.database_url)
 
