@@ -79,7 +79,7 @@ class SeatLimitError(AppError):
 
 
 class LastAdminError(AppError):
-    """Without this member nobody could let others in any more."""
+    """Without this member the workspace would have no owner any more."""
 
     code = "last_admin"
     status = 422

@@ -60,6 +60,8 @@ class Eraser:
         workspace_id = erasure.workspace_id
         if erasure.status == "completed":
             await self._purge(workspace_id)
+            # An export that was being written meanwhile.
+            await asyncio.to_thread(self._delete_files, workspace_id)
             return True
         async with self._pool.connection() as conn:
             if not await _queries.is_told(conn, workspace_id=workspace_id):

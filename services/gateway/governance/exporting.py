@@ -89,11 +89,13 @@ class Exporter:
 
     async def write(self, job: OpenExport) -> None:
         """Write the file of an export and say so; a failure is told to whoever asked, and tried again twice."""
-        workspace_id, export_id = job.workspace_id, job.export_id
+        workspace_id, export_id, started_at = job.workspace_id, job.export_id, self._clock()
         async with tenant(self._people, workspace_id) as conn:
-            await _queries.begin_export(
-                conn, workspace_id=workspace_id, export_id=export_id, started_at=self._clock()
+            begun = await _queries.begin_export(
+                conn, workspace_id=workspace_id, export_id=export_id, started_at=started_at
             )
+        if not begun:
+            return
         try:
             written = await self._archive(job)
         except Exception as error:
@@ -104,7 +106,7 @@ class Exporter:
             return
         now = self._clock()
         async with tenant(self._people, workspace_id) as conn:
-            await _queries.finish_export(
+            finished = await _queries.finish_export(
                 conn,
                 file_name=written.path.name,
                 size_bytes=written.size_bytes,
@@ -114,7 +116,13 @@ class Exporter:
                 expires_at=now + KEPT_FOR,
                 workspace_id=workspace_id,
                 export_id=export_id,
+                started_at=started_at,
             )
+        if not finished:
+            # The workspace was erased meanwhile, or somebody in it, who is not to be found in a copy of before.
+            written.path.unlink(missing_ok=True)
+            log.info("export.overtaken", export_id=export_id)
+            return
         log.info("export.written", export_id=export_id, size_bytes=written.size_bytes)
 
     async def expire(self) -> None:
@@ -124,7 +132,12 @@ class Exporter:
             over = await _queries.list_expired_exports(conn, now=now)
         for job in over:
             if job.file_name is not None:
-                (self._folder / job.workspace_id / job.file_name).unlink(missing_ok=True)
+                try:
+                    (self._folder / job.workspace_id / job.file_name).unlink(missing_ok=True)
+                except OSError:
+                    # One file that cannot be deleted must not keep the others; it is tried again.
+                    log.exception("export.not_deleted", export_id=job.export_id)
+                    continue
             await self._end(job, "expired", None)
 
     async def _end(
@@ -147,21 +160,24 @@ class Exporter:
         path = folder / f"{job.export_id}.tar.gz"
         part = path.with_suffix(".part")
         files: dict[str, int] = {}
-        with tarfile.open(part, "w:gz", compresslevel=6) as archive:
-            for name, pages in self._contents(job):
-                with tempfile.TemporaryFile(dir=folder) as spool:
-                    files[name] = await _spool(spool, pages)
-                    await asyncio.to_thread(_add, archive, name, spool, self._clock())
-            manifest = {
-                "workspace_id": job.workspace_id,
-                "export_id": job.export_id,
-                "kind": job.kind,
-                "made_at": self._clock(),
-                "lines": files,
-            }
-            with io.BytesIO(msgspec.json.encode(manifest)) as text:
-                _add(archive, "manifest.json", text, self._clock())
-        part.replace(path)
+        try:
+            with tarfile.open(part, "w:gz", compresslevel=6) as archive:
+                for name, pages in self._contents(job):
+                    with tempfile.TemporaryFile(dir=folder) as spool:
+                        files[name] = await _spool(spool, pages)
+                        await asyncio.to_thread(_add, archive, name, spool, self._clock())
+                manifest = {
+                    "workspace_id": job.workspace_id,
+                    "export_id": job.export_id,
+                    "kind": job.kind,
+                    "made_at": self._clock(),
+                    "lines": files,
+                }
+                with io.BytesIO(msgspec.json.encode(manifest)) as text:
+                    _add(archive, "manifest.json", text, self._clock())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         digest = await asyncio.to_thread(_digest, path)
         return Written(path, path.stat().st_size, digest, files)
 

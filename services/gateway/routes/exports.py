@@ -161,6 +161,8 @@ async def _opened(gateway: Gateway, export_id: str, asked: dict[str, str]) -> Pa
         row = await _queries.get_export(conn, workspace_id=workspace_id, export_id=export_id)
     if row is None or row.status != "succeeded" or row.file_name is None:
         raise nothing
+    if row.expires_at is not None and row.expires_at <= gateway.resources.clock():
+        raise nothing
     path = gateway.settings.exports_at / workspace_id / row.file_name
     if not path.is_file():
         raise nothing

@@ -147,7 +147,7 @@ async def test_a_suspension_in_sql_is_seen_by_every_gateway_at_its_next_request(
     world: World, kind: str
 ) -> None:
     """Within 100 ms, and the reinstatement as well; sessions and personal tokens alike."""
-    await join(world.database.owner_url, world.tenant, "admin")
+    await join(world.database.owner_url, world.tenant, "owner")
     statement, subject = SUSPENSIONS[kind]
     session = await world.owner_token()
     personal = await world.api_token(["issues:read"], user_id=world.tenant.owner_id)
@@ -178,7 +178,7 @@ async def test_a_decision_is_kept_without_asking_the_database_again(world: World
 async def test_nothing_is_kept_while_changes_cannot_be_heard(world: World) -> None:
     """The connection for changes is cut: every request looks at the rows until it is back."""
     token = await world.owner_token()
-    await join(world.database.owner_url, world.tenant, "admin")
+    await join(world.database.owner_url, world.tenant, "owner")
     async with world.authority() as authority:
         first = await authority.principal(token)
         await execute(

@@ -315,12 +315,90 @@ async def test_a_person_of_two_workspaces_keeps_the_other(
     ]
 
 
-async def test_the_last_administrator_and_strangers_are_not_erased(
+async def test_who_may_do_more_is_not_erased_by_who_may_do_less_nor_by_one_alone(
+    stack: Stack, tenant: Tenant, owner: httpx.Client
+) -> None:
+    """A Compliance Admin forgets analysts, not administrators and owners; those take two people."""
+    url, path = stack.database.owner_url, "/v1/governance/rtbf/requests"
+    administrator, admin_email = await join(url, tenant, "admin")
+    analyst, _ = await join(url, tenant, "analyst")
+    _, compliance_email = await join(url, tenant, "compliance_admin")
+
+    def ask(by: httpx.Client, subject: str) -> str:
+        made = by.post(path, json={"subject": subject})
+        assert made.status_code == 201, made.text
+        return f"{path}/{made.json()['id']}"
+
+    with client(stack, compliance_email) as compliance, client(stack, admin_email) as admin:
+        about_owner, about_admin = ask(compliance, tenant.owner_id), ask(compliance, administrator)
+        for by, request in ((compliance, about_owner), (compliance, about_admin), (admin, about_owner)):
+            refused = by.post(f"{request}/approve")
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), refused.text
+            assert owner.get(request).json()["status"] == "received"
+        assert compliance.post(f"{ask(compliance, analyst)}/approve").status_code == 200
+
+        assert owner.post(f"{about_admin}/reject", json={"reason": "Mine to ask."}).status_code == 200
+        alone = ask(owner, administrator)
+        refused = owner.post(f"{alone}/approve")
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert "Somebody else has to approve" in refused.text
+        assert owner.post(f"{alone}/reject", json={"reason": "Somebody else asks."}).status_code == 200
+        assert owner.post(f"{ask(compliance, administrator)}/approve").json()["status"] == "completed"
+        assert admin.get("/v1/audit").status_code == 401
+
+
+async def test_a_removed_member_can_still_be_forgotten(
+    stack: Stack, tenant: Tenant, owner: httpx.Client
+) -> None:
+    """Their sessions, their address and their name, though they are no member any more."""
+    url = stack.database.owner_url
+    user_id, email = await join(url, tenant, "viewer")
+    client(stack, email).close()
+    [(membership_id,)] = await execute(
+        url, "SELECT membership_id FROM memberships WHERE user_id = %s", user_id
+    )
+    assert owner.delete(f"/v1/members/{membership_id}").status_code == 204
+    made = owner.post("/v1/governance/rtbf/requests", json={"subject": email})
+    assert (made.status_code, made.json()["subject_id"]) == (201, user_id), made.text
+    path = f"/v1/governance/rtbf/requests/{made.json()['id']}"
+    assert owner.post(f"{path}/approve").json()["status"] == "completed"
+    identity = owner.get(f"{path}/certificate").json()["statement"]["erased"]["identity"]
+    assert (identity["sessions"], identity["memberships"], identity["users_anonymised"]) == (1, 0, 1)
+    assert await execute(url, "SELECT email FROM users WHERE user_id = %s", user_id) == [
+        (f"{user_id}@erased.invalid",)
+    ]
+    assert owner.post("/v1/governance/rtbf/requests", json={"subject": email}).status_code == 404
+
+
+async def test_copies_of_before_go_with_the_person(stack: Stack, tenant: Tenant, owner: httpx.Client) -> None:
+    """The link is over at once, the file soon; the certificate counts it and says what stays."""
+    user_id, _ = await join(stack.database.owner_url, tenant, "viewer")
+    begun = owner.post("/v1/governance/exports").json()
+    export = f"/v1/governance/exports/{begun['id']}"
+    done = await finished(owner, export)
+    link = done["download_url"].replace(
+        httpx.URL(done["download_url"]).netloc.decode(), httpx.URL(stack.url).netloc.decode()
+    )
+    assert httpx.get(link, timeout=20).status_code == 200
+    request = owner.post("/v1/governance/rtbf/requests", json={"subject": user_id}).json()
+    path = f"/v1/governance/rtbf/requests/{request['id']}"
+    assert owner.post(f"{path}/approve").status_code == 200
+    assert httpx.get(link).status_code == 404
+    await eventually(lambda: owner.get(export).json()["status"] == "expired", deadline=15)
+    assert list((stack.exports / tenant.workspace_id).iterdir()) == []
+    statement = owner.get(f"{path}/certificate").json()["statement"]
+    assert statement["erased"]["exports"] == {"files": 1}
+    assert any("IP address" in text for text in statement["kept"])
+
+
+async def test_the_last_owner_and_strangers_are_not_erased(
     stack: Stack, tenant: Tenant, owner: httpx.Client
 ) -> None:
     """Whoever is refused is as before."""
     path = "/v1/governance/rtbf/requests"
-    request = owner.post(path, json={"subject": tenant.owner_id}).json()
+    _, email = await join(stack.database.owner_url, tenant, "admin")
+    with client(stack, email) as admin:
+        request = admin.post(path, json={"subject": tenant.owner_id}).json()
     refused = owner.post(f"{path}/{request['id']}/approve")
     assert (refused.status_code, refused.json()["code"]) == (422, "last_admin")
     assert owner.get(f"{path}/{request['id']}").json()["status"] == "received"

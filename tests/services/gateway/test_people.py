@@ -167,13 +167,15 @@ def test_nobody_gives_or_takes_what_they_do_not_have(world: World) -> None:
         assert admin.patch(f"/v1/members/{admin_id}", json={"role": "analyst"}).json()["role"] == "analyst"
 
 
-def test_the_last_administrator_stays(world: World) -> None:
-    """Neither a lower role nor removal; with another one it goes."""
+def test_the_last_owner_stays(world: World) -> None:
+    """Neither a lower role nor removal, whoever else administers; with another owner it goes."""
     with world.owner() as owner:
         [me] = owner.get("/v1/members").json()["data"]
         refused(owner.patch(f"/v1/members/{me['id']}", json={"role": "viewer"}), 422, "last_admin")
         refused(owner.delete(f"/v1/members/{me['id']}"), 422, "last_admin")
         world.add("admin")
+        refused(owner.patch(f"/v1/members/{me['id']}", json={"role": "admin"}), 422, "last_admin")
+        world.add("owner")
         assert owner.patch(f"/v1/members/{me['id']}", json={"role": "viewer"}).json()["role"] == "viewer"
 
 

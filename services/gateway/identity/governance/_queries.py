@@ -257,6 +257,21 @@ async def purge_activity(conn: AsyncConnection[Any], *, workspace_id: str) -> in
         return fetched
 
 
+_PURGE_PEOPLE = """
+SELECT purge_people()::bigint AS n_purged
+"""
+
+
+async def purge_people(conn: AsyncConnection[Any]) -> int:
+    """Delete people of whom no workspace has anything but ids."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_PURGE_PEOPLE)
+        fetched: int | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("purge_people gave no row")
+        return fetched
+
+
 _INSERT_EXPORT = """
 INSERT INTO export_jobs (workspace_id, export_id, kind, requested_by, created_at)
 VALUES ($1, $2, $3, $4, $5)
@@ -332,28 +347,30 @@ async def list_export_files(conn: AsyncConnection[Any], *, workspace_id: str) ->
 
 
 _BEGIN_EXPORT = """
-UPDATE export_jobs SET status = 'running', n_attempts = n_attempts + 1, started_at = $1
-WHERE workspace_id = $2 AND export_id = $3
+UPDATE export_jobs SET status = 'running', n_attempts = n_attempts + 1, started_at = $1::timestamptz
+WHERE workspace_id = $2 AND export_id = $3 AND status IN ('queued', 'running')
 """
 
 
 async def begin_export(
     conn: AsyncConnection[Any],
     *,
-    started_at: datetime | None,
+    started_at: datetime,
     workspace_id: str,
     export_id: str,
-) -> None:
-    """Begin to write an export, or begin again."""
+) -> int:
+    """Begin to write an export, or begin again; none when it is over or gone."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_BEGIN_EXPORT, (started_at, workspace_id, export_id))
+        return cursor.rowcount
 
 
 _FINISH_EXPORT = """
 UPDATE export_jobs SET status = 'succeeded', file_name = $1, size_bytes = $2,
     sha256 = $3, files = $4::jsonb, finished_at = $5,
     expires_at = $6
-WHERE workspace_id = $7 AND export_id = $8
+WHERE workspace_id = $7 AND export_id = $8 AND status = 'running'
+    AND started_at = $9::timestamptz
 """
 
 
@@ -368,10 +385,38 @@ async def finish_export(
     expires_at: datetime | None,
     workspace_id: str,
     export_id: str,
-) -> None:
-    """The file is there."""
+    started_at: datetime,
+) -> int:
+    """The file is there; none when what it holds was overtaken: the export begins again, or is gone."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_FINISH_EXPORT, (file_name, size_bytes, sha256, files, finished_at, expires_at, workspace_id, export_id))
+        await cursor.execute(_FINISH_EXPORT, (file_name, size_bytes, sha256, files, finished_at, expires_at, workspace_id, export_id, started_at))
+        return cursor.rowcount
+
+
+_EXPIRE_EXPORTS = """
+UPDATE export_jobs SET expires_at = $1::timestamptz
+WHERE workspace_id = $2 AND status = 'succeeded'
+"""
+
+
+async def expire_exports(conn: AsyncConnection[Any], *, now: datetime, workspace_id: str) -> int:
+    """Have the files of a workspace deleted that name somebody who is forgotten."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_EXPIRE_EXPORTS, (now, workspace_id))
+        return cursor.rowcount
+
+
+_RESTART_EXPORTS = """
+UPDATE export_jobs SET status = 'queued', started_at = NULL
+WHERE workspace_id = $1 AND status = 'running'
+"""
+
+
+async def restart_exports(conn: AsyncConnection[Any], *, workspace_id: str) -> int:
+    """Have those written again that are being written."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RESTART_EXPORTS, (workspace_id,))
+        return cursor.rowcount
 
 
 _END_EXPORT = """
@@ -396,18 +441,27 @@ async def end_export(
 
 
 _FIND_SUBJECT = """
-SELECT u.user_id FROM users AS u
-WHERE (u.user_id = $1::text OR lower(u.email) = lower($1::text))
-    AND (EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = $2 AND m.user_id = u.user_id)
-        OR EXISTS (SELECT FROM invitations AS i WHERE i.workspace_id = $2 AND i.user_id = u.user_id))
-LIMIT 1
+SELECT f.user_id::text AS user_id FROM find_subject_here($1::text) AS f
 """
 
 
-async def find_subject(conn: AsyncConnection[Any], *, subject: str, workspace_id: str) -> str | None:
-    """The person of the workspace with this address, or with this id."""
+async def find_subject(conn: AsyncConnection[Any], *, subject: str) -> str | None:
+    """The person with this address or id who is or was in the current workspace."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_FIND_SUBJECT, (subject, workspace_id))
+        await cursor.execute(_FIND_SUBJECT, (subject,))
+        fetched: str | None = await cursor.fetchone()
+        return fetched
+
+
+_LOCK_ROLE = """
+SELECT role FROM memberships WHERE workspace_id = $1 AND user_id = $2 FOR UPDATE
+"""
+
+
+async def lock_role(conn: AsyncConnection[Any], *, workspace_id: str, user_id: str) -> str | None:
+    """What a person is in the workspace, kept from changing until this transaction ends."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LOCK_ROLE, (workspace_id, user_id))
         fetched: str | None = await cursor.fetchone()
         return fetched
 

@@ -54,6 +54,11 @@ SELECT purge_audit(sqlc.arg(workspace_id)::text)::bigint AS n_purged;
 -- name: PurgeActivity :one
 SELECT purge_activity(sqlc.arg(workspace_id)::text)::bigint AS n_purged;
 
+-- Delete people of whom no workspace has anything but ids.
+-- always
+-- name: PurgePeople :one
+SELECT purge_people()::bigint AS n_purged;
+
 -- Ask for a copy.
 -- name: InsertExport :exec
 INSERT INTO export_jobs (workspace_id, export_id, kind, requested_by, created_at)
@@ -82,17 +87,28 @@ SELECT e.workspace_id, e.export_id, e.file_name FROM expired_exports(sqlc.arg(no
 -- name: ListExportFiles :many
 SELECT export_id, file_name FROM export_jobs WHERE workspace_id = sqlc.arg(workspace_id);
 
--- Begin to write an export, or begin again.
--- name: BeginExport :exec
-UPDATE export_jobs SET status = 'running', n_attempts = n_attempts + 1, started_at = sqlc.arg(started_at)
-WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id);
+-- Begin to write an export, or begin again; none when it is over or gone.
+-- name: BeginExport :execrows
+UPDATE export_jobs SET status = 'running', n_attempts = n_attempts + 1, started_at = sqlc.arg(started_at)::timestamptz
+WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id) AND status IN ('queued', 'running');
 
--- The file is there.
--- name: FinishExport :exec
+-- The file is there; none when what it holds was overtaken: the export begins again, or is gone.
+-- name: FinishExport :execrows
 UPDATE export_jobs SET status = 'succeeded', file_name = sqlc.arg(file_name), size_bytes = sqlc.arg(size_bytes),
     sha256 = sqlc.arg(sha256), files = sqlc.arg(files)::jsonb, finished_at = sqlc.arg(finished_at),
     expires_at = sqlc.arg(expires_at)
-WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id);
+WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id) AND status = 'running'
+    AND started_at = sqlc.arg(started_at)::timestamptz;
+
+-- Have the files of a workspace deleted that name somebody who is forgotten.
+-- name: ExpireExports :execrows
+UPDATE export_jobs SET expires_at = sqlc.arg(now)::timestamptz
+WHERE workspace_id = sqlc.arg(workspace_id) AND status = 'succeeded';
+
+-- Have those written again that are being written.
+-- name: RestartExports :execrows
+UPDATE export_jobs SET status = 'queued', started_at = NULL
+WHERE workspace_id = sqlc.arg(workspace_id) AND status = 'running';
 
 -- The file is not there, or not any more.
 -- name: EndExport :exec
@@ -100,13 +116,13 @@ UPDATE export_jobs SET status = sqlc.arg(status), error = sqlc.arg(error), file_
     finished_at = COALESCE(finished_at, sqlc.arg(finished_at)::timestamptz)
 WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id);
 
--- The person of the workspace with this address, or with this id.
+-- The person with this address or id who is or was in the current workspace.
 -- name: FindSubject :one
-SELECT u.user_id FROM users AS u
-WHERE (u.user_id = sqlc.arg(subject)::text OR lower(u.email) = lower(sqlc.arg(subject)::text))
-    AND (EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.user_id = u.user_id)
-        OR EXISTS (SELECT FROM invitations AS i WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.user_id = u.user_id))
-LIMIT 1;
+SELECT f.user_id::text AS user_id FROM find_subject_here(sqlc.arg(subject)::text) AS f;
+
+-- What a person is in the workspace, kept from changing until this transaction ends.
+-- name: LockRole :one
+SELECT role FROM memberships WHERE workspace_id = sqlc.arg(workspace_id) AND user_id = sqlc.arg(user_id) FOR UPDATE;
 
 -- Take in that somebody wants to be forgotten.
 -- name: InsertRequest :exec

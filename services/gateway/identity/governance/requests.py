@@ -9,7 +9,7 @@ import psycopg
 from contracts import new_id
 from msgspec import Struct
 from psycopg import AsyncConnection
-from runtime.errors import NotFoundError, StateConflictError
+from runtime.errors import ForbiddenError, NotFoundError, StateConflictError
 
 from services.gateway.identity.governance import _queries
 from services.gateway.identity.governance._queries import ErasureRequest
@@ -34,10 +34,15 @@ _BY_HAND: Final[Mapping[Noted, frozenset[str]]] = {
 """From where each of them can be reached."""
 
 KEPT: Final = (
-    "events and the audit log name the id of whoever did something, and nothing else of them",
+    "events name the id of whoever did something, and nothing else of them",
+    "the audit log names the id of whoever did something and the IP address that they did it from, while it is kept",
+    "exports that somebody had fetched before; those that were still here cannot be fetched any more and are deleted",
     "sealed answers to requests with an Idempotency-Key, which nobody can attribute, for a day at most",
     "texts of issues that name the person were written at their source and are not searched",
 )
+
+_FOUR_EYES: Final = frozenset({"admin", "owner"})
+"""Whose erasure takes two: who asks for it, and somebody else who has all that they have."""
 
 
 class _Erased(Struct, frozen=True):
@@ -55,8 +60,8 @@ async def receive(
     reason: str,
     rng: random.Random,
 ) -> ErasureRequest:
-    """Take a request in. subject: a person's id or address. Raises NotFoundError for a stranger, StateConflictError when one is open already."""
-    subject_id = await _queries.find_subject(conn, subject=subject, workspace_id=act.workspace_id)
+    """Take a request in. subject: id or address of who is or was a member. Raises NotFoundError for a stranger, StateConflictError when one is open already."""
+    subject_id = await _queries.find_subject(conn, subject=subject)
     if subject_id is None:
         raise NotFoundError("There is no such person in this workspace.", details={"id": "subject"})
     request_id = new_id("rtbf_", now=act.now, rng=rng)
@@ -115,9 +120,12 @@ async def reject(conn: AsyncConnection[Any], act: Act, request_id: str, *, reaso
 async def approve(conn: AsyncConnection[Any], act: Act, request_id: str, *, signer: Signer) -> ErasureRequest:
     """Erase the person and certify it, in the caller's transaction: all of it happens, or nothing.
 
-    Raises NotFoundError, StateConflictError when it was decided, LastAdminError when nobody else could let others in.
+    Copies that were made before are deleted as well. Raises NotFoundError; StateConflictError when it was decided;
+    ForbiddenError when the person may do more than the caller, or is an administrator and the caller asked for it;
+    LastAdminError when there would be no owner.
     """
     request = await _lock_open(conn, act, request_id)
+    await _check_may_erase(conn, act, request)
     try:
         with rules_as_refusals():
             erased = msgspec.json.decode(
@@ -127,6 +135,8 @@ async def approve(conn: AsyncConnection[Any], act: Act, request_id: str, *, sign
         raise StateConflictError(
             "The person is not in the workspace any more; nothing is left to erase. Reject the request."
         ) from error
+    n_expired = await _queries.expire_exports(conn, now=act.now, workspace_id=act.workspace_id)
+    await _queries.restart_exports(conn, workspace_id=act.workspace_id)
     certificate = signer.certify(
         Statement(
             certificate_id=request_id,
@@ -136,7 +146,10 @@ async def approve(conn: AsyncConnection[Any], act: Act, request_id: str, *, sign
             requested_at=request.created_at,
             erased_at=act.now,
             decided_by=act.principal.user_id,
-            erased={"identity": {**erased.rows, "users_anonymised": int(erased.is_anonymised)}},
+            erased={
+                "identity": {**erased.rows, "users_anonymised": int(erased.is_anonymised)},
+                "exports": {"files": n_expired},
+            },
             kept=KEPT if erased.is_anonymised else (*KEPT, "the account, since other workspaces have it"),
         )
     )
@@ -150,6 +163,18 @@ async def approve(conn: AsyncConnection[Any], act: Act, request_id: str, *, sign
         certificate_sha256=certificate.sha256,
     )
     return await find(conn, act.workspace_id, request_id)
+
+
+async def _check_may_erase(conn: AsyncConnection[Any], act: Act, request: ErasureRequest) -> None:
+    role = await _queries.lock_role(conn, workspace_id=act.workspace_id, user_id=request.subject_id)
+    if role not in _FOUR_EYES:
+        return
+    act.check_may_grant(role)
+    if request.requested_by == act.principal.user_id:
+        raise ForbiddenError(
+            "Somebody else has to approve: whoever asks for the erasure of an administrator or owner does not decide on it.",
+            details={"role": role},
+        )
 
 
 def certificate_of(request: ErasureRequest) -> Certificate:

@@ -315,27 +315,27 @@ LANGUAGE sql STABLE SET search_path = identity, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION plan_limit IS 'A limit of a workspace''s plan by its column''s name; null: unlimited. Sees what the caller may see.';
 
--- Somebody must remain who can let others in.
-CREATE FUNCTION keep_an_admin() RETURNS trigger
+-- Somebody must remain who can do everything, since nobody below makes another owner.
+CREATE FUNCTION keep_an_owner() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 BEGIN
-    IF OLD.status = 'active' AND OLD.role IN ('admin', 'owner')
-        AND NOT (TG_OP = 'UPDATE' AND NEW.status = 'active' AND NEW.role IN ('admin', 'owner'))
+    IF OLD.status = 'active' AND OLD.role = 'owner'
+        AND NOT (TG_OP = 'UPDATE' AND NEW.status = 'active' AND NEW.role = 'owner')
     THEN
         -- No row: the workspace itself is being deleted.
         PERFORM FROM workspaces WHERE workspace_id = OLD.workspace_id FOR UPDATE;
         IF FOUND AND NOT EXISTS (
             SELECT FROM memberships WHERE workspace_id = OLD.workspace_id AND user_id <> OLD.user_id
-                AND status = 'active' AND role IN ('admin', 'owner'))
+                AND status = 'active' AND role = 'owner')
         THEN
-            RAISE EXCEPTION 'the last administrator of the workspace has to stay one' USING ERRCODE = 'CL002',
-                HINT = 'Make another member an administrator first.';
+            RAISE EXCEPTION 'the last owner of the workspace has to stay one' USING ERRCODE = 'CL002',
+                HINT = 'Make another member an owner first.';
         END IF;
     END IF;
     RETURN COALESCE(NEW, OLD);
 END $$;
-CREATE TRIGGER last_admin BEFORE UPDATE OF role, status OR DELETE ON memberships
-    FOR EACH ROW EXECUTE FUNCTION keep_an_admin();
+CREATE TRIGGER last_owner BEFORE UPDATE OF role, status OR DELETE ON memberships
+    FOR EACH ROW EXECUTE FUNCTION keep_an_owner();
 
 CREATE FUNCTION ensure_person(p_email text, p_name text DEFAULT NULL) RETURNS text
 LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
@@ -415,9 +415,12 @@ BEGIN
         RAISE EXCEPTION 'there is no client % that is %', p_org_slug, array_to_string(p_from, ' or ')
             USING ERRCODE = 'no_data_found';
     END IF;
+    -- Locked first, so that an erasure which is being asked for is seen below. What is being erased stays shut.
+    PERFORM FROM workspaces AS w WHERE w.organization_id = client FOR UPDATE;
     FOR space IN UPDATE workspaces AS w SET updated_at = now(),
             status = CASE p_status WHEN 'active' THEN 'active' ELSE 'suspended' END
         WHERE w.organization_id = client
+            AND NOT EXISTS (SELECT FROM erasures AS e WHERE e.workspace_id = w.workspace_id)
         RETURNING w.workspace_id
     LOOP
         n := n + 1;
@@ -446,7 +449,7 @@ CREATE FUNCTION reinstate_client(p_org_slug text) RETURNS TABLE (organization_id
 LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
     SELECT * FROM set_client_status(p_org_slug, 'active', '{suspended,cancelled}', 'client.reinstated', '{}')
 $$;
-COMMENT ON FUNCTION reinstate_client IS 'Let a suspended or offboarded client in again, with everything that was there.';
+COMMENT ON FUNCTION reinstate_client IS 'Let a suspended or offboarded client in again, with everything that was there, except workspaces that are being erased.';
 
 -- Row-level security. A table with a workspace shows the one that the transaction names; nothing shows everything.
 CREATE FUNCTION isolate(relation regclass, visible text) RETURNS void

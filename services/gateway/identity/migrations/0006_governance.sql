@@ -190,6 +190,28 @@ SELECT workspace_id, request_id, subject_id, status, reason, notes, requested_by
     certificate::text AS certificate, created_at, updated_at, completed_at, seq
 FROM rtbf_requests;
 
+CREATE FUNCTION knows_person(p_workspace text, p_user text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    -- Whoever was removed is known by what they left: the audit log at least says that they were there.
+    SELECT EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = p_workspace AND m.user_id = p_user)
+        OR EXISTS (SELECT FROM invitations AS i WHERE i.workspace_id = p_workspace AND i.user_id = p_user)
+        OR EXISTS (SELECT FROM sessions AS s WHERE s.workspace_id = p_workspace AND s.user_id = p_user)
+        OR EXISTS (SELECT FROM api_tokens AS t WHERE t.workspace_id = p_workspace AND t.user_id = p_user)
+        OR EXISTS (SELECT FROM audit_log AS l WHERE l.workspace_id = p_workspace
+            AND (l.actor_id = p_user OR l.metadata ->> 'user_id' = p_user))
+$$;
+COMMENT ON FUNCTION knows_person IS 'Whether a person is or was in a workspace.';
+
+CREATE FUNCTION find_subject_here(p_subject text) RETURNS TABLE (user_id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT u.user_id FROM users AS u
+    WHERE (u.user_id = p_subject OR lower(u.email) = lower(p_subject)) AND u.email <> u.user_id || '@erased.invalid'
+        AND knows_person(current_workspace(), u.user_id)
+    LIMIT 1
+$$;
+COMMENT ON FUNCTION find_subject_here IS
+    'The person with this id or address who is or was in the current workspace; nobody once they are erased.';
+
 CREATE FUNCTION erase_person(p_user text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 DECLARE
@@ -199,9 +221,7 @@ DECLARE
     n bigint;
     is_last boolean;
 BEGIN
-    IF NOT EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = space AND m.user_id = p_user)
-        AND NOT EXISTS (SELECT FROM invitations AS i WHERE i.workspace_id = space AND i.user_id = p_user)
-    THEN
+    IF NOT EXISTS (SELECT FROM users AS u WHERE u.user_id = p_user) OR NOT knows_person(space, p_user) THEN
         RAISE EXCEPTION 'the workspace does not know the person %', p_user USING ERRCODE = 'no_data_found';
     END IF;
     -- Every table that says which person of which workspace it is about; the membership last, since others hang from it.
@@ -296,9 +316,10 @@ COMMENT ON FUNCTION erase_client IS 'Have all workspaces of a client erased, and
 
 CREATE FUNCTION open_erasures(p_since timestamptz) RETURNS SETOF erasures
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
-    SELECT * FROM erasures WHERE status = 'executing' OR completed_at >= p_since ORDER BY requested_at LIMIT 100
+    SELECT * FROM erasures WHERE status = 'executing' OR completed_at >= p_since
+    ORDER BY status = 'completed', requested_at
 $$;
-COMMENT ON FUNCTION open_erasures IS 'Erasures that go on, and those that ended lately, whose stragglers are still looked for.';
+COMMENT ON FUNCTION open_erasures IS 'Erasures that go on, then those that ended lately, whose stragglers are still looked for.';
 
 CREATE FUNCTION is_told(p_workspace text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
@@ -325,6 +346,8 @@ BEGIN
     SELECT COALESCE(array_agg(DISTINCT known.user_id), '{}') INTO people FROM (
         SELECT m.user_id FROM memberships AS m WHERE m.workspace_id = p_workspace
         UNION SELECT i.user_id FROM invitations AS i WHERE i.workspace_id = p_workspace
+        UNION SELECT s.user_id FROM sessions AS s WHERE s.workspace_id = p_workspace
+        UNION SELECT t.user_id FROM api_tokens AS t WHERE t.workspace_id = p_workspace
         UNION SELECT r.subject_id FROM rtbf_requests AS r WHERE r.workspace_id = p_workspace) AS known;
     FOR relation IN
         SELECT c.relname FROM pg_class AS c
@@ -412,24 +435,53 @@ END $$;
 COMMENT ON FUNCTION purge_activity IS
     'Delete sessions, invitations, tokens and exports of a workspace that were over before its window and grace.';
 
+-- Whoever was removed everywhere, and of whose sessions, tokens and invitations nothing is kept any more. An anonymised
+-- row says nothing of anybody; a new one may be about to become a member.
+CREATE VIEW strays WITH (security_invoker = true) AS
+SELECT u.user_id FROM users AS u
+WHERE u.created_at < now() - interval '1 day' AND u.email <> u.user_id || '@erased.invalid'
+    AND NOT EXISTS (SELECT FROM memberships AS m WHERE m.user_id = u.user_id)
+    AND NOT EXISTS (SELECT FROM invitations AS i WHERE i.user_id = u.user_id)
+    AND NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = u.user_id)
+    AND NOT EXISTS (SELECT FROM api_tokens AS t WHERE t.user_id = u.user_id)
+    AND NOT EXISTS (SELECT FROM rtbf_requests AS r WHERE r.subject_id = u.user_id
+        AND r.status NOT IN ('completed', 'failed', 'rejected'));
+
+CREATE FUNCTION purge_people() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+DECLARE
+    picked text[];
+    n bigint;
+BEGIN
+    -- Locked first and looked at again: whoever somebody invites meanwhile is not among them any more.
+    SELECT array_agg(held.user_id) INTO picked FROM (SELECT s.user_id FROM strays AS s FOR UPDATE SKIP LOCKED) AS held;
+    DELETE FROM users AS u USING strays AS s WHERE s.user_id = u.user_id AND u.user_id = ANY (picked);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN n;
+END $$;
+COMMENT ON FUNCTION purge_people IS 'Delete people of whom no workspace has anything but ids.';
+
 SELECT isolate(name::regclass, 'workspace_id = (SELECT current_workspace())')
 FROM unnest(ARRAY['audit_anchors', 'export_jobs', 'rtbf_requests', 'erasures']) AS name;
 
 REVOKE EXECUTE ON FUNCTION keep_audit, tell_job, verify_audit, verify_audit_here, purge_audit, open_exports, expired_exports,
-    erase_person, request_erasure, request_erasure_here, erase_client, open_erasures, is_told, erase_workspace_rows,
-    note_erasure, complete_erasure, all_retention_windows, purge_activity FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION verify_audit_here, purge_audit, open_exports, expired_exports, erase_person,
-    request_erasure_here, open_erasures, is_told, erase_workspace_rows, note_erasure, complete_erasure,
-    all_retention_windows, purge_activity TO causeloop_app;
+    knows_person, find_subject_here, erase_person, request_erasure, request_erasure_here, erase_client, open_erasures,
+    is_told, erase_workspace_rows, note_erasure, complete_erasure, all_retention_windows, purge_activity, purge_people
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION verify_audit_here, purge_audit, open_exports, expired_exports, find_subject_here,
+    erase_person, request_erasure_here, open_erasures, is_told, erase_workspace_rows, note_erasure, complete_erasure,
+    all_retention_windows, purge_activity, purge_people TO causeloop_app;
 GRANT SELECT ON audit_anchors, audit_entries, exports, erasure_requests, erasures, retention_windows TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE ON export_jobs, rtbf_requests TO causeloop_app;
 
 -- migrate:down
 
+DROP FUNCTION purge_people;
+DROP VIEW strays;
 DROP FUNCTION purge_activity, all_retention_windows;
 DROP VIEW retention_windows;
 DROP FUNCTION complete_erasure, note_erasure, erase_workspace_rows, is_told, open_erasures, erase_client,
-    request_erasure_here, request_erasure, erase_person, expired_exports, open_exports, purge_audit, verify_audit_here,
+    request_erasure_here, request_erasure, erase_person, find_subject_here, knows_person, expired_exports, open_exports, purge_audit, verify_audit_here,
     verify_audit;
 DROP VIEW erasure_requests, exports;
 DROP TABLE erasures, rtbf_requests, export_jobs;

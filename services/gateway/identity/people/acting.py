@@ -77,6 +77,6 @@ def rules_as_refusals() -> Iterator[None]:
                 ) from error
             case "CL002":
                 raise LastAdminError(
-                    "The last administrator of the workspace has to stay one. Make another member an administrator first."
+                    "The last owner of the workspace has to stay one. Make another member an owner first."
                 ) from error
         raise
