@@ -47,6 +47,7 @@ from services.gateway.routes import (
     ingestion,
     invitations,
     issues,
+    links,
     members,
     mfa,
     notifications,
@@ -81,6 +82,7 @@ NAME = "gateway"
 OPERATIONS: Sequence[AnyOperation] = (
     *auth.OPERATIONS,
     *signin.OPERATIONS,
+    *links.OPERATIONS,
     *profile.OPERATIONS,
     *sessions.OPERATIONS,
     *tokens.OPERATIONS,
@@ -128,6 +130,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             *explorer_routes(document(OPERATIONS, version=VERSION)),
             *scim_routes(gateway),
             *welcome.ROUTES,
+            *links.ROUTES,
             *download_routes(gateway),
             *(mailbox_routes(catcher) if catcher else ()),
             stream_handler(hub, resources, gateway.access, limits=limits, addresses=addresses),

@@ -96,6 +96,11 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
         return not self.smtp_url and not self.is_production and is_loopback(self.host)
 
     @property
+    def trusts_inside(self) -> bool:
+        """Whether workspaces may name identity providers inside our network, and by http: on a developer's machine."""
+        return not self.is_production and is_loopback(self.host)
+
+    @property
     def is_production(self) -> bool:
         """Whether the development fall-backs are off."""
         return self.environment == "production"
@@ -107,6 +112,11 @@ def check(settings: GatewaySettings) -> None:
         raise StartError(
             f"HOST={settings.host} can be reached by others, so the default JWT_SECRET is refused."
             " Make one with `openssl rand -base64 48`."
+        )
+    if settings.use_mock and not is_loopback(settings.host):
+        raise StartError(
+            f"HOST={settings.host} can be reached by others, so USE_MOCK=1, which accepts any token, is refused."
+            " Set HOST=127.0.0.1, or USE_MOCK=0 and an issuer."
         )
     check_mail(settings)
     _check_keys(settings)

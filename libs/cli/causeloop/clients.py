@@ -274,6 +274,18 @@ async def reinstate(conn: Connection, slug: str) -> ChangedClient:
     return await _changed(conn, "SELECT * FROM reinstate_client($1)", (slug,))
 
 
+async def approve_domain(conn: Connection, slug: str, domain: str) -> None:
+    """Let a client's own providers speak for a domain. Raises UsageError when there is no such client or domain."""
+    try:
+        await conn.execute(b"SELECT approve_domain($1, $2)", (slug, domain))
+    except psycopg.errors.NoDataFound as error:
+        raise UsageError(
+            error.diag.message_primary or str(error), advice="`causeloop clients list` shows them."
+        ) from error
+    except psycopg.errors.CheckViolation as error:
+        raise UsageError(f"{domain!r} is no domain", advice="Write it like acme.example.") from error
+
+
 class Erasure(Struct, frozen=True):
     """An erasure as far as it is. certificate: JSON; None: it goes on."""
 

@@ -224,6 +224,32 @@ async def audit(
         await cursor.execute(_AUDIT, (actor, action, category, target_type, target_id, metadata, ip))
 
 
+_AUDIT_SELF = """
+SELECT audit_self($1::text, $2::jsonb, $3::text)
+"""
+
+
+async def audit_self(conn: AsyncConnection[Any], *, action: str, metadata: str, ip: str | None) -> None:
+    """Write down what happened to the identity of the person that the transaction names, wherever they are a member."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_AUDIT_SELF, (action, metadata, ip))
+
+
+_IS_KNOWN_ELSEWHERE = """
+SELECT is_known_elsewhere()::boolean AS is_known
+"""
+
+
+async def is_known_elsewhere(conn: AsyncConnection[Any]) -> bool:
+    """Whether another client than the transaction's workspace's also has its person among its members."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_IS_KNOWN_ELSEWHERE)
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("is_known_elsewhere gave no row")
+        return fetched
+
+
 _BIND_SUBJECT = """
 UPDATE users SET external_id = $1::text, updated_at = $2
 WHERE user_id = $3 AND external_id IS NULL

@@ -54,6 +54,15 @@ WHERE user_id = sqlc.arg(user_id);
 SELECT audit_here(sqlc.arg(actor)::text, sqlc.arg(action)::text, sqlc.arg(category)::text, sqlc.arg(target_type)::text,
     sqlc.arg(target_id)::text, sqlc.arg(metadata)::jsonb, sqlc.narg(ip)::text);
 
+-- Write down what happened to the identity of the person that the transaction names, wherever they are a member.
+-- name: AuditSelf :exec
+SELECT audit_self(sqlc.arg(action)::text, sqlc.arg(metadata)::jsonb, sqlc.narg(ip)::text);
+
+-- Whether another client than the transaction's workspace's also has its person among its members.
+-- always
+-- name: IsKnownElsewhere :one
+SELECT is_known_elsewhere()::boolean AS is_known;
+
 -- Bind a person to the issuer's subject at the first sign-in; never a second time.
 -- name: BindSubject :execrows
 UPDATE users SET external_id = sqlc.arg(external_id)::text, updated_at = sqlc.arg(updated_at)

@@ -117,7 +117,7 @@ class Sessions:
         through its own provider; and what accepting an invitation raises.
         """
         async with self._pool.connection() as conn, conn.transaction():
-            person = await self._person(conn, subject)
+            person = await self._person(conn, subject, ip=device.ip)
             if invitation_token is not None:
                 joined = await accept(
                     conn, invitation_token, user_id=person.user_id, now=self._clock(), ip=device.ip
@@ -216,26 +216,32 @@ class Sessions:
                 )
             return pair
 
-    async def bind(self, principal: Principal, subject_token: str) -> None:
+    async def bind(self, principal: Principal, subject_token: str, *, ip: str = "") -> None:
         """Bind the signed-in person to whom the issuer's token is about, and take over the address it vouches for.
 
         In mock mode there is no issuer to bind anybody to.
-        Raises InvalidGrantError for a token that is not good, StateConflictError when the person is bound to
+        Raises ForbiddenError for a session that a workspace's own provider vouched for, whatever route it came by; InvalidGrantError for a token that is not good, StateConflictError when the person is bound to
         somebody else there, or that one to another person, UnavailableError when no issuer is configured.
         """
+        if principal.is_vouched:
+            raise ForbiddenError(
+                "Only a session of the platform's provider may bind another identity to you."
+            )
         if self._accepts_anybody:
             return
         subject = await self._subject(subject_token)
         async with self._pool.connection() as conn, conn.transaction():
             if self._is_of_provider(subject):
-                await self._bind_to_provider(conn, principal.user_id, subject)
+                await self._bind_to_provider(conn, principal.user_id, subject, ip=ip)
             else:
-                await self._bind_to_issuer(conn, principal.user_id, subject)
+                await self._bind_to_issuer(conn, principal.user_id, subject, ip=ip)
             person = await _queries.get_user(conn, user_id=principal.user_id)
             if person is not None:
-                await self._mirror(conn, person, subject)
+                await self._mirror(conn, person, subject, ip=ip)
 
-    async def _bind_to_issuer(self, conn: AsyncConnection[Any], user_id: str, subject: Subject) -> None:
+    async def _bind_to_issuer(
+        self, conn: AsyncConnection[Any], user_id: str, subject: Subject, *, ip: str
+    ) -> None:
         await _queries.present(conn, token_hash="", external_id=subject.sub, email="")
         bound = await _queries.get_user_by_subject(conn, external_id=subject.sub)
         await _queries.identify(conn, user_id=user_id, workspace_id="")
@@ -245,14 +251,19 @@ class Sessions:
             )
             if not is_new:
                 raise StateConflictError("You are bound to another identity of that issuer.")
+            await _write_binding(conn, subject, ip=ip)
         elif bound.user_id != user_id:
             raise StateConflictError("That identity is bound to another person.")
 
-    async def _bind_to_provider(self, conn: AsyncConnection[Any], user_id: str, subject: Subject) -> None:
+    async def _bind_to_provider(
+        self, conn: AsyncConnection[Any], user_id: str, subject: Subject, *, ip: str
+    ) -> None:
         await _queries.identify(conn, user_id=user_id, workspace_id="")
         identity = {"issuer": subject.iss, "subject": subject.sub, "user_id": user_id}
         is_new = await _queries.bind_platform_subject(conn, **identity)
-        if not is_new and not await _queries.is_platform_subject(conn, **identity):
+        if is_new:
+            await _write_binding(conn, subject, ip=ip)
+        elif not await _queries.is_platform_subject(conn, **identity):
             raise StateConflictError("You, or that identity, are bound otherwise already.")
 
     def _is_of_provider(self, subject: Subject) -> bool:
@@ -343,11 +354,11 @@ class Sessions:
             return await self._verifier.verify(subject_token, now=self._clock())
         raise UnavailableError("No issuer is configured. Set CLERK_JWKS_URL or OIDC_ISSUER.", retry_after=60)
 
-    async def _person(self, conn: AsyncConnection[Any], subject: Subject) -> _queries.Person:
+    async def _person(self, conn: AsyncConnection[Any], subject: Subject, *, ip: str) -> _queries.Person:
         email = subject.verified_email
         await _queries.present(conn, token_hash="", external_id=subject.sub, email=email)
         if self._is_of_provider(subject):
-            person = await self._person_of_provider(conn, subject)
+            person = await self._person_of_provider(conn, subject, ip=ip)
         elif self._accepts_anybody:
             person = await _queries.get_user_by_email(conn, email=email)
             if person is None:
@@ -358,15 +369,15 @@ class Sessions:
             person = await _queries.get_user_by_subject(conn, external_id=subject.sub)
             if person is not None:
                 await _queries.identify(conn, user_id=person.user_id, workspace_id="")
-                await self._mirror(conn, person, subject)
+                await self._mirror(conn, person, subject, ip=ip)
             elif email:
-                person = await self._bind(conn, email, subject.sub)
+                person = await self._bind(conn, email, subject, ip=ip)
         if person is None or person.status != "active":
             raise ForbiddenError("Nobody here is known by that identity.")
         return person
 
     async def _person_of_provider(
-        self, conn: AsyncConnection[Any], subject: Subject
+        self, conn: AsyncConnection[Any], subject: Subject, *, ip: str
     ) -> _queries.Person | None:
         user_id = await _queries.find_platform_person(
             conn, issuer=subject.iss, subject=subject.sub, email=subject.verified_email
@@ -376,21 +387,28 @@ class Sessions:
         await _queries.identify(conn, user_id=user_id, workspace_id="")
         person = await _queries.get_user(conn, user_id=user_id)
         if person is not None:
-            await self._mirror(conn, person, subject)
+            await self._mirror(conn, person, subject, ip=ip)
         return person
 
-    async def _bind(self, conn: AsyncConnection[Any], email: str, external_id: str) -> _queries.Person | None:
+    async def _bind(
+        self, conn: AsyncConnection[Any], email: str, subject: Subject, *, ip: str
+    ) -> _queries.Person | None:
         """The person with this address, bound to the subject unless bound to another one."""
         person = await _queries.get_user_by_email(conn, email=email)
         if person is None:
             return None
         await _queries.identify(conn, user_id=person.user_id, workspace_id="")
         bound = await _queries.bind_subject(
-            conn, external_id=external_id, user_id=person.user_id, updated_at=self._clock()
+            conn, external_id=subject.sub, user_id=person.user_id, updated_at=self._clock()
         )
-        return person if bound else None
+        if not bound:
+            return None
+        await _write_binding(conn, subject, ip=ip)
+        return person
 
-    async def _mirror(self, conn: AsyncConnection[Any], person: _queries.Person, subject: Subject) -> None:
+    async def _mirror(
+        self, conn: AsyncConnection[Any], person: _queries.Person, subject: Subject, *, ip: str
+    ) -> None:
         """Take over the address that the issuer has verified, unless somebody else has it here."""
         email = subject.verified_email
         if not email or email == person.email:
@@ -398,6 +416,7 @@ class Sessions:
         await _queries.present(conn, token_hash="", external_id="", email=email)
         if await _queries.get_user_by_email(conn, email=email) is None:
             await _queries.mirror_email(conn, email=email, user_id=person.user_id, updated_at=self._clock())
+            await _queries.audit_self(conn, action="user.email_changed", metadata="{}", ip=ip or None)
 
     async def _issue(
         self, conn: AsyncConnection[Any], *, workspace_id: str, user_id: str, role: str, session_id: str
@@ -423,3 +442,9 @@ class Sessions:
         )
         access_token = issue_access_token(principal, secret=self._settings.jwt_secret, now=now)
         return TokenPair(principal=principal, access_token=access_token, refresh_token=refresh_token)
+
+
+async def _write_binding(conn: AsyncConnection[Any], subject: Subject, *, ip: str) -> None:
+    """Write down, wherever the transaction's person is a member, that an issuer speaks for them now."""
+    metadata = msgspec.json.encode({"provider": subject.iss}).decode()
+    await _queries.audit_self(conn, action="identity.bound", metadata=metadata, ip=ip or None)

@@ -35,6 +35,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     session_id: of a session, else empty. token_id: of an API token (tok_…), else empty.
     organization_id: whose workspace it is. requests_per_minute: its plan's; None: unlimited.
     owes_second_factor: the person has one and has not given it in this session yet; until then there are no scopes.
+    is_vouched: a session that the workspace's own provider vouched for, so good for what is that workspace's alone.
     """
 
     workspace_id: str
@@ -48,6 +49,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     organization_id: str = ""
     requests_per_minute: int | None = None
     owes_second_factor: bool = False
+    is_vouched: bool = False
 
     @property
     def is_person(self) -> bool:

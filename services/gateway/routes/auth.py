@@ -127,7 +127,7 @@ async def sign_out(gateway: Gateway, call: Call[NoQuery, None]) -> Answer:
 
 async def sync(gateway: Gateway, call: Call[NoQuery, IdentityBinding]) -> Profile:
     """Bind the issuer's identity to who is signed in."""
-    await gateway.sessions.bind(call.principal, call.body.subject_token)
+    await gateway.sessions.bind(call.principal, call.body.subject_token, ip=call.ip)
     return await read_profile(gateway, call.principal)
 
 
@@ -179,6 +179,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         description="For a person who was made before their first sign-in, or came in by another door. The address"
         " that the issuer has verified is taken over.",
         scope=SELF,
+        of_the_person=True,
         body=IdentityBinding,
         replies={200: Profile},
         refusals=(401, 409),

@@ -239,6 +239,12 @@ def allow(operation: AnyOperation, principal: Principal) -> None:
     if operation.scope == SELF:
         if not principal.is_person:
             raise ForbiddenError("This is for people who are signed in; an API token is not enough.")
+        if operation.of_the_person and principal.is_vouched:
+            raise ForbiddenError(
+                "Your organization's own provider signed you in, which is good for its workspace. This is about you in"
+                " every workspace: sign in through the platform's provider.",
+                details={"reason": "platform_session"},
+            )
     elif (
         operation.scope not in (ANYBODY, PLATFORM)
         and not {operation.scope, operation.or_scope} & principal.scopes

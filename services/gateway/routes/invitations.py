@@ -307,6 +307,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Accept an invitation as the person who is signed in.",
         description="Who has no workspace yet sends the token as `invitation_token` to `POST /v1/auth/exchange` instead.",
         scope=SELF,
+        of_the_person=True,
         body=InvitationToken,
         replies={200: Joined},
         refusals=(404, 409, 422),

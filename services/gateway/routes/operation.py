@@ -112,6 +112,8 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     scope: what the token must carry, of identity/scopes.py; SELF: a signed-in person; ANYBODY: any good token;
         None: no token is needed, and the test of the public operations lists it. or_scope: another that is enough.
     without_second_factor: whether a session that owes its second factor may call it, to give one or to leave.
+    of_the_person: whether it is about who somebody is in every workspace, which a session that a workspace's own provider
+        vouched for is not good for.
     body: what the request's JSON is decoded to; bytes: handed on unparsed; None: there is no body.
     described_body: what OpenAPI says of a body that is handed on unparsed.
     replies: success status → its body, the usual one first; None: it has none, as with 204.
@@ -132,6 +134,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     described_body: type | None = None
     refusals: tuple[int, ...] = ()
     without_second_factor: bool = False
+    of_the_person: bool = False
     or_scope: str | None = None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from runtime.database import tenant
-from runtime.errors import ValidationFailedError
+from runtime.errors import ForbiddenError, ValidationFailedError
 
 from services.gateway.identity import _queries
 from services.gateway.identity.scopes import SELF
@@ -96,6 +96,12 @@ async def change_profile(gateway: Gateway, call: Call[NoQuery, ProfileChange]) -
                 details={"timezone": "no IANA time zone"},
             )
         await _queries.identify(conn, user_id=call.principal.user_id, workspace_id=call.workspace_id)
+        if call.principal.is_vouched and await _queries.is_known_elsewhere(conn):
+            raise ForbiddenError(
+                "You also belong to another organization: change what it sees of you from a session of the platform's"
+                " provider.",
+                details={"reason": "platform_session"},
+            )
         row = await _queries.update_profile(
             conn,
             user_id=call.principal.user_id,

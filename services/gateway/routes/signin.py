@@ -3,9 +3,8 @@
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from runtime.errors import AppError
 
-from services.gateway.edge.cookies import ACCESS, FLOW, flow_cookie
+from services.gateway.edge.cookies import FLOW, flow_cookie
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.signin.flow import FLOW_SECONDS, PATH_PATTERN
 from services.gateway.identity.signin.signin import Wish
@@ -49,7 +48,6 @@ async def login(gateway: Gateway, call: Call[LoginQuery, None]) -> Answer:
             email=query.email or "",
             workspace_id=query.workspace_id or "",
             invitation_token=query.invitation or "",
-            consenting=await _signed_in(gateway, call),
         )
     )
     cookie = flow_cookie(departure.cookie, seconds=FLOW_SECONDS, is_secure=gateway.settings.is_https)
@@ -74,21 +72,6 @@ async def callback(gateway: Gateway, call: Call[CallbackQuery, None]) -> Answer:
     return Answer(
         302, None, {"Location": settings.public_address + redirect_to}, (*cookies_of(pair, gateway), used_up)
     )
-
-
-async def _signed_in(gateway: Gateway, call: Call[LoginQuery, None]) -> str:
-    """Who opens the sign-in from a session already, and so agrees that the provider may speak for them; or nobody.
-
-    The cookie is not sent when a page of another site sends somebody here.
-    """
-    token = call.cookies.get(ACCESS)
-    if token is None:
-        return ""
-    try:
-        principal = await gateway.access.principal(token)
-    except AppError:
-        return ""
-    return "" if principal.owes_second_factor or not principal.is_person else principal.user_id
 
 
 OPERATIONS: tuple[AnyOperation, ...] = (

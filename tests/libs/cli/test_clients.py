@@ -154,6 +154,13 @@ def test_a_client_is_listed_shut_out_and_let_in_again(operator: Database, tmp_pa
     back = causeloop(operator, "clients", "reinstate", "acme", cwd=tmp_path)
     assert back.returncode == 0, back.stderr
     assert "active" in causeloop(operator, "clients", "list", cwd=tmp_path).stdout
+    for slug, domain, code in (
+        ("acme", "Acme.example", 0),
+        ("acme", "nonsense", 2),
+        ("nobody", "a.example", 2),
+    ):
+        approved = causeloop(operator, "clients", "approve-domain", slug, domain, cwd=tmp_path)
+        assert approved.returncode == code, approved.stderr
     unknown = causeloop(operator, "clients", "offboard", "nobody", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "nobody" in unknown.stderr and "clients list" in unknown.stderr

@@ -167,6 +167,7 @@ class Inhabited:
             "domains": [f"{word}.example"],
         }
         self._did(self.owner, "POST", "/v1/sso/connections", connection)
+        self.sql("SELECT approve_domain(%s, %s)", self.tenant.slug, f"{word}.example")
 
     def _secure(self) -> None:
         """An authenticator app, recovery codes, a passkey, and a challenge that nobody answers."""

@@ -320,6 +320,17 @@ def test_the_default_secret_stays_on_this_machine() -> None:
             check(settings(jwt_secret=DEFAULT_JWT_SECRET, host=host))
 
 
+def test_whom_anybody_reaches_does_not_take_any_token() -> None:
+    """Mock mode, and providers inside our network, are for a developer's machine, whatever the environment is called."""
+    local = settings(use_mock=True, host="127.0.0.1")
+    check(local)
+    assert local.trusts_inside
+    for host in ("0.0.0.0", "::", "10.0.0.7", "gateway.example"):
+        assert not settings(host=host).trusts_inside
+        with pytest.raises(StartError, match="USE_MOCK"):
+            check(settings(use_mock=True, host=host))
+
+
 async def test_memberships_and_tokens_of_others_are_invisible(people: Pool, database: Database) -> None:
     """Without a workspace, a person or a token's hash the application sees no row, and cannot write another's."""
     await seed_workspace(database.owner_url)

@@ -343,6 +343,23 @@ def test_a_directory_does_not_learn_what_a_stranger_is_called_elsewhere(director
     assert shown() == ("Told to others", "https://x.example/a.png")
 
 
+def test_an_invitation_that_is_over_gives_no_role(directory: Directory) -> None:
+    """Also when the directory lets somebody in who was invited once."""
+    email = f"late-{uuid4().hex[:10]}@acme.example"
+    invited = httpx.post(
+        f"{directory.stack.url}/v1/invitations",
+        json={"email": email, "role": "admin"},
+        headers=directory.owner,
+        timeout=20,
+    )
+    assert invited.status_code == 201, invited.text
+    directory.sql("UPDATE invitations SET expires_at = now() - interval '1 day' WHERE email = %s", email)
+    [(member_id,)] = directory.sql("SELECT membership_id FROM members WHERE email = %s", email)
+    change = {"op": "replace", "path": "active", "value": True}
+    assert directory.patch(f"/Users/{member_id}", change).status_code == 200
+    assert directory.members()[email] == ("viewer", "active")
+
+
 class Waiting:
     """Resources that say where they were looked at."""
 

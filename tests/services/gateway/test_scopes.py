@@ -34,10 +34,11 @@ OPEN_BY_THEMSELVES = {
     "/dev/mail",
     "/dev/mail.json",
     "/invitation",
+    "/link",
     DOWNLOAD_PATH,
 }
-"""Paths beside the operations: what describes them, the stream, which checks tokens in its handshake, the letters
-that development catches, and the signed links to exports."""
+"""Paths beside the operations: what describes them, the letters that development catches, and the signed links to
+exports."""
 
 
 def routes() -> list[Any]:

@@ -14,6 +14,7 @@ from causeloop.clients import (
     Erasure,
     MadeClient,
     Problem,
+    approve_domain,
     as_operator,
     erasures,
     list_clients,
@@ -56,6 +57,13 @@ REINSTATE_HELP: Final = """Let a client in again that was suspended or offboarde
   causeloop clients reinstate acme
 """
 
+APPROVE_HELP: Final = """Let a client's own identity providers speak for the addresses of a domain.
+
+  causeloop clients approve-domain acme acme.example
+
+See first that the domain is the client's: whoever vouches for it can sign in as anybody of it, in the client's workspaces.
+"""
+
 ERASE_HELP: Final = """Erase a client with everything of it, everywhere, for good; say its slug twice.
 
   causeloop clients erase acme --confirm acme > certificate.json
@@ -75,6 +83,7 @@ def register(app: typer.Typer) -> None:
     group.command("list", help=LIST_HELP)(list_)
     group.command("offboard", help=OFFBOARD_HELP)(offboard)
     group.command("reinstate", help=REINSTATE_HELP)(reinstate)
+    group.command("approve-domain", help=APPROVE_HELP)(approve)
     group.command("erase", help=ERASE_HELP)(erase)
     app.add_typer(group, name="clients")
 
@@ -170,6 +179,21 @@ def reinstate(slug: Slug, data: Folder = DEFAULT_FOLDER, as_json: AsJson = False
             return await reinstate_client(conn, slug)
 
     _print_changed(run_async(work()), f"{slug} is let in again", as_json=as_json)
+
+
+def approve(
+    slug: Slug,
+    domain: Annotated[str, typer.Argument(help="Such as acme.example.")],
+    data: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Approve a domain."""
+
+    async def work() -> None:
+        async with as_operator(data) as conn:
+            await approve_domain(conn, slug, domain)
+
+    run_async(work())
+    answers().print(f"The providers of {slug} speak for {domain} from now on.")
 
 
 def erase(

@@ -192,6 +192,7 @@ class Authority:
             expires_at=min(claimed.expires_at, standing.expires_at),
             requests_per_minute=standing.requests_per_minute,
             owes_second_factor=standing.owes_second_factor,
+            is_vouched=standing.is_vouched,
         )
 
     async def _api_token(self, token: str) -> Principal:

@@ -4,10 +4,10 @@
 SELECT s.workspace_id::text AS workspace_id, s.organization_id::text AS organization_id,
     s.principal_id::text AS principal_id, s.role::text AS role, s.is_active::boolean AS is_active,
     s.owes_second_factor::boolean AS owes_second_factor, s.expires_at::timestamptz AS expires_at,
-    s.requests_per_minute::integer AS requests_per_minute
+    s.requests_per_minute::integer AS requests_per_minute, s.is_vouched::boolean AS is_vouched
 FROM session_standing(sqlc.arg(workspace_id)::text, sqlc.arg(user_id)::text, sqlc.arg(session_id)::text)
     AS s (workspace_id, organization_id, principal_id, role, is_active, owes_second_factor, expires_at,
-        requests_per_minute);
+        requests_per_minute, is_vouched);
 
 -- What an API token is good for now; nothing when it was revoked or never was.
 -- column role: str | None

@@ -7,6 +7,7 @@ CREATE TABLE sessions (
     method text NOT NULL CHECK (method IN ('exchange', 'oidc', 'mock')),
     user_agent text NOT NULL DEFAULT '' CHECK (char_length(user_agent) <= 400),
     ip text NOT NULL DEFAULT '',
+    connection_id text,                       -- the workspace's own provider that vouched for it; null: the platform's
     second_factor_at timestamptz,             -- null: not asked for or not given yet
     created_at timestamptz NOT NULL,
     last_seen_at timestamptz NOT NULL,
@@ -89,11 +90,13 @@ COMMENT ON FUNCTION has_second_factor IS 'Whether a person has set up a second f
 
 CREATE FUNCTION session_standing(p_workspace text, p_user text, p_session text) RETURNS TABLE (
     workspace_id text, organization_id text, principal_id text, role text, is_active boolean, owes_second_factor boolean,
-    expires_at timestamptz, requests_per_minute integer)
+    expires_at timestamptz, requests_per_minute integer, is_vouched boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
     SELECT s.workspace_id, o.organization_id, s.user_id, m.role,
         (u.status, m.status, w.status, o.status) = ('active', 'active', 'active', 'active'),
-        s.second_factor_at IS NULL AND has_second_factor(s.user_id), s.expires_at, p.requests_per_minute
+        -- Factors belong to the platform's door; a workspace's own provider asks for its own.
+        s.connection_id IS NULL AND s.second_factor_at IS NULL AND has_second_factor(s.user_id), s.expires_at,
+        p.requests_per_minute, s.connection_id IS NOT NULL
     FROM sessions AS s
     JOIN users AS u ON u.user_id = s.user_id
     JOIN memberships AS m ON m.workspace_id = s.workspace_id AND m.user_id = s.user_id

@@ -152,7 +152,6 @@ async def accept(conn: AsyncConnection[Any], token: str, *, user_id: str, now: d
         await _queries.use_invitation(
             conn, workspace_id=found.workspace_id, invitation_id=found.invitation_id, settled_at=now
         )
-        return welcome
     joining = Principal(
         workspace_id=found.workspace_id,
         user_id=user_id,
@@ -162,6 +161,9 @@ async def accept(conn: AsyncConnection[Any], token: str, *, user_id: str, now: d
         expires_at=now,
     )
     act = Act(principal=joining, ip=ip, now=now)
+    if not n_made:
+        await act.write_down(conn, "invitation.accepted", "update", ("invitation", found.invitation_id))
+        return welcome
     await act.write_down(
         conn, "member.joined", "update", ("membership", member.membership_id), role=found.role
     )

@@ -41,6 +41,18 @@ class Connection(Struct, frozen=True):
     updated_at: datetime
 
 
+class Link(Struct, frozen=True):
+    """One row of a result."""
+
+    connection_id: str
+    connection_name: str
+    issuer: str
+    workspace_id: str
+    workspace_name: str
+    linked_at: datetime | None
+    agreed_at: datetime | None
+
+
 _FIND_CONNECTION = """
 SELECT c.workspace_id::text AS workspace_id, c.connection_id::text AS connection_id, c.issuer::text AS issuer,
     c.client_id::text AS client_id, c.client_secret_sealed::text AS client_secret_sealed
@@ -216,4 +228,36 @@ async def get_sso_enforced(conn: AsyncConnection[Any], *, workspace_id: str) -> 
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_GET_SSO_ENFORCED, (workspace_id,))
         fetched: bool | None = await cursor.fetchone()
+        return fetched
+
+
+_LIST_LINKS = """
+SELECT l.connection_id::text AS connection_id, l.connection_name::text AS connection_name, l.issuer::text AS issuer,
+    l.workspace_id::text AS workspace_id, l.workspace_name::text AS workspace_name, l.linked_at::timestamptz AS linked_at,
+    l.agreed_at::timestamptz AS agreed_at
+FROM links($1::text)
+    AS l (connection_id, connection_name, issuer, workspace_id, workspace_name, linked_at, agreed_at)
+"""
+
+
+async def list_links(conn: AsyncConnection[Any], *, connection_id: str) -> list[Link]:
+    """The connection that is named, or with an empty name all that speak for the transaction's person."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Link)) as cursor:
+        await cursor.execute(_LIST_LINKS, (connection_id,))
+        fetched: list[Link] = await cursor.fetchall()
+        return fetched
+
+
+_UNLINK = """
+SELECT unlink($1::text, $2::text)::boolean AS was_linked
+"""
+
+
+async def unlink(conn: AsyncConnection[Any], *, connection_id: str, ip: str | None) -> bool:
+    """A connection speaks no longer for the transaction's person; whether it did."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_UNLINK, (connection_id, ip))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("unlink gave no row")
         return fetched

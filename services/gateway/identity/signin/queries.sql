@@ -58,3 +58,19 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND connection_id = sqlc.arg(connect
 -- Whether the workspace lets people in by its own provider only; locked, so that of two last ones one stays.
 -- name: GetSsoEnforced :one
 SELECT sso_enforced FROM workspaces WHERE workspace_id = sqlc.arg(workspace_id) FOR UPDATE;
+
+-- The connection that is named, or with an empty name all that speak for the transaction's person.
+-- row: Link
+-- column linked_at: datetime | None
+-- column agreed_at: datetime | None
+-- name: ListLinks :many
+SELECT l.connection_id::text AS connection_id, l.connection_name::text AS connection_name, l.issuer::text AS issuer,
+    l.workspace_id::text AS workspace_id, l.workspace_name::text AS workspace_name, l.linked_at::timestamptz AS linked_at,
+    l.agreed_at::timestamptz AS agreed_at
+FROM links(sqlc.arg(connection_id)::text)
+    AS l (connection_id, connection_name, issuer, workspace_id, workspace_name, linked_at, agreed_at);
+
+-- A connection speaks no longer for the transaction's person; whether it did.
+-- always
+-- name: Unlink :one
+SELECT unlink(sqlc.arg(connection_id)::text, sqlc.narg(ip)::text)::boolean AS was_linked;

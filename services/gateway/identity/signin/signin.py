@@ -24,8 +24,9 @@ from services.gateway.identity.vault.keys import Vault
 
 _REFUSALS = {
     "address": "Your provider has not verified an address of a domain that the connection is for.",
-    "consent": "You also belong to other organizations. Sign in there first, then open this sign-in again from"
-    " that session to agree that this provider may speak for you.",
+    "consent": "This provider does not speak for your address by itself: your domain is not approved for the"
+    " organization, and you were not invited, or belong to other organizations too. Sign in through the platform's"
+    " provider, then agree on the page /link.",
     "bound": "Your address is bound to another account of this provider.",
     "suspended": "Your access to this workspace is suspended.",
 }
@@ -35,7 +36,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     """How somebody wants to sign in; everything but redirect_to may be empty.
 
     connection_id, email: which provider; neither: the platform's. workspace_id: where to, with the platform's.
-    consenting: the signed-in person who opened this. invitation_token: of an invitation to accept on the way back.
+    consenting: the signed-in person who agreed that this connection may speak for them. invitation_token: of an invitation to accept on the way back.
     """
 
     redirect_to: str

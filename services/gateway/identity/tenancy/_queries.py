@@ -557,3 +557,23 @@ async def insert_owner_invitation(
     """A link for the owner of a workspace that was just made."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_OWNER_INVITATION, (workspace_id, invitation_id, user_id, email, token_hash, invited_by, created_at, expires_at))
+
+
+_REVOKE_PLATFORM_SESSIONS = """
+UPDATE sessions SET revoked_at = $1::timestamptz
+WHERE workspace_id = $2 AND connection_id IS NULL AND revoked_at IS NULL
+    AND session_id <> $3::text
+"""
+
+
+async def revoke_platform_sessions(
+    conn: AsyncConnection[Any],
+    *,
+    revoked_at: datetime,
+    workspace_id: str,
+    except_session_id: str,
+) -> int:
+    """End the sessions of a workspace that its own provider did not vouch for, but not the one of who says so."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_REVOKE_PLATFORM_SESSIONS, (revoked_at, workspace_id, except_session_id))
+        return cursor.rowcount

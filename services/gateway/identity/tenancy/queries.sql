@@ -179,3 +179,9 @@ INSERT INTO invitations (workspace_id, invitation_id, user_id, email, role, toke
     expires_at)
 VALUES (sqlc.arg(workspace_id), sqlc.arg(invitation_id), sqlc.arg(user_id), sqlc.arg(email), 'owner',
     sqlc.arg(token_hash), 'link', sqlc.arg(invited_by)::text, sqlc.arg(created_at), sqlc.arg(expires_at));
+
+-- End the sessions of a workspace that its own provider did not vouch for, but not the one of who says so.
+-- name: RevokePlatformSessions :execrows
+UPDATE sessions SET revoked_at = sqlc.arg(revoked_at)::timestamptz
+WHERE workspace_id = sqlc.arg(workspace_id) AND connection_id IS NULL AND revoked_at IS NULL
+    AND session_id <> sqlc.arg(except_session_id)::text;

@@ -80,6 +80,13 @@ async def _write(conn: AsyncConnection[Any], act: Act, changed: Mapping[str, Any
             raise StateConflictError(
                 "Another workspace of the organization has this slug.", details={"slug": "taken"}
             ) from error
+    if changed.get("sso_enforced"):
+        await _queries.revoke_platform_sessions(
+            conn,
+            workspace_id=act.workspace_id,
+            revoked_at=act.now,
+            except_session_id=act.principal.session_id,
+        )
     if any(name in changed for name in JUDGING):
         await _queries.update_settings(
             conn,
