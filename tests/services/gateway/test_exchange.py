@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from runtime import database as databases
 from runtime.database import Pool
@@ -245,3 +246,19 @@ async def test_a_signed_in_person_binds_an_identity_of_the_platforms_provider_on
     for token in (provider.id_token(taken), provider.id_token(provider.know("new@example.com"))):
         with pytest.raises(StateConflictError):
             await door.sessions.bind(pair.principal, token)
+
+    # Somebody who came in by another door: written down where they are a member, unless that door was a client's own.
+    three = await onboard(database.owner_url)
+    other_door = msgspec.structs.replace(
+        pair.principal, user_id=three.owner_id, workspace_id=three.workspace_id, is_vouched=True
+    )
+    theirs = provider.id_token(provider.know("three@example.com", is_verified=False))
+    with pytest.raises(ForbiddenError):
+        await door.sessions.bind(other_door, theirs)
+    await door.sessions.bind(msgspec.structs.replace(other_door, is_vouched=False), theirs, ip="192.0.2.7")
+    written = await execute(
+        database.owner_url,
+        "SELECT actor_id, ip FROM audit_log WHERE workspace_id = %s AND action = 'identity.bound'",
+        three.workspace_id,
+    )
+    assert written == [(three.owner_id, "192.0.2.7")]

@@ -284,6 +284,15 @@ def test_a_client_is_provisioned_with_a_key_and_a_link(stack: Stack, platform: h
         made["workspace_id"],
     )
     assert (actor[:4], n) == ("key_", 4)
+    email = f"owner@{slug}.example"
+    way = {"subject_token": email, "invitation_token": link_token}
+    assert httpx.post(f"{stack.url}/v1/auth/exchange", json=way, timeout=15).status_code == 200
+    used = operate(
+        stack,
+        "SELECT actor_id FROM audit_log WHERE workspace_id = %s AND action = 'invitation.accepted'",
+        made["workspace_id"],
+    )
+    assert used == [(made["owner_user_id"],)]
 
 
 def test_a_client_that_cannot_be_provisioned_leaves_nothing(platform: httpx.Client, stack: Stack) -> None:
