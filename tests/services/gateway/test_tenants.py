@@ -46,6 +46,7 @@ ITS_OWN_SECRET = {
     "/v1/auth/refresh": "whoever has the token",
     "/v1/auth/login": "for people who are not signed in yet",
     "/v1/auth/callback": "likewise",
+    "/v1/auth/links/{connection_id}": "somebody of another tenant is asked by it; proved in test_vouching",
     "/v1/provisioning/clients": "of no tenant",
 }
 """Operations that are not about the caller's workspace, and what guards them."""
