@@ -423,9 +423,7 @@ class _Workspaces:
                 if data.timezone is not None:
                     self._patch(data.workspace_id).timezone = data.timezone
             case (
-                workspace.WorkspaceSuspended()
-                | workspace.WorkspaceReinstated()
-                | workspace.WorkspaceErased()
+                workspace.WorkspaceSuspended() | workspace.WorkspaceReinstated() | workspace.WorkspaceErased()
             ):
                 # Says nothing about predicting: without access there are no new issues.
                 pass

@@ -24,11 +24,7 @@ def test_every_reference_leads_somewhere() -> None:
     names = {
         f"#/components/{kind}/{name}" for kind, parts in DOCUMENT["components"].items() for name in parts
     }
-    references = {
-        node["$ref"]
-        for node in nodes(DOCUMENT)
-        if isinstance(node, dict) and "$ref" in node
-    }
+    references = {node["$ref"] for node in nodes(DOCUMENT) if isinstance(node, dict) and "$ref" in node}
     assert references <= names
     assert not [name for name in DOCUMENT["components"]["schemas"] if name.endswith("Query")]
 
