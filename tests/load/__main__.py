@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -339,17 +340,16 @@ def _pss_mb(pid: int | None) -> float:
     return total / 1024
 
 
-def _cpu_seconds(bench: Bench) -> float:
-    """CPU time used so far by the services and servers."""
-    pids = [service.pid for service in bench.stack.services.values()] + [
-        bench.stack.nats.pid,
-        bench.stack.postgres.pid,
-    ]
-    total = 0
-    for pid in itertools.chain.from_iterable(_family(pid) for pid in pids):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += sum(int(field) for field in fields[11:15])
-    return total / 100
+def _cpu_seconds(bench: Bench) -> dict[str, float]:
+    """CPU time used so far by each service and server."""
+    owners = {name: service.pid for name, service in bench.stack.services.items()}
+    owners |= {"nats-server": bench.stack.nats.pid, "postgres": bench.stack.postgres.pid}
+    used = {}
+    for name, pid in owners.items():
+        lines = [Path(f"/proc/{member}/stat").read_text() for member in _family(pid)]
+        fields = [line.rpartition(")")[2].split()[11:15] for line in lines]
+        used[name] = sum(int(ticks) for four in fields for ticks in four) / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 async def growth(bench: Bench, *, sizes: Sequence[int] = (10_000, 1_000_000), window: int = 20_000) -> None:
@@ -366,7 +366,10 @@ async def growth(bench: Bench, *, sizes: Sequence[int] = (10_000, 1_000_000), wi
         used = _cpu_seconds(bench)
         await send(bench, bodies, count=window // 500, connections=2)
         await bench.quiet()
-        costs.append((_cpu_seconds(bench) - used) / window * 1e6)
+        cost = {name: (now - used[name]) / window * 1e6 for name, now in _cpu_seconds(bench).items()}
+        parts = ", ".join(f"{name} {each:.0f}" for name, each in cost.items())
+        print(f"growth    µs an issue at {size:.0e}: {parts}", flush=True)
+        costs.append(sum(cost.values()))
         total += window
     shown = ", ".join(f"{cost:.0f} µs at {size:.0e}" for cost, size in zip(costs, sizes, strict=True))
     bench.report("growth", f"{costs[-1] / costs[0]:.2f} ({shown})")
