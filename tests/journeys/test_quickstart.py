@@ -73,8 +73,7 @@ async def test_the_integrators_quickstart() -> None:
             "malformed cursor token",
         )
 
-        pattern_id = (await found(api, "/v1/patterns"))["id"]
-        pattern = await asked(api.get(f"/v1/patterns/{pattern_id}"), 200)
+        pattern = await pattern_of(api, 4)
         assert {"id", "name", "status", "risk_score", "issue_count", "last_seen_at", "fingerprint"} <= set(
             pattern
         )
@@ -114,6 +113,21 @@ async def found(api: httpx.AsyncClient, path: str) -> dict[str, Any]:
     thing = await eventually(first, deadline=30.0)
     assert thing is not None
     return thing
+
+
+async def pattern_of(api: httpx.AsyncClient, issues: int) -> dict[str, Any]:
+    """The first pattern, once so many issues are linked to it: the last ones may join after it is found."""
+
+    async def whole() -> dict[str, Any] | None:
+        for listed in (await asked(api.get("/v1/patterns"), 200))["data"]:
+            pattern: dict[str, Any] = await asked(api.get(f"/v1/patterns/{listed['id']}"), 200)
+            if pattern["issue_count"] == issues:
+                return pattern
+        return None
+
+    pattern = await eventually(whole, deadline=30.0)
+    assert pattern is not None
+    return pattern
 
 
 @pytest.fixture
@@ -224,13 +238,7 @@ async def test_the_operators_first_client(provider: IdentityProvider) -> None:
                 answer = await asked(program.post("/v1/issues", json=FAILURE, headers=key), 201)
                 ids.add(answer["id"])
         assert len(ids) == 4
-        pattern = await found(program, "/v1/patterns")
-
-        async def has_all() -> bool:
-            """The fourth may be linked a moment after the third made a pattern of them."""
-            return bool((await asked(program.get(f"/v1/patterns/{pattern['id']}"), 200))["issue_count"] == 4)
-
-        await eventually(has_all, deadline=10.0)
+        pattern = await pattern_of(program, 4)
         await asked(program.patch(f"/v1/patterns/{pattern['id']}", json={"name": "x"}), 403)
 
         door.sql("SELECT * FROM identity.suspend_client('acme', 'an invoice is overdue')")
