@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from contracts import derived_id
 from contracts.generated.pattern import ConstraintKind, LinkMethod, PatternStatus
@@ -33,14 +33,26 @@ MAX_EXEMPLARS: Final = 8
 _N_NEIGHBOURS = 8
 
 
-class Assignment(Struct, frozen=True):
-    """The pattern of an issue, and why.
+class Suggestion(Struct, frozen=True, kw_only=True):
+    """A pattern that an issue may belong to, not surely enough to put it there; a person decides.
 
-    is_new: the issue is the pattern's first. exemplar: text to enter into the index, if any.
+    score: probability that the issue belongs to it, in [0, 1], four decimals. matched_dimensions: where they agree.
     """
 
     pattern_id: str
-    is_new: bool
+    score: float
+    method: LinkMethod
+    method_version: str
+    matched_dimensions: tuple[str, ...]
+
+
+class Assignment(Struct, frozen=True, kw_only=True):
+    """The pattern of an issue, and why.
+
+    score: certainty in [0, 1], four decimals. exemplar: text to enter into the index, if any.
+    """
+
+    pattern_id: str
     score: float
     method: LinkMethod
     method_version: str
@@ -60,6 +72,23 @@ class Assignment(Struct, frozen=True):
             occurred_at=issue.occurred_at,
             dimensions=self.dimensions,
         )
+
+
+class Join(Assignment, frozen=True, kw_only=True):
+    """The issue joins a pattern that exists."""
+
+
+class New(Assignment, frozen=True, kw_only=True):
+    """The issue begins a pattern of its own.
+
+    suggestions: patterns that it may belong to all the same, most probable first, at most 3; none that a person forbade.
+    """
+
+    suggestions: tuple[Suggestion, ...] = ()
+
+
+Decision: TypeAlias = Join | New
+MAX_SUGGESTIONS: Final = 3
 
 
 class Exemplar(Struct):
@@ -141,7 +170,7 @@ class Grouper:
             ),
         )
 
-    def assign(self, issue: Issue) -> Assignment:
+    def assign(self, issue: Issue) -> Decision:
         """The pattern that an issue belongs to; nothing changes until `link` is called with it."""
         features = features_of(issue)
         dimensions = issue.dimensions
@@ -268,13 +297,17 @@ class Grouper:
         """Bytes that the similarity index has reserved for its texts."""
         return self._index.n_bytes
 
-    def _known(
-        self, pattern: Pattern, features: Features, dimensions: Dimensions, version: str
-    ) -> Assignment:
-        method = LinkMethod.EXACT_KEY if features.text else LinkMethod.DIMENSION_KEY
-        matched = agreement_of(pattern.agreement(dimensions))
-        key = features.key
-        return Assignment(pattern.pattern_id, False, 1.0, method, version, matched, key, dimensions, None)
+    def _known(self, pattern: Pattern, features: Features, dimensions: Dimensions, version: str) -> Join:
+        return Join(
+            pattern_id=pattern.pattern_id,
+            score=1.0,
+            method=LinkMethod.EXACT_KEY if features.text else LinkMethod.DIMENSION_KEY,
+            method_version=version,
+            matched_dimensions=agreement_of(pattern.agreement(dimensions)),
+            grouping_key=features.key,
+            dimensions=dimensions,
+            exemplar=None,
+        )
 
     def _best_holder(
         self, holders: list[str], dimensions: Dimensions, forbidden: set[str] | frozenset[str]
@@ -291,28 +324,43 @@ class Grouper:
 
     def _by_similarity(
         self, issue: Issue, features: Features, dimensions: Dimensions, forbidden: set[str] | frozenset[str]
-    ) -> Assignment:
-        key = features.key
+    ) -> Decision:
+        suggestions: tuple[Suggestion, ...] = ()
         if features.text and len(self._index):
             candidates = self._candidates(features, dimensions, forbidden)
             choice = self._linker.choose(issue, features, candidates)
-            if choice is not None and choice.score >= self.settings.confidence_threshold:
-                pattern, agreement = choice.candidate.pattern, choice.candidate.agreement
-                return Assignment(
-                    pattern.pattern_id,
-                    False,
-                    choice.score,
-                    choice.method,
-                    choice.method_version,
-                    agreement_of(agreement),
-                    key,
-                    dimensions,
-                    features.text if len(pattern.exemplars) < MAX_EXEMPLARS else None,
+            if choice is not None:
+                pattern, matched = choice.candidate.pattern, agreement_of(choice.candidate.agreement)
+                if choice.score >= self.settings.confidence_threshold:
+                    return Join(
+                        pattern_id=pattern.pattern_id,
+                        score=choice.score,
+                        method=choice.method,
+                        method_version=choice.method_version,
+                        matched_dimensions=matched,
+                        grouping_key=features.key,
+                        dimensions=dimensions,
+                        exemplar=features.text if len(pattern.exemplars) < MAX_EXEMPLARS else None,
+                    )
+                suggestion = Suggestion(
+                    pattern_id=pattern.pattern_id,
+                    score=choice.score,
+                    method=choice.method,
+                    method_version=choice.method_version,
+                    matched_dimensions=matched,
                 )
-        version = EXACT_KEY_VERSION if features.text else DIMENSION_KEY_VERSION
-        pattern_id = derived_id("pat_", self.workspace_id, issue.issue_id)
-        exemplar = features.text or None
-        return Assignment(pattern_id, True, 1.0, LinkMethod.SEED, version, (), key, dimensions, exemplar)
+                suggestions = (suggestion,)
+        return New(
+            pattern_id=derived_id("pat_", self.workspace_id, issue.issue_id),
+            score=1.0,
+            method=LinkMethod.SEED,
+            method_version=EXACT_KEY_VERSION if features.text else DIMENSION_KEY_VERSION,
+            matched_dimensions=(),
+            grouping_key=features.key,
+            dimensions=dimensions,
+            exemplar=features.text or None,
+            suggestions=suggestions,
+        )
 
     def _candidates(
         self, features: Features, dimensions: Dimensions, forbidden: set[str] | frozenset[str]

@@ -7,7 +7,7 @@ from contracts import ingest, pattern
 from testkit.builders import NOW
 
 from services.pattern.commands import group
-from services.pattern.engine.grouping import MAX_EXEMPLARS, Assignment, Grouper
+from services.pattern.engine.grouping import MAX_EXEMPLARS, Decision, Grouper, New
 from services.pattern.engine.issues import Features, Issue
 from services.pattern.engine.linking import Candidate, Choice
 from services.pattern.engine.memory import Settings
@@ -28,7 +28,7 @@ def issue(number: int, title: str, **fields: object) -> Issue:
     return Issue(**values)  # type: ignore[arg-type]  # named by the test
 
 
-def grouped(grouper: Grouper, *issues: Issue) -> list[Assignment]:
+def grouped(grouper: Grouper, *issues: Issue) -> list[Decision]:
     """What each issue was assigned, one after the other."""
     assigned = []
     for each in issues:
@@ -45,7 +45,7 @@ def test_an_exact_repetition_joins_by_its_key() -> None:
         issue(1, "Job 17 of 10.0.0.1 failed", component="api"),
         issue(2, "Job 23 of 10.0.0.9 failed", component="worker"),
     )
-    assert (first.is_new, first.method) == (True, Method.SEED)
+    assert (type(first), first.method) == (New, Method.SEED)
     assert (first.pattern_id, Method.EXACT_KEY, 1.0) == (second.pattern_id, second.method, second.score)
     assert second.matched_dimensions == ("service", "source", "hour_of_day")
     assert second.exemplar is None
@@ -74,6 +74,9 @@ def test_a_workspace_can_ask_for_more_certainty() -> None:
         issue(2, "Replication lag of the primary database cluster is above the limit"),
     )
     assert first.pattern_id != second.pattern_id
+    assert isinstance(second, New)
+    assert [each.pattern_id for each in second.suggestions] == [first.pattern_id]
+    assert 0.85 <= second.suggestions[0].score < 0.99
 
 
 def test_the_same_words_of_another_service_stay_apart_unless_more_agrees() -> None:
