@@ -94,6 +94,7 @@ class Assessment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     confidence: Certainty that the members share one cause, in [0, 1].
     first_seen_at: Earliest event time of a member.
     last_seen_at: Latest event time of a member.
+    mttr_seconds: Mean time from the first failure of an episode to its repair, in seconds; absent while no episode was repaired.
     """
 
     issue_count: int
@@ -101,19 +102,22 @@ class Assessment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     confidence: float
     first_seen_at: Timestamp
     last_seen_at: Timestamp
+    mttr_seconds: float | None = None
 
 
 class FingerprintDimension(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A value that members of a pattern share.
 
-    name: service, component, error_type, environment, team, source or hour_of_day.
+    name: service, component, error_type, environment, team, source, hour_of_day or day_of_week.
     value: The most common value.
     share: Share of the members that have it, in (0, 1].
+    lift: That share divided by the share of all grouped issues of the workspace that have it; 1 says nothing special.
     """
 
     name: str
     value: str
     share: float
+    lift: float | None = None
 
 
 class IssuesLinked(Struct, frozen=True, kw_only=True, omit_defaults=True):
