@@ -1,137 +1,32 @@
-"""Decisions, all pure: undecided issues, and what people ask for, become events.
+"""What people ask for: links, merges, splits, names, statuses, closure notes."""
 
-Every decision changes the grouper as its events say, so that the next one builds on it; when the events cannot be
-appended, the grouper must be loaded anew.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from contracts import derived_id, pattern
-from contracts.generated.ingest import Severity
 from contracts.generated.pattern import ConstraintKind, LinkMethod, PatternStatus
-from msgspec import Struct
 from msgspec.structs import replace
 
-from .engine.describing import GROWTH_TO_DESCRIBE_ANEW, fingerprint, name_of
-from .engine.grouping import Assignment, Grouper
-from .engine.issues import Dimensions, Issue, agreement_of, features_of
-from .engine.lifecycle import Transition, due, is_to_detect, proven
-from .engine.memory import Member, Pattern
-from .engine.risk import assess
-from .errors import (
+from ..engine.describing import fingerprint, name_of
+from ..engine.grouping import Grouper
+from ..engine.issues import agreement_of
+from ..engine.lifecycle import Transition
+from ..engine.memory import Pattern
+from ..engine.risk import assess
+from ..errors import (
     InvalidCommandError,
-    IssueNotFoundError,
     NotAMemberError,
     PatternMergedError,
     PatternNotFoundError,
     StatusNotAllowedError,
 )
-from .state import Evidence, Known, Leaving, evolve
+from ..state import Evidence, Known, Leaving, evolve
+from .deciding import Decided, Gathered, Subject, described, move, settle, take
 
 HUMAN_VERSION = "human@2026-11-22"
 MAX_SPLIT = 500
 MAX_NAME = 200
 MAX_NOTE = 10_000
-
-
-class Decided(Struct, frozen=True):
-    """An event that a decision asks for.
-
-    pattern_id: the aggregate. at: event time; None = now. issue_id: the issue that it follows from, if one.
-    is_by_person: a person asked for it; the rules did otherwise.
-    """
-
-    event: pattern.Event
-    pattern_id: str
-    at: datetime | None = None
-    issue_id: str | None = None
-    is_by_person: bool = False
-
-
-class Subject(Struct, frozen=True):
-    """An issue that a person's command is about, as the rows and the log tell of it.
-
-    member: its membership; None while it is undecided. text: what the index compares, if it is known.
-    """
-
-    issue_id: str
-    title: str
-    grouping_key: str
-    severity: Severity
-    occurred_at: datetime
-    dimensions: Dimensions
-    member: Member | None
-    text: str | None = None
-
-    @property
-    def pattern_id(self) -> str | None:
-        """The pattern that it is in now."""
-        return None if self.member is None else self.member.pattern_id
-
-
-class Gathered(Struct, frozen=True):
-    """What a command needs of the rows: its issues, and by pattern those of them that are members."""
-
-    subjects: Mapping[str, Subject] = {}
-    leaving: Mapping[str, Leaving] = {}
-
-    def subject(self, issue_id: str) -> Subject:
-        """One of the issues. Raises IssueNotFoundError."""
-        found = self.subjects.get(issue_id)
-        if found is None:
-            raise IssueNotFoundError(issue_id)
-        return found
-
-
-class _Open(Struct):
-    """An IssuesLinked in the making."""
-
-    pattern_id: str
-    links: list[pattern.Link]
-    exemplar: str | None
-    assessment: pattern.Assessment | None = None
-
-
-def group(grouper: Grouper, issues: Iterable[Issue]) -> list[Decided]:
-    """Put every issue into a pattern: one IssuesLinked per pattern, then what follows from its new members.
-
-    A further text that stands for a pattern begins a further IssuesLinked, for an event has room for one. They
-    come in the order in which they began, which is the order of the texts in the index.
-    """
-    in_order: list[_Open] = []
-    latest: dict[str, _Open] = {}
-    for issue in issues:
-        assignment = grouper.assign(issue)
-        pattern_id, exemplar = assignment.pattern_id, assignment.exemplar
-        entry = latest.get(pattern_id)
-        if entry is None or exemplar is not None:
-            if entry is not None:
-                entry.assessment = assess(grouper.patterns[pattern_id], newest_at=grouper.newest_at)
-            entry = latest[pattern_id] = _Open(pattern_id, [], exemplar)
-            in_order.append(entry)
-        grouper.link(assignment.member(issue), exemplar=exemplar, title=issue.title)
-        entry.links.append(_link(assignment, issue))
-    decided = [_close(grouper, entry) for entry in in_order]
-    for pattern_id, entry in latest.items():
-        following = settle(grouper, grouper.patterns[pattern_id])
-        decided += [replace(each, issue_id=entry.links[-1].issue_id) for each in following]
-    return decided
-
-
-def settle(grouper: Grouper, found: Pattern) -> list[Decided]:
-    """Every event that the rules ask for as the pattern now is: detected, moved, described."""
-    decided: list[Decided] = []
-    while (following := _next_due(grouper, found)) is not None:
-        evolve(grouper, following.event, at=following.at or found.last_seen_at, is_by_person=False)
-        decided.append(following)
-    return decided
-
-
-def prove(grouper: Grouper, found: Pattern, *, now: datetime) -> list[Decided]:
-    """The move to resolved, when the proof window of a watched pattern has passed in silence."""
-    transition = proven(found, grouper.settings, now=now)
-    return [] if transition is None else [_move(grouper, found, transition)]
 
 
 def link_issue(grouper: Grouper, command: pattern.LinkIssue, gathered: Gathered) -> list[Decided]:
@@ -148,7 +43,7 @@ def link_issue(grouper: Grouper, command: pattern.LinkIssue, gathered: Gathered)
     must = pattern.LinkConstrained(
         pattern_id=pattern_id, issue_id=issue_id, kind=ConstraintKind.MUST_LINK, grouping_key=key
     )
-    decided.append(_take(grouper, must, pattern_id, issue_id=issue_id))
+    decided.append(take(grouper, must, pattern_id, issue_id=issue_id))
     if from_id != pattern_id:
         decided.append(_join(grouper, pattern_id, [subject]))
         decided += settle(grouper, grouper.patterns[pattern_id])
@@ -173,7 +68,7 @@ def unlink_issue(grouper: Grouper, command: pattern.UnlinkIssue, gathered: Gathe
         grouping_key=subject.grouping_key,
     )
     left = _leave(grouper, gathered.leaving[pattern_id])
-    return [*left, _take(grouper, never, pattern_id, issue_id=subject.issue_id)]
+    return [*left, take(grouper, never, pattern_id, issue_id=subject.issue_id)]
 
 
 def merge_patterns(grouper: Grouper, command: pattern.MergePatterns, _gathered: Gathered) -> list[Decided]:
@@ -200,7 +95,7 @@ def merge_patterns(grouper: Grouper, command: pattern.MergePatterns, _gathered: 
         to_status=PatternStatus.MERGED,
         reason=f"A person merged it into {target_id}.",
     )
-    decided = [Decided(merged, target_id, is_by_person=True), _take(grouper, ended, source_id)]
+    decided = [Decided(merged, target_id, is_by_person=True), take(grouper, ended, source_id)]
     return decided + settle(grouper, target)
 
 
@@ -228,7 +123,7 @@ def split_pattern(grouper: Grouper, command: pattern.SplitPattern, gathered: Gat
         fingerprint=fingerprint(new),
         assessment=assess(new, newest_at=grouper.newest_at),
     )
-    decided.append(_take(grouper, detected, new_id))
+    decided.append(take(grouper, detected, new_id))
     if name is not None:
         decided += _rename(grouper, new, name)
     for key, subject in {subject.grouping_key: subject for subject in subjects}.items():
@@ -239,7 +134,7 @@ def split_pattern(grouper: Grouper, command: pattern.SplitPattern, gathered: Gat
                 kind=ConstraintKind.CANNOT_LINK,
                 grouping_key=key,
             )
-            decided.append(_take(grouper, never, pattern_id))
+            decided.append(take(grouper, never, pattern_id))
     return decided + settle(grouper, old) + settle(grouper, new)
 
 
@@ -258,7 +153,7 @@ def update_pattern(grouper: Grouper, command: pattern.UpdatePattern, _gathered: 
         decided += _rename(grouper, found, name)
     if status is not None and is_moved:
         moved = Transition(status, f"A person set it to {status.value}.")
-        decided.append(_move(grouper, found, moved, is_by_person=True))
+        decided.append(move(grouper, found, moved, is_by_person=True))
     return decided
 
 
@@ -277,66 +172,8 @@ def close_pattern(
     at = max(now, found.last_seen_at)
     reason = "A person closed it with a note; the proof window runs."
     return [
-        _move(grouper, found, Transition(PatternStatus.WATCHING, reason, at), note=note, is_by_person=True)
+        move(grouper, found, Transition(PatternStatus.WATCHING, reason, at), note=note, is_by_person=True)
     ]
-
-
-def _next_due(grouper: Grouper, found: Pattern) -> Decided | None:
-    if is_to_detect(found, grouper.settings):
-        detected = pattern.PatternDetected(
-            pattern_id=found.pattern_id,
-            name=name_of(found, grouper.exemplars_of(found)),
-            fingerprint=fingerprint(found),
-            assessment=assess(found, newest_at=grouper.newest_at),
-        )
-        return Decided(detected, found.pattern_id)
-    transition = due(found, grouper.recommendations_of(found))
-    if transition is not None:
-        return Decided(_changed(found, transition), found.pattern_id, transition.at)
-    has_grown = found.n_members >= GROWTH_TO_DESCRIBE_ANEW * found.described_count
-    if found.described_count and has_grown and found.status is not PatternStatus.MERGED:
-        return Decided(_described(grouper, found), found.pattern_id)
-    return None
-
-
-def _described(grouper: Grouper, found: Pattern, name: str | None = None) -> pattern.PatternDescribed:
-    if name is None:
-        keeps = found.is_named_by_person
-        name = found.name if keeps else name_of(found, grouper.exemplars_of(found))
-    return pattern.PatternDescribed(
-        pattern_id=found.pattern_id,
-        name=name,
-        fingerprint=fingerprint(found),
-        assessment=assess(found, newest_at=grouper.newest_at),
-    )
-
-
-def _changed(found: Pattern, transition: Transition, note: str | None = None) -> pattern.PatternStatusChanged:
-    return pattern.PatternStatusChanged(
-        pattern_id=found.pattern_id,
-        from_status=found.status,
-        to_status=transition.to_status,
-        reason=transition.reason,
-        closure_note=note,
-    )
-
-
-def _move(
-    grouper: Grouper,
-    found: Pattern,
-    transition: Transition,
-    *,
-    note: str | None = None,
-    is_by_person: bool = False,
-) -> Decided:
-    changed = _changed(found, transition, note)
-    evolve(grouper, changed, at=transition.at or grouper.newest_at, is_by_person=is_by_person)
-    return Decided(changed, found.pattern_id, transition.at, is_by_person=is_by_person)
-
-
-def _take(grouper: Grouper, event: pattern.Event, pattern_id: str, *, issue_id: str | None = None) -> Decided:
-    evolve(grouper, event, at=grouper.newest_at, is_by_person=True)
-    return Decided(event, pattern_id, issue_id=issue_id, is_by_person=True)
 
 
 def _leave(grouper: Grouper, leaving: Leaving, *, new_pattern_id: str | None = None) -> list[Decided]:
@@ -412,7 +249,7 @@ def _rename(grouper: Grouper, found: Pattern, name: str) -> list[Decided]:
     name = name.strip()
     if name == found.name and found.is_named_by_person:
         return []
-    return [_take(grouper, _described(grouper, found, name), found.pattern_id)]
+    return [take(grouper, described(grouper, found, name), found.pattern_id)]
 
 
 def _check_status(found: Pattern, status: PatternStatus) -> None:
@@ -464,46 +301,3 @@ def _living(grouper: Grouper, pattern_id: str) -> Pattern:
     if found.status is PatternStatus.MERGED:
         raise PatternMergedError(pattern_id, found.merged_into)
     return found
-
-
-def _link(assignment: Assignment, issue: Issue) -> pattern.Link:
-    return pattern.Link(
-        issue_id=issue.issue_id,
-        score=assignment.score,
-        method=assignment.method,
-        method_version=assignment.method_version,
-        matched_dimensions=assignment.matched_dimensions,
-        grouping_key=assignment.grouping_key,
-        occurred_at=issue.occurred_at,
-        severity=issue.severity,
-    )
-
-
-def _close(grouper: Grouper, entry: _Open) -> Decided:
-    linked = pattern.IssuesLinked(
-        pattern_id=entry.pattern_id,
-        links=tuple(entry.links),
-        assessment=entry.assessment
-        or assess(grouper.patterns[entry.pattern_id], newest_at=grouper.newest_at),
-        exemplar=entry.exemplar,
-    )
-    return Decided(linked, entry.pattern_id, issue_id=entry.links[0].issue_id)
-
-
-def subject_of(issue: Issue) -> Subject:
-    """An issue that no pattern has yet, as the subject of a command."""
-    features = features_of(issue)
-    return Subject(
-        issue_id=issue.issue_id,
-        title=issue.title,
-        grouping_key=features.key,
-        severity=issue.severity,
-        occurred_at=issue.occurred_at,
-        dimensions=issue.dimensions,
-        member=None,
-        text=features.text or None,
-    )
-
-
-COMMANDS = (link_issue, unlink_issue, merge_patterns, split_pattern, update_pattern, close_pattern)
-"""Everything that a person can ask of patterns; `group`, `settle` and `prove` are what happens by itself."""

@@ -1,0 +1,218 @@
+"""What happens by itself: undecided issues are grouped, patterns are detected, moved, described and proved."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from contracts import pattern
+from contracts.generated.ingest import Severity
+from contracts.generated.pattern import PatternStatus
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..engine.describing import GROWTH_TO_DESCRIBE_ANEW, fingerprint, name_of
+from ..engine.grouping import Assignment, Grouper
+from ..engine.issues import Dimensions, Issue, features_of
+from ..engine.lifecycle import Transition, due, is_to_detect, proven
+from ..engine.memory import Member, Pattern
+from ..engine.risk import assess
+from ..errors import IssueNotFoundError
+from ..state import Leaving, evolve
+
+
+class Decided(Struct, frozen=True):
+    """An event that a decision asks for.
+
+    pattern_id: the aggregate. at: event time; None = now. issue_id: the issue that it follows from, if one.
+    is_by_person: a person asked for it; the rules did otherwise.
+    """
+
+    event: pattern.Event
+    pattern_id: str
+    at: datetime | None = None
+    issue_id: str | None = None
+    is_by_person: bool = False
+
+
+class Subject(Struct, frozen=True):
+    """An issue that a person's command is about, as the rows and the log tell of it.
+
+    member: its membership; None while it is undecided. text: what the index compares, if it is known.
+    """
+
+    issue_id: str
+    title: str
+    grouping_key: str
+    severity: Severity
+    occurred_at: datetime
+    dimensions: Dimensions
+    member: Member | None
+    text: str | None = None
+
+    @property
+    def pattern_id(self) -> str | None:
+        """The pattern that it is in now."""
+        return None if self.member is None else self.member.pattern_id
+
+
+class Gathered(Struct, frozen=True):
+    """What a command needs of the rows: its issues, and by pattern those of them that are members."""
+
+    subjects: Mapping[str, Subject] = {}
+    leaving: Mapping[str, Leaving] = {}
+
+    def subject(self, issue_id: str) -> Subject:
+        """One of the issues. Raises IssueNotFoundError."""
+        found = self.subjects.get(issue_id)
+        if found is None:
+            raise IssueNotFoundError(issue_id)
+        return found
+
+
+class _Open(Struct):
+    """An IssuesLinked in the making."""
+
+    pattern_id: str
+    links: list[pattern.Link]
+    exemplar: str | None
+    assessment: pattern.Assessment | None = None
+
+
+def group(grouper: Grouper, issues: Iterable[Issue]) -> list[Decided]:
+    """Put every issue into a pattern: one IssuesLinked per pattern, then what follows from its new members.
+
+    A further text that stands for a pattern begins a further IssuesLinked, for an event has room for one. They
+    come in the order in which they began, which is the order of the texts in the index.
+    """
+    in_order: list[_Open] = []
+    latest: dict[str, _Open] = {}
+    for issue in issues:
+        assignment = grouper.assign(issue)
+        pattern_id, exemplar = assignment.pattern_id, assignment.exemplar
+        entry = latest.get(pattern_id)
+        if entry is None or exemplar is not None:
+            if entry is not None:
+                entry.assessment = assess(grouper.patterns[pattern_id], newest_at=grouper.newest_at)
+            entry = latest[pattern_id] = _Open(pattern_id, [], exemplar)
+            in_order.append(entry)
+        grouper.link(assignment.member(issue), exemplar=exemplar, title=issue.title)
+        entry.links.append(_link(assignment, issue))
+    decided = [_close(grouper, entry) for entry in in_order]
+    for pattern_id, entry in latest.items():
+        following = settle(grouper, grouper.patterns[pattern_id])
+        decided += [replace(each, issue_id=entry.links[-1].issue_id) for each in following]
+    return decided
+
+
+def settle(grouper: Grouper, found: Pattern) -> list[Decided]:
+    """Every event that the rules ask for as the pattern now is: detected, moved, described."""
+    decided: list[Decided] = []
+    while (following := _next_due(grouper, found)) is not None:
+        evolve(grouper, following.event, at=following.at or found.last_seen_at, is_by_person=False)
+        decided.append(following)
+    return decided
+
+
+def prove(grouper: Grouper, found: Pattern, *, now: datetime) -> list[Decided]:
+    """The move to resolved, when the proof window of a watched pattern has passed in silence."""
+    transition = proven(found, grouper.settings, now=now)
+    return [] if transition is None else [move(grouper, found, transition)]
+
+
+def subject_of(issue: Issue) -> Subject:
+    """An issue that no pattern has yet, as the subject of a command."""
+    features = features_of(issue)
+    return Subject(
+        issue_id=issue.issue_id,
+        title=issue.title,
+        grouping_key=features.key,
+        severity=issue.severity,
+        occurred_at=issue.occurred_at,
+        dimensions=issue.dimensions,
+        member=None,
+        text=features.text or None,
+    )
+
+
+def described(grouper: Grouper, found: Pattern, name: str | None = None) -> pattern.PatternDescribed:
+    """What a pattern is now, with this name; None: the one that it should have."""
+    if name is None:
+        keeps = found.is_named_by_person
+        name = found.name if keeps else name_of(found, grouper.exemplars_of(found))
+    return pattern.PatternDescribed(
+        pattern_id=found.pattern_id,
+        name=name,
+        fingerprint=fingerprint(found),
+        assessment=assess(found, newest_at=grouper.newest_at),
+    )
+
+
+def _changed(found: Pattern, transition: Transition, note: str | None = None) -> pattern.PatternStatusChanged:
+    return pattern.PatternStatusChanged(
+        pattern_id=found.pattern_id,
+        from_status=found.status,
+        to_status=transition.to_status,
+        reason=transition.reason,
+        closure_note=note,
+    )
+
+
+def move(
+    grouper: Grouper,
+    found: Pattern,
+    transition: Transition,
+    *,
+    note: str | None = None,
+    is_by_person: bool = False,
+) -> Decided:
+    """Take a change of status."""
+    changed = _changed(found, transition, note)
+    evolve(grouper, changed, at=transition.at or grouper.newest_at, is_by_person=is_by_person)
+    return Decided(changed, found.pattern_id, transition.at, is_by_person=is_by_person)
+
+
+def take(grouper: Grouper, event: pattern.Event, pattern_id: str, *, issue_id: str | None = None) -> Decided:
+    """Take an event that a person asked for."""
+    evolve(grouper, event, at=grouper.newest_at, is_by_person=True)
+    return Decided(event, pattern_id, issue_id=issue_id, is_by_person=True)
+
+
+def _next_due(grouper: Grouper, found: Pattern) -> Decided | None:
+    if is_to_detect(found, grouper.settings):
+        detected = pattern.PatternDetected(
+            pattern_id=found.pattern_id,
+            name=name_of(found, grouper.exemplars_of(found)),
+            fingerprint=fingerprint(found),
+            assessment=assess(found, newest_at=grouper.newest_at),
+        )
+        return Decided(detected, found.pattern_id)
+    transition = due(found, grouper.recommendations_of(found))
+    if transition is not None:
+        return Decided(_changed(found, transition), found.pattern_id, transition.at)
+    has_grown = found.n_members >= GROWTH_TO_DESCRIBE_ANEW * found.described_count
+    if found.described_count and has_grown and found.status is not PatternStatus.MERGED:
+        return Decided(described(grouper, found), found.pattern_id)
+    return None
+
+
+def _link(assignment: Assignment, issue: Issue) -> pattern.Link:
+    return pattern.Link(
+        issue_id=issue.issue_id,
+        score=assignment.score,
+        method=assignment.method,
+        method_version=assignment.method_version,
+        matched_dimensions=assignment.matched_dimensions,
+        grouping_key=assignment.grouping_key,
+        occurred_at=issue.occurred_at,
+        severity=issue.severity,
+    )
+
+
+def _close(grouper: Grouper, entry: _Open) -> Decided:
+    linked = pattern.IssuesLinked(
+        pattern_id=entry.pattern_id,
+        links=tuple(entry.links),
+        assessment=entry.assessment
+        or assess(grouper.patterns[entry.pattern_id], newest_at=grouper.newest_at),
+        exemplar=entry.exemplar,
+    )
+    return Decided(linked, entry.pattern_id, issue_id=entry.links[0].issue_id)
