@@ -84,14 +84,14 @@ def test_issues_are_found_by_where_they_come_from_and_whether_they_are_grouped(a
     other = make(api, service=service, source="github")["id"]
     assert found(api, service=service, source="jira,GITHUB") == [other, jira]
     assert found(api, service=service, environment="staging") == [mine]
-    grouped = pattern_of(api, report_alike(api, 4, service=service)["results"][0]["issue_id"])
+    grouped = pattern_of(api, report_alike(api, 4, service=service))
     assert set(found(api, service=service, pattern_id="none")) == {jira, mine, other}
-    assert len(found(api, service=service, pattern_id=grouped["id"])) == grouped["issue_count"]
+    assert len(found(api, service=service, pattern_id=grouped["id"])) == grouped["issue_count"] == 4
 
 
 def test_mitigating_and_watching_are_active_in_the_coarser_view(api: httpx.Client) -> None:
     """`status=active` is the group; the finer words pick one status each."""
-    made = pattern_of(api, report_alike(api, 4, service=unique("fold"))["results"][0]["issue_id"])
+    made = pattern_of(api, report_alike(api, 4, service=unique("fold")))
     path, name = f"/v1/patterns/{made['id']}", unique("fold")
     api.patch(path, json={"name": name, "status": "mitigating"})
     closed = api.post(f"{path}/close", json={"closure_note": "Pool enlarged."}).json()
@@ -120,7 +120,7 @@ def test_a_bulk_change_judges_each_issue(api: httpx.Client, others_issue: str) -
 
 def test_issues_are_linked_and_unlinked_in_bulk(api: httpx.Client) -> None:
     """An issue that nobody has worked on is pattern_found once it is linked, and new again without."""
-    made = pattern_of(api, report_alike(api, 4, service=unique("bulk"))["results"][0]["issue_id"])
+    made = pattern_of(api, report_alike(api, 4, service=unique("bulk")))
     ids = [make(api)["id"] for _ in range(3)]
     assert bulk(api, "link_pattern", ids, value=made["id"])["done"] == 3
     linked = [api.get(f"/v1/issues/{issue_id}").json() for issue_id in ids]
@@ -195,8 +195,8 @@ def test_comments_are_listed_newest_first_and_shown_in_the_activity(
 
 
 def test_the_activity_tells_of_the_pattern_that_an_issue_is_in(api: httpx.Client) -> None:
-    issue_id = report_alike(api, 4, service=unique("act"))["results"][0]["issue_id"]
-    made = pattern_of(api, issue_id)
+    batch = report_alike(api, 4, service=unique("act"))
+    made, issue_id = pattern_of(api, batch), batch["results"][0]["issue_id"]
     newest = api.get(f"/v1/issues/{issue_id}/activity").json()["data"][0]
     assert newest["type"] == "IssuesLinked"
     assert newest["summary"].startswith(f"Linked to {made['id']} (")
