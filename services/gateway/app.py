@@ -37,6 +37,7 @@ from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.vault.sealing import MasterKeys, SealingKey, read_master_keys
 from services.gateway.mail import Catcher, Smtp, Transport, read_smtp_url
 from services.gateway.openapi import document
+from services.gateway.past import Pasts
 from services.gateway.projections import projection
 from services.gateway.routes import (
     activity,
@@ -151,6 +152,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             gateway.once.purge,
             steward.run,
             announcer.run,
+            gateway.pasts.run,
         ],
         alarms=lambda: (*relay.alarms(), *steward.alarms()),
     )
@@ -202,6 +204,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         ),
         connections=Connections(people, vault, guarded, rng=rng),
         postbox=postbox,
+        pasts=Pasts(resources, projection(), url=settings.database_url),
         rng=rng,
     )
 

@@ -64,6 +64,20 @@ class PayloadTooLargeError(AppError):
     status = 413
 
 
+class PastTooLongError(AppError):
+    """More happened up to `as_of` than one answer about the past is made of."""
+
+    code = "past_too_long"
+    status = 422
+
+    def __init__(self, events_max: int) -> None:
+        super().__init__(
+            f"Up to that moment the workspace had more than {events_max} events of the kinds that this needs,"
+            " which is more than one answer is made of. Read the history of what you look for instead.",
+            details={"as_of": f"more than {events_max} events"},
+        )
+
+
 class UnsupportedMediaTypeError(AppError):
     """A request's body is not JSON."""
 

@@ -261,6 +261,8 @@ def refusals_of(operation: AnyOperation) -> tuple[int, ...]:
         general |= {409}
     if "If-Match" in heeded:
         general |= {409, 412}
+    if operation.has_past:
+        general |= {422}
     return tuple(sorted(general | set(operation.refusals)))
 
 

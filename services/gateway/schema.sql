@@ -181,8 +181,9 @@ FROM issues i
 LEFT JOIN pattern_members m
        ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown;
 
+-- seq: of the issue, as one event links several and ties have to break.
 CREATE VIEW member_rows WITH (security_invoker = true) AS
-SELECT m.workspace_id, m.pattern_id, m.issue_id, m.seq, m.score, m.method, m.method_version, m.matched_dimensions,
+SELECT m.workspace_id, m.pattern_id, m.issue_id, i.seq, m.score, m.method, m.method_version, m.matched_dimensions,
        m.occurred_at, m.linked_at, i.title, i.severity, i.status, i.source, i.external_id
 FROM pattern_members m
 JOIN issues i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id

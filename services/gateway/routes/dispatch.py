@@ -215,12 +215,22 @@ class _Request:
 
     async def _handled(self, call: AnyCall) -> Reply:
         try:
-            made = await self._operation.handle(self._gateway, call)
+            made = await self._made(call)
         except NotVisibleYetError as error:
             location = error.location or self._request.scope["path"]
             made = Answer(202, Accepted(status="accepted", location=location), {"Location": location})
         reply = _encoded(self._operation, made)
         return msgspec.structs.replace(reply, headers={**self._headers, **reply.headers})
+
+    async def _made(self, call: AnyCall) -> Struct | Answer | None:
+        """What the handler makes, of the rows as they are or as they were."""
+        gateway = self._gateway
+        as_of = call.query.as_of if self._operation.has_past else None
+        if as_of is None:
+            return await self._operation.handle(gateway, call)
+        async with gateway.pasts.at(call.workspace_id, as_of) as (rows, resources):
+            past = msgspec.structs.replace(gateway, pool=rows, resources=resources)
+            return await self._operation.handle(past, call)
 
 
 def _encoded(operation: AnyOperation, made: Struct | Answer | None) -> Reply:

@@ -28,6 +28,7 @@ from services.gateway.identity.signin.connections import Connections
 from services.gateway.identity.signin.signin import SignIn
 from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
+from services.gateway.past import Pasts
 from services.gateway.settings import GatewaySettings
 
 Q = TypeVar("Q", bound=Struct)
@@ -49,7 +50,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     pool: the read model. people: identity. access: whom a token speaks for now. postbox: letters on their way.
     vault: seals secrets that have to be read again. factors: people's second factors.
     sign_in: browsers, through identity providers. connections: workspaces' own providers.
-    rng: chance for ids; secrets come from the module secrets.
+    pasts: the read model as it was. rng: chance for ids; secrets come from the module secrets.
     quota: how many events the plan still allows. once: what must not run twice.
     """
 
@@ -66,6 +67,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     sign_in: SignIn
     connections: Connections
     postbox: Postbox
+    pasts: Pasts
     rng: random.Random
 
     @property
@@ -118,6 +120,8 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     described_body: what OpenAPI says of a body that is handed on unparsed.
     replies: success status → its body, the usual one first; None: it has none, as with 204.
     refusals: statuses of this operation's own refusals; the general ones are added.
+    has_past: whether it can be asked `as_of` a moment, which its query has then: it is answered from the rows of that
+        moment. It must read nothing that changes but the read model.
     """
 
     id: str
@@ -136,6 +140,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     without_second_factor: bool = False
     of_the_person: bool = False
     or_scope: str | None = None
+    has_past: bool = False
 
 
 AnyOperation: TypeAlias = Operation[Any, Any]  # Any: each operation has its own query and body

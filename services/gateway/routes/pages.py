@@ -1,6 +1,7 @@
 """The envelope of every list, and the query that every list takes."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Protocol, TypeVar
 
 from msgspec import Meta, Struct
@@ -23,6 +24,15 @@ Cursor = Annotated[
 ]
 
 
+AsOf = Annotated[
+    Annotated[int, Meta(ge=0, le=2**53 - 1)] | Annotated[datetime, Meta(tz=True)] | None,
+    Meta(
+        description="A time, or a sequence of the log: answered with what was known then, of up to 50,000 events."
+        " Default: now."
+    ),
+]
+
+
 class PageInfo(Struct, frozen=True, kw_only=True):
     """What leads on from a page."""
 
@@ -38,6 +48,18 @@ class ListQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     limit: Limit = 25
     cursor: Cursor | None = None
+
+
+class PastQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When to look at it."""
+
+    as_of: AsOf = None
+
+
+class PastListQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a list takes that can be looked at as it was."""
+
+    as_of: AsOf = None
 
 
 def page_info(found: Found[Any]) -> PageInfo:  # Any: rows do not matter here

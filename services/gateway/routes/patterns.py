@@ -1,4 +1,4 @@
-"""Patterns: list, look at (now or as they were), change, close, merge, split; members, frequency, history."""
+"""Patterns: list, look at, now or as they were, change, close, merge, split; members, frequency, history."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,7 +12,7 @@ from runtime.database import tenant
 from services.gateway import _queries
 from services.gateway.forecasting import expected_per_day
 from services.gateway.listing import Condition, Filter, Listing, SortKey
-from services.gateway.routes.issues import Identifier, Moment
+from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
@@ -20,11 +20,12 @@ from services.gateway.routes.operation import (
     Gateway,
     NoQuery,
     Operation,
-    not_found,
 )
 from services.gateway.routes.pages import (
     ListQuery,
     PageInfo,
+    PastListQuery,
+    PastQuery,
     carry_out,
     list_page,
     page_info,
@@ -32,7 +33,6 @@ from services.gateway.routes.pages import (
     shown,
 )
 from services.gateway.routes.timeline import Timeline, timeline_page
-from services.gateway.state import PatternState, fold_pattern
 from services.gateway.vocabulary import (
     LABELS,
     PATTERN_GROUPS,
@@ -116,7 +116,7 @@ class PatternPage(Struct, frozen=True, kw_only=True):
     page: PageInfo
 
 
-class PatternQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PatternQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of patterns."""
 
     status: Annotated[
@@ -127,15 +127,6 @@ class PatternQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=T
     risk_min: Annotated[float, Meta(ge=0, le=100)] | None = None
     risk_max: Annotated[float, Meta(ge=0, le=100)] | None = None
     sort: Sort = "-created_at"
-
-
-class AsOf(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When to look at the pattern."""
-
-    as_of: Annotated[
-        Annotated[int, Meta(ge=0)] | Moment | None,
-        Meta(description="A time or a sequence of the log: the pattern as it was known then. Default: now."),
-    ] = None
 
 
 class MemberRow(Struct, frozen=True):
@@ -181,7 +172,7 @@ class MemberPage(Struct, frozen=True, kw_only=True):
     page: PageInfo
 
 
-class MemberQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MemberQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Order of the members."""
 
     sort: Literal["occurred_at", "-occurred_at", "linked_at", "-linked_at", "similarity", "-similarity"] = (
@@ -306,55 +297,15 @@ def _as_map(dimensions: tuple[Dimension, ...]) -> dict[str, str]:
     return {dimension.name: dimension.value for dimension in dimensions}
 
 
-def present_state(state: PatternState, detected_at: datetime) -> Pattern:
-    """A pattern as it was."""
-    dimensions = msgspec.convert(msgspec.to_builtins(state.fingerprint), tuple[Dimension, ...])
-    assessed = state.assessment
-    fields: dict[str, object] = {
-        "id": state.pattern_id,
-        "name": state.name,
-        "status": state.status.value,
-        "status_group": PATTERN_GROUPS[state.status.value],
-        "status_reason": state.status_reason,
-        "risk_score": assessed.risk_score,
-        "confidence": assessed.confidence,
-        "fingerprint": _as_map(dimensions),
-        "dimensions": dimensions,
-        "issue_count": assessed.issue_count,
-        "first_seen_at": assessed.first_seen_at,
-        "last_seen_at": assessed.last_seen_at,
-        "created_at": detected_at,
-        "updated_at": state.updated_at,
-        "closure_note": state.closure_note,
-        "closed_at": state.closed_at,
-        "merged_into": state.merged_into,
-    }
-    return msgspec.convert(fields, Pattern)
-
-
 async def list_patterns(gateway: Gateway, call: Call[PatternQuery, None]) -> PatternPage:
     """A page of patterns."""
     found = await list_page(gateway, call, LISTING)
     return PatternPage(data=shown(found, present), page=page_info(found))
 
 
-async def get_pattern(gateway: Gateway, call: Call[AsOf, None]) -> Pattern:
-    """One pattern, now or as it was."""
-    pattern_id = call.path["pattern_id"]
-    if call.query.as_of is None:
-        return present(await read_one(gateway, call.workspace_id, LISTING, pattern_id))
-    as_of = call.query.as_of
-    history = await gateway.resources.event_log.history(
-        call.workspace_id,
-        "pattern",
-        pattern_id,
-        until=as_of if isinstance(as_of, datetime) else None,
-        until_seq=as_of if isinstance(as_of, int) else None,
-    )
-    state = fold_pattern(history)
-    if state is None or state.detected_at is None:
-        raise not_found("pattern", pattern_id)
-    return present_state(state, state.detected_at)
+async def get_pattern(gateway: Gateway, call: Call[PastQuery, None]) -> Pattern:
+    """One pattern."""
+    return present(await read_one(gateway, call.workspace_id, LISTING, call.path["pattern_id"]))
 
 
 async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> MemberPage:
@@ -480,6 +431,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="List patterns, newest first.",
         description="A pattern is listed from its detection on: candidates with too few issues are not.",
         query=PatternQuery,
+        has_past=True,
         replies={200: PatternPage},
         handle=list_patterns,
     ),
@@ -487,7 +439,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         id="getPattern",
         path=_ONE,
         summary="Look at a pattern, now or as it was.",
-        query=AsOf,
+        query=PastQuery,
+        has_past=True,
         replies={200: Pattern},
         handle=get_pattern,
     ),
@@ -504,6 +457,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/members",
         summary="List a pattern's issues with the reasons of their membership.",
         query=MemberQuery,
+        has_past=True,
         replies={200: MemberPage},
         handle=list_members,
     ),

@@ -24,8 +24,9 @@ from services.gateway.routes.operation import (
     Operation,
 )
 from services.gateway.routes.pages import (
-    ListQuery,
     PageInfo,
+    PastListQuery,
+    PastQuery,
     carry_out,
     list_page,
     page_info,
@@ -144,7 +145,7 @@ class PredictionPage(Struct, frozen=True, kw_only=True):
     page: PageInfo
 
 
-class PredictionQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PredictionQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of predictions."""
 
     min_probability: Probability | None = None
@@ -294,7 +295,7 @@ async def list_predictions(gateway: Gateway, call: Call[PredictionQuery, None]) 
     return PredictionPage(data=shown(found, present), page=page_info(found))
 
 
-async def get_prediction(gateway: Gateway, call: Call[NoQuery, None]) -> Prediction:
+async def get_prediction(gateway: Gateway, call: Call[PastQuery, None]) -> Prediction:
     """One prediction."""
     return present(await read_one(gateway, call.workspace_id, LISTING, call.path["prediction_id"]))
 
@@ -460,6 +461,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=_ALL,
         summary="List predictions, the most probable first.",
         query=PredictionQuery,
+        has_past=True,
         replies={200: PredictionPage},
         handle=list_predictions,
     ),
@@ -493,7 +495,9 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     _Read(
         id="getPrediction",
         path=_ONE,
-        summary="Look at a prediction.",
+        summary="Look at a prediction, now or as it was.",
+        query=PastQuery,
+        has_past=True,
         replies={200: Prediction},
         handle=get_prediction,
     ),

@@ -22,7 +22,15 @@ from services.gateway.routes.operation import (
     Operation,
     not_found,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo, carry_out, list_page, page_info, read_one
+from services.gateway.routes.pages import (
+    PageInfo,
+    PastListQuery,
+    PastQuery,
+    carry_out,
+    list_page,
+    page_info,
+    read_one,
+)
 from services.gateway.vocabulary import Note
 
 Type = Literal["code_fix", "config_change", "process", "monitoring"]
@@ -119,7 +127,7 @@ class RecommendationPage(Struct, frozen=True, kw_only=True):
     page: PageInfo
 
 
-class RecommendationQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecommendationQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of recommendations."""
 
     type: Annotated[
@@ -211,7 +219,7 @@ async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery,
     )
 
 
-async def get_recommendation(gateway: Gateway, call: Call[NoQuery, None]) -> Recommendation:
+async def get_recommendation(gateway: Gateway, call: Call[PastQuery, None]) -> Recommendation:
     """One recommendation."""
     row = await read_one(gateway, call.workspace_id, LISTING, call.path["recommendation_id"])
     (shown,) = await _ranked(gateway, call.workspace_id, [row])
@@ -264,13 +272,16 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=_ALL,
         summary="List recommendations, the best first.",
         query=RecommendationQuery,
+        has_past=True,
         replies={200: RecommendationPage},
         handle=list_recommendations,
     ),
     _Read(
         id="getRecommendation",
         path=_ONE,
-        summary="Look at a recommendation.",
+        summary="Look at a recommendation, now or as it was.",
+        query=PastQuery,
+        has_past=True,
         replies={200: Recommendation},
         handle=get_recommendation,
     ),

@@ -6,21 +6,18 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from contracts import pattern
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from runtime.errors import StartError, UnauthorizedError
-from testkit.builders import NOW, recorded
+from testkit.builders import NOW
 
 from services.gateway.forecasting import Outlook, composite, curve, expected_per_day, first_breach
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.tokens import Principal, issue_access_token, read_access_token
 from services.gateway.routes.jobs import Job, job_id, read_job_id
 from services.gateway.settings import DEFAULT_JWT_SECRET, GatewaySettings, check
-from services.gateway.state import fold_pattern
 from services.gateway.vocabulary import search_terms, severity_codes, statuses_of
-from tests.services.gateway import builders as b
 
 INPUTS = (
     '{"n_recurrences":3,"exposure_days":40.0,"quiet_days":2.0,"prior_shape":0.5,"prior_rate_days":30.0,'
@@ -86,40 +83,6 @@ def test_the_expected_rate_lies_in_its_interval() -> None:
     band = expected_per_day(INPUTS)
     assert band.value == pytest.approx(0.05)
     assert band.lower < band.value < band.upper
-
-
-def test_a_pattern_folds_to_what_it_was() -> None:
-    """Cutting its history gives its past states."""
-    history = [
-        b.linked("iss_1", count=1),
-        b.linked("iss_2", "iss_3", count=3),
-        b.detected(count=3),
-        b.restated(pattern.PatternStatus.WATCHING, note="Raised it."),
-        recorded(
-            pattern.PatternDescribed(
-                pattern_id=b.PATTERN, name="New", fingerprint=(), assessment=b.assessment(4)
-            ),
-            b.PATTERN,
-        ),
-    ]
-    events = [replace(event, seq=seq) for seq, event in enumerate(history, start=1)]
-    assert fold_pattern([]) is None
-    states = [fold_pattern(events[:n]) for n in range(1, 6)]
-    assert [state.status.value for state in states if state] == [
-        "candidate",
-        "candidate",
-        "emerging",
-        "watching",
-        "watching",
-    ]
-    last = states[-1]
-    assert last is not None
-    assert (last.name, last.closure_note, last.assessment.issue_count, last.sequence) == (
-        "New",
-        "Raised it.",
-        4,
-        5,
-    )
 
 
 def principal(expires_at: datetime) -> Principal:

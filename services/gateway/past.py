@@ -1,0 +1,213 @@
+"""The read model as it was: a workspace's log up to a moment, projected into temporary tables.
+
+What is served of the past is made by the very projection, statements and handlers that serve the present, so it is
+what was served then.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from copy import copy
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Final
+
+import psycopg
+import structlog
+from contracts import Event, Recorded
+from eventlog import EventLog, Projection
+from msgspec import Struct
+from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg_pool import AsyncConnectionPool
+from runtime.database import Connection, Pool
+from runtime.errors import UnavailableError, ValidationFailedError
+from runtime.service import Resources
+
+from services.gateway.errors import PastTooLongError
+
+log = structlog.get_logger("gateway.past")
+
+EVENTS_MAX: Final = 50_000
+"""Events that one answer about the past may be made of; at about 15,000 a second."""
+KEPT_MAX: Final = 4
+"""Pasts of one gateway, each a connection with its tables."""
+KEPT_FOR: Final = timedelta(seconds=60)
+"""How long a past is kept for the next page of it."""
+AHEAD_MAX: Final = timedelta(minutes=1)
+"""How far another clock may be ahead of ours."""
+_BUILD_SECONDS: Final = 20.0
+_SWEEP_SECONDS: Final = 10.0
+
+
+class _Rows(AsyncConnectionPool[Connection]):
+    """A pool of the one connection that can see its temporary tables; who comes second waits."""
+
+    def __init__(self, conn: Connection) -> None:
+        super().__init__(min_size=0, max_size=1, open=False)
+        self._conn = conn
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109  # as the base has it
+        """The connection, in no transaction."""
+        async with self._turn:
+            try:
+                yield self._conn
+            finally:
+                await self._conn.rollback()
+
+    async def check(self) -> None:
+        """Nothing can be mended: another connection would not have the tables."""
+
+
+class _Past(Struct):
+    """One past in its tables. moment: the time that it is of. used: by how many requests now."""
+
+    conn: Connection
+    rows: Pool
+    moment: datetime
+    last_used_at: datetime
+    used: int = 0
+
+
+class _Wanted(Struct, frozen=True):
+    """Which past: of which workspace, when."""
+
+    workspace_id: str
+    as_of: int | datetime
+
+
+class Pasts:
+    """Builds pasts when they are asked for and keeps a few of them for the next question."""
+
+    def __init__(self, resources: Resources, projection: Projection, *, url: str) -> None:
+        self._resources = resources
+        self._projection = projection
+        self._url = url
+        self._kept: dict[_Wanted, _Past] = {}
+        self._building = asyncio.Lock()
+
+    @asynccontextmanager
+    async def at(self, workspace_id: str, as_of: int | datetime) -> AsyncIterator[tuple[Pool, Resources]]:
+        """The rows after the events of a workspace up to a moment, and resources whose clock stands there.
+
+        as_of: the last sequence, or the last time of recording.
+        Raises ValidationFailedError for a moment to come, PastTooLongError, UnavailableError when it takes too long.
+        """
+        past = await self._past(_Wanted(workspace_id, as_of))
+        past.used += 1
+        try:
+            resources = copy(self._resources)
+            resources.clock = lambda: past.moment
+            yield past.rows, resources
+        finally:
+            past.used -= 1
+            past.last_used_at = self._resources.clock()
+
+    async def run(self) -> None:
+        """Close what is not asked for any more, until cancelled; then all of it."""
+        try:
+            while True:
+                await asyncio.sleep(_SWEEP_SECONDS)
+                await self._sweep(keep=KEPT_MAX)
+        finally:
+            for past in self._kept.values():
+                await past.conn.close()
+            self._kept.clear()
+
+    async def _past(self, wanted: _Wanted) -> _Past:
+        try:
+            async with asyncio.timeout(_BUILD_SECONDS), self._building:
+                known = self._kept.get(wanted)
+                if known is not None and not known.conn.closed:
+                    return known
+                await self._sweep(keep=KEPT_MAX - 1)
+                if len(self._kept) >= KEPT_MAX:
+                    raise UnavailableError("Too many pasts are looked at now; ask again in a moment.")
+                self._kept[wanted] = await self._build(wanted)
+                return self._kept[wanted]
+        except TimeoutError as error:
+            raise UnavailableError("Reading the past takes too long now; ask again in a moment.") from error
+        except psycopg.OperationalError as error:
+            raise UnavailableError("The database does not answer now.") from error
+
+    async def _sweep(self, *, keep: int) -> None:
+        """Close what is idle for too long, and then the longest idle until only `keep` are left."""
+        expired = self._resources.clock() - KEPT_FOR
+        idle = sorted(
+            (item for item in self._kept.items() if not item[1].used), key=lambda item: item[1].last_used_at
+        )
+        for wanted, past in idle:
+            if past.last_used_at > expired and len(self._kept) <= keep and not past.conn.closed:
+                continue
+            del self._kept[wanted]
+            await past.conn.close()
+
+    async def _build(self, wanted: _Wanted) -> _Past:
+        event_log, now = self._resources.event_log, self._resources.clock()
+        partition = event_log.partition_of(wanted.workspace_id)
+        end = await event_log.last_seq(partition)
+        _refuse_future(wanted.as_of, end=end, now=now)
+        conn = await AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            options="-c search_path=pg_temp",
+            connect_timeout=5,
+            application_name="causeloop-past",
+            cursor_factory=AsyncRawCursor,
+        )
+        try:
+            await conn.execute(self._projection.schema_sql.encode())
+            moment = await self._fill(conn, event_log, wanted, until=end)
+        except BaseException:
+            await conn.close()
+            raise
+        if isinstance(wanted.as_of, datetime):
+            moment = min(wanted.as_of, now)
+        return _Past(conn, _Rows(conn), moment or now, now)
+
+    async def _fill(
+        self, conn: Connection, event_log: EventLog, wanted: _Wanted, *, until: int
+    ) -> datetime | None:
+        """Project what was known; when the last of it was recorded, None when nothing was."""
+        if isinstance(wanted.as_of, int):
+            until = min(until, wanted.as_of)
+        moment: datetime | None = None
+        n_events = 0
+        if not until:
+            return None
+        batches = event_log.read(
+            event_log.partition_of(wanted.workspace_id),
+            after=0,
+            aggregates=self._projection.aggregates,
+            workspace_id=wanted.workspace_id,
+            until=until,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                known = _known(batch.events, wanted.as_of)
+                n_events += len(known)
+                if n_events > EVENTS_MAX:
+                    raise PastTooLongError(EVENTS_MAX)
+                if known:
+                    moment = known[-1].recorded_at
+                    async with conn.transaction():
+                        await self._projection.project(known, conn)
+                if len(known) < len(batch.events):
+                    break
+        log.info("past.built", workspace_id=wanted.workspace_id, events=n_events)
+        return moment
+
+
+def _refuse_future(as_of: int | datetime, *, end: int, now: datetime) -> None:
+    is_ahead = as_of > now + AHEAD_MAX if isinstance(as_of, datetime) else as_of > end
+    if is_ahead:
+        message = "as_of lies ahead; nobody knows yet what will be known then"
+        raise ValidationFailedError(f"{message}.", details={"as_of": message})
+
+
+def _known(events: Sequence[Recorded[Event]], as_of: int | datetime) -> Sequence[Recorded[Event]]:
+    """The events up to the first that was recorded later: what the log held then."""
+    if isinstance(as_of, int):
+        return events
+    return list(takewhile(lambda event: event.recorded_at <= as_of, events))

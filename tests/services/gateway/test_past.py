@@ -1,0 +1,171 @@
+"""The past: what `as_of` says equals what was served then."""
+
+import asyncio
+import random
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import nats
+import pytest
+from eventlog import EventLog
+from msgspec import Struct
+from testkit.stack import Stack
+
+from tests.services.gateway.tenants import execute, onboard, sign_in
+
+N_MOMENTS = 5
+LISTS = (
+    "/v1/patterns?limit=100&sort=-issue_count",
+    "/v1/patterns?status=merged",
+    "/v1/predictions?limit=100&status=active,dismissed,resolved,superseded",
+    "/v1/recommendations?limit=100",
+)
+
+
+class Moment(Struct, frozen=True):
+    """What was served at a place of the log; at a time too, where nothing was under way."""
+
+    as_of: int | str
+    bodies: dict[str, Any]
+
+
+class Clock:
+    """Where the gateway's rows are, and where the log ends."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def position(self) -> int:
+        statement = "SELECT max(position) FROM gateway.checkpoint"
+        return int(asyncio.run(execute(self._stack.database.owner_url, statement))[0][0])
+
+    def is_quiet(self) -> bool:
+        async def end() -> int:
+            nc = await nats.connect(self._stack.nats.url)
+            try:
+                return await (await EventLog.connect(nc, ensure_streams=False)).last_seq()
+            finally:
+                await nc.close()
+
+        return asyncio.run(end()) == self.position()
+
+
+@pytest.fixture
+def owner(stack: Stack) -> Any:
+    """Somebody with a workspace of their own, in which nothing has happened."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
+        yield client
+
+
+def live(api: httpx.Client, rng: random.Random, done: threading.Event) -> None:
+    """What a team does, in an order of its own: failures, names, merges, notes, steps, feedback."""
+    for turn in range(10):
+        kind = rng.randrange(4)
+        records = [
+            {
+                "external_id": f"{turn}-{n}",
+                "title": f"{('Pool exhausted', 'Disk full', 'Certificate expired', 'Queue stuck')[kind]} while serving",
+                "service": f"service-{kind}",
+                "severity": rng.choice(("p1", "p2", "p3")),
+            }
+            for n in range(rng.randint(2, 4))
+        ]
+        assert api.post("/v1/ingest/batch", json={"records": records}).status_code == 202
+        patterns = api.get("/v1/patterns").json()["data"]
+        predictions = api.get("/v1/predictions").json()["data"]
+        recommended = api.get("/v1/recommendations").json()["data"]
+        match rng.randrange(6):
+            case 0 if patterns:
+                api.patch(f"/v1/patterns/{rng.choice(patterns)['id']}", json={"name": f"Name {turn}"})
+            case 1 if len(patterns) > 2:
+                one, two = rng.sample(patterns, 2)
+                api.post(f"/v1/patterns/{one['id']}/merge", json={"source_pattern_id": two["id"]})
+            case 2 if patterns:
+                api.post(
+                    f"/v1/patterns/{rng.choice(patterns)['id']}/close", json={"closure_note": "Raised it."}
+                )
+            case 3 if recommended:
+                chosen = rng.choice(recommended)["id"]
+                api.put(f"/v1/recommendations/{chosen}/steps/0", json={"is_done": True})
+            case 4 if recommended:
+                chosen = rng.choice(recommended)["id"]
+                api.patch(f"/v1/recommendations/{chosen}", json={"status": "in_progress", "reason": "mine"})
+            case _ if predictions:
+                chosen = rng.choice(predictions)["id"]
+                api.post(f"/v1/predictions/{chosen}/feedback", json={"outcome": "prevented", "note": ""})
+            case _:
+                pass
+    done.set()
+
+
+def served(api: httpx.Client, as_of: int | str | None = None) -> dict[str, Any]:
+    """Every body that is compared, by its path."""
+    bodies: dict[str, Any] = {}
+
+    def read(path: str) -> Any:
+        sign = "&" if "?" in path else "?"
+        answer = api.get(path if as_of is None else f"{path}{sign}as_of={as_of}")
+        bodies[path] = (answer.status_code, answer.json())
+        # A cursor is bound to its query, and as_of is part of that.
+        if "page" in bodies[path][1]:
+            bodies[path][1]["page"].pop("next_cursor")
+        return bodies[path][1]
+
+    for path in LISTS:
+        for row in read(path)["data"][:2]:
+            one = f"{path.partition('?')[0]}/{row['id']}"
+            read(one)
+            if "/patterns/" in one:
+                read(f"{one}/members")
+    return bodies
+
+
+def test_the_past_is_what_was_served_then(stack: Stack, owner: httpx.Client) -> None:
+    """Bodies kept at random moments of a run, and asked for again when it is over."""
+    rng, clock, done = random.Random(20261122), Clock(stack), threading.Event()
+    team = threading.Thread(target=live, args=(owner, random.Random(4), done))
+    moments: list[Moment] = []
+    team.start()
+    give_up_at = time.monotonic() + 40
+    while not done.is_set() or len(moments) < N_MOMENTS:
+        assert time.monotonic() < give_up_at, f"{len(moments)} moments only"
+        done.wait(rng.random() / 4)
+        place = clock.position()
+        bodies = served(owner)
+        # What was projected in between would be in some bodies and not in others.
+        if clock.position() == place and len(moments) < N_MOMENTS:
+            moments.append(Moment(place, bodies))
+    team.join()
+    while True:
+        assert time.monotonic() < give_up_at, "it is never quiet"
+        if not clock.is_quiet():
+            continue
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        bodies = served(owner)
+        if clock.is_quiet():
+            moments.append(Moment(at, bodies))
+            break
+    assert sum(
+        len(moment.bodies["/v1/patterns?limit=100&sort=-issue_count"][1]["data"]) for moment in moments
+    )
+    owner.post("/v1/ingest/batch", json={"records": [{"external_id": "later", "title": "Later"}]})
+    for moment in moments:
+        assert served(owner, moment.as_of) == moment.bodies
+
+
+def test_no_moment_is_asked_for_that_cannot_be_answered(api: httpx.Client) -> None:
+    """What lies ahead is refused; before the beginning there was nothing; a word is no moment."""
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    for ahead in (later, 2**53 - 1):
+        refused = api.get("/v1/patterns", params={"as_of": ahead})
+        assert (refused.status_code, refused.json()["code"]) == (400, "validation_error")
+        assert "ahead" in refused.json()["error"]["details"]["as_of"]
+    assert api.get("/v1/patterns", params={"as_of": 0}).json()["page"]["total"] == 0
+    assert api.get("/v1/recommendations", params={"as_of": "2020-01-01T00:00:00Z"}).json()["data"] == []
+    for nonsense in ("yesterday", "-1", "null", str(2**53)):
+        assert api.get("/v1/predictions", params={"as_of": nonsense}).status_code == 400
