@@ -120,7 +120,7 @@ def split_pattern(grouper: Grouper, command: pattern.SplitPattern, gathered: Gat
     detected = pattern.PatternDetected(
         pattern_id=new_id,
         name=name_of(new, grouper.exemplars_of(new)),
-        fingerprint=fingerprint(new),
+        fingerprint=fingerprint(new, grouper.totals),
         assessment=assess(new, newest_at=grouper.newest_at),
     )
     decided.append(take(grouper, detected, new_id))

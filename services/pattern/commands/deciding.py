@@ -141,7 +141,7 @@ def described(grouper: Grouper, found: Pattern, name: str | None = None) -> patt
     return pattern.PatternDescribed(
         pattern_id=found.pattern_id,
         name=name,
-        fingerprint=fingerprint(found),
+        fingerprint=fingerprint(found, grouper.totals),
         assessment=assess(found, newest_at=grouper.newest_at),
     )
 
@@ -181,7 +181,7 @@ def _next_due(grouper: Grouper, found: Pattern) -> Decided | None:
         detected = pattern.PatternDetected(
             pattern_id=found.pattern_id,
             name=name_of(found, grouper.exemplars_of(found)),
-            fingerprint=fingerprint(found),
+            fingerprint=fingerprint(found, grouper.totals),
             assessment=assess(found, newest_at=grouper.newest_at),
         )
         return Decided(detected, found.pattern_id)

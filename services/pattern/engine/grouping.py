@@ -21,6 +21,7 @@ from .memory import (
     RecommendationRow,
     Settings,
     Snapshot,
+    Totals,
     pattern_from,
 )
 from .similarity import NgramIndex, grams_of
@@ -114,6 +115,7 @@ class Grouper:
         self.settings = Settings()
         self.newest_at: datetime = NEVER
         self.patterns: dict[str, Pattern] = {}
+        self.totals = Totals()
         self._recommendations: dict[str, dict[str, RecommendationRow]] = {}
         self.exemplars: list[Exemplar] = []
         self._linker: Linker = linker or CosineLinker()
@@ -137,6 +139,8 @@ class Grouper:
             grouper.patterns[tally.pattern_id].take_tally(tally)
             if tally.kind == "key":
                 grouper._patterns_of_key.setdefault(tally.value, []).append(tally.pattern_id)
+        for pattern in grouper.patterns.values():
+            grouper.totals.include(pattern)
         for row in snapshot.exemplars:
             grouper._enter(
                 Exemplar(row.seq, row.issue_id, row.pattern_id, row.grouping_key, row.title, row.text)
@@ -199,6 +203,7 @@ class Grouper:
         if member.grouping_key not in pattern.keys:
             self._patterns_of_key.setdefault(member.grouping_key, []).append(pattern_id)
         pattern.add(member)
+        self.totals.add(member)
         position = self._position_of_issue.get(member.issue_id)
         if position is not None:
             self._give(position, pattern)
@@ -212,6 +217,7 @@ class Grouper:
         """Take members out of a pattern; the times are those of the members that stay."""
         held = set(pattern.keys)
         pattern.remove(members, first_seen_at=first_seen_at, last_seen_at=last_seen_at)
+        self.totals.remove(members)
         for key in held - pattern.keys.keys():
             self._drop_holder(key, pattern.pattern_id)
         for member in members:

@@ -40,7 +40,7 @@ class PatternRow(Struct, frozen=True, kw_only=True, order=True):
 
     version: stream sequence of its last event. described_count: members when it was last described.
     watched_since: event time of the last move to watching. status_seq: sequence of the last change of status.
-    merged_into: the pattern that took over all members.
+    merged_into: the pattern that took over all members. mttr_seconds: mean time to repair, as last described.
     """
 
     pattern_id: str
@@ -52,6 +52,7 @@ class PatternRow(Struct, frozen=True, kw_only=True, order=True):
     watched_since: datetime = NEVER
     status_seq: int = 0
     merged_into: str = ""
+    mttr_seconds: float | None = None
 
 
 class SummaryRow(Struct, frozen=True, order=True):
@@ -143,6 +144,7 @@ class Pattern(Struct, kw_only=True):
     watched_since: datetime = NEVER
     status_seq: int = 0
     merged_into: str = ""
+    mttr_seconds: float | None = None
     n_members: int = 0
     score_sum: int = 0
     first_seen_at: datetime = NEVER
@@ -241,6 +243,7 @@ class Pattern(Struct, kw_only=True):
             watched_since=self.watched_since,
             status_seq=self.status_seq,
             merged_into=self.merged_into,
+            mttr_seconds=self.mttr_seconds,
         )
 
     def summary(self) -> SummaryRow:
@@ -282,6 +285,41 @@ class Pattern(Struct, kw_only=True):
         ]
 
 
+class Totals(Struct):
+    """How many members all patterns of a workspace have together, by value and by day. Changes in place."""
+
+    n_members: int = 0
+    values: tuple[dict[str, int], ...] = field(default_factory=lambda: tuple({} for _ in DIMENSIONS))
+    days: dict[int, int] = field(default_factory=dict)
+
+    def add(self, member: Member) -> None:
+        """Count a member."""
+        self.n_members += 1
+        day = day_of(member.occurred_at)
+        self.days[day] = self.days.get(day, 0) + 1
+        for counts, value in zip(self.values, member.dimensions, strict=True):
+            if value is not None:
+                counts[value] = counts.get(value, 0) + 1
+
+    def remove(self, members: Iterable[Member]) -> None:
+        """Uncount members that have no pattern any more."""
+        for member in members:
+            self.n_members -= 1
+            _uncount(self.days, day_of(member.occurred_at))
+            for counts, value in zip(self.values, member.dimensions, strict=True):
+                if value is not None:
+                    _uncount(counts, value)
+
+    def include(self, pattern: Pattern) -> None:
+        """Count all members of a pattern."""
+        self.n_members += pattern.n_members
+        for day, n in pattern.days.items():
+            self.days[day] = self.days.get(day, 0) + n
+        for counts, theirs in zip(self.values, pattern.values, strict=True):
+            for value, n in theirs.items():
+                counts[value] = counts.get(value, 0) + n
+
+
 def pattern_from(row: PatternRow) -> Pattern:
     """A pattern without members, as its row says."""
     return Pattern(
@@ -294,6 +332,7 @@ def pattern_from(row: PatternRow) -> Pattern:
         watched_since=row.watched_since,
         status_seq=row.status_seq,
         merged_into=row.merged_into,
+        mttr_seconds=row.mttr_seconds,
     )
 
 

@@ -33,6 +33,7 @@ def assess(pattern: Pattern, *, newest_at: datetime) -> Assessment:
         confidence=confidence(pattern),
         first_seen_at=newest_at if is_empty else pattern.first_seen_at,
         last_seen_at=newest_at if is_empty else pattern.last_seen_at,
+        mttr_seconds=pattern.mttr_seconds,
     )
 
 

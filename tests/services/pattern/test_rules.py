@@ -9,7 +9,8 @@ from testkit.builders import NOW
 from services.pattern.engine.describing import fingerprint, name_of
 from services.pattern.engine.grouping import Exemplar
 from services.pattern.engine.lifecycle import due, is_to_detect, proven
-from services.pattern.engine.memory import Member, Pattern, RecommendationRow, Settings
+from services.pattern.engine.memory import Member, Pattern, RecommendationRow, Settings, Totals
+from services.pattern.engine.repairing import Failure, is_worth_saying, mttr_seconds
 from services.pattern.engine.risk import assess, confidence, risk_score
 
 Status = pattern.PatternStatus
@@ -130,17 +131,89 @@ def test_confidence_grows_with_scores_and_members() -> None:
     assert assess(Pattern(pattern_id="pat_1"), newest_at=NOW).risk_score == 0
 
 
+def totals_of(*patterns: Pattern) -> Totals:
+    """What the workspace of these patterns has."""
+    totals = Totals()
+    for found in patterns:
+        totals.include(found)
+    return totals
+
+
 def test_the_fingerprint_says_what_at_least_half_share() -> None:
-    """A value of a third is left out; the hour needs five members."""
-    names = {each.name: (each.value, each.share) for each in fingerprint(a_pattern(3, services=3))}
-    assert names == {"team": ("core", 1.0), "source": ("datadog", 1.0)}
-    assert "hour_of_day" in {each.name for each in fingerprint(a_pattern(6))}
+    """A value of a third is left out; alone in its workspace a pattern has nothing that others lack."""
+    found = a_pattern(3, services=3)
+    shared = {each.name: (each.value, each.share, each.lift) for each in fingerprint(found, totals_of(found))}
+    assert shared == {"team": ("core", 1.0, 1.0), "source": ("datadog", 1.0, 1.0)}
+    assert fingerprint(Pattern(pattern_id="pat_1"), totals_of(found)) == ()
+
+
+def test_lift_is_the_share_over_the_share_of_the_workspace_and_orders_the_fingerprint() -> None:
+    """The worked example of docs/reference/fingerprint.md: 4 of 16 issues have the service, all have the team."""
+    found, rest = a_pattern(4), a_pattern(12)
+    rest.values[0].clear()
+    rest.values[0]["other"] = 12
+    shared = [(each.name, each.lift) for each in fingerprint(found, totals_of(found, rest))]
+    assert shared == [("service", 4.0), ("team", 1.0), ("source", 1.0)]
+
+
+def test_a_burst_has_no_time_of_day_and_a_habit_has() -> None:
+    """Forty failures of one day prove no hour; the same hour on four days does, and four mondays a weekday."""
+    burst = a_pattern(40)
+    assert not {"hour_of_day", "day_of_week"} & {each.name for each in fingerprint(burst, totals_of(burst))}
+    habit = a_pattern(5, days_apart=7)
+    times = {each.name: each.value for each in fingerprint(habit, totals_of(habit)) if "of_" in each.name}
+    assert times == {"hour_of_day": "12", "day_of_week": NOW.strftime("%A").lower()}
+    # Where everything happens at noon, noon says nothing of this pattern.
+    noon = totals_of(habit, a_pattern(400, days_apart=1))
+    assert {"day_of_week"} == {each.name for each in fingerprint(habit, noon) if "of_" in each.name}
+
+
+@pytest.mark.parametrize(
+    ("hours", "closed", "expected"),
+    [
+        ([(0, 2)], None, 2.0),
+        ([(0, 2), (1, 5)], None, 5.0),
+        ([(0, 2), (30, 34)], None, 3.0),
+        ([(0, 2), (30, None)], None, 2.0),
+        ([(0, 2), (30, None)], 40, 6.0),
+        ([(0, None)], None, None),
+        ([(5, 3)], None, 0.0),
+        ([], None, None),
+    ],
+)
+def test_time_to_repair_is_the_mean_over_repaired_episodes(
+    hours: list[tuple[int, int | None]], closed: int | None, expected: float | None
+) -> None:
+    """From an episode's first failure to the end of its last issue; the pattern's closing ends what is still open."""
+    lives = [
+        Failure(NOW + timedelta(hours=begun), None if ended is None else NOW + timedelta(hours=ended))
+        for begun, ended in hours
+    ]
+    closed_at = None if closed is None else NOW + timedelta(hours=closed)
+    found = mttr_seconds(lives, closed_at=closed_at)
+    assert found == (None if expected is None else expected * 3600)
+
+
+def test_a_mean_time_to_repair_is_said_anew_when_it_moved() -> None:
+    """By more than 5 %, or when there was none."""
+    said = [is_worth_saying(*pair) for pair in ((None, 60.0), (60.0, None), (100.0, 106.0))]
+    assert said == [True, True, True]
+    assert not is_worth_saying(100.0, 104.0) and not is_worth_saying(None, None)
 
 
 def test_the_name_is_the_title_that_repeats_most() -> None:
-    """Not the first one; and without titles, what is shared."""
+    """Not the first one; of titles that each occur once the most central; and without titles, what is shared."""
     found = a_pattern(3)
     found.keys = {"a": 1, "b": 2}
     texts = [Exemplar(1, "i", "p", "a", "Rare title", ""), Exemplar(2, "j", "p", "b", "Common title", "")]
     assert name_of(found, texts) == "Common title"
+    said_by_one_each = [
+        "Printer jams",
+        "Cannot print from the office",
+        "Cannot print",
+        "Cannot print in colour",
+    ]
+    titles = [Exemplar(i, f"i{i}", "p", f"k{i}", title, "") for i, title in enumerate(said_by_one_each)]
+    found.keys = {f"k{i}": 1 for i in range(4)}
+    assert name_of(found, titles) == "Cannot print"
     assert name_of(found, []) == "Failures of svc0"
