@@ -31,6 +31,7 @@ class PatternsRow(Struct, frozen=True):
     watched_since: datetime | None
     status_seq: int
     merged_into: str
+    mttr_seconds: float | None
 
 
 class SummaryOfPattern(Struct, frozen=True):
@@ -115,6 +116,25 @@ class SeenSpan(Struct, frozen=True):
     last_seen_at: datetime | None
 
 
+class PatternOfIssue(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+
+
+class PatternWithEnd(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+
+
+class LifeOfIssue(Struct, frozen=True):
+    """One row of a result."""
+
+    occurred_at: datetime
+    ended_at: datetime | None
+
+
 _UPSERT_WORKSPACES = """
 INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at)
 SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.proof_window_days, r.newest_at
@@ -135,11 +155,13 @@ async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 
 _INSERT_ISSUES = """
-INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at)
-SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
+    ended_at)
+SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at,
+    r.ended_at
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, issue_id text, title text, source text, severity text, service text, component text,
-    error_type text, team text, environment text, occurred_at timestamptz)
+    error_type text, team text, environment text, occurred_at timestamptz, ended_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING
 """
 
@@ -148,6 +170,19 @@ async def insert_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
     """Write new issues (IssueReported); an issue is reported only once."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_ISSUES, (rows,))
+
+
+_END_ISSUES = """
+UPDATE issues SET ended_at = r.ended_at
+FROM json_to_recordset($1::json) AS r(workspace_id text, issue_id text, ended_at timestamptz)
+WHERE issues.workspace_id = r.workspace_id AND issues.issue_id = r.issue_id
+"""
+
+
+async def end_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write when issues ended, or that they are open again (IssueUpdated, IssueClosed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_END_ISSUES, (rows,))
 
 
 _UPSERT_MEMBERS = """
@@ -205,10 +240,11 @@ UPDATE patterns SET
     is_named_by_person = coalesce(r.is_named_by_person, patterns.is_named_by_person),
     described_count = coalesce(r.described_count, patterns.described_count),
     watched_since = coalesce(r.watched_since, patterns.watched_since),
-    status_seq = coalesce(r.status_seq, patterns.status_seq)
+    status_seq = coalesce(r.status_seq, patterns.status_seq),
+    mttr_seconds = coalesce(r.mttr_seconds, patterns.mttr_seconds)
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, pattern_id text, version bigint, status text, name text, is_named_by_person boolean,
-    described_count bigint, watched_since timestamptz, status_seq bigint)
+    described_count bigint, watched_since timestamptz, status_seq bigint, mttr_seconds double precision)
 WHERE patterns.workspace_id = r.workspace_id AND patterns.pattern_id = r.pattern_id
 """
 
@@ -425,7 +461,7 @@ async def list_workspaces(conn: AsyncConnection[Any]) -> list[WorkspacesRow]:
 
 
 _LIST_PATTERNS = """
-SELECT workspace_id, pattern_id, status, name, is_named_by_person, version, described_count, watched_since, status_seq, merged_into FROM patterns WHERE workspace_id = $1 ORDER BY pattern_id
+SELECT workspace_id, pattern_id, status, name, is_named_by_person, version, described_count, watched_since, status_seq, merged_into, mttr_seconds FROM patterns WHERE workspace_id = $1 ORDER BY pattern_id
 """
 
 
@@ -589,6 +625,65 @@ async def span_without(
         fetched: SeenSpan | None = await cursor.fetchone()
         if fetched is None:
             raise LookupError("span_without gave no row")
+        return fetched
+
+
+_PATTERNS_OF_ISSUES = """
+SELECT DISTINCT m.pattern_id::text AS pattern_id FROM members AS m
+WHERE m.workspace_id = $1 AND m.issue_id = ANY($2::text[])
+  AND m.pattern_id IS NOT NULL
+ORDER BY 1
+"""
+
+
+async def patterns_of_issues(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    issue_ids: list[str],
+) -> list[PatternOfIssue]:
+    """The patterns of these issues."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PatternOfIssue)) as cursor:
+        await cursor.execute(_PATTERNS_OF_ISSUES, (workspace_id, issue_ids))
+        fetched: list[PatternOfIssue] = await cursor.fetchall()
+        return fetched
+
+
+_PATTERNS_WITH_ENDS = """
+SELECT DISTINCT m.pattern_id::text AS pattern_id
+FROM issues AS i JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
+WHERE i.workspace_id = $1 AND i.ended_at IS NOT NULL AND m.pattern_id IS NOT NULL
+ORDER BY 1
+"""
+
+
+async def patterns_with_ends(conn: AsyncConnection[Any], *, workspace_id: str) -> list[PatternWithEnd]:
+    """The patterns with an issue that has ended."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PatternWithEnd)) as cursor:
+        await cursor.execute(_PATTERNS_WITH_ENDS, (workspace_id,))
+        fetched: list[PatternWithEnd] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_LIVES = """
+SELECT m.occurred_at, i.ended_at
+FROM members AS m JOIN issues AS i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
+WHERE m.workspace_id = $1 AND m.pattern_id = $2
+ORDER BY m.occurred_at DESC, m.issue_id LIMIT $3
+"""
+
+
+async def list_lives(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str | None,
+    n: int,
+) -> list[LifeOfIssue]:
+    """When the latest members of a pattern happened and ended, the newest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(LifeOfIssue)) as cursor:
+        await cursor.execute(_LIST_LIVES, (workspace_id, pattern_id, n))
+        fetched: list[LifeOfIssue] = await cursor.fetchall()
         return fetched
 
 

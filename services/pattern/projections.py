@@ -13,6 +13,7 @@ from eventlog.projection import Connection
 from msgspec import Struct, field
 
 from . import _queries
+from .state import has_ended
 
 HumanDecision: TypeAlias = (
     pattern.IssueUnlinked | pattern.LinkConstrained | pattern.PatternsMerged | pattern.PatternSplit
@@ -37,6 +38,7 @@ class _PatternRow(Struct, kw_only=True, omit_defaults=True):
     described_count: int | None = None
     watched_since: datetime | None = None
     status_seq: int | None = None
+    mttr_seconds: float | None = None
 
 
 class _IssueRow(Struct, frozen=True, omit_defaults=True):
@@ -51,6 +53,13 @@ class _IssueRow(Struct, frozen=True, omit_defaults=True):
     error_type: str | None
     team: str | None
     environment: str | None
+    ended_at: datetime | None
+
+
+class _EndRow(Struct, frozen=True):
+    workspace_id: str
+    issue_id: str
+    ended_at: datetime | None
 
 
 class _MemberRow(Struct, frozen=True):
@@ -77,6 +86,7 @@ class _Rows(Struct):
     patterns: dict[tuple[str, str], _PatternRow] = field(default_factory=dict)
     begun: dict[tuple[str, str], _PatternRow] = field(default_factory=dict)
     issues: list[_IssueRow] = field(default_factory=list)
+    ends: dict[tuple[str, str], _EndRow] = field(default_factory=dict)
     members: dict[tuple[str, str], _MemberRow] = field(default_factory=dict)
     exemplars: dict[tuple[str, str], _ExemplarRow] = field(default_factory=dict)
 
@@ -102,6 +112,8 @@ class _Rows(Struct):
             await _queries.upsert_workspaces(conn, rows=_json(list(self.workspaces.values())))
         if self.issues:
             await _queries.insert_issues(conn, rows=_json(self.issues))
+        if self.ends:
+            await _queries.end_issues(conn, rows=_json(list(self.ends.values())))
         if self.members:
             await _queries.upsert_members(conn, rows=_json(list(self.members.values())))
         if self.exemplars:
@@ -110,7 +122,15 @@ class _Rows(Struct):
             await _queries.insert_patterns(conn, rows=_json(list(self.begun.values())))
         if self.patterns:
             await _queries.update_patterns(conn, rows=_json(list(self.patterns.values())))
-        for rows in (self.workspaces, self.patterns, self.begun, self.issues, self.members, self.exemplars):
+        for rows in (
+            self.workspaces,
+            self.patterns,
+            self.begun,
+            self.issues,
+            self.ends,
+            self.members,
+            self.exemplars,
+        ):
             rows.clear()
 
 
@@ -122,6 +142,8 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
         match data:
             case ingest.IssueReported():
                 _reported(rows, event, data)
+            case ingest.IssueUpdated() | ingest.IssueClosed():
+                _ended(rows, event, data)
             case (
                 pattern.IssuesLinked()
                 | pattern.PatternDetected()
@@ -173,12 +195,20 @@ def _reported(rows: _Rows, event: Recorded[Event], data: ingest.IssueReported) -
             error_type=data.error_type,
             team=data.team,
             environment=data.environment,
+            ended_at=data.source_updated_at if has_ended(data.status) else None,
         )
     )
     row = rows.workspace(event.workspace_id)
     newest_at = min(event.time, event.recorded_at)
     if row.newest_at is None or newest_at > row.newest_at:
         row.newest_at = newest_at
+
+
+def _ended(rows: _Rows, event: Recorded[Event], data: ingest.IssueUpdated | ingest.IssueClosed) -> None:
+    if data.status is not None:
+        ended_at = event.time if has_ended(data.status) else None
+        key = (event.workspace_id, data.issue_id)
+        rows.ends[key] = _EndRow(event.workspace_id, data.issue_id, ended_at)
 
 
 def _grown(
@@ -199,6 +229,7 @@ def _grown(
             row.name, row.described_count = data.name, data.assessment.issue_count
         case pattern.PatternDescribed():
             row.name, row.described_count = data.name, data.assessment.issue_count
+            row.mttr_seconds = data.assessment.mttr_seconds
             if event.actor is not None:
                 row.is_named_by_person = True
         case pattern.PatternStatusChanged():

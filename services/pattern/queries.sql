@@ -12,12 +12,20 @@ ON CONFLICT (workspace_id) DO UPDATE SET
 
 -- Write new issues (IssueReported); an issue is reported only once.
 -- name: InsertIssues :exec
-INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at)
-SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
+    ended_at)
+SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at,
+    r.ended_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, issue_id text, title text, source text, severity text, service text, component text,
-    error_type text, team text, environment text, occurred_at timestamptz)
+    error_type text, team text, environment text, occurred_at timestamptz, ended_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING;
+
+-- Write when issues ended, or that they are open again (IssueUpdated, IssueClosed).
+-- name: EndIssues :exec
+UPDATE issues SET ended_at = r.ended_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text, ended_at timestamptz)
+WHERE issues.workspace_id = r.workspace_id AND issues.issue_id = r.issue_id;
 
 -- Write memberships (IssuesLinked); an issue that has a pattern keeps it until it leaves.
 -- name: UpsertMembers :exec
@@ -54,10 +62,11 @@ UPDATE patterns SET
     is_named_by_person = coalesce(r.is_named_by_person, patterns.is_named_by_person),
     described_count = coalesce(r.described_count, patterns.described_count),
     watched_since = coalesce(r.watched_since, patterns.watched_since),
-    status_seq = coalesce(r.status_seq, patterns.status_seq)
+    status_seq = coalesce(r.status_seq, patterns.status_seq),
+    mttr_seconds = coalesce(r.mttr_seconds, patterns.mttr_seconds)
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, pattern_id text, version bigint, status text, name text, is_named_by_person boolean,
-    described_count bigint, watched_since timestamptz, status_seq bigint)
+    described_count bigint, watched_since timestamptz, status_seq bigint, mttr_seconds double precision)
 WHERE patterns.workspace_id = r.workspace_id AND patterns.pattern_id = r.pattern_id;
 
 -- Take issues out of a pattern (IssueUnlinked, PatternSplit).
@@ -213,6 +222,32 @@ SELECT min(occurred_at)::timestamptz AS first_seen_at, max(occurred_at)::timesta
 FROM members
 WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(pattern_id)
   AND NOT issue_id = ANY(sqlc.arg(issue_ids)::text[]);
+
+-- The patterns of these issues.
+-- row: PatternOfIssue
+-- column pattern_id: str
+-- name: PatternsOfIssues :many
+SELECT DISTINCT m.pattern_id::text AS pattern_id FROM members AS m
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.issue_id = ANY(sqlc.arg(issue_ids)::text[])
+  AND m.pattern_id IS NOT NULL
+ORDER BY 1;
+
+-- The patterns with an issue that has ended.
+-- row: PatternWithEnd
+-- column pattern_id: str
+-- name: PatternsWithEnds :many
+SELECT DISTINCT m.pattern_id::text AS pattern_id
+FROM issues AS i JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
+WHERE i.workspace_id = $1 AND i.ended_at IS NOT NULL AND m.pattern_id IS NOT NULL
+ORDER BY 1;
+
+-- When the latest members of a pattern happened and ended, the newest first.
+-- row: LifeOfIssue
+-- name: ListLives :many
+SELECT m.occurred_at, i.ended_at
+FROM members AS m JOIN issues AS i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.pattern_id = sqlc.arg(pattern_id)
+ORDER BY m.occurred_at DESC, m.issue_id LIMIT sqlc.arg(n);
 
 -- Stream sequence of the last event of a pattern that the rows hold.
 -- name: VersionOf :one

@@ -27,11 +27,14 @@ CREATE TABLE issues (
     team text,
     environment text,
     occurred_at timestamptz NOT NULL,
+    ended_at timestamptz,
     PRIMARY KEY (workspace_id, issue_id)
 );
+CREATE INDEX issues_ended ON issues (workspace_id) WHERE ended_at IS NOT NULL;
 COMMENT ON TABLE issues IS 'One row per issue, as first reported.';
 COMMENT ON COLUMN issues.title IS 'Names patterns.';
 COMMENT ON COLUMN issues.occurred_at IS 'Event time.';
+COMMENT ON COLUMN issues.ended_at IS 'When it was resolved or closed; NULL = it is open, or nobody said when.';
 
 -- One row per issue that was ever linked.
 CREATE TABLE members (
@@ -74,6 +77,7 @@ CREATE TABLE patterns (
     watched_since timestamptz,
     status_seq bigint NOT NULL,
     merged_into text NOT NULL,
+    mttr_seconds double precision,
     PRIMARY KEY (workspace_id, pattern_id)
 );
 COMMENT ON TABLE patterns IS 'One row per pattern, candidates and merged ones included.';
@@ -83,6 +87,7 @@ COMMENT ON COLUMN patterns.described_count IS 'Members when it was last describe
 COMMENT ON COLUMN patterns.watched_since IS 'Event time of the last move to watching.';
 COMMENT ON COLUMN patterns.status_seq IS 'Sequence of the last change of status; 0 = none.';
 COMMENT ON COLUMN patterns.merged_into IS 'The pattern that took over its members; empty = none.';
+COMMENT ON COLUMN patterns.mttr_seconds IS 'Mean time to repair when it was last described; NULL = nothing was repaired.';
 
 -- The latest decision of a person on a grouping key and a pattern.
 CREATE TABLE constraints (

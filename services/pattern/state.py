@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import assert_never
 
 from contracts import Event, Recorded, ingest, pattern
+from contracts.generated.ingest import IssueStatus
 from contracts.generated.pattern import PatternStatus
 from msgspec import Struct
 
@@ -40,6 +41,14 @@ class MissingEvidenceError(Exception):
 
 
 NO_EVIDENCE = Evidence()
+
+
+_FINAL = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED, IssueStatus.WONT_FIX})
+
+
+def has_ended(status: IssueStatus) -> bool:
+    """Whether an issue with this status is over."""
+    return status in _FINAL
 
 
 def issue_of(event: Recorded[Event], data: ingest.IssueReported) -> Issue:
@@ -154,4 +163,6 @@ def _set_status(found: Pattern, status: PatternStatus, at: datetime) -> None:
 def _describe(found: Pattern, name: str, assessment: pattern.Assessment, *, is_by_person: bool) -> None:
     found.name = name
     found.described_count = assessment.issue_count
+    if assessment.mttr_seconds is not None:
+        found.mttr_seconds = assessment.mttr_seconds
     found.is_named_by_person = found.is_named_by_person or is_by_person

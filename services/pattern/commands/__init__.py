@@ -13,7 +13,7 @@ from .curating import (
     unlink_issue,
     update_pattern,
 )
-from .deciding import Decided, Gathered, Subject, group, prove, settle, subject_of
+from .deciding import Decided, Gathered, Subject, group, measure, prove, settle, subject_of
 
 __all__ = [
     "MAX_SPLIT",
@@ -23,6 +23,7 @@ __all__ = [
     "close_pattern",
     "group",
     "link_issue",
+    "measure",
     "merge_patterns",
     "prove",
     "settle",

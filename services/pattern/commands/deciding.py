@@ -1,6 +1,6 @@
 """What happens by itself: undecided issues are grouped, patterns are detected, moved, described and proved."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from contracts import pattern
@@ -13,7 +13,8 @@ from ..engine.describing import GROWTH_TO_DESCRIBE_ANEW, fingerprint, name_of
 from ..engine.grouping import Assignment, Grouper
 from ..engine.issues import Dimensions, Issue, features_of
 from ..engine.lifecycle import Transition, due, is_to_detect, proven
-from ..engine.memory import Member, Pattern
+from ..engine.memory import NEVER, Member, Pattern
+from ..engine.repairing import Failure, is_worth_saying, mttr_seconds
 from ..engine.risk import assess
 from ..errors import IssueNotFoundError
 from ..state import Leaving, evolve
@@ -116,6 +117,18 @@ def prove(grouper: Grouper, found: Pattern, *, now: datetime) -> list[Decided]:
     """The move to resolved, when the proof window of a watched pattern has passed in silence."""
     transition = proven(found, grouper.settings, now=now)
     return [] if transition is None else [move(grouper, found, transition)]
+
+
+def measure(grouper: Grouper, found: Pattern, failures: Sequence[Failure]) -> list[Decided]:
+    """Describe a pattern anew when its mean time to repair has moved. failures: in order of occurrence."""
+    closed_at = None if found.watched_since == NEVER else found.watched_since
+    now = mttr_seconds(failures, closed_at=closed_at)
+    if not is_worth_saying(found.mttr_seconds, now):
+        return []
+    found.mttr_seconds = now
+    event = described(grouper, found)
+    evolve(grouper, event, at=grouper.newest_at, is_by_person=False)
+    return [Decided(event, found.pattern_id)]
 
 
 def subject_of(issue: Issue) -> Subject:

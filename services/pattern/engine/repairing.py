@@ -38,10 +38,13 @@ def mttr_seconds(failures: Sequence[Failure], *, closed_at: datetime | None = No
 
 
 def is_worth_saying(before: float | None, now: float | None) -> bool:
-    """Whether a mean time to repair differs enough from the one that was last said: 5 %, or there was none."""
-    if before is None or now is None:
-        return before is not now
-    return abs(now - before) > _WORTH_SAYING * before
+    """Whether a mean time to repair differs enough from the one that was last said: 5 %, or there was none.
+
+    Where the last repaired episode is open again, what was said stays.
+    """
+    if now is None:
+        return False
+    return before is None or abs(now - before) > _WORTH_SAYING * before
 
 
 def _repair(episode: Sequence[Failure], closed_at: datetime | None) -> list[float]:

@@ -23,6 +23,7 @@ from ..engine.memory import (
     SummaryRow,
     TallyRow,
 )
+from ..engine.repairing import Failure
 from ..state import Leaving
 
 Workspace: TypeAlias = WorkspacesRow
@@ -98,6 +99,23 @@ async def leaving(conn: Connection, workspace_id: str, pattern_id: str, members:
     return Leaving(members, span.first_seen_at or min(times), span.last_seen_at or max(times))
 
 
+async def patterns_of(conn: Connection, workspace_id: str, issue_ids: Sequence[str]) -> list[str]:
+    """The patterns that these issues are in."""
+    rows = await _queries.patterns_of_issues(conn, workspace_id=workspace_id, issue_ids=list(issue_ids))
+    return [row.pattern_id for row in rows]
+
+
+async def with_ends(conn: Connection, workspace_id: str) -> list[str]:
+    """The patterns that have an issue which was resolved or closed."""
+    return [row.pattern_id for row in await _queries.patterns_with_ends(conn, workspace_id=workspace_id)]
+
+
+async def failures(conn: Connection, workspace_id: str, pattern_id: str, *, n: int) -> list[Failure]:
+    """The latest n failures of a pattern, oldest first."""
+    rows = await _queries.list_lives(conn, workspace_id=workspace_id, pattern_id=pattern_id, n=n)
+    return [Failure(row.occurred_at, row.ended_at) for row in reversed(rows)]
+
+
 async def version(conn: Connection, workspace_id: str, pattern_id: str) -> int:
     """Sequence of the pattern's last event that the rows hold; 0 = none."""
     return await _queries.version_of(conn, workspace_id=workspace_id, pattern_id=pattern_id) or 0
@@ -124,6 +142,7 @@ def _pattern(row: PatternsRow) -> PatternRow:
         watched_since=row.watched_since or NEVER,
         status_seq=row.status_seq,
         merged_into=row.merged_into,
+        mttr_seconds=row.mttr_seconds,
     )
 
 

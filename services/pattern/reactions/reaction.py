@@ -20,6 +20,7 @@ from ..engine.memory import Member, Pattern, RecommendationRow
 from ..errors import NotReadyError, PatternContendedError, PatternNotFoundError
 from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, stamp
 from . import loading
+from .repairs import Repairs
 
 SERVICE = "pattern"
 MAX_ISSUES_PER_DECISION = 1000
@@ -84,6 +85,7 @@ class PatternReaction:
         self._position = 0
         self._is_live = False
         self._is_given_up = False
+        self._repairs = Repairs(pool)
         self._n_commands = 0
         self._held_since: float | None = None
         self._proved_at: datetime | None = None
@@ -95,10 +97,12 @@ class PatternReaction:
             self._is_live, self._is_given_up = False, False
             self._position = position
             self._workspaces = {}
+            self._repairs.clear()
             async with self._pool.connection() as conn, _consistent(conn):
                 for row in await loading.workspaces(conn):
                     if self._log.partition_of(row.workspace_id) == partition:
                         self._workspaces[row.workspace_id] = await self._load(conn, row)
+                        await self._repairs.load(conn, row.workspace_id)
             log.info(
                 "memory.loaded",
                 partition=partition,
@@ -142,6 +146,7 @@ class PatternReaction:
                     for found in known.grouper.patterns.values()
                     for each in prove(known.grouper, found, now=now)
                 ]
+                decided += await self._repairs.measured(known.grouper)
                 await self._append(known, decided, now=now)
 
     def grouper_of(self, workspace_id: str) -> Grouper:
@@ -264,6 +269,7 @@ class PatternReaction:
 
     def _take(self, event: Recorded[Event]) -> None:
         """Fold one event into memory."""
+        self._repairs.note(event)
         if isinstance(event.data, workspace.WorkspaceErased):
             self._workspaces.pop(event.workspace_id, None)
             return

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import pytest_asyncio
-from contracts import pattern, recommendation, workspace
+from contracts import ingest, pattern, recommendation, workspace
 from eventlog import Append, EventLog, verify
 from runtime.errors import AppError, NotFoundError, StateConflictError, ValidationFailedError
 from testkit.builders import recorded
@@ -168,6 +168,35 @@ async def test_a_closed_pattern_is_resolved_after_its_proof_window_and_wakes_on_
     last = [e for e in await service.events(found) if isinstance(e, pattern.PatternStatusChanged)][-1]
     assert "recurred" in last.reason
     await service.assert_memory_equals_rows()
+
+
+async def test_the_ends_of_its_issues_give_a_pattern_a_mean_time_to_repair(service: Running) -> None:
+    """Two hours for the only episode, said once; an issue that opens again takes nothing back, a restart neither."""
+    ids = await service.report(*[failure(n, "Queue is stuck", at=NOW) for n in range(3)])
+    found = (await service.patterns_of(ids))[0] or ""
+
+    async def change(at: timedelta, *changes: tuple[str, ingest.IssueStatus]) -> None:
+        events = [
+            recorded(ingest.IssueUpdated(issue_id=each, status=status), each, at=NOW + at)
+            for each, status in changes
+        ]
+        await service.event_log.append_each([Append(event, None) for event in events])
+        await service.grouped()
+        service.now += timedelta(minutes=1)
+        await service.reaction.tick(now=service.now)
+        await service.grouped()
+
+    await change(timedelta(hours=1), *[(each, ingest.IssueStatus.RESOLVED) for each in ids[:2]])
+    assert service.memory().patterns[0].mttr_seconds is None
+    await change(timedelta(hours=2), (ids[2], ingest.IssueStatus.CLOSED))
+    assert service.memory().patterns[0].mttr_seconds == 7200
+    await change(timedelta(hours=3), (ids[0], ingest.IssueStatus.NEW))
+    said = [e for e in await service.events(found) if isinstance(e, pattern.PatternDescribed)]
+    assert [each.assessment.mttr_seconds for each in said] == [7200]
+    await service.assert_memory_equals_rows()
+    linked = (await service.report(failure(9, "Queue is stuck")))[0]
+    last = [e for e in await service.events(found) if isinstance(e, pattern.IssuesLinked)][-1]
+    assert (last.links[0].issue_id, last.assessment.mttr_seconds) == (linked, 7200)
 
 
 async def test_work_on_a_recommendation_moves_the_pattern(service: Running) -> None:
