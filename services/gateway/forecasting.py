@@ -8,9 +8,6 @@ import msgspec
 from contracts import prediction
 from msgspec import Struct
 
-_Z80 = 1.2815515655446004
-"""Standard normal quantile of 0.9: the ends of an 80 % interval."""
-
 
 class Point(Struct, frozen=True):
     """A value with its 80 % interval."""
@@ -40,21 +37,56 @@ def posterior(inputs: str) -> tuple[float, float]:
     return given.prior_shape + given.n_recurrences, given.prior_rate_days + given.exposure_days
 
 
-def expected_per_day(inputs: str) -> Point:
-    """Recurrences expected in one day; the interval is widened to hold the mean where that is far out in the tail.
+class Daily(Struct, frozen=True, kw_only=True):
+    """Failures expected on one day to come.
 
-    Source: Wilson and Hilferty 1931, the cube-root normal approximation of Gamma quantiles.
+    chance: probability that it fails at all on that day. mean_size: failures on a day that has any.
+    value: chance x mean_size. lower, upper: 10 % and 90 % points of the number of failures.
+    """
+
+    chance: float
+    mean_size: float
+    value: float
+    lower: float
+    upper: float
+
+
+def expected_counts(inputs: str, *, probability: float, window_days: int, sizes: Sequence[int]) -> Daily:
+    """Failures per day that a frozen forecast expects; docs/reference/frequency.md has the formula.
+
+    sizes: failures on each past day that had any, in any order; none known: one failure a day.
+    """
+    chance = _chance_of_day(inputs, probability=probability, window_days=window_days)
+    in_order = sorted(sizes) or [1]
+    mean_size = sum(in_order) / len(in_order)
+
+    def quantile(share: float) -> float:
+        quiet = 1 - chance
+        if share <= quiet:
+            return 0.0
+        rank = math.ceil((share - quiet) / chance * len(in_order) - 1e-9)
+        return float(in_order[min(len(in_order), max(1, rank)) - 1])
+
+    value = chance * mean_size
+    # Far out in the tail the mean can lie beyond a quantile; an interval without its value would puzzle.
+    lower, upper = min(value, quantile(0.1)), max(value, quantile(0.9))
+    return Daily(chance=chance, mean_size=mean_size, value=value, lower=lower, upper=upper)
+
+
+def _chance_of_day(inputs: str, *, probability: float, window_days: int) -> float:
+    """The probability of a failing day that agrees with the frozen probability of the window.
+
+    Below what the rate's posterior says, the pattern may be over; above it, the rate is higher than the posterior's.
     """
     shape, rate_days = posterior(inputs)
     if shape <= 0 or rate_days <= 0:
-        return Point(0.0, 0.0, 0.0)
-    spread = 1 / (9 * shape)
-
-    def quantile(z: float) -> float:
-        return float(shape * max(0.0, 1 - spread + z * math.sqrt(spread)) ** 3 / rate_days)
-
-    mean = shape / rate_days
-    return Point(mean, min(mean, quantile(-_Z80)), max(mean, quantile(_Z80)))
+        return 1 - math.pow(1 - probability, 1 / window_days)
+    recurs = 1 - math.pow(rate_days / (rate_days + window_days), shape)
+    if probability <= recurs:
+        return probability / recurs * (1 - math.pow(rate_days / (rate_days + 1), shape))
+    # The odds of the power law solved for its rate; a probability is at most 0.98, so that it has one.
+    scaled = window_days / (math.pow(1 - probability, -1 / shape) - 1)
+    return 1 - math.pow(scaled / (scaled + 1), shape)
 
 
 def curve(outlook: Outlook) -> tuple[Point, ...]:

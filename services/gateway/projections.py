@@ -16,6 +16,9 @@ Key: TypeAlias = tuple[str, str]
 _Write: TypeAlias = Callable[..., Awaitable[None]]
 
 _ENDED = (pattern.PatternStatus.RESOLVED, pattern.PatternStatus.MERGED)
+_FIXED = (pattern.PatternStatus.WATCHING, pattern.PatternStatus.RESOLVED)
+_RECURRING = (pattern.PatternStatus.ACTIVE,)
+_UNTOUCHED = (ingest.IssueStatus.NEW, ingest.IssueStatus.ANALYZING, ingest.IssueStatus.ANALYZED)
 _ISSUE_FIELDS = (
     "title",
     "body",
@@ -179,6 +182,9 @@ class _Fold:
 
     def _change_issue(self, event: Recorded[Event], key: Key, *, change: Row, cleared: Sequence[str]) -> None:
         change["updated_at"] = event.recorded_at
+        if "status" in change:
+            # An analysis that has ended leaves the status to the pattern again.
+            change["is_status_chosen"] = change["status"] != ingest.IssueStatus.ANALYZED
         reported = self.issues.get(key)
         if reported is not None:
             reported.update(change)
@@ -235,12 +241,16 @@ class _Fold:
             row["confidence"] = assessment.confidence
             row["first_seen_at"] = assessment.first_seen_at
             row["last_seen_at"] = assessment.last_seen_at
+            if assessment.mttr_seconds is not None:
+                row["mttr_seconds"] = assessment.mttr_seconds
         return row
 
     def _change_pattern_status(self, event: Recorded[Event], data: pattern.PatternStatusChanged) -> None:
         row = self._touch_pattern(event, data.pattern_id, None)
         row["status"] = data.to_status
         row["status_reason"] = data.reason
+        if event.actor is None and data.from_status in _FIXED and data.to_status in _RECURRING:
+            row["has_recurred"] = True
         if data.closure_note is not None:
             row["closure_note"] = data.closure_note
             row["closed_at"] = event.recorded_at
@@ -351,6 +361,7 @@ def _issue_row(event: Recorded[Event], data: ingest.IssueReported) -> Row:
         "body": data.body,
         "severity": data.severity,
         "status": data.status,
+        "is_status_chosen": data.status not in _UNTOUCHED,
         "service": data.service,
         "component": data.component,
         "error_type": data.error_type,

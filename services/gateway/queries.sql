@@ -1,15 +1,16 @@
 -- Write the issues that were reported in a batch; one that is there already stays (IssueReported).
 -- name: InsertIssues :exec
-INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, service,
+INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason,
     source_created_at, source_updated_at, created_at, updated_at)
-SELECT r.workspace_id, r.issue_id, r.seq, r.source, r.external_id, r.title, r.body, r.severity, r.status, r.service,
+SELECT r.workspace_id, r.issue_id, r.seq, r.source, r.external_id, r.title, r.body, r.severity, r.status,
+    r.is_status_chosen, r.service,
     r.component, r.error_type, r.environment, r.version, r.team, r.assignee, r.external_url, r.connector_id,
     r.metadata, r.reason, r.source_created_at, r.source_updated_at, r.created_at, r.updated_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, issue_id text, seq bigint, source text, external_id text, title text, body text,
-    severity text, status text, service text, component text, error_type text, environment text, version text,
-    team text, assignee text, external_url text, connector_id text, metadata text, reason text,
+    severity text, status text, is_status_chosen boolean, service text, component text, error_type text,
+    environment text, version text, team text, assignee text, external_url text, connector_id text, metadata text, reason text,
     source_created_at timestamptz, source_updated_at timestamptz, created_at timestamptz, updated_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING;
 
@@ -20,6 +21,7 @@ UPDATE issues AS i SET
     body = coalesce(r.body, i.body),
     severity = coalesce(r.severity, i.severity),
     status = coalesce(r.status, i.status),
+    is_status_chosen = coalesce(r.is_status_chosen, i.is_status_chosen),
     service = CASE WHEN 'service' = ANY(r.cleared) THEN NULL ELSE coalesce(r.service, i.service) END,
     component = CASE WHEN 'component' = ANY(r.cleared) THEN NULL ELSE coalesce(r.component, i.component) END,
     error_type = CASE WHEN 'error_type' = ANY(r.cleared) THEN NULL ELSE coalesce(r.error_type, i.error_type) END,
@@ -34,8 +36,8 @@ UPDATE issues AS i SET
     reason = coalesce(r.reason, i.reason),
     updated_at = r.updated_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, issue_id text, title text, body text, severity text, status text, service text,
-    component text, error_type text, environment text, version text, team text, assignee text, external_url text,
+    workspace_id text, issue_id text, title text, body text, severity text, status text, is_status_chosen boolean,
+    service text, component text, error_type text, environment text, version text, team text, assignee text, external_url text,
     source_updated_at timestamptz, metadata text, reason text, updated_at timestamptz, cleared text[])
 WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id;
 
@@ -53,16 +55,17 @@ ON CONFLICT (workspace_id, comment_id) DO NOTHING;
 WITH made AS (
     INSERT INTO patterns (workspace_id, pattern_id, seq, name, status, is_shown, fingerprint, risk_score, confidence,
         issue_count, first_seen_at, last_seen_at, created_at, updated_at, status_reason, closure_note, closed_at,
-        merged_into)
+        merged_into, mttr_seconds, has_recurred)
     SELECT b.workspace_id, b.pattern_id, b.seq, coalesce(b.name, ''), coalesce(b.status, 'candidate'),
         coalesce(b.is_shown, false), coalesce(b.fingerprint, '[]'), b.risk_score, b.confidence, b.issue_count,
         b.first_seen_at, b.last_seen_at, b.created_at, b.updated_at, b.status_reason, b.closure_note, b.closed_at,
-        b.merged_into
+        b.merged_into, b.mttr_seconds, coalesce(b.has_recurred, false)
     FROM json_to_recordset(sqlc.arg(rows)::json) AS b(
         workspace_id text, pattern_id text, seq bigint, name text, status text, is_shown boolean, fingerprint text,
         risk_score double precision, confidence double precision, issue_count bigint, first_seen_at timestamptz,
         last_seen_at timestamptz, created_at timestamptz, updated_at timestamptz, status_reason text,
-        closure_note text, closed_at timestamptz, merged_into text)
+        closure_note text, closed_at timestamptz, merged_into text, mttr_seconds double precision,
+        has_recurred boolean)
     WHERE b.issue_count IS NOT NULL
     ON CONFLICT (workspace_id, pattern_id) DO NOTHING
 )
@@ -81,12 +84,15 @@ UPDATE patterns AS p SET
     status_reason = coalesce(b.status_reason, p.status_reason),
     closure_note = coalesce(b.closure_note, p.closure_note),
     closed_at = coalesce(b.closed_at, p.closed_at),
-    merged_into = coalesce(b.merged_into, p.merged_into)
+    merged_into = coalesce(b.merged_into, p.merged_into),
+    mttr_seconds = coalesce(b.mttr_seconds, p.mttr_seconds),
+    has_recurred = coalesce(b.has_recurred, p.has_recurred)
 FROM json_to_recordset(sqlc.arg(rows)::json) AS b(
     workspace_id text, pattern_id text, seq bigint, name text, status text, is_shown boolean, fingerprint text,
     risk_score double precision, confidence double precision, issue_count bigint, first_seen_at timestamptz,
     last_seen_at timestamptz, created_at timestamptz, updated_at timestamptz, status_reason text,
-    closure_note text, closed_at timestamptz, merged_into text)
+    closure_note text, closed_at timestamptz, merged_into text, mttr_seconds double precision,
+    has_recurred boolean)
 WHERE p.workspace_id = b.workspace_id AND p.pattern_id = b.pattern_id;
 
 -- Put issues into patterns; an issue that was in another pattern moves (IssuesLinked).
@@ -212,10 +218,8 @@ WHERE t.workspace_id = r.workspace_id AND t.recommendation_id = r.recommendation
 -- Where issues stand now, for the stream.
 -- column pattern_id: str | None
 -- name: ListIssueStates :many
-SELECT i.issue_id, i.status AS own_status, m.pattern_id
-FROM issues AS i
-LEFT JOIN pattern_members AS m
-       ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+SELECT i.issue_id, i.own_status, i.status, i.pattern_id
+FROM issue_rows AS i
 WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
 ORDER BY i.seq;
 
@@ -316,3 +320,52 @@ WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.rank_score >= 0
 -- name: CountIssuesUpTo :one
 SELECT count(*) FROM (
     SELECT 1 FROM issues WHERE workspace_id = sqlc.arg(workspace_id) LIMIT sqlc.arg(at_most)::bigint) AS counted;
+
+-- The latest members of a shown pattern, as far as they say something about a cause.
+-- row: FailureRow
+-- column pattern_id: str | None
+-- column pattern_name: str | None
+-- name: ListMemberFailures :many
+SELECT i.issue_id, i.title, i.source_created_at AS occurred_at, i.source, i.service, i.component, i.error_type,
+    i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name
+FROM pattern_members AS m
+JOIN issues AS i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
+LEFT JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.pattern_id = sqlc.arg(pattern_id) AND m.is_shown
+ORDER BY m.occurred_at DESC, i.seq DESC LIMIT sqlc.arg(at_most)::bigint;
+
+-- The issues that were reported last up to a time, whatever pattern they are in.
+-- row: FailureRow
+-- column pattern_id: str | None
+-- column pattern_name: str | None
+-- name: ListLatestFailures :many
+SELECT i.issue_id, i.title, i.source_created_at AS occurred_at, i.source, i.service, i.component, i.error_type,
+    i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name
+FROM (
+    SELECT * FROM issues
+    WHERE issues.workspace_id = sqlc.arg(workspace_id) AND issues.created_at <= sqlc.arg(known_at)::timestamptz
+    ORDER BY issues.created_at DESC, issues.seq DESC LIMIT sqlc.arg(at_most)::bigint) AS i
+LEFT JOIN pattern_members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+LEFT JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
+ORDER BY i.created_at DESC, i.seq DESC;
+
+-- The issues that happened next before and next after a time, half of them each.
+-- row: FailureRow
+-- column pattern_id: str | None
+-- column pattern_name: str | None
+-- name: ListFailuresAround :many
+SELECT i.issue_id, i.title, i.source_created_at AS occurred_at, i.source, i.service, i.component, i.error_type,
+    i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name
+FROM (
+    (SELECT * FROM issues AS earlier
+     WHERE earlier.workspace_id = sqlc.arg(workspace_id)
+       AND earlier.source_created_at <= sqlc.arg(occurred_at)::timestamptz
+     ORDER BY earlier.source_created_at DESC, earlier.seq DESC LIMIT sqlc.arg(at_most)::bigint / 2)
+    UNION ALL
+    (SELECT * FROM issues AS later
+     WHERE later.workspace_id = sqlc.arg(workspace_id)
+       AND later.source_created_at > sqlc.arg(occurred_at)::timestamptz
+     ORDER BY later.source_created_at, later.seq LIMIT sqlc.arg(at_most)::bigint / 2)) AS i
+LEFT JOIN pattern_members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+LEFT JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
+ORDER BY i.source_created_at DESC, i.seq DESC;

@@ -10,7 +10,8 @@ CREATE TABLE issues (
     title text NOT NULL,
     body text NOT NULL,
     severity text NOT NULL,                   -- p1 … p4
-    status text NOT NULL,                     -- as ingest knows it; issue_rows shows pattern_found
+    status text NOT NULL,                     -- as ingest knows it; issue_rows shows what follows from the pattern
+    is_status_chosen boolean NOT NULL,        -- somebody set it, so it follows no pattern
     service text,
     component text,
     error_type text,
@@ -88,6 +89,8 @@ CREATE TABLE patterns (
     closure_note text,
     closed_at timestamptz,                    -- when the closure note was recorded
     merged_into text,
+    mttr_seconds double precision,            -- mean time to repair, as last said
+    has_recurred boolean NOT NULL,            -- it came back by itself after a fix had been tried
     PRIMARY KEY (workspace_id, pattern_id)
 );
 COMMENT ON TABLE patterns IS 'The root cause that a set of issues shares.';
@@ -172,21 +175,26 @@ CREATE INDEX recommendations_by_pattern ON recommendations (workspace_id, patter
 
 CREATE VIEW issue_rows WITH (security_invoker = true) AS
 SELECT i.workspace_id, i.issue_id, i.seq, i.source, i.external_id, i.title, i.body, i.severity, i.risk_score,
-       CASE WHEN m.pattern_id IS NOT NULL AND i.status IN ('new', 'analyzing', 'analyzed') THEN 'pattern_found'
-            ELSE i.status END AS status,
-       m.pattern_id, i.service, i.component, i.error_type, i.environment, i.version, i.team, i.assignee,
+       -- docs/decisions/0016: where nobody has chosen a status, it follows from the pattern.
+       CASE WHEN m.pattern_id IS NULL OR i.is_status_chosen THEN i.status
+            WHEN p.status IN ('mitigating', 'watching') THEN 'mitigating'
+            WHEN p.status = 'resolved' THEN 'resolved'
+            WHEN p.has_recurred THEN 'in_loop'
+            ELSE 'pattern_found' END AS status,
+       i.status AS own_status, m.pattern_id, i.service, i.component, i.error_type, i.environment, i.version, i.team, i.assignee,
        i.external_url, i.connector_id, i.metadata, i.reason, i.source_created_at, i.source_updated_at,
        i.created_at, i.updated_at
 FROM issues i
 LEFT JOIN pattern_members m
-       ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown;
+       ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+LEFT JOIN patterns p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id;
 
 -- seq: of the issue, as one event links several and ties have to break.
 CREATE VIEW member_rows WITH (security_invoker = true) AS
 SELECT m.workspace_id, m.pattern_id, m.issue_id, i.seq, m.score, m.method, m.method_version, m.matched_dimensions,
        m.occurred_at, m.linked_at, i.title, i.severity, i.status, i.source, i.external_id
 FROM pattern_members m
-JOIN issues i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
+JOIN issue_rows i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
 WHERE m.is_shown;
 
 CREATE VIEW prediction_rows WITH (security_invoker = true) AS

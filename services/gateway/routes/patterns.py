@@ -1,5 +1,6 @@
 """Patterns: list, look at, now or as they were, change, close, merge, split; members, frequency, history."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Literal
@@ -10,7 +11,9 @@ from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
-from services.gateway.forecasting import expected_per_day
+from services.gateway.engine.evidence import Kind
+from services.gateway.explaining.material import explain_pattern
+from services.gateway.forecasting import expected_counts
 from services.gateway.listing import Condition, Filter, Listing, SortKey
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
@@ -75,6 +78,8 @@ class PatternRow(Struct, frozen=True):
     closure_note: str | None
     closed_at: datetime | None
     merged_into: str | None
+    mttr_seconds: float | None
+    has_recurred: bool
 
 
 class Dimension(Struct, frozen=True, kw_only=True):
@@ -83,6 +88,10 @@ class Dimension(Struct, frozen=True, kw_only=True):
     name: str
     value: str
     share: Annotated[float, Meta(ge=0, le=1, description="Share of the members that have it.")]
+    lift: Annotated[
+        float | None,
+        Meta(ge=0, description="That share over the share in the workspace; 1: nothing special."),
+    ] = None
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
@@ -98,7 +107,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
     risk_score: Annotated[float, Meta(ge=0, le=100)]
     confidence: Annotated[float, Meta(ge=0, le=1)]
     fingerprint: Annotated[dict[str, str], Meta(description="What the members share, most telling first.")]
-    dimensions: Annotated[tuple[Dimension, ...], Meta(description="The fingerprint with shares.")]
+    dimensions: Annotated[tuple[Dimension, ...], Meta(description="The fingerprint with shares and lift.")]
     issue_count: int
     first_seen_at: datetime
     last_seen_at: datetime
@@ -107,6 +116,38 @@ class Pattern(Struct, frozen=True, kw_only=True):
     closure_note: str | None
     closed_at: datetime | None
     merged_into: Annotated[str | None, Meta(description="The pattern that its issues moved into.")]
+    mttr_seconds: Annotated[
+        float | None,
+        Meta(ge=0, description="Mean time from an episode's first failure to the end of its last issue."),
+    ]
+    has_recurred: Annotated[bool, Meta(description="It came back after a fix had been tried.")]
+
+
+class CauseStatement(Struct, frozen=True, kw_only=True):
+    """A sentence that passed a test against the workspace's other failures."""
+
+    kind: Kind
+    text: str
+    issue_ids: Annotated[tuple[str, ...], Meta(description="Issues that it comes from, the latest first.")]
+
+
+class RootCause(Struct, frozen=True, kw_only=True):
+    """What sets the members apart from the workspace's other failures."""
+
+    summary: Annotated[str, Meta(description="What singles something out, or that nothing does.")]
+    statements: tuple[CauseStatement, ...]
+    confidence: Annotated[
+        float, Meta(ge=0, le=1, description="How much evidence there is; no probability that it is right.")
+    ]
+    version: Annotated[str, Meta(description="Dated version of the method.")]
+
+
+class PatternDetail(Pattern, frozen=True, kw_only=True):
+    """A pattern with the evidence of its cause."""
+
+    root_cause: Annotated[
+        RootCause | None, Meta(description="As of updated_at; null when it has no issue any more.")
+    ]
 
 
 class PatternPage(Struct, frozen=True, kw_only=True):
@@ -194,12 +235,24 @@ class Bucket(Struct, frozen=True, kw_only=True):
 
 
 class Band(Struct, frozen=True, kw_only=True):
-    """Recurrences expected in one day to come."""
+    """Failures expected on one day to come."""
 
     bucket_ts: datetime
-    value: float
-    lower: Annotated[float, Meta(description="Lower end of the 80 % interval.")]
-    upper: float
+    value: Annotated[float, Meta(ge=0, description="Expected failures.")]
+    lower: Annotated[float, Meta(ge=0, description="Lower end of the 80 % interval of the count.")]
+    upper: Annotated[float, Meta(ge=0)]
+
+
+class Basis(Struct, frozen=True, kw_only=True):
+    """What the band is computed from."""
+
+    prediction_id: str
+    model: str
+    probability: Annotated[
+        float, Meta(ge=0, le=1, description="The frozen probability of a recurrence within the window.")
+    ]
+    chance_per_day: Annotated[float, Meta(ge=0, le=1, description="That a day has any failure.")]
+    failures_per_failing_day: Annotated[float, Meta(ge=0, description="Mean over the last 90 days.")]
 
 
 class Frequency(Struct, frozen=True, kw_only=True):
@@ -211,6 +264,7 @@ class Frequency(Struct, frozen=True, kw_only=True):
     predicted: Annotated[
         tuple[Band, ...], Meta(description="One per day to come; empty while there is no prediction.")
     ]
+    basis: Annotated[Basis | None, Meta(description="Null while there is no prediction.")]
 
 
 class PatternChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -303,9 +357,16 @@ async def list_patterns(gateway: Gateway, call: Call[PatternQuery, None]) -> Pat
     return PatternPage(data=shown(found, present), page=page_info(found))
 
 
-async def get_pattern(gateway: Gateway, call: Call[PastQuery, None]) -> Pattern:
+async def get_pattern(gateway: Gateway, call: Call[PastQuery, None]) -> PatternDetail:
     """One pattern."""
-    return present(await read_one(gateway, call.workspace_id, LISTING, call.path["pattern_id"]))
+    row = await read_one(gateway, call.workspace_id, LISTING, call.path["pattern_id"])
+    return await _detail(gateway, call.workspace_id, row)
+
+
+async def _detail(gateway: Gateway, workspace_id: str, row: PatternRow) -> PatternDetail:
+    found = await explain_pattern(gateway.pool, workspace_id, row.pattern_id, known_at=row.updated_at)
+    cause = None if found is None else msgspec.convert(found, RootCause, from_attributes=True)
+    return PatternDetail(**msgspec.structs.asdict(present(row)), root_cause=cause)
 
 
 async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> MemberPage:
@@ -319,12 +380,9 @@ async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> Membe
 
 def _present_member(row: MemberRow) -> Member:
     fields = msgspec.structs.asdict(row)
-    # A member of a shown pattern that nobody has worked on is pattern_found, as in the list of issues.
-    is_untouched = row.status in ("new", "analyzing", "analyzed")
     fields |= {
         "severity_label": LABELS[row.severity],
         "similarity": row.score,
-        "status": "pattern_found" if is_untouched else row.status,
         "matched_dimensions": msgspec.json.decode(row.matched_dimensions),
     }
     return msgspec.convert(fields, Member)
@@ -335,21 +393,20 @@ async def get_frequency(gateway: Gateway, call: Call[FrequencyQuery, None]) -> F
     pattern_id, days = call.path["pattern_id"], DAYS[call.query.window]
     await read_one(gateway, call.workspace_id, LISTING, pattern_id)
     today = gateway.resources.clock().replace(hour=0, minute=0, second=0, microsecond=0)
-    first = today - timedelta(days=days - 1)
     async with tenant(gateway.pool, call.workspace_id) as conn:
         counted = await _queries.count_occurrences(
             conn,
             workspace_id=call.workspace_id,
             pattern_id=pattern_id,
-            since_at=first,
+            since_at=today - timedelta(days=DAYS["90d"] - 1),
             until_at=today + timedelta(days=1),
         )
         forecasts = await _queries.list_forecasts(
             conn, workspace_id=call.workspace_id, window_days=days, pattern_id=pattern_id
         )
     counts = {row.bucket_at.astimezone(UTC): row.n_issues for row in counted}
-    ahead = [today + timedelta(days=day) for day in range(1, days + 1)]
-    bands = [expected_per_day(forecast.inputs) for forecast in forecasts[:1]]
+    first = today - timedelta(days=days - 1)
+    predicted, basis = _expected(forecasts, counts, today=today, days=days)
     return Frequency(
         pattern_id=pattern_id,
         window=call.query.window,
@@ -357,12 +414,40 @@ async def get_frequency(gateway: Gateway, call: Call[FrequencyQuery, None]) -> F
             Bucket(bucket_ts=at, count=counts.get(at, 0))
             for at in (first + timedelta(days=day) for day in range(days))
         ),
-        predicted=tuple(
-            Band(bucket_ts=at, value=band.value, lower=band.lower, upper=band.upper)
-            for band in bands
-            for at in ahead
-        ),
+        predicted=predicted,
+        basis=basis,
     )
+
+
+def _expected(
+    forecasts: Sequence[_queries.ListForecastsRow],
+    counts: Mapping[datetime, int],
+    *,
+    today: datetime,
+    days: int,
+) -> tuple[tuple[Band, ...], Basis | None]:
+    """The band of the days to come by the current forecast of the window, and what it rests on."""
+    if not forecasts:
+        return (), None
+    forecast = forecasts[0]
+    daily = expected_counts(
+        forecast.inputs,
+        probability=forecast.probability,
+        window_days=days,
+        sizes=sorted(counts.values()),
+    )
+    band = tuple(
+        Band(bucket_ts=today + timedelta(days=day), value=daily.value, lower=daily.lower, upper=daily.upper)
+        for day in range(1, days + 1)
+    )
+    basis = Basis(
+        prediction_id=forecast.prediction_id,
+        model=forecast.model,
+        probability=forecast.probability,
+        chance_per_day=daily.chance,
+        failures_per_failing_day=daily.mean_size,
+    )
+    return band, basis
 
 
 async def get_history(gateway: Gateway, call: Call[ListQuery, None]) -> Timeline:
@@ -375,27 +460,28 @@ async def get_history(gateway: Gateway, call: Call[ListQuery, None]) -> Timeline
     )
 
 
-async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Pattern:
+async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> PatternDetail:
     row, _ = await carry_out(gateway, call, LISTING, request, reply=pattern.PatternChanged)
-    return present(row)
+    return await _detail(gateway, call.workspace_id, row)
 
 
-async def update_pattern(gateway: Gateway, call: Call[NoQuery, PatternChange]) -> Pattern:
+async def update_pattern(gateway: Gateway, call: Call[NoQuery, PatternChange]) -> PatternDetail:
     """Rename a pattern or move it to another status."""
     if call.body.name is None and call.body.status is None:
-        return present(await read_one(gateway, call.workspace_id, LISTING, call.path["pattern_id"]))
+        row = await read_one(gateway, call.workspace_id, LISTING, call.path["pattern_id"])
+        return await _detail(gateway, call.workspace_id, row)
     status = None if call.body.status is None else pattern.PatternStatus(call.body.status)
     request = pattern.UpdatePattern(pattern_id=call.path["pattern_id"], name=call.body.name, status=status)
     return await _changed(gateway, call, request)
 
 
-async def close_pattern(gateway: Gateway, call: Call[NoQuery, Closure]) -> Pattern:
+async def close_pattern(gateway: Gateway, call: Call[NoQuery, Closure]) -> PatternDetail:
     """Record what was done; the proof window starts."""
     request = pattern.ClosePattern(pattern_id=call.path["pattern_id"], closure_note=call.body.closure_note)
     return await _changed(gateway, call, request)
 
 
-async def merge_patterns(gateway: Gateway, call: Call[NoQuery, Merge]) -> Pattern:
+async def merge_patterns(gateway: Gateway, call: Call[NoQuery, Merge]) -> PatternDetail:
     """Move all issues of another pattern into this one."""
     await read_one(gateway, call.workspace_id, LISTING, call.body.source_pattern_id)
     request = pattern.MergePatterns(
@@ -404,13 +490,14 @@ async def merge_patterns(gateway: Gateway, call: Call[NoQuery, Merge]) -> Patter
     return await _changed(gateway, call, request)
 
 
-async def split_pattern(gateway: Gateway, call: Call[NoQuery, Split]) -> Pattern:
+async def split_pattern(gateway: Gateway, call: Call[NoQuery, Split]) -> PatternDetail:
     """Move some issues into a new pattern; the answer is that one."""
     request = pattern.SplitPattern(
         pattern_id=call.path["pattern_id"], issue_ids=call.body.issue_ids, name=call.body.name
     )
     _, made = await carry_out(gateway, call, LISTING, request, reply=pattern.PatternChanged)
-    return present(await read_one(gateway, call.workspace_id, LISTING, made.pattern_id))
+    row = await read_one(gateway, call.workspace_id, LISTING, made.pattern_id)
+    return await _detail(gateway, call.workspace_id, row)
 
 
 _ALL, _ONE = "/v1/patterns", "/v1/patterns/{pattern_id}"
@@ -420,7 +507,7 @@ _Change = partial(
     tag="Patterns",
     method="POST",
     scope="patterns:write",
-    replies={200: Pattern, 202: Accepted},
+    replies={200: PatternDetail, 202: Accepted},
     refusals=(409, 422),
 )
 
@@ -441,7 +528,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Look at a pattern, now or as it was.",
         query=PastQuery,
         has_past=True,
-        replies={200: Pattern},
+        replies={200: PatternDetail},
         handle=get_pattern,
     ),
     _Change(

@@ -65,12 +65,16 @@ def detected(
 
 
 def restated(
-    to: pattern.PatternStatus, *, pattern_id: str = PATTERN, note: str | None = None
+    to: pattern.PatternStatus,
+    *,
+    before: pattern.PatternStatus = pattern.PatternStatus.EMERGING,
+    pattern_id: str = PATTERN,
+    note: str | None = None,
 ) -> Recorded[Event]:
     """A pattern moved to another status."""
     data = pattern.PatternStatusChanged(
         pattern_id=pattern_id,
-        from_status=pattern.PatternStatus.EMERGING,
+        from_status=before,
         to_status=to,
         reason="A rule.",
         closure_note=note,

@@ -209,6 +209,55 @@ async def test_detection_shows_the_pattern_on_all_its_issues(conn: AsyncConnecti
     assert [tuple(row.values()) for row in found] == [("pattern_found", b.PATTERN), ("mitigating", b.PATTERN)]
 
 
+async def test_issues_follow_their_pattern_until_somebody_chooses(conn: AsyncConnection[Any]) -> None:
+    """Found, mitigating, resolved, in a loop after a recurrence; a chosen status stays, an analysis leaves none behind."""
+    four = issues(4)
+    follows, chosen, open_by_choice, analyzed = four
+    statuses = ingest.IssueStatus
+    states = pattern.PatternStatus
+    await write(conn, [*four, b.linked(*ids(four), count=4), b.detected(count=4)])
+    await write(conn, [change(chosen, status=statuses.WONT_FIX), change(open_by_choice, status=statuses.NEW)])
+    await write(conn, [change(analyzed, status=statuses.ANALYZING)])
+    steps = [
+        (None, "pattern_found", "analyzing"),
+        (change(analyzed, status=statuses.ANALYZED), "pattern_found", "pattern_found"),
+        (b.restated(states.ACTIVE), "pattern_found", "pattern_found"),
+        (b.restated(states.MITIGATING, before=states.ACTIVE), "mitigating", "mitigating"),
+        (b.restated(states.WATCHING, before=states.MITIGATING), "mitigating", "mitigating"),
+        (b.restated(states.RESOLVED, before=states.WATCHING), "resolved", "resolved"),
+        (b.restated(states.ACTIVE, before=states.RESOLVED), "in_loop", "in_loop"),
+        (b.restated(states.MITIGATING, before=states.ACTIVE), "mitigating", "mitigating"),
+        (b.restated(states.ACTIVE, before=states.MITIGATING), "in_loop", "in_loop"),
+    ]
+    for event, followed, of_analyzed in steps:
+        await write(conn, [event] if event else [])
+        found = await rows(conn, "SELECT issue_id, status FROM issue_rows")
+        assert {row["issue_id"]: row["status"] for row in found} == {
+            follows.aggregate_id: followed,
+            chosen.aggregate_id: "wont_fix",
+            open_by_choice.aggregate_id: "new",
+            analyzed.aggregate_id: of_analyzed,
+        }
+        members = await rows(conn, "SELECT issue_id, status FROM member_rows")
+        assert sorted(map(str, members)) == sorted(map(str, found))
+    unlinked = pattern.IssueUnlinked(
+        pattern_id=b.PATTERN, issue_id=follows.aggregate_id, assessment=b.assessment(3)
+    )
+    await write(conn, [recorded(unlinked, b.PATTERN, source="pattern")])
+    [free] = await rows(conn, f"SELECT status FROM issue_rows WHERE issue_id = '{follows.aggregate_id}'")
+    assert free == {"status": "new"}
+
+
+async def test_a_person_who_takes_a_fix_back_makes_no_loop(conn: AsyncConnection[Any]) -> None:
+    """Only what comes back by itself has recurred."""
+    two = issues(2)
+    watching, active = pattern.PatternStatus.WATCHING, pattern.PatternStatus.ACTIVE
+    taken_back = replace(b.restated(active, before=watching), actor="usr_ann")
+    await write(conn, [*two, b.linked(*ids(two), count=2), b.detected(count=2), b.restated(watching)])
+    await write(conn, [taken_back])
+    assert {row["status"] for row in await rows(conn, "SELECT status FROM issue_rows")} == {"pattern_found"}
+
+
 async def test_a_merge_moves_the_members(conn: AsyncConnection[Any]) -> None:
     """All issues of the source are in the target, and the source says where they went."""
     await write(conn, story())

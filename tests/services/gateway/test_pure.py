@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from runtime.errors import StartError, UnauthorizedError
 from testkit.builders import NOW
 
-from services.gateway.forecasting import Outlook, composite, curve, expected_per_day, first_breach
+from services.gateway.forecasting import Outlook, composite, curve, first_breach
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.tokens import Principal, issue_access_token, read_access_token
 from services.gateway.routes.jobs import Job, job_id, read_job_id
@@ -76,13 +76,6 @@ def test_the_composite_is_the_mean() -> None:
     both = composite([curve(outlook(0.2)), curve(outlook(0.6))])
     assert both[-1].value == pytest.approx(0.4)
     assert composite([]) == ()
-
-
-def test_the_expected_rate_lies_in_its_interval() -> None:
-    """3.5 recurrences in 70 days."""
-    band = expected_per_day(INPUTS)
-    assert band.value == pytest.approx(0.05)
-    assert band.lower < band.value < band.upper
 
 
 def principal(expires_at: datetime) -> Principal:
