@@ -14,6 +14,8 @@ from eventlog import EventLog
 from msgspec import Struct
 from testkit.stack import Stack
 
+from tests.services.gateway.test_api import ingest, pattern_of, unique, words
+
 from tests.services.gateway.tenants import execute, onboard, sign_in
 
 N_MOMENTS = 5
@@ -169,3 +171,20 @@ def test_no_moment_is_asked_for_that_cannot_be_answered(api: httpx.Client) -> No
     assert api.get("/v1/recommendations", params={"as_of": "2020-01-01T00:00:00Z"}).json()["data"] == []
     for nonsense in ("yesterday", "-1", "null", str(2**53)):
         assert api.get("/v1/predictions", params={"as_of": nonsense}).status_code == 400
+
+
+def test_a_pattern_says_what_sets_it_apart(api: httpx.Client) -> None:
+    """Words and dimensions against the workspace's other failures, each with the issues that show it."""
+    records = [{"external_id": unique("bg"), "title": words(), "service": f"other-{n % 7}"} for n in range(40)]
+    assert api.post("/v1/ingest/batch", json={"records": records}).status_code == 202
+    service = unique("cause")
+    pattern = pattern_of(api, ingest(api, 6, service=service))
+    cause = pattern["root_cause"]
+    assert f"“{service}”" in cause["summary"]
+    assert {"extent", "terms", "dimension"} <= {statement["kind"] for statement in cause["statements"]}
+    members = {row["issue_id"] for row in api.get(f"/v1/patterns/{pattern['id']}/members").json()["data"]}
+    assert all(members.issuperset(statement["issue_ids"]) for statement in cause["statements"][:3])
+    assert cause["confidence"] >= 0.5
+    # Later failures do not change it, or If-Match would fail for a reason that is none of the pattern's.
+    ingest(api, 3, service=unique("later"))
+    assert api.get(f"/v1/patterns/{pattern['id']}").json()["root_cause"] == cause

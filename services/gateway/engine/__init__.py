@@ -1,0 +1,1 @@
+"""Pure computation of the gateway: what failures have in common, in words that can be checked."""
