@@ -88,10 +88,12 @@ class Dimension(Struct, frozen=True, kw_only=True):
     name: str
     value: str
     share: Annotated[float, Meta(ge=0, le=1, description="Share of the members that have it.")]
-    lift: Annotated[
-        float | None,
-        Meta(ge=0, description="That share over the share in the workspace; 1: nothing special."),
-    ] = None
+    lift: (
+        Annotated[
+            float, Meta(ge=0, description="That share over the share in the workspace; 1: nothing special.")
+        ]
+        | None
+    ) = None
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
@@ -116,10 +118,13 @@ class Pattern(Struct, frozen=True, kw_only=True):
     closure_note: str | None
     closed_at: datetime | None
     merged_into: Annotated[str | None, Meta(description="The pattern that its issues moved into.")]
-    mttr_seconds: Annotated[
-        float | None,
-        Meta(ge=0, description="Mean time from an episode's first failure to the end of its last issue."),
-    ]
+    mttr_seconds: (
+        Annotated[
+            float,
+            Meta(ge=0, description="Mean time from an episode's first failure to the end of its last issue."),
+        ]
+        | None
+    )
     has_recurred: Annotated[bool, Meta(description="It came back after a fix had been tried.")]
 
 
