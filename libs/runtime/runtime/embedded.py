@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
+from urllib.parse import quote
 
 import psycopg
 from msgspec import Struct
@@ -29,6 +30,8 @@ from runtime.children import Account
 
 DATABASE: Final = "causeloop"
 ROLES: Final = ("causeloop_owner", "causeloop_projector", "causeloop_app")
+_SOCKET_PATH_BYTES_MAX: Final = 103
+"""What fits into a sockaddr_un everywhere: 104 bytes on macOS, 108 on Linux, with the closing zero."""
 _NOBODY: Final = Account(uid=65534, gid=65534)
 _QUIET: Final = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 
@@ -105,9 +108,19 @@ class EmbeddedPostgres:
         return self.pid is not None
 
     def url(self, role: str = "postgres", *, database: str = "postgres") -> str:
-        """The connection URL of a role; `postgres` is the superuser."""
+        """The connection URL of a role; `postgres` is the superuser.
+
+        Through the Unix socket in the data folder, which takes a quarter less CPU time than TCP on the loopback
+        (docs/benchmarks.md), unless the folder's path is too long for one.
+        """
         password = self._folder.passwords("postgres", *ROLES)[role]
+        if self._has_socket:
+            return f"postgresql://{role}:{password}@/{database}?host={quote(str(self._data), safe='')}&port={self.port}"
         return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def _has_socket(self) -> bool:
+        return len(os.fsencode(self._data / ".s.PGSQL.65535")) <= _SOCKET_PATH_BYTES_MAX
 
     def role_passwords(self) -> dict[str, str]:
         """The generated passwords of our three roles, for `bootstrap_roles`."""
@@ -191,7 +204,8 @@ class EmbeddedPostgres:
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
-            "unix_socket_directories": "",
+            # Relative to the data folder, which nobody else can enter.
+            "unix_socket_directories": "." if self._has_socket else "",
             "shared_buffers": self._options.shared_buffers,
             "max_connections": str(self._options.max_connections),
             "wal_level": "minimal",

@@ -15,6 +15,8 @@ from services.gateway.identity.tokens import Principal
 log = structlog.get_logger()
 
 MONTHS = 12
+GATHER_SECONDS = 0.5
+"""How long records of a plan without a limit are counted here before they are counted in PostgreSQL."""
 
 
 class _Taking(Struct):
@@ -29,7 +31,7 @@ class Quota:
 
     Requests of one workspace that come while its row is being written are counted together by the next statement.
     revision: changes whenever some plan may have; None: changes are not heard. As long as it is as it was when a plan
-    without a limit was read, nobody of that workspace waits for the count.
+    without a limit was read, nobody of that workspace waits for the count, which is written twice a second.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Quota:
         self._revision = revision
         self._unlimited_at: dict[str, int] = {}
         self._owed: dict[str, int] = {}
+        self._due: dict[str, asyncio.TimerHandle] = {}
         self._waiting: dict[str, list[_Taking]] = {}
         self._counting: set[asyncio.Task[None]] = set()
 
@@ -52,7 +55,7 @@ class Quota:
         workspace_id = principal.workspace_id
         revision = self._revision()
         if revision is not None and self._unlimited_at.get(workspace_id) == revision:
-            self._enqueue(workspace_id, _Taking(n, None))
+            self._owe(workspace_id, n)
             return
         done: asyncio.Future[PlanLimitError | None] = asyncio.get_running_loop().create_future()
         self._enqueue(workspace_id, _Taking(n, done))
@@ -62,7 +65,22 @@ class Quota:
 
     async def finish(self) -> None:
         """Wait until all that was taken is counted."""
+        for workspace_id, timer in list(self._due.items()):
+            timer.cancel()
+            self._pay(workspace_id)
         await asyncio.gather(*self._counting)
+
+    def _owe(self, workspace_id: str, n: int) -> None:
+        """Have them counted soon."""
+        self._owed[workspace_id] = self._owed.get(workspace_id, 0) + n
+        if workspace_id not in self._due:
+            loop = asyncio.get_running_loop()
+            self._due[workspace_id] = loop.call_later(GATHER_SECONDS, self._pay, workspace_id)
+
+    def _pay(self, workspace_id: str) -> None:
+        del self._due[workspace_id]
+        if owed := self._owed.pop(workspace_id, 0):
+            self._enqueue(workspace_id, _Taking(owed, None))
 
     def _enqueue(self, workspace_id: str, taking: _Taking) -> None:
         waiting = self._waiting.get(workspace_id)
@@ -86,7 +104,7 @@ class Quota:
                 self._unlimited_at.pop(workspace_id, None)
                 for taking in gathered:
                     if taking.done is None:
-                        self._owed[workspace_id] = self._owed.get(workspace_id, 0) + taking.n
+                        self._owe(workspace_id, taking.n)
                     elif not taking.done.done():
                         taking.done.set_exception(error)
         del self._waiting[workspace_id]
