@@ -63,6 +63,7 @@ from services.gateway.routes import (
     sessions,
     signin,
     sso,
+    tickets,
     tokens,
     welcome,
     workspaces,
@@ -76,7 +77,8 @@ from services.gateway.routes.scim import scim_routes
 from services.gateway.settings import GatewaySettings, check
 from services.gateway.subscriptions.hub import Hub
 from services.gateway.subscriptions.jobs import Announcer
-from services.gateway.subscriptions.socket import stream_handler
+from services.gateway.subscriptions.socket import Gate, stream_handler
+from services.gateway.subscriptions.tickets import Tickets
 
 NAME = "gateway"
 
@@ -86,6 +88,7 @@ OPERATIONS: Sequence[AnyOperation] = (
     *links.OPERATIONS,
     *profile.OPERATIONS,
     *sessions.OPERATIONS,
+    *tickets.OPERATIONS,
     *tokens.OPERATIONS,
     *service_accounts.OPERATIONS,
     *mfa.OPERATIONS,
@@ -119,6 +122,13 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     limits = Limits(counters, per_address=settings.ip_requests_per_minute, clock=resources.clock)
     addresses = Addresses(settings.trusted_proxies)
     hub = Hub(resources, gateway.pool)
+    gateway.access.on_change(hub.wake)
+    gate = Gate(
+        access=gateway.access,
+        tickets=Tickets(counters, secrets=settings.jwt_secrets, clock=resources.clock),
+        limits=limits,
+        addresses=addresses,
+    )
     relay = Relay(resources.event_log, url=settings.database_url)
     steward = _steward(gateway)
     announcer = Announcer(gateway, hub, url=settings.database_url)
@@ -134,7 +144,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             *links.ROUTES,
             *download_routes(gateway),
             *(mailbox_routes(catcher) if catcher else ()),
-            stream_handler(hub, resources, gateway.access, limits=limits, addresses=addresses),
+            stream_handler(hub, resources, gate),
         ],
         http={
             "around": lambda inner: _door(inner, gateway, limits, addresses),

@@ -4,8 +4,8 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from secrets import token_urlsafe
-from typing import Final, Literal, TypeAlias
+from secrets import token_hex, token_urlsafe
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import jwt
 import msgspec
@@ -14,7 +14,10 @@ from runtime.errors import UnauthorizedError
 
 ISSUER = "causeloop"
 REFRESH_PREFIX = "clp_refresh_"
+TICKET_SECONDS = 30
+"""How long a ticket for the stream may be on its way."""
 
+C = TypeVar("C", bound=Struct)
 
 Kind: TypeAlias = Literal["session", "personal", "service", "platform"]
 
@@ -57,24 +60,54 @@ class Principal(Struct, frozen=True, kw_only=True):
         return self.kind == "session"
 
 
+class Claimed(Struct, frozen=True, kw_only=True):
+    """Which session or API token something signed says that it is of. What that is good for, the rows say.
+
+    session_id or token_id; the other is empty. expires_at: None: never.
+    """
+
+    workspace_id: str
+    user_id: str
+    session_id: str
+    expires_at: datetime | None
+    token_id: str = ""
+
+
+class Ticket(Struct, frozen=True):
+    """What opens the stream once. nonce: 32 hex digits that no other ticket has."""
+
+    nonce: str
+    claimed: Claimed
+
+
 class _Claims(Struct, frozen=True):
     sub: str
     ws: str
-    role: str
-    scope: str
     sid: str
     exp: int
     typ: str
 
 
+class _TicketClaims(Struct, frozen=True):
+    sub: str
+    ws: str
+    sid: str
+    tid: str
+    until: int | None
+    exp: int
+    jti: str
+    typ: str
+
+
 def issue_access_token(principal: Principal, *, secret: str, now: datetime) -> str:
-    """The principal as a signed token that is good until `principal.expires_at`."""
+    """The principal's session as a signed token that is good until `principal.expires_at`.
+
+    Neither role nor scopes are in it: they change while it is out, and nobody would believe it about them.
+    """
     claims = {
         "iss": ISSUER,
         "sub": principal.user_id,
         "ws": principal.workspace_id,
-        "role": principal.role,
-        "scope": " ".join(sorted(principal.scopes)),
         "sid": principal.session_id,
         "iat": int(now.timestamp()),
         "exp": int(principal.expires_at.timestamp()),
@@ -83,27 +116,54 @@ def issue_access_token(principal: Principal, *, secret: str, now: datetime) -> s
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def read_access_token(token: str, *, secrets: Sequence[str], now: datetime) -> Principal:
-    """Who a token says that it speaks for; the rows may say by now that it does not.
+def read_access_token(token: str, *, secrets: Sequence[str], now: datetime) -> Claimed:
+    """Whom a token says that it speaks for; the rows may say by now that it does not.
 
     secrets: the present one first, then those that older tokens may be signed with.
     Raises UnauthorizedError when it is not ours, broken or expired.
     """
-    claims = _claims(token, secrets)
+    claims = _claims(token, secrets, _Claims)
     expires_at = datetime.fromtimestamp(claims.exp, tz=now.tzinfo)
     if claims.typ != "access" or expires_at <= now:
         raise UnauthorizedError("The access token has expired. Get a new one with /v1/auth/refresh.")
-    return Principal(
-        workspace_id=claims.ws,
-        user_id=claims.sub,
-        role=claims.role,
-        scopes=frozenset(claims.scope.split()),
-        session_id=claims.sid,
-        expires_at=expires_at,
+    return Claimed(workspace_id=claims.ws, user_id=claims.sub, session_id=claims.sid, expires_at=expires_at)
+
+
+def issue_ticket(principal: Principal, *, secret: str, now: datetime) -> str:
+    """A signed ticket for whoever has shown a token: for TICKET_SECONDS it stands for that session or API token."""
+    claims = {
+        "iss": ISSUER,
+        "sub": principal.user_id,
+        "ws": principal.workspace_id,
+        "sid": principal.session_id,
+        "tid": principal.token_id,
+        "until": None if principal.expires_at == FOREVER else int(principal.expires_at.timestamp()),
+        "exp": int(now.timestamp()) + TICKET_SECONDS,
+        "jti": token_hex(16),
+        "typ": "ticket",
+    }
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def read_ticket(ticket: str, *, secrets: Sequence[str], now: datetime) -> Ticket:
+    """What a ticket says; whether it was used before is for others to know. Raises like `read_access_token`."""
+    claims = _claims(ticket, secrets, _TicketClaims)
+    if claims.typ != "ticket" or claims.exp <= now.timestamp():
+        raise UnauthorizedError("The ticket has expired. Get another one with POST /v1/stream/tickets.")
+    until = None if claims.until is None else datetime.fromtimestamp(claims.until, tz=now.tzinfo)
+    return Ticket(
+        claims.jti,
+        Claimed(
+            workspace_id=claims.ws,
+            user_id=claims.sub,
+            session_id=claims.sid,
+            token_id=claims.tid,
+            expires_at=until,
+        ),
     )
 
 
-def _claims(token: str, secrets: Sequence[str]) -> _Claims:
+def _claims(token: str, secrets: Sequence[str], kind: type[C]) -> C:
     for secret in secrets:
         try:
             payload = jwt.decode(
@@ -114,12 +174,12 @@ def _claims(token: str, secrets: Sequence[str]) -> _Claims:
                 # The clock is passed in, so the library's own look at it is off.
                 options={"require": ["exp", "sub"], "verify_exp": False, "verify_iat": False},
             )
-            return msgspec.convert(payload, _Claims)
+            return msgspec.convert(payload, kind)
         except jwt.InvalidSignatureError:
             continue
         except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
-            raise UnauthorizedError("The access token is not valid.") from error
-    raise UnauthorizedError("The access token is not valid.")
+            raise UnauthorizedError("The token is not valid.") from error
+    raise UnauthorizedError("The token is not valid.")
 
 
 def expiry(now: datetime, *, seconds: int) -> datetime:

@@ -60,6 +60,11 @@ class Subscriber:
         except asyncio.QueueFull:
             self.is_slow = True
 
+    def wake(self) -> None:
+        """Have whoever sends look again at who listens; with something to send that happens anyway."""
+        if self.queue.empty():
+            self.queue.put_nowait(None)
+
     def end(self) -> None:
         """Nothing more will come; wake whoever sends, so that it sees the end."""
         self.is_ended = True
@@ -119,6 +124,12 @@ class Hub:
             follower = self._followers.pop(workspace_id, None)
             if follower is not None:
                 follower.task.cancel()
+
+    def wake(self) -> None:
+        """Somebody's rights may have changed: let nobody listen on until the next heartbeat who may not."""
+        for subscribers in self._subscribers.values():
+            for subscriber in subscribers:
+                subscriber.wake()
 
     def has_listeners(self, workspace_id: str) -> bool:
         """Whether anybody listens to the workspace here."""

@@ -1,14 +1,17 @@
 """The WebSocket /v1/stream: who may listen, heartbeats, and how it ends."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.handlers import WebsocketRouteHandler
+from msgspec import Struct
 from runtime.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from runtime.service import Resources
 
@@ -21,6 +24,7 @@ from services.gateway.identity.scopes import ANYBODY
 from services.gateway.identity.tokens import Principal
 from services.gateway.subscriptions.frames import SCOPES, Frame, Packed
 from services.gateway.subscriptions.hub import Hub, Subscriber
+from services.gateway.subscriptions.tickets import Tickets
 
 AnySocket = WebSocket[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
 
@@ -31,21 +35,24 @@ CLOSE_UNAUTHORIZED, CLOSE_MISMATCH, CLOSE_SLOW, CLOSE_GOING_AWAY = 4401, 4003, 1
 CLOSE_TRY_LATER, CLOSE_TOO_MANY = 1013, 4429
 
 
-def stream_handler(
-    hub: Hub, resources: Resources, access: Authority, *, limits: Limits, addresses: Addresses
-) -> WebsocketRouteHandler:
-    """The handler of /v1/stream, open to every good token; what it is sent depends on the token's scopes.
+class Gate(Struct, frozen=True, kw_only=True):
+    """Who may listen. limits: count handshakes like requests."""
 
-    limits: count its handshakes like requests.
-    """
+    access: Authority
+    tickets: Tickets
+    limits: Limits
+    addresses: Addresses
+
+
+def stream_handler(hub: Hub, resources: Resources, gate: Gate) -> WebsocketRouteHandler:
+    """The handler of /v1/stream, open to every good token; what it is sent depends on the token's scopes."""
 
     async def stream(socket: AnySocket) -> None:
-        token, protocol = _credentials(socket)
+        shown, protocol = _credentials(socket)
         # A close code reaches a browser only after the handshake, so it is accepted first.
         await socket.accept(subprotocols=protocol)
         try:
-            address = addresses.of(socket.scope)
-            admission = await _Admission.present(access, token, limits=limits, address=address)
+            admission = await _Admission.present(gate, shown, address=gate.addresses.of(socket.scope))
         except RateLimitedError as error:
             await socket.close(CLOSE_TOO_MANY, reason=error.message[:100])
             return
@@ -72,45 +79,64 @@ def stream_handler(
     return WebsocketRouteHandler(PATH, name="stream", scope=ANYBODY, frame_scopes=SCOPES)(stream)
 
 
-def _credentials(socket: AnySocket) -> tuple[str, str | None]:
-    """The token and the subprotocol to answer with: `bearer, <token>` first, the query after it."""
+class _Shown(Struct, frozen=True):
+    """What somebody comes with. is_ticket: a ticket; else a token."""
+
+    text: str
+    is_ticket: bool
+
+
+def _credentials(socket: AnySocket) -> tuple[_Shown, str | None]:
+    """What is shown and the subprotocol to answer with: `ticket, <ticket>` or `bearer, <token>` first, then the query."""
     offered = [str(name) for name in socket.scope.get("subprotocols", ())]
-    if len(offered) >= 2 and offered[0].lower() == "bearer":
-        return offered[1], offered[0]
-    return socket.query_params.get("token", ""), None
+    if len(offered) >= 2 and offered[0].lower() in ("ticket", "bearer"):
+        return _Shown(offered[1], offered[0].lower() == "ticket"), offered[0]
+    ticket = socket.query_params.get("ticket")
+    if ticket is not None:
+        return _Shown(ticket, is_ticket=True), None
+    return _Shown(socket.query_params.get("token", ""), is_ticket=False), None
 
 
 class _Admission:
     """What let a client in, looked at again as long as it is there."""
 
-    def __init__(self, access: Authority, token: str, principal: Principal, revision: int) -> None:
+    def __init__(
+        self, access: Authority, look: Callable[[], Awaitable[Principal]], principal: Principal, revision: int
+    ) -> None:
         self._access = access
-        self._token = token
+        self._look = look
         self._revision = revision
         self.principal = principal
 
     @classmethod
-    async def present(cls, access: Authority, token: str, *, limits: Limits, address: str) -> "_Admission":
-        """Count a handshake, like a request, and look at its token.
+    async def present(cls, gate: Gate, shown: _Shown, *, address: str) -> "_Admission":
+        """Count a handshake, like a request, and look at its token or ticket.
 
         Raises RateLimitedError when it is one too many, UnauthorizedError or ForbiddenError when the token does not let
         anybody in, UnavailableError.
         """
+        access, limits = gate.access, gate.limits
         revision = access.revision
+        look: Callable[[], Awaitable[Principal]]
         try:
-            principal = await recognised(token, address=address, access=access, limits=limits)
+            if shown.is_ticket:
+                look = partial(access.claimed, await gate.tickets.take(shown.text))
+                principal = await look()
+            else:
+                look = partial(access.principal, shown.text)
+                principal = await recognised(shown.text, address=address, access=access, limits=limits)
         except (UnauthorizedError, ForbiddenError, RateLimitedError):
             await _count(limits, address, None)
             raise
         await _count(limits, address, principal)
-        return cls(access, token, _admitted(principal), revision)
+        return cls(access, look, _admitted(principal), revision)
 
     async def renew(self, *, is_due: bool) -> None:
         """Look again when somebody's rights may have changed, or when it is time to. Raises what `present` does."""
         revision = self._access.revision
         if is_due or revision != self._revision:
             try:
-                self.principal = _admitted(await self._access.principal(self._token))
+                self.principal = _admitted(await self._look())
             except UnavailableError:
                 # The rows cannot be read now; the next heartbeat looks again.
                 return

@@ -9,6 +9,7 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 from runtime import database as databases
 from runtime.database import Pool
@@ -21,6 +22,8 @@ from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tokens import (
+    FOREVER,
+    Claimed,
     Principal,
     expiry,
     hash_token,
@@ -203,6 +206,45 @@ async def test_connections_of_before_a_restart_refuse_nobody(world: World) -> No
         " WHERE application_name = 'causeloop-identity' AND pid <> pg_backend_pid()",
     )
     assert (await authority.principal(token)).user_id == world.tenant.owner_id
+
+
+async def test_what_is_signed_of_a_session_or_a_token_is_judged_by_the_rows(world: World) -> None:
+    """As the token itself is; and what is remembered of it opens nothing for who writes the same into a token."""
+    secret = await world.api_token(["issues:read"], user_id=None)
+    async with world.authority() as authority:
+        for token in (await world.owner_token(), secret):
+            shown = await authority.principal(token)
+            claimed = Claimed(
+                workspace_id=shown.workspace_id,
+                user_id=shown.user_id,
+                session_id=shown.session_id,
+                token_id=shown.token_id,
+                expires_at=None if shown.expires_at == FOREVER else shown.expires_at,
+            )
+            assert await authority.claimed(claimed) == shown
+            text = msgspec.json.encode(claimed).decode()
+            for forged in (text, f"claimed {text}"):
+                with pytest.raises(UnauthorizedError):
+                    await authority.principal(forged)
+            await world.sql("UPDATE sessions SET revoked_at = now()")
+            await world.sql("UPDATE api_tokens SET revoked_at = now()")
+            authority.forget(shown.session_id, shown.token_id)
+            with pytest.raises(UnauthorizedError):
+                await authority.claimed(claimed)
+            await world.sql("UPDATE api_tokens SET revoked_at = NULL")
+            authority.forget(shown.token_id)
+
+
+async def test_whoever_wants_to_know_is_told_of_changes_at_once(world: World) -> None:
+    """So that a stream ends with the right to it, and not at its next heartbeat."""
+    async with world.authority() as authority:
+        heard = asyncio.Event()
+        authority.on_change(heard.set)
+        await world.sql(
+            "UPDATE workspaces SET status = 'suspended' WHERE workspace_id = %s", world.tenant.workspace_id
+        )
+        async with asyncio.timeout(5):
+            await heard.wait()
 
 
 async def test_a_changed_role_counts_at_the_next_request(world: World) -> None:

@@ -319,7 +319,9 @@ def test_predictions_are_judged_and_dismissed(api: httpx.Client) -> None:
     dismissed = api.post(f"{path}/dismiss", json={"reason": "Known."})
     assert dismissed.status_code == 200, dismissed.text
     assert dismissed.json()["status"] == "dismissed"
-    assert prediction["id"] not in {one["id"] for one in api.get("/v1/predictions", params=mine).json()["data"]}
+    assert prediction["id"] not in {
+        one["id"] for one in api.get("/v1/predictions", params=mine).json()["data"]
+    }
     assert set(api.get("/v1/predictions/accuracy").json()) >= {
         "brier",
         "base_rate_brier",
@@ -437,7 +439,8 @@ def test_signing_in_gives_the_whole_pair(stack: Stack) -> None:
         assert client.post("/v1/auth/exchange", json={"subject_token": ""}).status_code == 400
         assert client.post("/v1/auth/refresh", json={"refresh_token": "x"}).json()["code"] == "invalid_grant"
         payload = json.loads(base64.urlsafe_b64decode(answer["access_token"].split(".")[1] + "=="))
-        assert not {"email", "name"} & set(payload)
+        assert set(payload) == {"iss", "sub", "ws", "sid", "iat", "exp", "typ"}
+        assert {"issues:read", "issues:write"} <= set(answer["scope"].split())
 
 
 def test_browsers_are_let_in_by_origin_only(api: httpx.Client) -> None:

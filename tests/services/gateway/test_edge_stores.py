@@ -13,7 +13,7 @@ from runtime import broker
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.embedded import EmbeddedNats
-from runtime.errors import StateConflictError, UnauthorizedError
+from runtime.errors import StateConflictError, UnauthorizedError, UnavailableError
 from testkit.servers import Database
 from testkit.waiting import eventually
 
@@ -27,7 +27,8 @@ from services.gateway.edge.quota import Quota
 from services.gateway.errors import IdempotencyConflictError, PlanLimitError, RequestRunningError
 from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.migrate import apply_migrations
-from services.gateway.identity.tokens import Principal
+from services.gateway.identity.tokens import Claimed, Principal, issue_ticket
+from services.gateway.subscriptions.tickets import Tickets
 from tests.services.gateway.tenants import Tenant, execute, onboard
 
 NOW = datetime(2026, 5, 17, 10, 0, 30, tzinfo=UTC)
@@ -94,6 +95,21 @@ async def test_two_gateways_let_in_exactly_as_many_as_the_plan_allows(
         assert await is_let_in(gateways[0], who)
     finally:
         await other.close()
+
+
+async def test_a_ticket_is_taken_once_over_two_gateways(nc: Client, nats_url: str) -> None:
+    """And not at all when nobody can say whether it was taken before."""
+    other = await broker.connect(nats_url, name="another gateway")
+    try:
+        doors = [Tickets(await counting(client), secrets=(SECRET,), clock=Clock()) for client in (nc, other)]
+        ticket = issue_ticket(principal("ws_1"), secret=SECRET, now=NOW)
+        taken = await asyncio.gather(*(doors[n % 2].take(ticket) for n in range(10)), return_exceptions=True)
+        assert [each.workspace_id for each in taken if isinstance(each, Claimed)] == ["ws_1"]
+        assert sum(isinstance(each, UnauthorizedError) for each in taken) == 9
+    finally:
+        await other.close()
+    with pytest.raises(UnavailableError):
+        await doors[1].take(issue_ticket(principal("ws_1"), secret=SECRET, now=NOW))
 
 
 async def test_buckets_are_counted_apart(nc: Client) -> None:

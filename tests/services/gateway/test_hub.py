@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -28,6 +29,23 @@ def test_a_client_that_does_not_keep_up_is_given_up() -> None:
     subscriber.queue.get_nowait()
     subscriber.offer(Packed("issues:read", b"late"))
     assert subscriber.queue.qsize() == QUEUE_FRAMES_MAX - 1
+
+
+async def test_whose_rights_may_have_changed_is_looked_at_at_once() -> None:
+    """Whoever waits for a frame is woken; nothing is put before frames that wait anyway."""
+    broken: Any = OneLog(BrokenLog("nothing"))
+    hub = Hub(cast(Resources, broken), cast(Pool, None))
+    running = asyncio.create_task(hub.run())
+    await asyncio.sleep(0)
+    idle, busy = await hub.join("ws_1"), await hub.join("ws_2")
+    busy.offer(Packed("issues:read", b"first"))
+    hub.wake()
+    hub.wake()
+    assert (idle.queue.qsize(), idle.queue.get_nowait(), idle.is_ended) == (1, None, False)
+    assert busy.queue.qsize() == 1
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 class BrokenLog:

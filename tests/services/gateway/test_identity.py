@@ -224,7 +224,8 @@ async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(
     service = sessions(people, clock, use_mock=True)
     first = await service.exchange("anything", workspace_id=None)
     assert first.principal.workspace_id == seed.WORKSPACE_ID
-    assert read_access_token(first.access_token, secrets=(SECRET,), now=NOW) == first.principal
+    claimed = read_access_token(first.access_token, secrets=(SECRET,), now=NOW)
+    assert claimed.session_id == first.principal.session_id
     second = await service.refresh(first.refresh_token)
     assert second.principal.session_id == first.principal.session_id
     with pytest.raises(InvalidGrantError, match="used before"):

@@ -14,7 +14,16 @@ from testkit.builders import NOW
 
 from services.gateway.forecasting import Outlook, composite, curve, first_breach
 from services.gateway.identity.scopes import ROLES
-from services.gateway.identity.tokens import Principal, issue_access_token, read_access_token
+from services.gateway.identity.tokens import (
+    FOREVER,
+    TICKET_SECONDS,
+    Claimed,
+    Principal,
+    issue_access_token,
+    issue_ticket,
+    read_access_token,
+    read_ticket,
+)
 from services.gateway.routes.jobs import Job, job_id, read_job_id
 from services.gateway.settings import DEFAULT_JWT_SECRET, GatewaySettings, check
 from services.gateway.vocabulary import search_terms, severity_codes, statuses_of
@@ -94,7 +103,12 @@ def test_an_access_token_says_who_it_is_for() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     mine = principal(now + timedelta(hours=1))
     token = issue_access_token(mine, secret="s" * 32, now=now)
-    assert read_access_token(token, secrets=("s" * 32,), now=now) == mine
+    assert read_access_token(token, secrets=("s" * 32,), now=now) == Claimed(
+        workspace_id=mine.workspace_id,
+        user_id=mine.user_id,
+        session_id=mine.session_id,
+        expires_at=mine.expires_at,
+    )
     for wrong in ("x" * 32, "s" * 31 + "t"):
         with pytest.raises(UnauthorizedError):
             read_access_token(token, secrets=(wrong,), now=now)
@@ -102,6 +116,33 @@ def test_an_access_token_says_who_it_is_for() -> None:
         read_access_token(token, secrets=("s" * 32,), now=now + timedelta(hours=1))
     with pytest.raises(UnauthorizedError):
         read_access_token(token[:-2] + "xx", secrets=("s" * 32,), now=now)
+
+
+def test_a_ticket_stands_for_what_was_shown_and_for_a_moment() -> None:
+    """A session or an API token, with its end; an access token is no ticket, and a ticket no access token."""
+    now, secrets = datetime(2026, 1, 1, tzinfo=UTC), ("s" * 32,)
+    mine = principal(now + timedelta(hours=1))
+    machine = replace(mine, session_id="", token_id="tok_1", expires_at=FOREVER, kind="service")
+    for shown, ends_at in ((mine, mine.expires_at), (machine, None)):
+        ticket = issue_ticket(shown, secret=secrets[0], now=now)
+        read = read_ticket(ticket, secrets=secrets, now=now + timedelta(seconds=TICKET_SECONDS - 1))
+        assert read.claimed == Claimed(
+            workspace_id=shown.workspace_id,
+            user_id=shown.user_id,
+            session_id=shown.session_id,
+            token_id=shown.token_id,
+            expires_at=ends_at,
+        )
+        assert (
+            read.nonce
+            != read_ticket(issue_ticket(shown, secret=secrets[0], now=now), secrets=secrets, now=now).nonce
+        )
+        with pytest.raises(UnauthorizedError):
+            read_ticket(ticket, secrets=secrets, now=now + timedelta(seconds=TICKET_SECONDS))
+        with pytest.raises(UnauthorizedError):
+            read_access_token(ticket, secrets=secrets, now=now)
+    with pytest.raises(UnauthorizedError):
+        read_ticket(issue_access_token(mine, secret=secrets[0], now=now), secrets=secrets, now=now)
 
 
 def test_roles_are_cumulative() -> None:

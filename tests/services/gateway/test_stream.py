@@ -11,6 +11,7 @@ from testkit.stack import Stack
 from testkit.waiting import eventually
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from services.gateway.identity import seed
 from tests.services.gateway.conftest import PROVISION_KEY
@@ -87,6 +88,8 @@ async def test_a_client_follows_the_loop_live(stack: Stack, access_token: str) -
         made = await listener.hear("recommendation.created", pattern_id=pattern_id)
         await api.patch(f"/v1/recommendations/{made['id']}", json={"status": "in_progress"})
         await listener.hear("recommendation.status.changed", id=made["id"], status="in_progress")
+        follows = await listener.hear("issue.status.changed", id=issue_id, status="mitigating")
+        assert follows["previous_status"] == "pattern_found"
         await api.patch(f"/v1/patterns/{pattern_id}", json={"name": "Named live"})
         await listener.hear("pattern.updated", id=pattern_id, name="Named live")
         await listener.hear("pattern.detected", id=pattern_id, name="Named live", change="updated")
@@ -101,6 +104,41 @@ async def test_the_token_may_come_as_a_subprotocol(stack: Stack, access_token: s
     async with connect(address(stack), subprotocols=protocols) as socket:
         assert socket.subprotocol == "bearer"
         await frame(socket, "connected")
+
+
+async def test_a_ticket_opens_the_stream_once(stack: Stack, access_token: str) -> None:
+    """In the query or as a subprotocol; with the scopes of the API token that it was got with, and until that ends."""
+    owner = {"Authorization": f"Bearer {access_token}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=owner) as api:
+        made = await api.post("/v1/api-tokens", json={"name": unique("t"), "scopes": ["issues:read"]})
+        by_token = {"Authorization": f"Bearer {made.json()['secret']}"}
+
+        async def ticket(headers: dict[str, str]) -> str:
+            answer = await api.post("/v1/stream/tickets", headers=headers)
+            assert answer.status_code == 201, answer.text
+            return str(answer.json()["ticket"])
+
+        mine, theirs = await ticket(owner), await ticket(by_token)
+        assert (await api.get("/v1/issues", headers={"Authorization": f"Bearer {mine}"})).status_code == 401
+        protocols: Any = ["ticket", mine]
+        async with (
+            connect(address(stack), subprotocols=protocols) as one,
+            connect(address(stack, f"?ticket={theirs}&workspace={seed.WORKSPACE_ID}")) as two,
+        ):
+            assert one.subprotocol == "ticket"
+            await frame(one, "connected")
+            await frame(two, "connected")
+            async with connect(address(stack, f"?ticket={theirs}")) as again:
+                assert await closed(again) == 4401
+            await api.post("/v1/issues", json={"title": words()})
+            await frame(two, "issue.created")
+            await api.delete(f"/v1/api-tokens/{made.json()['id']}")
+            assert await closed(two) == 4401
+            assert one.state is State.OPEN
+    async with connect(address(stack, f"?ticket={access_token}")) as wrong:
+        assert await closed(wrong) == 4401
+    for shown in (mine, theirs, access_token):
+        assert shown not in stack.services["gateway"].output()
 
 
 @pytest.mark.parametrize("query", ["", "?token=nonsense"])

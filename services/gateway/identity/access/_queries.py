@@ -95,16 +95,21 @@ SELECT t.workspace_id::text AS workspace_id, t.organization_id::text AS organiza
     t.principal_id::text AS principal_id, t.token_id::text AS token_id, t.role::text AS role, t.scopes::text[] AS scopes,
     t.is_active::boolean AS is_active, t.expires_at::timestamptz AS expires_at,
     t.requests_per_minute::integer AS requests_per_minute
-FROM token_standing($1::text)
+FROM token_standing($1::text, $2::text)
     AS t (workspace_id, organization_id, principal_id, token_id, role, scopes, is_active, expires_at,
         requests_per_minute)
 """
 
 
-async def get_token_standing(conn: AsyncConnection[Any], *, token_hash: str) -> GetTokenStandingRow | None:
-    """What an API token is good for now; nothing when it was revoked or never was."""
+async def get_token_standing(
+    conn: AsyncConnection[Any],
+    *,
+    token_hash: str,
+    token_id: str,
+) -> GetTokenStandingRow | None:
+    """What an API token, found by the hash of its secret or by its id, is good for now; nothing when it was revoked or never was."""
     async with AsyncRawCursor(conn, row_factory=args_row(GetTokenStandingRow)) as cursor:
-        await cursor.execute(_GET_TOKEN_STANDING, (token_hash,))
+        await cursor.execute(_GET_TOKEN_STANDING, (token_hash, token_id))
         fetched: GetTokenStandingRow | None = await cursor.fetchone()
         return fetched
 

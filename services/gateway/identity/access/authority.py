@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from time import monotonic
@@ -23,6 +23,7 @@ from services.gateway.identity.tenancy.keys import PROVISION_PREFIX, platform
 from services.gateway.identity.tokens import (
     API_TOKEN_PREFIXES,
     FOREVER,
+    Claimed,
     Principal,
     hash_token,
     read_access_token,
@@ -57,6 +58,7 @@ class Authority:
         self._clock = clock
         self._decisions = Decisions()
         self._used: dict[str, _Used] = {}
+        self._hearers: list[Callable[[], None]] = []
 
     @property
     def revision(self) -> int:
@@ -82,20 +84,17 @@ class Authority:
         if token.startswith(PROVISION_PREFIX):
             return platform(token, hashes=self._settings.causeloop_provision_key_hashes)
         now = self._clock()
-        key = sha256(token.encode()).digest()
-        found = self._decisions.get(key, at=monotonic())
-        if found is None:
-            revision = self._decisions.revision
-            found = await self._decide(token, now)
-            self._decisions.keep(key, found, revision=revision, at=monotonic())
-        if found.expires_at <= now:
-            raise UnauthorizedError("The token has expired.")
-        self._note(found, now)
-        return found
+        return await self._decided(_key_of(token), lambda: self._decide(token, now), now)
+
+    async def claimed(self, claimed: Claimed) -> Principal:
+        """Whom a session or an API token, of which something that we signed tells, speaks for now. Raises like `principal`."""
+        # Under a key that no token has, whatever somebody writes into one.
+        key = sha256(b"claimed " + msgspec.json.encode(claimed)).digest()
+        return await self._decided(key, lambda: self._standing_of(claimed), self._clock())
 
     def is_known(self, token: str) -> bool:
         """Whether the token was good when it was last looked at, and nothing is known to have changed since."""
-        return self._decisions.has(sha256(token.encode()).digest())
+        return self._decisions.has(_key_of(token))
 
     def forget(self, *subjects: str) -> None:
         """Look at the rows again for these organizations, workspaces, people, machines, sessions or tokens.
@@ -103,6 +102,11 @@ class Authority:
         The triggers tell every process of what was committed; who commits says it here as well, for its own next request.
         """
         self._decisions.forget(subjects)
+        self._tell()
+
+    def on_change(self, hear: Callable[[], None]) -> None:
+        """Have this called whenever somebody's rights may have changed."""
+        self._hearers.append(hear)
 
     async def listen(self) -> None:
         """Hear of changed rows until cancelled; while they cannot be heard, nothing is kept."""
@@ -113,6 +117,7 @@ class Authority:
                 log.warning("access.changes_unheard", error=str(error))
             finally:
                 self._decisions.distrust()
+                self._tell()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
@@ -136,6 +141,7 @@ class Authority:
                         self._decisions.inform()
                     elif not change.payload.startswith("probe:"):
                         self._decisions.forget((change.payload,))
+                        self._tell()
                 if not is_proven:
                     raise TimeoutError("a notification to ourselves did not come back")
 
@@ -157,6 +163,24 @@ class Authority:
             log.warning("access.use_not_marked", error=str(error))
             self._used = {**used, **self._used}
 
+    def _tell(self) -> None:
+        for hear in self._hearers:
+            hear()
+
+    async def _decided(
+        self, key: bytes, decide: Callable[[], Awaitable[Principal]], now: datetime
+    ) -> Principal:
+        """What is decided of what was shown, as long as nothing that it depends on has changed."""
+        found = self._decisions.get(key, at=monotonic())
+        if found is None:
+            revision = self._decisions.revision
+            found = await decide()
+            self._decisions.keep(key, found, revision=revision, at=monotonic())
+        if found.expires_at <= now:
+            raise UnauthorizedError("The token has expired.")
+        self._note(found, now)
+        return found
+
     def _note(self, principal: Principal, now: datetime) -> None:
         used_id = principal.session_id or principal.token_id
         if used_id in self._used or len(self._used) < USED_KEPT_MAX:
@@ -164,11 +188,19 @@ class Authority:
 
     async def _decide(self, token: str, now: datetime) -> Principal:
         if token.startswith(tuple(API_TOKEN_PREFIXES.values())):
-            return await on_working_connection(self._pool, lambda: self._api_token(token))
-        claimed = read_access_token(token, secrets=self._settings.jwt_secrets, now=now)
+            return await on_working_connection(
+                self._pool, lambda: self._api_token(token_hash=hash_token(token), token_id="")
+            )
+        return await self._standing_of(read_access_token(token, secrets=self._settings.jwt_secrets, now=now))
+
+    async def _standing_of(self, claimed: Claimed) -> Principal:
+        if claimed.token_id:
+            return await on_working_connection(
+                self._pool, lambda: self._api_token(token_hash="", token_id=claimed.token_id)
+            )
         return await on_working_connection(self._pool, lambda: self._session(claimed))
 
-    async def _session(self, claimed: Principal) -> Principal:
+    async def _session(self, claimed: Claimed) -> Principal:
         """The session that an access token names, with the role of its person as it is now."""
         async with self._pool.connection() as conn:
             standing = await _queries.get_session_standing(
@@ -189,16 +221,16 @@ class Authority:
             scopes=frozenset() if standing.owes_second_factor else ROLES[standing.role].scopes,
             kind="session",
             session_id=claimed.session_id,
-            expires_at=min(claimed.expires_at, standing.expires_at),
+            expires_at=min(claimed.expires_at or FOREVER, standing.expires_at),
             requests_per_minute=standing.requests_per_minute,
             owes_second_factor=standing.owes_second_factor,
             is_vouched=standing.is_vouched,
         )
 
-    async def _api_token(self, token: str) -> Principal:
+    async def _api_token(self, *, token_hash: str, token_id: str) -> Principal:
         """The person or the machine whose secret this is."""
         async with self._pool.connection() as conn:
-            standing = await _queries.get_token_standing(conn, token_hash=hash_token(token))
+            standing = await _queries.get_token_standing(conn, token_hash=token_hash, token_id=token_id)
         if standing is None:
             raise UnauthorizedError("The API token is unknown or revoked.")
         _refuse_suspended(is_active=standing.is_active)
@@ -216,6 +248,10 @@ class Authority:
             expires_at=standing.expires_at or FOREVER,
             requests_per_minute=standing.requests_per_minute,
         )
+
+
+def _key_of(token: str) -> bytes:
+    return sha256(b"token " + token.encode()).digest()
 
 
 def bearer(headers: Mapping[str, str]) -> str:

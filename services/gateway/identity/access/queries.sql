@@ -9,7 +9,7 @@ FROM session_standing(sqlc.arg(workspace_id)::text, sqlc.arg(user_id)::text, sql
     AS s (workspace_id, organization_id, principal_id, role, is_active, owes_second_factor, expires_at,
         requests_per_minute, is_vouched);
 
--- What an API token is good for now; nothing when it was revoked or never was.
+-- What an API token, found by the hash of its secret or by its id, is good for now; nothing when it was revoked or never was.
 -- column role: str | None
 -- column expires_at: datetime | None
 -- column requests_per_minute: int | None
@@ -18,7 +18,7 @@ SELECT t.workspace_id::text AS workspace_id, t.organization_id::text AS organiza
     t.principal_id::text AS principal_id, t.token_id::text AS token_id, t.role::text AS role, t.scopes::text[] AS scopes,
     t.is_active::boolean AS is_active, t.expires_at::timestamptz AS expires_at,
     t.requests_per_minute::integer AS requests_per_minute
-FROM token_standing(sqlc.arg(token_hash)::text)
+FROM token_standing(sqlc.arg(token_hash)::text, sqlc.arg(token_id)::text)
     AS t (workspace_id, organization_id, principal_id, token_id, role, scopes, is_active, expires_at,
         requests_per_minute);
 

@@ -107,7 +107,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION session_standing IS 'What a session that was not revoked is good for now.';
 
-CREATE FUNCTION token_standing(p_hash text) RETURNS TABLE (
+CREATE FUNCTION token_standing(p_hash text, p_token text) RETURNS TABLE (
     workspace_id text, organization_id text, principal_id text, token_id text, role text, scopes text[], is_active boolean,
     expires_at timestamptz, requests_per_minute integer)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
@@ -123,9 +123,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
     LEFT JOIN memberships AS m ON m.workspace_id = t.workspace_id AND m.user_id = t.user_id
     LEFT JOIN service_accounts AS a
         ON a.workspace_id = t.workspace_id AND a.service_account_id = t.service_account_id
-    WHERE t.token_hash = p_hash AND t.revoked_at IS NULL
+    WHERE (t.token_hash = p_hash OR t.token_id = p_token) AND t.revoked_at IS NULL
 $$;
-COMMENT ON FUNCTION token_standing IS 'What an API token that was not revoked is good for now; role is null for a machine.';
+COMMENT ON FUNCTION token_standing IS 'What an API token that was not revoked, found by its secret''s hash or its id, is good for now; role is null for a machine.';
 
 CREATE FUNCTION mark_used(p_used jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
