@@ -79,9 +79,13 @@ def test_the_story_ends_in_patterns_predictions_and_recommendations(terminal: Te
     """Within a minute they are on screen, and well-known failures are among them."""
     terminal.wait_until(lambda: len(terminal.rows("recommendations")) > 0)
     terminal.wait_until(lambda: len(terminal.rows("patterns")) >= 10)
-    assert terminal.rows("predictions")
-    names = " ".join(str(row["name"]) for row in terminal.rows("patterns"))
-    assert "DeadlockDetected" in names and "OOMKilled" in names
+    terminal.wait_until(lambda: len(terminal.rows("predictions")) > 0)
+
+    def are_named() -> bool:
+        names = " ".join(str(row["name"]) for row in terminal.rows("patterns"))
+        return "DeadlockDetected" in names and "OOMKilled" in names
+
+    terminal.wait_until(are_named)
 
 
 def test_the_three_calls_on_the_screen_work_as_they_are(terminal: Terminal) -> None:

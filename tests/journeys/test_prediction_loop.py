@@ -15,6 +15,7 @@ async def sign_in(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/auth/exchange", json={"subject_token": "demo"})
     answer.raise_for_status()
     client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+    client.headers["Prefer"] = "wait=10"
 
 
 async def report(client: httpx.AsyncClient, number: int, at: datetime) -> None:

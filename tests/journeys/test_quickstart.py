@@ -43,6 +43,7 @@ async def test_the_integrators_quickstart() -> None:
         assert pair["workspace_id"].startswith("ws_")
         assert pair["expires_in"] > 0
         api.headers["Authorization"] = f"Bearer {pair['access_token']}"
+        api.headers["Prefer"] = "wait=10"
 
         assert (await asked(api.get("/v1/issues"), 200))["page"] == {
             "next_cursor": None,
@@ -231,6 +232,7 @@ async def test_the_operators_first_client(provider: IdentityProvider) -> None:
         wanted = {"name": "collector", "scopes": ["issues:write", "issues:read", "patterns:read"]}
         made = await asked(analyst.post("/v1/api-tokens", json=wanted), 201)
         program.headers["Authorization"] = f"Bearer {made['secret']}"
+        program.headers["Prefer"] = "wait=10"
         ids = set()
         for number in range(4):
             for _ in range(2):

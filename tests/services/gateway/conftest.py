@@ -60,8 +60,8 @@ def platform(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def api(stack: Stack, access_token: str) -> Iterator[httpx.Client]:
-    """A client that is signed in."""
-    headers = {"Authorization": f"Bearer {access_token}"}
+    """A client that is signed in, and waits for its changes to be visible as long as it may: the machine may be busy."""
+    headers = {"Authorization": f"Bearer {access_token}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=15) as client:
         yield client
 

@@ -50,7 +50,7 @@ class Inhabited:
         """A client with this token, whose answers are looked through for ids."""
         made = httpx.Client(
             base_url=self.stack.url,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}", "Prefer": "wait=10"},
             timeout=20,
             event_hooks={"response": [self._note]},
         )
@@ -113,10 +113,14 @@ class Inhabited:
         for path in ("/v1/patterns", "/v1/predictions", "/v1/recommendations"):
             self._wait(lambda path=path: self._did(self.owner, "GET", path)["data"])
         pattern_id = self.ids["pat_"][0]
+        # The last ones join after the pattern is found.
+        path = f"/v1/patterns/{pattern_id}"
+        self._wait(lambda: self._did(self.owner, "GET", path)["issue_count"] == len(records))
         self._did(self.owner, "PATCH", f"/v1/patterns/{pattern_id}", {"name": f"{word} pattern"})
         lone = self._did(self.owner, "POST", "/v1/issues", {"title": f"{word} linked by hand"})["id"]
         self._did(self.owner, "POST", f"/v1/issues/{lone}/link-pattern", {"pattern_id": pattern_id})
-        prediction = self._did(self.owner, "GET", "/v1/predictions")["data"][0]["id"]
+        # The one that was linked has made the predictions of before come true; new ones take their place.
+        prediction = self._wait(lambda: self._did(self.owner, "GET", "/v1/predictions")["data"])[0]["id"]
         self._did(self.owner, "POST", f"/v1/predictions/{prediction}/feedback", {"outcome": "hit"})
         recommended = self._did(self.owner, "GET", "/v1/recommendations")["data"][0]["id"]
         for status in ("in_progress", "implemented"):

@@ -28,7 +28,7 @@ def client(stack: Stack, email: str) -> httpx.Client:
     """Somebody who is signed in."""
     answer = httpx.post(f"{stack.url}/v1/auth/exchange", json={"subject_token": email}, timeout=10)
     assert answer.status_code == 200, answer.text
-    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}", "Prefer": "wait=10"}
     return httpx.Client(base_url=stack.url, headers=headers, timeout=20)
 
 
