@@ -55,6 +55,22 @@ PATTERN_GROUPS: Final[Mapping[str, PatternGroup]] = {
 }
 """Pattern status → its group."""
 
+FOLLOWED: Final[Mapping[str, IssueStatus]] = {
+    "emerging": "pattern_found",
+    "active": "pattern_found",
+    "mitigating": "mitigating",
+    "watching": "mitigating",
+    "resolved": "resolved",
+}
+"""Pattern status → what an issue shows for which nobody has chosen a status; the view issue_rows says the same."""
+
+
+def followed(pattern_status: str, *, has_recurred: bool) -> IssueStatus | None:
+    """The status of an issue that follows a pattern; None: the pattern has no say."""
+    status = FOLLOWED.get(pattern_status)
+    return "in_loop" if status == "pattern_found" and has_recurred else status
+
+
 Line: TypeAlias = Annotated[str, Meta(max_length=300, pattern=r"^[^\x00]*$")]
 VisibleLine: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=300, pattern=r"[^\s\x00-\x1f\x7f-\x9f]")

@@ -47,12 +47,14 @@ class Frame(Struct, frozen=True):
 class Lookup(Struct, frozen=True):
     """What a batch of one workspace's events leaves to be read from rows: patterns whose state to show, and issues.
 
-    pattern_ids: with the recorded time of their last event in the batch.
+    pattern_ids: with the recorded time of their last event in the batch. moved_from: the status before the batch of
+    each pattern that moved to another.
     """
 
     pattern_ids: Mapping[str, datetime]
     detected_ids: frozenset[str]
     issue_ids: frozenset[str]
+    moved_from: Mapping[str, pattern.PatternStatus] = {}
 
 
 def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
@@ -60,6 +62,7 @@ def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
     patterns: dict[str, datetime] = {}
     detected: set[str] = set()
     issues: set[str] = set()
+    moved: dict[str, pattern.PatternStatus] = {}
     for event in events:
         match event.data:
             case pattern.IssuesLinked() as data:
@@ -75,11 +78,14 @@ def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
                 patterns[data.target_pattern_id] = patterns[data.source_pattern_id] = event.recorded_at
             case pattern.PatternSplit() as data:
                 patterns[data.pattern_id] = patterns[data.new_pattern_id] = event.recorded_at
-            case pattern.PatternDescribed() | pattern.PatternStatusChanged() as data:
+            case pattern.PatternDescribed() as data:
                 patterns[data.pattern_id] = event.recorded_at
+            case pattern.PatternStatusChanged() as data:
+                patterns[data.pattern_id] = event.recorded_at
+                moved.setdefault(data.pattern_id, data.from_status)
             case _:
                 pass
-    return Lookup(patterns, frozenset(detected), frozenset(issues))
+    return Lookup(patterns, frozenset(detected), frozenset(issues), moved)
 
 
 def frames_of(event: Recorded[Event]) -> list[Frame]:

@@ -27,6 +27,7 @@ from services.gateway.subscriptions.frames import (
     lookup_of,
     pattern_frames,
 )
+from services.gateway.vocabulary import followed
 
 log = structlog.get_logger()
 
@@ -36,7 +37,6 @@ LISTENERS_MAX = 100
 PROJECTION_SECONDS = 30.0
 MEMBERS_SHOWN_MAX = 200
 _AGGREGATES = ("issue", "pattern", "prediction", "recommendation")
-_UNTOUCHED = ("new", "analyzing", "analyzed")
 
 
 class Subscriber:
@@ -193,6 +193,7 @@ class Hub:
         at = events[-1].recorded_at
         try:
             frames: list[Frame] = []
+            moved: dict[str, str] = {}
             for pattern_id in sorted(wanted.pattern_ids):
                 row = await fetch_one(
                     self._pool, patterns.LISTING, workspace_id=workspace_id, identifier=pattern_id
@@ -202,9 +203,13 @@ class Hub:
                 if row is not None and (is_new or row.created_at < wanted.pattern_ids[pattern_id]):
                     body = msgspec.to_builtins(patterns.present(row), builtin_types=(type(at),))
                     frames += pattern_frames(body, is_new=is_new, at=at)
+                if row is not None and pattern_id in wanted.moved_from and not is_new:
+                    before = followed(wanted.moved_from[pattern_id], has_recurred=row.has_recurred)
+                    if before is not None and before != followed(row.status, has_recurred=row.has_recurred):
+                        moved[pattern_id] = before
             async with tenant(self._pool, workspace_id) as conn:
                 issue_ids = set(wanted.issue_ids)
-                for pattern_id in sorted(wanted.detected_ids):
+                for pattern_id in sorted(wanted.detected_ids | moved.keys()):
                     members = await _queries.list_member_ids(
                         conn, workspace_id=workspace_id, pattern_id=pattern_id, n=MEMBERS_SHOWN_MAX
                     )
@@ -215,15 +220,17 @@ class Hub:
         except (DatabaseError, PoolTimeout, UnavailableError) as error:
             log.warning("stream.lookup_failed", workspace_id=workspace_id, error=str(error))
             return []
+        following = [state for state in states if state.status != state.own_status]
         linked = [
             link_frame(
                 state.issue_id,
-                before=state.own_status,
-                now="pattern_found",
+                before=state.own_status
+                if state.issue_id in wanted.issue_ids
+                else moved.get(state.pattern_id or "", state.own_status),
+                now=state.status,
                 pattern_id=state.pattern_id,
                 at=at,
             )
-            for state in states
-            if state.pattern_id is not None and state.own_status in _UNTOUCHED
+            for state in following
         ]
         return [*frames, *linked]

@@ -14,6 +14,7 @@ from testkit.laws import assert_projection_laws
 from testkit.servers import Database
 
 from services.gateway.projections import project, projection
+from services.gateway.vocabulary import followed
 from tests.services.gateway import builders as b
 
 OTHER = "pat_00000000000000000000000002"
@@ -229,17 +230,20 @@ async def test_issues_follow_their_pattern_until_somebody_chooses(conn: AsyncCon
         (b.restated(states.MITIGATING, before=states.ACTIVE), "mitigating", "mitigating"),
         (b.restated(states.ACTIVE, before=states.MITIGATING), "in_loop", "in_loop"),
     ]
-    for event, followed, of_analyzed in steps:
+    for event, shown, of_analyzed in steps:
         await write(conn, [event] if event else [])
         found = await rows(conn, "SELECT issue_id, status FROM issue_rows")
         assert {row["issue_id"]: row["status"] for row in found} == {
-            follows.aggregate_id: followed,
+            follows.aggregate_id: shown,
             chosen.aggregate_id: "wont_fix",
             open_by_choice.aggregate_id: "new",
             analyzed.aggregate_id: of_analyzed,
         }
         members = await rows(conn, "SELECT issue_id, status FROM member_rows")
         assert sorted(map(str, members)) == sorted(map(str, found))
+        [state] = await rows(conn, "SELECT status, has_recurred FROM patterns")
+        # What the stream tells of a status before agrees with the view.
+        assert followed(state["status"], has_recurred=state["has_recurred"]) == shown
     unlinked = pattern.IssueUnlinked(
         pattern_id=b.PATTERN, issue_id=follows.aggregate_id, assessment=b.assessment(3)
     )
