@@ -14,9 +14,8 @@ from eventlog import EventLog
 from msgspec import Struct
 from testkit.stack import Stack
 
-from tests.services.gateway.test_api import ingest, pattern_of, unique, words
-
 from tests.services.gateway.tenants import execute, onboard, sign_in
+from tests.services.gateway.test_api import ingest, pattern_of, unique, words
 
 N_MOMENTS = 5
 LISTS = (
