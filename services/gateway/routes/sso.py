@@ -47,6 +47,12 @@ class SsoConnection(Struct, frozen=True, kw_only=True):
     issuer: str
     client_id: str
     domains: tuple[str, ...]
+    approved_domains: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Those of them that the operator has approved; of the others it speaks for few people."
+        ),
+    ]
     default_role: str
     status: Literal["active", "disabled"]
     redirect_uri: Annotated[str, Meta(description="What the provider has to allow browsers to be sent to.")]
@@ -92,6 +98,7 @@ def _shown(gateway: Gateway, row: Connection) -> SsoConnection:
         issuer=row.issuer,
         client_id=row.client_id,
         domains=tuple(row.domains),
+        approved_domains=tuple(row.approved_domains),
         default_role=row.default_role,
         status="active" if row.status == "active" else "disabled",
         redirect_uri=f"{address}/v1/auth/callback",

@@ -75,7 +75,8 @@ async def value(owner: Owner, statement: str, *values: object) -> Any:
     ],
 )
 async def test_the_last_active_owner_stays_one(owner: Owner, database: Database, step: str) -> None:
-    """Administrators, a suspended owner and an invited one are not enough; a second owner is."""
+    """Administrators, a suspended owner, an invited one and one whom the operator has shut out are not enough; a second
+    owner is."""
     tenant = await onboard(database.owner_url)
     await join(database.owner_url, tenant, "admin")
     second, _ = await join(database.owner_url, tenant, "owner")
@@ -85,6 +86,10 @@ async def test_the_last_active_owner_stays_one(owner: Owner, database: Database,
             await owner.execute(step, (tenant.owner_id,))
         assert refused.value.sqlstate == "CL002"
     await owner.execute("UPDATE memberships SET status = 'active' WHERE user_id = %s", (second,))
+    await owner.execute("UPDATE users SET status = 'suspended' WHERE user_id = %s", (second,))
+    with pytest.raises(psycopg.Error, match="last owner"):
+        await owner.execute(step, (tenant.owner_id,))
+    await owner.execute("UPDATE users SET status = 'active' WHERE user_id = %s", (second,))
     await owner.execute(step, (tenant.owner_id,))
     assert await rows(
         owner, "SELECT user_id FROM memberships WHERE role = 'owner' AND status = 'active'"

@@ -317,7 +317,8 @@ def test_what_a_directory_may_not(stack: Stack, directory: Directory) -> None:
 
 
 def test_a_directory_does_not_learn_what_a_stranger_is_called_elsewhere(directory: Directory) -> None:
-    """Until they come, their name is what the directory says; then it is their own."""
+    """Until they come, their name is what the directory says; then it is their own. A directory's word does not make
+    them come: they agree, or the operator approves the domain."""
     elsewhere = asyncio.run(onboard(directory.stack.database.owner_url))
     directory.sql(
         "UPDATE users SET name = 'Told to others', avatar_url = 'https://x.example/a.png' WHERE user_id = %s",
@@ -326,7 +327,11 @@ def test_a_directory_does_not_learn_what_a_stranger_is_called_elsewhere(director
     made = directory.user(
         userName=elsewhere.owner_email, emails=[{"value": elsewhere.owner_email, "primary": True}]
     )
-    assert made.status_code == 201, made.text
+    assert (made.status_code, made.json()["active"]) == (201, False), made.text
+    path = f"/Users/{made.json()['id']}"
+    again = {"op": "replace", "path": "active", "value": True}
+    assert directory.patch(path, again).json()["active"] is False
+    assert directory.members()[elsewhere.owner_email] == ("viewer", "invited")
 
     def shown() -> Any:
         http = httpx.get(f"{directory.stack.url}/v1/members", headers=directory.owner, timeout=20)
@@ -336,11 +341,22 @@ def test_a_directory_does_not_learn_what_a_stranger_is_called_elsewhere(director
     assert shown() == ("Ada Lovelace", None)
     assert "Told to others" not in directory.http.get(f"/Users/{made.json()['id']}").text
     directory.sql(
+        "SELECT approve_domain(%s, %s)", directory.tenant.slug, elsewhere.owner_email.partition("@")[2]
+    )
+    assert directory.patch(path, again).json()["active"] is True
+    assert shown() == ("Ada Lovelace", None)
+    directory.sql(
         "UPDATE memberships SET last_active_at = now() WHERE workspace_id = %s AND user_id = %s",
         directory.tenant.workspace_id,
         elsewhere.owner_id,
     )
     assert shown() == ("Told to others", "https://x.example/a.png")
+    # Whoever was here comes back on the directory's word, and stays when they become known elsewhere.
+    directory.sql("DELETE FROM approved_domains")
+    off = {"op": "replace", "path": "active", "value": False}
+    for change, status in ((again, "active"), (off, "suspended"), (again, "active")):
+        assert directory.patch(path, change).status_code == 200
+        assert directory.members()[elsewhere.owner_email] == ("viewer", status)
 
 
 def test_an_invitation_that_is_over_gives_no_role(directory: Directory) -> None:

@@ -110,6 +110,41 @@ async def test_a_provider_does_not_speak_for_who_was_only_invited_elsewhere(
     company.api.close()
 
 
+async def test_what_another_client_may_say_of_a_domain_is_that_clients(
+    stack: Stack, browser: Browser, identity_provider: IdentityProvider, owner_url: str
+) -> None:
+    """An approval counts for whom it was given, and is shown; whom only a directory put elsewhere stays one's own."""
+    company, connection, _, email = await domainless(stack, identity_provider, owner_url)
+    path = f"/v1/sso/connections/{connection['id']}"
+    other = await onboard(owner_url)
+    claimed = email.partition("@")[2]
+    await execute(owner_url, "SELECT approve_domain(%s, %s)", other.slug, claimed)
+    subject = identity_provider.know(email)
+    refused = browser.sign_in(identity_provider, subject, connection=connection["id"])
+    assert refused.json()["error"]["details"]["reason"] == "consent"
+    assert company.api.get(path).json()["approved_domains"] == []
+
+    company.api.post("/v1/invitations", json={"email": email, "role": "viewer"})
+    assert browser.sign_in(identity_provider, subject, connection=connection["id"]).status_code == 302
+    await execute(
+        owner_url,
+        "INSERT INTO memberships (workspace_id, membership_id, user_id, role, provisioning)"
+        " SELECT %s, new_id('mem_'), user_id, 'viewer', 'scim' FROM users WHERE email = %s",
+        other.workspace_id,
+        email,
+    )
+    assert browser.sign_in(identity_provider, subject, connection=connection["id"]).status_code == 302
+    await execute(
+        owner_url, "UPDATE memberships SET last_active_at = now() WHERE workspace_id = %s", other.workspace_id
+    )
+    assert browser.sign_in(identity_provider, subject, connection=connection["id"]).status_code == 403
+
+    await execute(owner_url, "SELECT approve_domain(%s, %s)", company.tenant.slug, claimed)
+    assert browser.sign_in(identity_provider, subject, connection=connection["id"]).status_code == 302
+    assert company.api.get(path).json()["approved_domains"] == [claimed]
+    company.api.close()
+
+
 async def test_a_factor_is_asked_for_at_the_door_it_was_set_up_at(
     browser: Browser, company: Company, owner_url: str
 ) -> None:

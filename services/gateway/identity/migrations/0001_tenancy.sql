@@ -324,9 +324,11 @@ BEGIN
     THEN
         -- No row: the workspace itself is being deleted.
         PERFORM FROM workspaces WHERE workspace_id = OLD.workspace_id FOR UPDATE;
+        -- Whom the operator has shut out everywhere can do nothing here either.
         IF FOUND AND NOT EXISTS (
-            SELECT FROM memberships WHERE workspace_id = OLD.workspace_id AND user_id <> OLD.user_id
-                AND status = 'active' AND role = 'owner')
+            SELECT FROM memberships AS m JOIN users AS u USING (user_id)
+            WHERE m.workspace_id = OLD.workspace_id AND m.user_id <> OLD.user_id
+                AND m.role = 'owner' AND (m.status, u.status) = ('active', 'active'))
         THEN
             RAISE EXCEPTION 'the last owner of the workspace has to stay one' USING ERRCODE = 'CL002',
                 HINT = 'Make another member an owner first.';

@@ -180,6 +180,20 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION is_known_elsewhere IS 'The same for the person and the workspace that the transaction names.';
 
+CREATE FUNCTION is_admissible(p_person text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
+    SELECT NOT belongs_elsewhere(p_person, current_workspace(), true)
+        OR EXISTS (SELECT FROM memberships AS m WHERE m.workspace_id = current_workspace() AND m.user_id = p_person
+            AND m.last_active_at IS NOT NULL)
+        OR EXISTS (SELECT FROM user_identities AS i WHERE i.workspace_id = current_workspace() AND i.user_id = p_person
+            AND i.agreed_at IS NOT NULL)
+        OR EXISTS (SELECT FROM approved_domains AS d
+            JOIN workspaces AS w ON w.organization_id = d.organization_id AND w.workspace_id = current_workspace()
+            JOIN users AS u ON u.user_id = p_person AND domain_of(u.email) = d.domain)
+$$;
+COMMENT ON FUNCTION is_admissible IS
+    'Whether a directory of the current workspace may make somebody active: they are in no other client, were here or agreed, or the domain is approved.';
+
 CREATE FUNCTION find_connection(p_connection text, p_email text)
 RETURNS TABLE (workspace_id text, connection_id text, issuer text, client_id text, client_secret_sealed text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = identity, pg_temp AS $$
@@ -341,8 +355,8 @@ SELECT isolate('oidc_connections', 'workspace_id = (SELECT current_workspace())'
 SELECT isolate('user_identities', 'workspace_id = (SELECT current_workspace()) OR user_id = (SELECT current_person())');
 
 REVOKE EXECUTE ON FUNCTION has_second_factor, domain_of, approve_domain, audit_person, audit_self, belongs_elsewhere,
-    is_known_elsewhere, find_connection, platform_person, connection_person, links, unlink FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION has_second_factor, audit_self, is_known_elsewhere, find_connection, platform_person,
+    is_known_elsewhere, is_admissible, find_connection, platform_person, connection_person, links, unlink FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION has_second_factor, audit_self, is_known_elsewhere, is_admissible, find_connection, platform_person,
     connection_person, links, unlink TO causeloop_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, totp_factors, passkeys, recovery_codes, webauthn_challenges,
     factor_attempts, oidc_connections TO causeloop_app;
@@ -351,7 +365,7 @@ GRANT SELECT, INSERT ON user_identities TO causeloop_app;
 
 -- migrate:down
 
-DROP FUNCTION unlink, links, connection_person, platform_person, find_connection, is_known_elsewhere, belongs_elsewhere,
+DROP FUNCTION unlink, links, connection_person, platform_person, find_connection, is_admissible, is_known_elsewhere, belongs_elsewhere,
     audit_self, audit_person, approve_domain, domain_of;
 DROP TRIGGER tell_factor ON sessions;
 DROP TABLE user_identities, approved_domains, oidc_connections, factor_attempts, webauthn_challenges, recovery_codes, passkeys,

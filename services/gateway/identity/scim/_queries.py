@@ -177,6 +177,21 @@ async def ensure_person(conn: AsyncConnection[Any], *, email: str, name: str) ->
         return fetched
 
 
+_IS_ADMISSIBLE = """
+SELECT is_admissible($1)::boolean AS is_admissible
+"""
+
+
+async def is_admissible(conn: AsyncConnection[Any], *, user_id: str) -> bool:
+    """Whether the directory may make somebody active, or only invite them."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_IS_ADMISSIBLE, (user_id,))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("is_admissible gave no row")
+        return fetched
+
+
 _FOLLOW_DIRECTORY = """
 SELECT follow_directory($1, $2, $3)::boolean AS is_corrected
 """

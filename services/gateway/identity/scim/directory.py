@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import psycopg
 from contracts import new_id
@@ -49,6 +49,13 @@ ROLE_WITHOUT_GROUP = "viewer"
 LOOKED_THROUGH_MAX = 2_000
 """Resources that a filter without an exact user name, external id or id is tried on; each costs 0.2 ms."""
 MEMBERS_MAX = 20_000
+Status: TypeAlias = Literal["active", "suspended", "invited"]
+_DEEDS: Mapping[Status, str] = {
+    "active": "member.reinstated",
+    "suspended": "member.suspended",
+    "invited": "member.invited",
+}
+"""What is written down when the directory changes a member's status."""
 START_MAX = 2**31 - 1
 
 
@@ -95,7 +102,8 @@ class Directory:
         return (await self._users([await self._account(user_id)]))[0]
 
     async def create_user(self, payload: dict[str, object]) -> User:
-        """Make somebody a member on the directory's word; suspended when they are not active.
+        """Make somebody a member on the directory's word; suspended when they are not active, and merely invited when
+        they have joined another client and the directory cannot speak for them.
 
         Raises InvalidValueException, UniquenessException, SeatLimitError.
         """
@@ -105,7 +113,7 @@ class Directory:
         await self._check_unique(user_name, email, left_out="")
         user_id = await _queries.ensure_person(self._conn, email=email, name=name_of(wanted))
         membership_id = new_id("mem_", now=self._act.now, rng=self._rng)
-        status = "active" if wanted.active else "suspended"
+        status = await self._status_of(wanted, user_id)
         with rules_as_refusals():
             await _queries.insert_account(
                 self._conn,
@@ -282,7 +290,9 @@ class Directory:
                 )
         target = ("membership", row.membership_id)
         await self._act.write_down(self._conn, "member.described", "update", target)
-        status = "active" if wanted.active else "suspended"
+        # Whoever is active stays so, whatever has become known of them since.
+        is_kept = wanted.active and row.status == "active"
+        status: Status = "active" if is_kept else await self._status_of(wanted, row.user_id)
         # Somebody who is invited is not active, and stays invited until the directory says otherwise.
         if status != row.status and not (row.status == "invited" and not wanted.active):
             with rules_as_refusals():
@@ -294,10 +304,15 @@ class Directory:
                     workspace_id=self._act.workspace_id,
                     membership_id=row.membership_id,
                 )
-            action = "member.suspended" if status == "suspended" else "member.reinstated"
+            action = _DEEDS[status]
             await self._act.write_down(self._conn, action, "update", target)
             self.touched.add(row.user_id)
         return await self.user(row.membership_id)
+
+    async def _status_of(self, wanted: User, user_id: str) -> Status:
+        if not wanted.active:
+            return "suspended"
+        return "active" if await _queries.is_admissible(self._conn, user_id=user_id) else "invited"
 
     async def _keep(self, user_id: str, wanted: User) -> None:
         with _uniqueness():

@@ -37,6 +37,11 @@ LIMIT 1;
 -- name: EnsurePerson :one
 SELECT ensure_person(sqlc.arg(email), sqlc.arg(name))::text AS user_id;
 
+-- Whether the directory may make somebody active, or only invite them.
+-- always
+-- name: IsAdmissible :one
+SELECT is_admissible(sqlc.arg(user_id))::boolean AS is_admissible;
+
 -- Correct a person whom only this directory knows; false when they are their own master.
 -- always
 -- name: FollowDirectory :one

@@ -39,6 +39,7 @@ class Connection(Struct, frozen=True):
     status: str
     created_at: datetime
     updated_at: datetime
+    approved_domains: list[str]
 
 
 class Link(Struct, frozen=True):
@@ -95,9 +96,10 @@ async def enter_by_connection(
 
 
 _LIST_CONNECTIONS = """
-SELECT workspace_id, connection_id, name, issuer, client_id, client_secret_sealed, domains, default_role, status, created_at,
-    updated_at
-FROM oidc_connections WHERE workspace_id = $1 ORDER BY created_at, connection_id
+SELECT c.workspace_id, c.connection_id, c.name, c.issuer, c.client_id, c.client_secret_sealed, c.domains, c.default_role,
+    c.status, c.created_at, c.updated_at, ARRAY(
+        SELECT d.domain FROM approved_domains AS d WHERE d.domain = ANY(c.domains) ORDER BY d.domain)::text[] AS approved_domains
+FROM oidc_connections AS c WHERE c.workspace_id = $1 ORDER BY c.created_at, c.connection_id
 """
 
 
@@ -110,10 +112,11 @@ async def list_connections(conn: AsyncConnection[Any], *, workspace_id: str) -> 
 
 
 _GET_CONNECTION = """
-SELECT workspace_id, connection_id, name, issuer, client_id, client_secret_sealed, domains, default_role, status, created_at,
-    updated_at
-FROM oidc_connections
-WHERE workspace_id = $1 AND connection_id = $2 FOR UPDATE
+SELECT c.workspace_id, c.connection_id, c.name, c.issuer, c.client_id, c.client_secret_sealed, c.domains, c.default_role,
+    c.status, c.created_at, c.updated_at, ARRAY(
+        SELECT d.domain FROM approved_domains AS d WHERE d.domain = ANY(c.domains) ORDER BY d.domain)::text[] AS approved_domains
+FROM oidc_connections AS c
+WHERE c.workspace_id = $1 AND c.connection_id = $2 FOR UPDATE OF c
 """
 
 

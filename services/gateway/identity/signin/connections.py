@@ -90,7 +90,8 @@ class Connections:
                 raise StateConflictError(
                     f"There are {CONNECTIONS_MAX} connections already. Remove one first."
                 )
-            made = Connection(
+            is_new = await _queries.insert_connection(
+                conn,
                 workspace_id=act.workspace_id,
                 connection_id=connection_id,
                 name=wanted.name,
@@ -101,20 +102,17 @@ class Connections:
                 default_role=wanted.default_role,
                 status="active",
                 created_at=act.now,
-                updated_at=act.now,
             )
-            values = msgspec.structs.asdict(made)
-            del values["updated_at"]
-            if not await _queries.insert_connection(conn, **values):
+            if not is_new:
                 raise StateConflictError("There is a connection to this client of this provider already.")
             await act.write_down(
                 conn,
                 "sso.connection_created",
                 "create",
                 ("connection", connection_id),
-                default_role=made.default_role,
+                default_role=wanted.default_role,
             )
-        return made
+            return await _get(conn, act, connection_id)
 
     async def change(self, act: Act, connection_id: str, changed: Changed) -> Connection:
         """It with the changes. Disabling it ends the sessions that it vouched for.
@@ -141,7 +139,7 @@ class Connections:
             if made.status == "disabled" and found.status == "active":
                 await self._shut(conn, act, connection_id)
             row = msgspec.structs.asdict(made)
-            for fixed in ("issuer", "created_at"):
+            for fixed in ("issuer", "created_at", "approved_domains"):
                 del row[fixed]
             await _queries.update_connection(conn, **row)
             await act.write_down(
@@ -151,7 +149,7 @@ class Connections:
                 ("connection", connection_id),
                 fields=" ".join(sorted(values)),
             )
-        return made
+            return await _get(conn, act, connection_id)
 
     async def remove(self, act: Act, connection_id: str) -> None:
         """Forget it, with the sessions that it vouched for. Raises NotFoundError, StateConflictError."""

@@ -18,17 +18,19 @@ FROM connection_person(sqlc.arg(connection_id)::text, sqlc.arg(subject)::text, s
 -- The workspace's connections, oldest first.
 -- row: Connection
 -- name: ListConnections :many
-SELECT workspace_id, connection_id, name, issuer, client_id, client_secret_sealed, domains, default_role, status, created_at,
-    updated_at
-FROM oidc_connections WHERE workspace_id = sqlc.arg(workspace_id) ORDER BY created_at, connection_id;
+SELECT c.workspace_id, c.connection_id, c.name, c.issuer, c.client_id, c.client_secret_sealed, c.domains, c.default_role,
+    c.status, c.created_at, c.updated_at, ARRAY(
+        SELECT d.domain FROM approved_domains AS d WHERE d.domain = ANY(c.domains) ORDER BY d.domain)::text[] AS approved_domains
+FROM oidc_connections AS c WHERE c.workspace_id = sqlc.arg(workspace_id) ORDER BY c.created_at, c.connection_id;
 
 -- A connection of the workspace, locked.
 -- row: Connection
 -- name: GetConnection :one
-SELECT workspace_id, connection_id, name, issuer, client_id, client_secret_sealed, domains, default_role, status, created_at,
-    updated_at
-FROM oidc_connections
-WHERE workspace_id = sqlc.arg(workspace_id) AND connection_id = sqlc.arg(connection_id) FOR UPDATE;
+SELECT c.workspace_id, c.connection_id, c.name, c.issuer, c.client_id, c.client_secret_sealed, c.domains, c.default_role,
+    c.status, c.created_at, c.updated_at, ARRAY(
+        SELECT d.domain FROM approved_domains AS d WHERE d.domain = ANY(c.domains) ORDER BY d.domain)::text[] AS approved_domains
+FROM oidc_connections AS c
+WHERE c.workspace_id = sqlc.arg(workspace_id) AND c.connection_id = sqlc.arg(connection_id) FOR UPDATE OF c;
 
 -- Keep a new connection; 0 rows when the workspace has one to the same client of the same provider.
 -- name: InsertConnection :execrows
