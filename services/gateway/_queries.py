@@ -17,6 +17,16 @@ class ListIssueStatesRow(Struct, frozen=True):
     pattern_id: str | None
 
 
+class IssueInBrief(Struct, frozen=True):
+    """One row of a result."""
+
+    issue_id: str
+    title: str
+    severity: str
+    status: str
+    pattern_id: str | None
+
+
 class CountOccurrencesRow(Struct, frozen=True):
     """One row of count_occurrences."""
 
@@ -225,18 +235,19 @@ async def upsert_patterns(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 _UPSERT_MEMBERS = """
 INSERT INTO pattern_members AS m (workspace_id, issue_id, pattern_id, is_shown, seq, score, method, method_version,
-    matched_dimensions, occurred_at, linked_at)
+    matched_dimensions, occurred_at, linked_at, linked_by)
 SELECT r.workspace_id, r.issue_id, r.pattern_id, coalesce(p.is_shown, false), r.seq, r.score, r.method,
-    r.method_version, r.matched_dimensions, r.occurred_at, r.linked_at
+    r.method_version, r.matched_dimensions, r.occurred_at, r.linked_at, r.linked_by
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, issue_id text, pattern_id text, seq bigint, score double precision, method text,
-    method_version text, matched_dimensions text, occurred_at timestamptz, linked_at timestamptz)
+    method_version text, matched_dimensions text, occurred_at timestamptz, linked_at timestamptz, linked_by text)
 LEFT JOIN patterns AS p ON p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
 ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
     pattern_id = excluded.pattern_id, is_shown = excluded.is_shown, seq = excluded.seq, score = excluded.score,
     method = excluded.method, method_version = excluded.method_version,
     matched_dimensions = excluded.matched_dimensions, occurred_at = excluded.occurred_at,
-    linked_at = excluded.linked_at
+    linked_at = excluded.linked_at, linked_by = excluded.linked_by, merged_from = NULL, merged_by = NULL,
+    merged_at = NULL
 """
 
 
@@ -273,9 +284,11 @@ async def show_members(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 
 _MOVE_MEMBERS = """
-UPDATE pattern_members AS m SET pattern_id = $1, is_shown = p.is_shown
+UPDATE pattern_members AS m SET pattern_id = $1, is_shown = p.is_shown,
+    merged_from = $2, merged_by = $3::text,
+    merged_at = $4::timestamptz
 FROM patterns AS p
-WHERE m.workspace_id = $2 AND m.pattern_id = $3
+WHERE m.workspace_id = $5 AND m.pattern_id = $2
   AND p.workspace_id = m.workspace_id AND p.pattern_id = $1
 """
 
@@ -284,12 +297,179 @@ async def move_members(
     conn: AsyncConnection[Any],
     *,
     target_pattern_id: str,
+    source_pattern_id: str | None,
+    merged_by: str | None,
+    merged_at: datetime,
     workspace_id: str,
-    source_pattern_id: str,
 ) -> None:
     """Move all members of one pattern into another (PatternsMerged)."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_MOVE_MEMBERS, (target_pattern_id, workspace_id, source_pattern_id))
+        await cursor.execute(_MOVE_MEMBERS, (target_pattern_id, source_pattern_id, merged_by, merged_at, workspace_id))
+
+
+_INSERT_SUGGESTIONS = """
+INSERT INTO suggestions (workspace_id, suggestion_id, seq, issue_id, begun_pattern_id, pattern_id, score, method,
+    method_version, matched_dimensions, suggested_at)
+SELECT r.workspace_id, r.suggestion_id, r.seq, r.issue_id, r.begun_pattern_id, r.pattern_id, r.score, r.method,
+    r.method_version, r.matched_dimensions, r.suggested_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, suggestion_id text, seq bigint, issue_id text, begun_pattern_id text, pattern_id text,
+    score double precision, method text, method_version text, matched_dimensions text, suggested_at timestamptz)
+ON CONFLICT (workspace_id, suggestion_id) DO NOTHING
+"""
+
+
+async def insert_suggestions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write what is suggested (LinkSuggested)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_SUGGESTIONS, (rows,))
+
+
+_ANSWER_SUGGESTIONS = """
+UPDATE suggestions AS s SET answer = r.answer, answered_by = r.answered_by, answered_at = r.answered_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, answer text, answered_by text, answered_at timestamptz)
+WHERE s.workspace_id = r.workspace_id AND s.issue_id = r.issue_id AND s.pattern_id = r.pattern_id
+  AND s.answer IS NULL
+"""
+
+
+async def answer_suggestions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Note the answer to suggestions that have none: a decision on that issue and that pattern (LinkConstrained)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ANSWER_SUGGESTIONS, (rows,))
+
+
+_DROP_CONSTRAINTS = """
+DELETE FROM constraints AS c
+USING json_to_recordset($1::json) AS r(workspace_id text, grouping_key text, pattern_id text)
+WHERE c.workspace_id = r.workspace_id AND c.grouping_key = r.grouping_key AND c.pattern_id = r.pattern_id
+"""
+
+
+async def drop_constraints(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Drop the decisions that a later one overrules (DecisionsContradicted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DROP_CONSTRAINTS, (rows,))
+
+
+_DROP_MUSTS = """
+DELETE FROM constraints AS c
+USING json_to_recordset($1::json) AS r(workspace_id text, grouping_key text)
+WHERE c.workspace_id = r.workspace_id AND c.grouping_key = r.grouping_key AND c.kind = 'must_link'
+"""
+
+
+async def drop_musts(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Drop every "must" on these keys: a person has decided anew (LinkConstrained)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DROP_MUSTS, (rows,))
+
+
+_UPSERT_CONSTRAINTS = """
+INSERT INTO constraints (workspace_id, grouping_key, pattern_id, seq, kind, issue_id, decided_by, decided_at)
+SELECT r.workspace_id, r.grouping_key, r.pattern_id, r.seq, r.kind, r.issue_id, r.decided_by, r.decided_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, grouping_key text, pattern_id text, seq bigint, kind text, issue_id text, decided_by text,
+    decided_at timestamptz)
+ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET
+    seq = excluded.seq, kind = excluded.kind, issue_id = excluded.issue_id, decided_by = excluded.decided_by,
+    decided_at = excluded.decided_at
+"""
+
+
+async def upsert_constraints(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write decisions; the latest on a key and a pattern counts (LinkConstrained)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_CONSTRAINTS, (rows,))
+
+
+_DROP_SHADOWED_CONSTRAINTS = """
+DELETE FROM constraints AS c
+WHERE c.workspace_id = $1 AND c.pattern_id = $2
+  AND EXISTS (SELECT 1 FROM constraints AS t WHERE t.workspace_id = c.workspace_id
+              AND t.pattern_id = $3 AND t.grouping_key = c.grouping_key)
+"""
+
+
+async def drop_shadowed_constraints(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    source_pattern_id: str,
+    target_pattern_id: str,
+) -> None:
+    """Drop the decisions about the source that the target has as well (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DROP_SHADOWED_CONSTRAINTS, (workspace_id, source_pattern_id, target_pattern_id))
+
+
+_MOVE_CONSTRAINTS = """
+UPDATE constraints SET pattern_id = $1
+WHERE workspace_id = $2 AND pattern_id = $3
+"""
+
+
+async def move_constraints(
+    conn: AsyncConnection[Any],
+    *,
+    target_pattern_id: str,
+    workspace_id: str,
+    source_pattern_id: str,
+) -> None:
+    """Move the decisions about the source to the pattern that remains (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MOVE_CONSTRAINTS, (target_pattern_id, workspace_id, source_pattern_id))
+
+
+_MOVE_CONTRADICTIONS = """
+UPDATE contradictions SET standing_pattern_id = $1
+WHERE workspace_id = $2 AND standing_pattern_id = $3
+"""
+
+
+async def move_contradictions(
+    conn: AsyncConnection[Any],
+    *,
+    target_pattern_id: str,
+    workspace_id: str,
+    source_pattern_id: str,
+) -> None:
+    """Let contradictions follow the pattern of their earlier decision (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MOVE_CONTRADICTIONS, (target_pattern_id, workspace_id, source_pattern_id))
+
+
+_INSERT_CONTRADICTIONS = """
+INSERT INTO contradictions (workspace_id, contradiction_id, seq, grouping_key, pattern_id, found_at, earlier, later,
+    earlier_kind, standing_pattern_id)
+SELECT r.workspace_id, r.contradiction_id, r.seq, r.grouping_key, r.pattern_id, r.found_at, r.earlier, r.later,
+    r.earlier_kind, r.standing_pattern_id
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, contradiction_id text, seq bigint, grouping_key text, pattern_id text, found_at timestamptz,
+    earlier text, later text, earlier_kind text, standing_pattern_id text)
+ON CONFLICT (workspace_id, contradiction_id) DO NOTHING
+"""
+
+
+async def insert_contradictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write contradictions (DecisionsContradicted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_CONTRADICTIONS, (rows,))
+
+
+_ANSWER_CONTRADICTIONS = """
+UPDATE contradictions AS x SET kept = r.kept, answered_by = r.answered_by, answered_at = r.answered_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, contradiction_id text, kept text, answered_by text, answered_at timestamptz)
+WHERE x.workspace_id = r.workspace_id AND x.contradiction_id = r.contradiction_id
+"""
+
+
+async def answer_contradictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Note which of two decisions was chosen (ContradictionAnswered)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ANSWER_CONTRADICTIONS, (rows,))
 
 
 _END_PREDICTIONS = """
@@ -437,6 +617,27 @@ async def list_issue_states(
     async with AsyncRawCursor(conn, row_factory=args_row(ListIssueStatesRow)) as cursor:
         await cursor.execute(_LIST_ISSUE_STATES, (workspace_id, issue_ids))
         fetched: list[ListIssueStatesRow] = await cursor.fetchall()
+        return fetched
+
+
+_FIND_ISSUES = """
+SELECT i.issue_id, i.title, i.severity, i.status::text AS status, i.pattern_id
+FROM issue_rows AS i
+WHERE i.workspace_id = $1 AND i.issue_id = ANY($2::text[])
+ORDER BY i.seq
+"""
+
+
+async def find_issues(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    issue_ids: list[str],
+) -> list[IssueInBrief]:
+    """Issues in brief, as lists show them."""
+    async with AsyncRawCursor(conn, row_factory=args_row(IssueInBrief)) as cursor:
+        await cursor.execute(_FIND_ISSUES, (workspace_id, issue_ids))
+        fetched: list[IssueInBrief] = await cursor.fetchall()
         return fetched
 
 

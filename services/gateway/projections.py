@@ -10,6 +10,7 @@ from eventlog import Projection
 from psycopg import AsyncConnection
 
 from services.gateway import _queries
+from services.gateway.curation import Curation, follow_merge
 
 Row: TypeAlias = dict[str, object]
 Key: TypeAlias = tuple[str, str]
@@ -59,6 +60,14 @@ async def _merge(event: Recorded[Event], merged: pattern.PatternsMerged, conn: A
         workspace_id=event.workspace_id,
         target_pattern_id=merged.target_pattern_id,
         source_pattern_id=merged.source_pattern_id,
+        merged_by=event.actor,
+        merged_at=event.recorded_at,
+    )
+    await follow_merge(
+        conn,
+        event.workspace_id,
+        target_pattern_id=merged.target_pattern_id,
+        source_pattern_id=merged.source_pattern_id,
     )
     ended = {
         "workspace_id": event.workspace_id,
@@ -86,6 +95,7 @@ class _Fold:
         self.current: dict[tuple[str, str, int], Row] = {}
         self.recommendations: dict[Key, Row] = {}
         self.recommendation_changes: dict[Key, Row] = {}
+        self.curation = Curation()
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
         """Write all rows; members after their patterns, what ends predictions before new ones."""
@@ -107,6 +117,7 @@ class _Fold:
         for statement, rows in statements:
             if rows:
                 await statement(conn, rows=_json(list(rows.values())))
+        await self.curation.write(conn)
 
     def add(self, event: Recorded[Event]) -> None:
         """Take one event in."""
@@ -128,7 +139,10 @@ class _Fold:
                 | pattern.IssueUnlinked()
                 | pattern.LinkConstrained()
                 | pattern.PatternsMerged()
-                | pattern.PatternSplit() as grouped
+                | pattern.PatternSplit()
+                | pattern.LinkSuggested()
+                | pattern.DecisionsContradicted()
+                | pattern.ContradictionAnswered() as grouped
             ):
                 self._add_pattern(event, grouped)
             case (
@@ -222,7 +236,9 @@ class _Fold:
                 # The issues move with the IssuesLinked of the new pattern, in the same batch.
                 self._touch_pattern(event, data.pattern_id, data.assessment)
             case pattern.LinkConstrained():
-                pass
+                self.curation.constrain(event, data)
+            case pattern.LinkSuggested() | pattern.DecisionsContradicted() | pattern.ContradictionAnswered():
+                self.curation.ask(event, data)
             case never:
                 assert_never(never)
 
@@ -395,6 +411,7 @@ def _member_row(event: Recorded[Event], data: pattern.IssuesLinked, link: patter
         "matched_dimensions": _json(link.matched_dimensions),
         "occurred_at": link.occurred_at,
         "linked_at": event.recorded_at,
+        "linked_by": event.actor,
     }
 
 

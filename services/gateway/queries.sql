@@ -98,18 +98,19 @@ WHERE p.workspace_id = b.workspace_id AND p.pattern_id = b.pattern_id;
 -- Put issues into patterns; an issue that was in another pattern moves (IssuesLinked).
 -- name: UpsertMembers :exec
 INSERT INTO pattern_members AS m (workspace_id, issue_id, pattern_id, is_shown, seq, score, method, method_version,
-    matched_dimensions, occurred_at, linked_at)
+    matched_dimensions, occurred_at, linked_at, linked_by)
 SELECT r.workspace_id, r.issue_id, r.pattern_id, coalesce(p.is_shown, false), r.seq, r.score, r.method,
-    r.method_version, r.matched_dimensions, r.occurred_at, r.linked_at
+    r.method_version, r.matched_dimensions, r.occurred_at, r.linked_at, r.linked_by
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, issue_id text, pattern_id text, seq bigint, score double precision, method text,
-    method_version text, matched_dimensions text, occurred_at timestamptz, linked_at timestamptz)
+    method_version text, matched_dimensions text, occurred_at timestamptz, linked_at timestamptz, linked_by text)
 LEFT JOIN patterns AS p ON p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
 ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
     pattern_id = excluded.pattern_id, is_shown = excluded.is_shown, seq = excluded.seq, score = excluded.score,
     method = excluded.method, method_version = excluded.method_version,
     matched_dimensions = excluded.matched_dimensions, occurred_at = excluded.occurred_at,
-    linked_at = excluded.linked_at;
+    linked_at = excluded.linked_at, linked_by = excluded.linked_by, merged_from = NULL, merged_by = NULL,
+    merged_at = NULL;
 
 -- Take issues out of the patterns that they are said to leave (IssueUnlinked).
 -- name: DeleteMembers :exec
@@ -125,10 +126,89 @@ WHERE m.workspace_id = r.workspace_id AND m.pattern_id = r.pattern_id AND NOT m.
 
 -- Move all members of one pattern into another (PatternsMerged).
 -- name: MoveMembers :exec
-UPDATE pattern_members AS m SET pattern_id = sqlc.arg(target_pattern_id), is_shown = p.is_shown
+UPDATE pattern_members AS m SET pattern_id = sqlc.arg(target_pattern_id), is_shown = p.is_shown,
+    merged_from = sqlc.arg(source_pattern_id), merged_by = sqlc.narg('merged_by')::text,
+    merged_at = sqlc.arg(merged_at)::timestamptz
 FROM patterns AS p
 WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.pattern_id = sqlc.arg(source_pattern_id)
   AND p.workspace_id = m.workspace_id AND p.pattern_id = sqlc.arg(target_pattern_id);
+
+-- Write what is suggested (LinkSuggested).
+-- name: InsertSuggestions :exec
+INSERT INTO suggestions (workspace_id, suggestion_id, seq, issue_id, begun_pattern_id, pattern_id, score, method,
+    method_version, matched_dimensions, suggested_at)
+SELECT r.workspace_id, r.suggestion_id, r.seq, r.issue_id, r.begun_pattern_id, r.pattern_id, r.score, r.method,
+    r.method_version, r.matched_dimensions, r.suggested_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, suggestion_id text, seq bigint, issue_id text, begun_pattern_id text, pattern_id text,
+    score double precision, method text, method_version text, matched_dimensions text, suggested_at timestamptz)
+ON CONFLICT (workspace_id, suggestion_id) DO NOTHING;
+
+-- Note the answer to suggestions that have none: a decision on that issue and that pattern (LinkConstrained).
+-- name: AnswerSuggestions :exec
+UPDATE suggestions AS s SET answer = r.answer, answered_by = r.answered_by, answered_at = r.answered_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, answer text, answered_by text, answered_at timestamptz)
+WHERE s.workspace_id = r.workspace_id AND s.issue_id = r.issue_id AND s.pattern_id = r.pattern_id
+  AND s.answer IS NULL;
+
+-- Drop the decisions that a later one overrules (DecisionsContradicted).
+-- name: DropConstraints :exec
+DELETE FROM constraints AS c
+USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, grouping_key text, pattern_id text)
+WHERE c.workspace_id = r.workspace_id AND c.grouping_key = r.grouping_key AND c.pattern_id = r.pattern_id;
+
+-- Drop every "must" on these keys: a person has decided anew (LinkConstrained).
+-- name: DropMusts :exec
+DELETE FROM constraints AS c
+USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, grouping_key text)
+WHERE c.workspace_id = r.workspace_id AND c.grouping_key = r.grouping_key AND c.kind = 'must_link';
+
+-- Write decisions; the latest on a key and a pattern counts (LinkConstrained).
+-- name: UpsertConstraints :exec
+INSERT INTO constraints (workspace_id, grouping_key, pattern_id, seq, kind, issue_id, decided_by, decided_at)
+SELECT r.workspace_id, r.grouping_key, r.pattern_id, r.seq, r.kind, r.issue_id, r.decided_by, r.decided_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, grouping_key text, pattern_id text, seq bigint, kind text, issue_id text, decided_by text,
+    decided_at timestamptz)
+ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET
+    seq = excluded.seq, kind = excluded.kind, issue_id = excluded.issue_id, decided_by = excluded.decided_by,
+    decided_at = excluded.decided_at;
+
+-- Drop the decisions about the source that the target has as well (PatternsMerged).
+-- name: DropShadowedConstraints :exec
+DELETE FROM constraints AS c
+WHERE c.workspace_id = sqlc.arg(workspace_id) AND c.pattern_id = sqlc.arg(source_pattern_id)
+  AND EXISTS (SELECT 1 FROM constraints AS t WHERE t.workspace_id = c.workspace_id
+              AND t.pattern_id = sqlc.arg(target_pattern_id) AND t.grouping_key = c.grouping_key);
+
+-- Move the decisions about the source to the pattern that remains (PatternsMerged).
+-- name: MoveConstraints :exec
+UPDATE constraints SET pattern_id = sqlc.arg(target_pattern_id)
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(source_pattern_id);
+
+-- Let contradictions follow the pattern of their earlier decision (PatternsMerged).
+-- name: MoveContradictions :exec
+UPDATE contradictions SET standing_pattern_id = sqlc.arg(target_pattern_id)
+WHERE workspace_id = sqlc.arg(workspace_id) AND standing_pattern_id = sqlc.arg(source_pattern_id);
+
+-- Write contradictions (DecisionsContradicted).
+-- name: InsertContradictions :exec
+INSERT INTO contradictions (workspace_id, contradiction_id, seq, grouping_key, pattern_id, found_at, earlier, later,
+    earlier_kind, standing_pattern_id)
+SELECT r.workspace_id, r.contradiction_id, r.seq, r.grouping_key, r.pattern_id, r.found_at, r.earlier, r.later,
+    r.earlier_kind, r.standing_pattern_id
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, contradiction_id text, seq bigint, grouping_key text, pattern_id text, found_at timestamptz,
+    earlier text, later text, earlier_kind text, standing_pattern_id text)
+ON CONFLICT (workspace_id, contradiction_id) DO NOTHING;
+
+-- Note which of two decisions was chosen (ContradictionAnswered).
+-- name: AnswerContradictions :exec
+UPDATE contradictions AS x SET kept = r.kept, answered_by = r.answered_by, answered_at = r.answered_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, contradiction_id text, kept text, answered_by text, answered_at timestamptz)
+WHERE x.workspace_id = r.workspace_id AND x.contradiction_id = r.contradiction_id;
 
 -- No prediction of these patterns is current any more (PatternStatusChanged to resolved or merged).
 -- name: EndPredictions :exec
@@ -219,6 +299,15 @@ WHERE t.workspace_id = r.workspace_id AND t.recommendation_id = r.recommendation
 -- column pattern_id: str | None
 -- name: ListIssueStates :many
 SELECT i.issue_id, i.own_status, i.status, i.pattern_id
+FROM issue_rows AS i
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
+ORDER BY i.seq;
+
+-- Issues in brief, as lists show them.
+-- row: IssueInBrief
+-- column pattern_id: str | None
+-- name: FindIssues :many
+SELECT i.issue_id, i.title, i.severity, i.status::text AS status, i.pattern_id
 FROM issue_rows AS i
 WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
 ORDER BY i.seq;

@@ -64,6 +64,10 @@ CREATE TABLE pattern_members (
     matched_dimensions text NOT NULL,         -- a JSON list of names
     occurred_at timestamptz NOT NULL,         -- when the failure happened
     linked_at timestamptz NOT NULL,           -- when the link was recorded
+    linked_by text,                           -- who decided it; NULL: the engine
+    merged_from text,                         -- the pattern that it was in before the last merge
+    merged_by text,
+    merged_at timestamptz,
     PRIMARY KEY (workspace_id, issue_id)
 );
 COMMENT ON TABLE pattern_members IS 'Which pattern an issue is in, and why.';
@@ -97,6 +101,66 @@ COMMENT ON TABLE patterns IS 'The root cause that a set of issues shares.';
 CREATE INDEX patterns_by_risk ON patterns (workspace_id, risk_score, seq) WHERE is_shown;
 CREATE INDEX patterns_by_created ON patterns (workspace_id, created_at, seq) WHERE is_shown;
 CREATE INDEX patterns_by_last_seen ON patterns (workspace_id, last_seen_at, seq) WHERE is_shown;
+
+-- What people are asked and what they decided about memberships.
+
+CREATE TABLE suggestions (
+    workspace_id text COLLATE "C" NOT NULL,
+    suggestion_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- four times that of its event, less its rank in it
+    issue_id text COLLATE "C" NOT NULL,
+    begun_pattern_id text COLLATE "C" NOT NULL,           -- the pattern that the issue began
+    pattern_id text COLLATE "C" NOT NULL,                 -- the one suggested
+    score double precision NOT NULL,          -- probability that the issue belongs to it
+    method text NOT NULL,
+    method_version text NOT NULL,
+    matched_dimensions text NOT NULL,         -- a JSON list of names
+    suggested_at timestamptz NOT NULL,
+    answer text,                              -- accepted or rejected
+    answered_by text,
+    answered_at timestamptz,
+    PRIMARY KEY (workspace_id, suggestion_id)
+);
+COMMENT ON TABLE suggestions IS 'A pattern that an issue may belong to; a person decides.';
+CREATE INDEX suggestions_by_time ON suggestions (workspace_id, suggested_at, seq);
+CREATE INDEX suggestions_by_score ON suggestions (workspace_id, score, seq);
+CREATE INDEX suggestions_by_issue ON suggestions (workspace_id, issue_id);
+CREATE INDEX suggestions_by_pattern ON suggestions (workspace_id, pattern_id);
+
+CREATE TABLE constraints (
+    workspace_id text COLLATE "C" NOT NULL,
+    grouping_key text COLLATE "C" NOT NULL,               -- issues with this key obey
+    pattern_id text COLLATE "C" NOT NULL,                 -- the one that remains, after merges
+    seq bigint NOT NULL,                      -- of the decision
+    kind text NOT NULL,                       -- must_link or cannot_link
+    issue_id text COLLATE "C" NOT NULL,                   -- what it was about
+    decided_by text,
+    decided_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, grouping_key, pattern_id)
+);
+COMMENT ON TABLE constraints IS 'A person''s decision in force that every later grouping obeys.';
+CREATE INDEX constraints_by_time ON constraints (workspace_id, decided_at, seq);
+CREATE INDEX constraints_by_pattern ON constraints (workspace_id, pattern_id);
+
+CREATE TABLE contradictions (
+    workspace_id text COLLATE "C" NOT NULL,
+    contradiction_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    grouping_key text COLLATE "C" NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,                 -- of the later decision
+    found_at timestamptz NOT NULL,
+    earlier text NOT NULL,                    -- a JSON object: kind, pattern_id, issue_id, decided_by, decided_at
+    later text NOT NULL,                      -- the same
+    earlier_kind text NOT NULL,
+    standing_pattern_id text COLLATE "C" NOT NULL,        -- the earlier one's pattern that remains, after merges
+    kept text,                                -- earlier or later
+    answered_by text,
+    answered_at timestamptz,
+    PRIMARY KEY (workspace_id, contradiction_id)
+);
+COMMENT ON TABLE contradictions IS 'Two decisions of which only one can be obeyed; a person chooses.';
+CREATE INDEX contradictions_by_time ON contradictions (workspace_id, found_at, seq);
+CREATE INDEX contradictions_by_key ON contradictions (workspace_id, grouping_key);
 
 CREATE TABLE predictions (
     workspace_id text COLLATE "C" NOT NULL,
@@ -183,7 +247,8 @@ SELECT i.workspace_id, i.issue_id, i.seq, i.source, i.external_id, i.title, i.bo
             ELSE 'pattern_found' END AS status,
        i.status AS own_status, m.pattern_id, i.service, i.component, i.error_type, i.environment, i.version, i.team, i.assignee,
        i.external_url, i.connector_id, i.metadata, i.reason, i.source_created_at, i.source_updated_at,
-       i.created_at, i.updated_at
+       i.created_at, i.updated_at, m.score, m.method, m.method_version, m.matched_dimensions, m.linked_at, m.linked_by,
+       m.merged_from, m.merged_by, m.merged_at
 FROM issues i
 LEFT JOIN pattern_members m
        ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
@@ -192,10 +257,56 @@ LEFT JOIN patterns p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pat
 -- seq: of the issue, as one event links several and ties have to break.
 CREATE VIEW member_rows WITH (security_invoker = true) AS
 SELECT m.workspace_id, m.pattern_id, m.issue_id, i.seq, m.score, m.method, m.method_version, m.matched_dimensions,
-       m.occurred_at, m.linked_at, i.title, i.severity, i.status, i.source, i.external_id
+       m.occurred_at, m.linked_at, m.linked_by, m.merged_from, m.merged_by, m.merged_at, i.title, i.severity, i.status,
+       i.source, i.external_id
 FROM pattern_members m
 JOIN issue_rows i ON i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id
 WHERE m.is_shown;
+
+-- A suggestion is open while its issue is in the pattern that it began and the pattern suggested goes on.
+-- The example is the oldest issue of the pattern suggested, for that may be a candidate without a name.
+CREATE VIEW suggestion_rows WITH (security_invoker = true) AS
+SELECT s.workspace_id, s.suggestion_id, s.seq, s.issue_id, s.begun_pattern_id, s.pattern_id, s.score, s.method,
+       s.method_version, s.matched_dimensions, s.suggested_at, s.answered_by, s.answered_at,
+       CASE WHEN s.answer IS NOT NULL THEN s.answer
+            WHEN m.pattern_id = s.begun_pattern_id AND p.merged_into IS NULL THEN 'open'
+            ELSE 'lapsed' END AS status,
+       i.title, i.severity, i.source_created_at, p.name AS pattern_name, p.status AS pattern_status,
+       p.issue_count AS pattern_issue_count, b.issue_count AS begun_issue_count, x.issue_id AS example_issue_id,
+       x.title AS example_title
+FROM suggestions s
+JOIN issues i ON i.workspace_id = s.workspace_id AND i.issue_id = s.issue_id
+JOIN patterns p ON p.workspace_id = s.workspace_id AND p.pattern_id = s.pattern_id
+JOIN patterns b ON b.workspace_id = s.workspace_id AND b.pattern_id = s.begun_pattern_id
+LEFT JOIN pattern_members m ON m.workspace_id = s.workspace_id AND m.issue_id = s.issue_id
+LEFT JOIN LATERAL (
+    SELECT e.issue_id, o.title FROM pattern_members e
+    JOIN issues o ON o.workspace_id = e.workspace_id AND o.issue_id = e.issue_id
+    WHERE e.workspace_id = s.workspace_id AND e.pattern_id = s.pattern_id
+    ORDER BY e.occurred_at, e.seq LIMIT 1) x ON true;
+
+-- A contradiction has lapsed when the earlier decision is in force again without an answer.
+CREATE VIEW contradiction_rows WITH (security_invoker = true) AS
+SELECT x.workspace_id, x.contradiction_id, x.seq, x.grouping_key, x.pattern_id, x.found_at, x.earlier, x.later, x.kept,
+       x.answered_by, x.answered_at,
+       CASE WHEN x.kept IS NOT NULL THEN 'answered'
+            WHEN EXISTS (SELECT 1 FROM constraints c
+                         WHERE c.workspace_id = x.workspace_id AND c.grouping_key = x.grouping_key
+                           AND c.pattern_id = x.standing_pattern_id AND c.kind = x.earlier_kind) THEN 'lapsed'
+            ELSE 'open' END AS status
+FROM contradictions x;
+
+CREATE VIEW constraint_rows WITH (security_invoker = true) AS
+SELECT c.workspace_id, c.grouping_key, c.pattern_id, c.seq, c.kind, c.issue_id, i.title AS issue_title,
+       p.name AS pattern_name, c.decided_by, c.decided_at, x.contradiction_id,
+       CASE WHEN x.contradiction_id IS NULL THEN 'in_force' ELSE 'contradicted' END AS status
+FROM constraints c
+LEFT JOIN issues i ON i.workspace_id = c.workspace_id AND i.issue_id = c.issue_id
+LEFT JOIN patterns p ON p.workspace_id = c.workspace_id AND p.pattern_id = c.pattern_id
+LEFT JOIN LATERAL (
+    SELECT r.contradiction_id FROM contradiction_rows r
+    WHERE r.workspace_id = c.workspace_id AND r.grouping_key = c.grouping_key AND r.status = 'open'
+    ORDER BY r.seq DESC LIMIT 1) x ON true;
 
 CREATE VIEW prediction_rows WITH (security_invoker = true) AS
 SELECT p.workspace_id, p.prediction_id, p.seq, p.pattern_id, t.name AS pattern_name, p.window_days, p.probability,

@@ -71,6 +71,15 @@ class ConstraintsRow(Struct, frozen=True):
     grouping_key: str
     pattern_id: str
     kind: str
+    issue_id: str
+    decided_by: str | None
+    decided_at: datetime
+
+
+class Mate(Struct, frozen=True):
+    """One row of a result."""
+
+    issue_id: str
 
 
 class RecommendationsRow(Struct, frozen=True):
@@ -286,8 +295,11 @@ async def drop_musts(conn: AsyncConnection[Any], *, workspace_id: str, grouping_
 
 
 _UPSERT_CONSTRAINT = """
-INSERT INTO constraints (workspace_id, grouping_key, pattern_id, kind) VALUES ($1, $2, $3, $4)
-ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET kind = excluded.kind
+INSERT INTO constraints (workspace_id, grouping_key, pattern_id, kind, issue_id, decided_by, decided_at)
+VALUES ($1, $2, $3, $4, $5, $6::text, $7::timestamptz)
+ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET
+    kind = excluded.kind, issue_id = excluded.issue_id, decided_by = excluded.decided_by,
+    decided_at = excluded.decided_at
 """
 
 
@@ -298,10 +310,13 @@ async def upsert_constraint(
     grouping_key: str,
     pattern_id: str,
     kind: str,
+    issue_id: str,
+    decided_by: str | None,
+    decided_at: datetime,
 ) -> None:
     """Write a person's decision on a key and a pattern; the latest one counts (LinkConstrained)."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_UPSERT_CONSTRAINT, (workspace_id, grouping_key, pattern_id, kind))
+        await cursor.execute(_UPSERT_CONSTRAINT, (workspace_id, grouping_key, pattern_id, kind, issue_id, decided_by, decided_at))
 
 
 _MOVE_MEMBERS = """
@@ -327,9 +342,10 @@ DELETE FROM constraints AS c
 WHERE c.workspace_id = $1 AND c.kind = 'cannot_link'
   AND c.pattern_id IN ($2, $3)
   AND (EXISTS (SELECT 1 FROM members AS m WHERE m.workspace_id = c.workspace_id
-               AND m.pattern_id = $2 AND m.grouping_key = c.grouping_key)
+               AND m.pattern_id IN ($2, $3) AND m.pattern_id <> c.pattern_id
+               AND m.grouping_key = c.grouping_key)
        OR EXISTS (SELECT 1 FROM constraints AS o WHERE o.workspace_id = c.workspace_id
-                  AND o.pattern_id IN ($2, $3)
+                  AND o.pattern_id IN ($2, $3) AND o.pattern_id <> c.pattern_id
                   AND o.grouping_key = c.grouping_key AND o.kind = 'must_link'))
 """
 
@@ -341,7 +357,7 @@ async def drop_merged_nevers(
     target_id: str,
     source_id: str,
 ) -> None:
-    """End the "nevers" of both parts on keys that the merged pattern holds or must have (PatternsMerged)."""
+    """End the "nevers" about one part on keys that the other part brings, while members are where they were (PatternsMerged)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_DROP_MERGED_NEVERS, (workspace_id, target_id, source_id))
 
@@ -540,7 +556,7 @@ async def list_exemplars(conn: AsyncConnection[Any], *, workspace_id: str) -> li
 
 
 _LIST_CONSTRAINTS = """
-SELECT workspace_id, grouping_key, pattern_id, kind FROM constraints WHERE workspace_id = $1 ORDER BY grouping_key, pattern_id
+SELECT workspace_id, grouping_key, pattern_id, kind, issue_id, decided_by, decided_at FROM constraints WHERE workspace_id = $1 ORDER BY grouping_key, pattern_id
 """
 
 
@@ -549,6 +565,69 @@ async def list_constraints(conn: AsyncConnection[Any], *, workspace_id: str) -> 
     async with AsyncRawCursor(conn, row_factory=args_row(ConstraintsRow)) as cursor:
         await cursor.execute(_LIST_CONSTRAINTS, (workspace_id,))
         fetched: list[ConstraintsRow] = await cursor.fetchall()
+        return fetched
+
+
+_FIND_CONSTRAINTS = """
+SELECT workspace_id, grouping_key, pattern_id, kind, issue_id, decided_by, decided_at FROM constraints
+WHERE workspace_id = $1
+  AND (grouping_key = ANY($2::text[]) OR pattern_id = ANY($3::text[]))
+ORDER BY grouping_key, pattern_id
+"""
+
+
+async def find_constraints(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    grouping_keys: list[str],
+    pattern_ids: list[str],
+) -> list[ConstraintsRow]:
+    """The decisions on some keys or about some patterns."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ConstraintsRow)) as cursor:
+        await cursor.execute(_FIND_CONSTRAINTS, (workspace_id, grouping_keys, pattern_ids))
+        fetched: list[ConstraintsRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_MATES = """
+SELECT issue_id FROM members
+WHERE workspace_id = $1 AND pattern_id = $2
+  AND grouping_key = $3 AND issue_id <> $4
+ORDER BY occurred_at DESC, issue_id LIMIT $5
+"""
+
+
+async def list_mates(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str | None,
+    grouping_key: str,
+    issue_id: str,
+    n: int,
+) -> list[Mate]:
+    """The newest other members of a pattern with a grouping key."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Mate)) as cursor:
+        await cursor.execute(_LIST_MATES, (workspace_id, pattern_id, grouping_key, issue_id, n))
+        fetched: list[Mate] = await cursor.fetchall()
+        return fetched
+
+
+_HAS_OTHERS = """
+SELECT EXISTS (
+    SELECT 1 FROM issues
+    WHERE workspace_id = $1 AND issue_id <> $2)::boolean AS has_others
+"""
+
+
+async def has_others(conn: AsyncConnection[Any], *, workspace_id: str, issue_id: str) -> bool:
+    """Whether a workspace has another issue than one."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_HAS_OTHERS, (workspace_id, issue_id))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("has_others gave no row")
         return fetched
 
 

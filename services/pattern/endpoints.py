@@ -12,6 +12,8 @@ from .commands import Decided, Gathered
 from .engine.grouping import Grouper
 from .engine.memory import Pattern
 
+MAX_SIMILAR = 20
+
 Decide = Callable[[Grouper, Gathered], list[Decided]]
 
 
@@ -25,8 +27,13 @@ class Leader(Protocol):
         *,
         pattern_id: str | None,
         issue_ids: Sequence[str] = (),
+        other_ids: Sequence[str] = (),
     ) -> tuple[Pattern, int]:
         """The pattern that the command was about, and the last sequence."""
+        ...
+
+    async def find_similar(self, workspace_id: str, issue_id: str, *, limit: int) -> pattern.SimilarFound:
+        """The issues nearest to one."""
         ...
 
 
@@ -50,6 +57,11 @@ class PatternEndpoints:
             Endpoint(names[pattern.SplitPattern], pattern.SplitPattern, self.split_pattern),
             Endpoint(names[pattern.UpdatePattern], pattern.UpdatePattern, self.update_pattern),
             Endpoint(names[pattern.ClosePattern], pattern.ClosePattern, self.close_pattern),
+            Endpoint(names[pattern.AnswerSuggestion], pattern.AnswerSuggestion, self.answer_suggestion),
+            Endpoint(
+                names[pattern.AnswerContradiction], pattern.AnswerContradiction, self.answer_contradiction
+            ),
+            Endpoint(names[pattern.FindSimilar], pattern.FindSimilar, self.find_similar),
         ]
 
     async def link_issue(self, command: pattern.LinkIssue, context: CommandContext) -> pattern.PatternChanged:
@@ -80,6 +92,7 @@ class PatternEndpoints:
             context,
             lambda grouper, gathered: commands.merge_patterns(grouper, command, gathered),
             pattern_id=command.target_pattern_id,
+            other_ids=[command.source_pattern_id],
         )
 
     async def split_pattern(
@@ -114,6 +127,36 @@ class PatternEndpoints:
             pattern_id=command.pattern_id,
         )
 
+    async def answer_suggestion(
+        self, command: pattern.AnswerSuggestion, context: CommandContext
+    ) -> pattern.PatternChanged:
+        """Link the issue of a suggestion, or rule that out."""
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.answer_suggestion(grouper, command, gathered),
+            pattern_id=command.pattern_id,
+            issue_ids=[command.issue_id],
+            other_ids=[command.begun_pattern_id],
+        )
+
+    async def answer_contradiction(
+        self, command: pattern.AnswerContradiction, context: CommandContext
+    ) -> pattern.PatternChanged:
+        """Choose between two decisions."""
+        return await self._carry_out(
+            context,
+            lambda grouper, gathered: commands.answer_contradiction(grouper, command, gathered),
+            pattern_id=command.pattern_id,
+        )
+
+    async def find_similar(
+        self, command: pattern.FindSimilar, context: CommandContext
+    ) -> pattern.SimilarFound:
+        """The issues nearest to one."""
+        leader = self._leader_of(context.workspace_id)
+        limit = min(max(1, command.limit), MAX_SIMILAR)
+        return await leader.find_similar(context.workspace_id, command.issue_id, limit=limit)
+
     async def _carry_out(
         self,
         context: CommandContext,
@@ -121,7 +164,10 @@ class PatternEndpoints:
         *,
         pattern_id: str | None,
         issue_ids: Sequence[str] = (),
+        other_ids: Sequence[str] = (),
     ) -> pattern.PatternChanged:
         leader = self._leader_of(context.workspace_id)
-        found, seq = await leader.carry_out(context, decide, pattern_id=pattern_id, issue_ids=issue_ids)
+        found, seq = await leader.carry_out(
+            context, decide, pattern_id=pattern_id, issue_ids=issue_ids, other_ids=other_ids
+        )
         return pattern.PatternChanged(pattern_id=found.pattern_id, status=found.status, sequence=seq)

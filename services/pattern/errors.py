@@ -44,6 +44,21 @@ class StatusNotAllowedError(StateConflictError):
         )
 
 
+class SuggestionLapsedError(StateConflictError):
+    """What a suggestion was about is not as it was when it was made."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the suggestion has lapsed: {why}", details={"suggestion": why})
+
+
+class ContradictionSettledError(StateConflictError):
+    """The two decisions do not contradict each other any more."""
+
+    def __init__(self) -> None:
+        why = "a person has taken the earlier decision again"
+        super().__init__(f"there is nothing to answer: {why}", details={"contradiction": why})
+
+
 class PatternContendedError(StateConflictError):
     """Others kept changing the pattern while the command was being decided."""
 

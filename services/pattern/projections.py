@@ -159,7 +159,10 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
             ):
                 rows.pattern(event)
                 await rows.flush(conn)
-                await _decided(conn, event.workspace_id, data)
+                await _decided(conn, event, data)
+            case pattern.LinkSuggested() | pattern.DecisionsContradicted() | pattern.ContradictionAnswered():
+                # They are questions to people; here they only count as the pattern's last event.
+                rows.pattern(event)
             case recommendation.RecommendationStatusChanged():
                 await rows.flush(conn)
                 await _recommended(conn, event, data)
@@ -270,7 +273,8 @@ def _configured(row: _WorkspaceRow, data: workspace.WorkspaceSettingsChanged) ->
         row.proof_window_days = data.proof_window_days
 
 
-async def _decided(conn: Connection, workspace_id: str, data: HumanDecision) -> None:
+async def _decided(conn: Connection, event: Recorded[Event], data: HumanDecision) -> None:
+    workspace_id = event.workspace_id
     match data:
         case pattern.IssueUnlinked():
             await _queries.release_members(
@@ -289,6 +293,9 @@ async def _decided(conn: Connection, workspace_id: str, data: HumanDecision) -> 
                 grouping_key=data.grouping_key,
                 pattern_id=data.pattern_id,
                 kind=data.kind.value,
+                issue_id=data.issue_id,
+                decided_by=event.actor,
+                decided_at=event.time,
             )
         case pattern.PatternsMerged():
             await _merged(conn, workspace_id, data)
@@ -300,8 +307,8 @@ async def _merged(conn: Connection, workspace_id: str, data: pattern.PatternsMer
     """Moves what belongs to the source; the "nevers" that the merge overrules go first."""
     target_id, source_id = data.target_pattern_id, data.source_pattern_id
     for move in (
-        _queries.move_members,
         _queries.drop_merged_nevers,
+        _queries.move_members,
         _queries.drop_shadowed_constraints,
         _queries.move_constraints,
         _queries.move_recommendations,

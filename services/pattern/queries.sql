@@ -81,23 +81,27 @@ DELETE FROM constraints WHERE workspace_id = $1 AND grouping_key = $2 AND kind =
 
 -- Write a person's decision on a key and a pattern; the latest one counts (LinkConstrained).
 -- name: UpsertConstraint :exec
-INSERT INTO constraints (workspace_id, grouping_key, pattern_id, kind) VALUES ($1, $2, $3, $4)
-ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET kind = excluded.kind;
+INSERT INTO constraints (workspace_id, grouping_key, pattern_id, kind, issue_id, decided_by, decided_at)
+VALUES ($1, $2, $3, $4, $5, sqlc.narg('decided_by')::text, sqlc.arg(decided_at)::timestamptz)
+ON CONFLICT (workspace_id, grouping_key, pattern_id) DO UPDATE SET
+    kind = excluded.kind, issue_id = excluded.issue_id, decided_by = excluded.decided_by,
+    decided_at = excluded.decided_at;
 
 -- Move all members into the pattern that remains (PatternsMerged).
 -- name: MoveMembers :exec
 UPDATE members SET pattern_id = sqlc.arg(target_id)
 WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(source_id);
 
--- End the "nevers" of both parts on keys that the merged pattern holds or must have (PatternsMerged).
+-- End the "nevers" about one part on keys that the other part brings, while members are where they were (PatternsMerged).
 -- name: DropMergedNevers :exec
 DELETE FROM constraints AS c
 WHERE c.workspace_id = sqlc.arg(workspace_id) AND c.kind = 'cannot_link'
   AND c.pattern_id IN (sqlc.arg(target_id), sqlc.arg(source_id))
   AND (EXISTS (SELECT 1 FROM members AS m WHERE m.workspace_id = c.workspace_id
-               AND m.pattern_id = sqlc.arg(target_id) AND m.grouping_key = c.grouping_key)
+               AND m.pattern_id IN (sqlc.arg(target_id), sqlc.arg(source_id)) AND m.pattern_id <> c.pattern_id
+               AND m.grouping_key = c.grouping_key)
        OR EXISTS (SELECT 1 FROM constraints AS o WHERE o.workspace_id = c.workspace_id
-                  AND o.pattern_id IN (sqlc.arg(target_id), sqlc.arg(source_id))
+                  AND o.pattern_id IN (sqlc.arg(target_id), sqlc.arg(source_id)) AND o.pattern_id <> c.pattern_id
                   AND o.grouping_key = c.grouping_key AND o.kind = 'must_link'));
 
 -- Drop the "nevers" of the source that the target has as well (PatternsMerged).
@@ -189,6 +193,29 @@ ORDER BY e.seq;
 -- Every decision of a person.
 -- name: ListConstraints :many
 SELECT * FROM constraints WHERE workspace_id = $1 ORDER BY grouping_key, pattern_id;
+
+-- The decisions on some keys or about some patterns.
+-- row: ConstraintsRow
+-- name: FindConstraints :many
+SELECT * FROM constraints
+WHERE workspace_id = sqlc.arg(workspace_id)
+  AND (grouping_key = ANY(sqlc.arg(grouping_keys)::text[]) OR pattern_id = ANY(sqlc.arg(pattern_ids)::text[]))
+ORDER BY grouping_key, pattern_id;
+
+-- The newest other members of a pattern with a grouping key.
+-- row: Mate
+-- name: ListMates :many
+SELECT issue_id FROM members
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(pattern_id)
+  AND grouping_key = sqlc.arg(grouping_key) AND issue_id <> sqlc.arg(issue_id)
+ORDER BY occurred_at DESC, issue_id LIMIT sqlc.arg(n);
+
+-- Whether a workspace has another issue than one.
+-- always
+-- name: HasOthers :one
+SELECT EXISTS (
+    SELECT 1 FROM issues
+    WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id <> sqlc.arg(issue_id))::boolean AS has_others;
 
 -- Every recommendation that somebody has touched.
 -- name: ListRecommendations :many

@@ -95,10 +95,15 @@ CREATE TABLE constraints (
     grouping_key text NOT NULL,
     pattern_id text NOT NULL,
     kind text NOT NULL,
+    issue_id text NOT NULL,
+    decided_by text,
+    decided_at timestamptz NOT NULL,
     PRIMARY KEY (workspace_id, grouping_key, pattern_id)
 );
 COMMENT ON TABLE constraints IS 'The latest decision of a person on a grouping key and a pattern.';
 COMMENT ON COLUMN constraints.kind IS 'must_link (at most one per key) or cannot_link.';
+COMMENT ON COLUMN constraints.issue_id IS 'The issue that it was about.';
+COMMENT ON COLUMN constraints.decided_at IS 'Event time.';
 
 -- Where recommendations stand that somebody has touched; they move patterns.
 CREATE TABLE recommendations (

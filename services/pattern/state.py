@@ -107,6 +107,9 @@ def evolve(
         case pattern.PatternsMerged():
             _pattern(grouper, event.source_pattern_id)
             grouper.merge(_pattern(grouper, event.target_pattern_id).pattern_id, event.source_pattern_id)
+        case pattern.LinkSuggested() | pattern.DecisionsContradicted() | pattern.ContradictionAnswered():
+            # Questions to people; the constraints that answer them are what grouping obeys.
+            pass
         case _:
             assert_never(event)
 

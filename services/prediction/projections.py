@@ -117,7 +117,12 @@ class _Patterns:
                 self._patch(event.workspace_id, data.target_pattern_id).n_issues = data.assessment.issue_count
                 source = self._patch(event.workspace_id, data.source_pattern_id)
                 source.merged_into, source.n_issues = data.target_pattern_id, 0
-            case pattern.LinkConstrained():
+            case (
+                pattern.LinkConstrained()
+                | pattern.LinkSuggested()
+                | pattern.DecisionsContradicted()
+                | pattern.ContradictionAnswered()
+            ):
                 pass
             case _:
                 assert_never(data)

@@ -169,7 +169,13 @@ def _pattern_changed(
             if data.window_days != FORECAST_WINDOW_DAYS:
                 return state
             return replace(state, exposure=_exposure(data.inputs))
-        case pattern.IssuesLinked() | pattern.LinkConstrained():
+        case (
+            pattern.IssuesLinked()
+            | pattern.LinkConstrained()
+            | pattern.LinkSuggested()
+            | pattern.DecisionsContradicted()
+            | pattern.ContradictionAnswered()
+        ):
             return state
         case _:
             assert_never(data)

@@ -52,6 +52,9 @@ _READ_MODEL: Final[Mapping[str, LiteralString]] = {
     "comments": "SELECT * FROM comments WHERE workspace_id = {id} ORDER BY seq",
     "patterns": "SELECT * FROM patterns WHERE workspace_id = {id} ORDER BY seq",
     "pattern_members": "SELECT * FROM pattern_members WHERE workspace_id = {id} ORDER BY seq",
+    "suggestions": "SELECT * FROM suggestions WHERE workspace_id = {id} ORDER BY seq",
+    "constraints": "SELECT * FROM constraints WHERE workspace_id = {id} ORDER BY seq",
+    "contradictions": "SELECT * FROM contradictions WHERE workspace_id = {id} ORDER BY seq",
     "predictions": "SELECT * FROM prediction_rows WHERE workspace_id = {id} ORDER BY seq",
     "recommendations": "SELECT * FROM recommendation_rows WHERE workspace_id = {id} ORDER BY seq",
 }

@@ -11,6 +11,7 @@ from runtime.errors import ValidationFailedError
 
 from services.gateway.identity.tokens import Principal
 from services.gateway.listing import Filter, Listing, SortKey
+from services.gateway.routes.membership import Membership, reasons
 from services.gateway.routes.operation import (
     Accepted,
     Answer,
@@ -60,6 +61,18 @@ Body = Annotated[str, Meta(max_length=65_536, description="Text or Markdown.")]
 Metadata = Annotated[dict[str, object], Meta(description="Free keys and values, at most 64 KiB as JSON.")]
 Moment = Annotated[datetime, Meta(tz=True)]
 NONE = "none"
+_REASONS = (
+    "score",
+    "method",
+    "method_version",
+    "matched_dimensions",
+    "linked_at",
+    "linked_by",
+    "merged_from",
+    "merged_by",
+    "merged_at",
+)
+"""Columns of issue_rows that say why an issue is in its pattern."""
 
 
 class IssueRow(Struct, frozen=True):
@@ -90,6 +103,15 @@ class IssueRow(Struct, frozen=True):
     source_updated_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    score: float | None
+    method: str | None
+    method_version: str | None
+    matched_dimensions: str | None
+    linked_at: datetime | None
+    linked_by: str | None
+    merged_from: str | None
+    merged_by: str | None
+    merged_at: datetime | None
 
 
 class IssueSummary(Struct, frozen=True, kw_only=True):
@@ -134,6 +156,9 @@ class Issue(IssueSummary, frozen=True, kw_only=True):
     description: Annotated[str, Meta(description="The same as body.")]
     metadata: dict[str, object]
     reason: Annotated[str | None, Meta(description="Why it was closed.")]
+    membership: Annotated[
+        Membership | None, Meta(description="Why it is in its pattern; null: it is in none that is detected.")
+    ]
 
 
 class IssuePage(Struct, frozen=True, kw_only=True):
@@ -295,8 +320,21 @@ def detail(row: IssueRow, *, style: SeverityFormat) -> Issue:
     """A row with everything."""
     fields = _fields(row, style=style)
     metadata = msgspec.json.decode(row.metadata, type=dict[str, object])
-    fields |= {"body": row.body, "description": row.body, "metadata": metadata, "reason": row.reason}
+    fields |= {
+        "body": row.body,
+        "description": row.body,
+        "metadata": metadata,
+        "reason": row.reason,
+        "membership": _membership(row),
+    }
     return msgspec.convert(fields, Issue)
+
+
+def _membership(row: IssueRow) -> Membership | None:
+    if row.pattern_id is None:
+        return None
+    columns = {name: getattr(row, name) for name in _REASONS}
+    return msgspec.convert({"pattern_id": row.pattern_id, **reasons(**columns)}, Membership)
 
 
 def _fields(row: IssueRow, *, style: SeverityFormat) -> dict[str, object]:

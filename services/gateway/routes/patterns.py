@@ -1,4 +1,4 @@
-"""Patterns: list, look at, now or as they were, change, close, merge, split; members, frequency, history."""
+"""Patterns: list, look at, now or as they were, change, close, merge, split; frequency, history."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from services.gateway import _queries
 from services.gateway.engine.evidence import Kind
 from services.gateway.explaining.material import explain_pattern
 from services.gateway.forecasting import expected_counts
-from services.gateway.listing import Condition, Filter, Listing, SortKey
+from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
     Accepted,
@@ -37,15 +37,11 @@ from services.gateway.routes.pages import (
 )
 from services.gateway.routes.timeline import Timeline, timeline_page
 from services.gateway.vocabulary import (
-    LABELS,
     PATTERN_GROUPS,
     VISIBLE,
-    IssueStatus,
     PatternGroup,
     PatternStatus,
     Search,
-    Severity,
-    SeverityLabel,
     search_terms,
     statuses_of,
 )
@@ -175,57 +171,6 @@ class PatternQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fiel
     sort: Sort = "-created_at"
 
 
-class MemberRow(Struct, frozen=True):
-    """One row of member_rows."""
-
-    issue_id: str
-    seq: int
-    score: float
-    method: str
-    method_version: str
-    matched_dimensions: str
-    occurred_at: datetime
-    linked_at: datetime
-    title: str
-    severity: str
-    status: str
-    source: str
-    external_id: str
-
-
-class Member(Struct, frozen=True, kw_only=True):
-    """An issue in a pattern, and why it is there."""
-
-    issue_id: str
-    title: str
-    severity: Severity
-    severity_label: SeverityLabel
-    status: IssueStatus
-    source: str
-    external_id: str
-    similarity: Annotated[float, Meta(ge=0, le=1, description="Certainty of the membership.")]
-    method: Literal["seed", "exact_key", "text_similarity", "dimension_key", "human"]
-    method_version: str
-    matched_dimensions: tuple[str, ...]
-    occurred_at: datetime
-    linked_at: datetime
-
-
-class MemberPage(Struct, frozen=True, kw_only=True):
-    """A page of members."""
-
-    data: tuple[Member, ...]
-    page: PageInfo
-
-
-class MemberQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Order of the members."""
-
-    sort: Literal["occurred_at", "-occurred_at", "linked_at", "-linked_at", "similarity", "-similarity"] = (
-        "-occurred_at"
-    )
-
-
 class FrequencyQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far to look back and ahead."""
 
@@ -326,17 +271,6 @@ LISTING = Listing(
         Filter("risk_max", "risk_score <= {value}"),
     ),
 )
-MEMBERS = Listing(
-    name="members",
-    view="member_rows",
-    row=MemberRow,
-    sorts={
-        "occurred_at": SortKey("occurred_at", "timestamptz"),
-        "linked_at": SortKey("linked_at", "timestamptz"),
-        "similarity": SortKey("score", "double precision"),
-    },
-    default_sort="-occurred_at",
-)
 
 
 def present(row: PatternRow) -> Pattern:
@@ -372,25 +306,6 @@ async def _detail(gateway: Gateway, workspace_id: str, row: PatternRow) -> Patte
     found = await explain_pattern(gateway.pool, workspace_id, row.pattern_id, known_at=row.updated_at)
     cause = None if found is None else msgspec.convert(found, RootCause, from_attributes=True)
     return PatternDetail(**msgspec.structs.asdict(present(row)), root_cause=cause)
-
-
-async def list_members(gateway: Gateway, call: Call[MemberQuery, None]) -> MemberPage:
-    """A page of a pattern's issues."""
-    pattern_id = call.path["pattern_id"]
-    await read_one(gateway, call.workspace_id, LISTING, pattern_id)
-    mine = [Condition("pattern_id = {value}", pattern_id)]
-    found = await list_page(gateway, call, MEMBERS, conditions=mine, of=pattern_id)
-    return MemberPage(data=shown(found, _present_member), page=page_info(found))
-
-
-def _present_member(row: MemberRow) -> Member:
-    fields = msgspec.structs.asdict(row)
-    fields |= {
-        "severity_label": LABELS[row.severity],
-        "similarity": row.score,
-        "matched_dimensions": msgspec.json.decode(row.matched_dimensions),
-    }
-    return msgspec.convert(fields, Member)
 
 
 async def get_frequency(gateway: Gateway, call: Call[FrequencyQuery, None]) -> Frequency:
@@ -543,15 +458,6 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Rename a pattern or move it to another status.",
         body=PatternChange,
         handle=update_pattern,
-    ),
-    _Read(
-        id="listPatternMembers",
-        path=f"{_ONE}/members",
-        summary="List a pattern's issues with the reasons of their membership.",
-        query=MemberQuery,
-        has_past=True,
-        replies={200: MemberPage},
-        handle=list_members,
     ),
     _Read(
         id="getPatternFrequency",

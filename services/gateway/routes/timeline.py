@@ -95,6 +95,9 @@ def summary_of(data: Event) -> str:
             | pattern.LinkConstrained()
             | pattern.PatternsMerged()
             | pattern.PatternSplit()
+            | pattern.LinkSuggested()
+            | pattern.DecisionsContradicted()
+            | pattern.ContradictionAnswered()
         ):
             return _of_pattern(data)
         case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() | ingest.IssueCommented():
@@ -139,6 +142,16 @@ def _of_pattern(data: pattern.Event) -> str:
             return f"{data.source_pattern_id} merged into this; {data.assessment.issue_count} issues in all."
         case pattern.PatternSplit():
             return f"{_count(len(data.issue_ids), 'issue')} moved to {data.new_pattern_id}."
+        case pattern.LinkSuggested():
+            suggested = ", ".join(f"{each.pattern_id} ({each.score:.2f})" for each in data.suggestions)
+            return f"{data.issue_id} may belong to {suggested}."
+        case pattern.DecisionsContradicted():
+            later = data.later.issue_id or data.later.merged_pattern_id
+            return (
+                f"The decision about {later} overrules the one about {data.earlier.issue_id}: which is right?"
+            )
+        case pattern.ContradictionAnswered():
+            return f"The {data.keep.value} of two decisions was chosen."
         case never:
             assert_never(never)
 

@@ -4,6 +4,7 @@ Every decision changes the grouper as its events say, so that the next one build
 appended, the grouper must be loaded anew.
 """
 
+from .answering import answer_contradiction, answer_suggestion
 from .curating import (
     MAX_SPLIT,
     close_pattern,
@@ -20,6 +21,8 @@ __all__ = [
     "Decided",
     "Gathered",
     "Subject",
+    "answer_contradiction",
+    "answer_suggestion",
     "close_pattern",
     "group",
     "link_issue",

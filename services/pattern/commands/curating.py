@@ -22,6 +22,7 @@ from ..errors import (
 )
 from ..state import Evidence, Known, Leaving, evolve
 from .deciding import Decided, Gathered, Subject, described, move, settle, take
+from .ruling import constrain, contradict
 
 HUMAN_VERSION = "human@2026-11-22"
 MAX_SPLIT = 500
@@ -40,10 +41,7 @@ def link_issue(grouper: Grouper, command: pattern.LinkIssue, gathered: Gathered)
     decided: list[Decided] = []
     if from_id is not None and from_id != pattern_id:
         decided += _leave(grouper, gathered.leaving[from_id])
-    must = pattern.LinkConstrained(
-        pattern_id=pattern_id, issue_id=issue_id, kind=ConstraintKind.MUST_LINK, grouping_key=key
-    )
-    decided.append(take(grouper, must, pattern_id, issue_id=issue_id))
+    decided += constrain(grouper, gathered, subject, pattern_id=pattern_id, kind=ConstraintKind.MUST_LINK)
     if from_id != pattern_id:
         decided.append(_join(grouper, pattern_id, [subject]))
         decided += settle(grouper, grouper.patterns[pattern_id])
@@ -61,17 +59,13 @@ def unlink_issue(grouper: Grouper, command: pattern.UnlinkIssue, gathered: Gathe
         if grouper.is_forbidden(subject.grouping_key, pattern_id):
             return []
         raise NotAMemberError(command.issue_id, pattern_id)
-    never = pattern.LinkConstrained(
-        pattern_id=pattern_id,
-        issue_id=subject.issue_id,
-        kind=ConstraintKind.CANNOT_LINK,
-        grouping_key=subject.grouping_key,
-    )
     left = _leave(grouper, gathered.leaving[pattern_id])
-    return [*left, take(grouper, never, pattern_id, issue_id=subject.issue_id)]
+    return left + constrain(
+        grouper, gathered, subject, pattern_id=pattern_id, kind=ConstraintKind.CANNOT_LINK
+    )
 
 
-def merge_patterns(grouper: Grouper, command: pattern.MergePatterns, _gathered: Gathered) -> list[Decided]:
+def merge_patterns(grouper: Grouper, command: pattern.MergePatterns, gathered: Gathered) -> list[Decided]:
     """Move all members of the source into the target; the source ends."""
     target_id, source_id = command.target_pattern_id, command.source_pattern_id
     if target_id == source_id:
@@ -82,6 +76,11 @@ def merge_patterns(grouper: Grouper, command: pattern.MergePatterns, _gathered: 
         return []
     _living(grouper, target_id)
     _living(grouper, source_id)
+    ruling = pattern.Ruling(pattern_id=target_id, kind=ConstraintKind.MUST_LINK, merged_pattern_id=source_id)
+    decided = [
+        contradict(grouper, gathered, overruled, ruling)
+        for overruled in grouper.overruled_by_merge(target_id, source_id)
+    ]
     from_status = source.status
     grouper.merge(target_id, source_id)
     merged = pattern.PatternsMerged(
@@ -95,7 +94,7 @@ def merge_patterns(grouper: Grouper, command: pattern.MergePatterns, _gathered: 
         to_status=PatternStatus.MERGED,
         reason=f"A person merged it into {target_id}.",
     )
-    decided = [Decided(merged, target_id, is_by_person=True), take(grouper, ended, source_id)]
+    decided += [Decided(merged, target_id, is_by_person=True), take(grouper, ended, source_id)]
     return decided + settle(grouper, target)
 
 
@@ -128,13 +127,14 @@ def split_pattern(grouper: Grouper, command: pattern.SplitPattern, gathered: Gat
         decided += _rename(grouper, new, name)
     for key, subject in {subject.grouping_key: subject for subject in subjects}.items():
         if key not in old.keys:
-            never = pattern.LinkConstrained(
+            decided += constrain(
+                grouper,
+                gathered,
+                subject,
                 pattern_id=pattern_id,
-                issue_id=subject.issue_id,
                 kind=ConstraintKind.CANNOT_LINK,
-                grouping_key=key,
+                also_about=moved,
             )
-            decided.append(take(grouper, never, pattern_id))
     return decided + settle(grouper, old) + settle(grouper, new)
 
 

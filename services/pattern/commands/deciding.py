@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from contracts import pattern
+from contracts import derived_id, pattern
 from contracts.generated.ingest import Severity
 from contracts.generated.pattern import PatternStatus
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ..engine.describing import GROWTH_TO_DESCRIBE_ANEW, fingerprint, name_of
-from ..engine.grouping import Assignment, Grouper
+from ..engine.grouping import Assignment, Grouper, New
 from ..engine.issues import Dimensions, Issue, features_of
 from ..engine.lifecycle import Transition, due, is_to_detect, proven
 from ..engine.memory import NEVER, Member, Pattern
@@ -56,10 +56,14 @@ class Subject(Struct, frozen=True):
 
 
 class Gathered(Struct, frozen=True):
-    """What a command needs of the rows: its issues, and by pattern those of them that are members."""
+    """What a command needs of the rows: its issues, and by pattern those of them that are members.
+
+    rulings: by grouping key and pattern the decisions in force that it may overrule, with who took them and when.
+    """
 
     subjects: Mapping[str, Subject] = {}
     leaving: Mapping[str, Leaving] = {}
+    rulings: Mapping[tuple[str, str], pattern.Ruling] = {}
 
     def subject(self, issue_id: str) -> Subject:
         """One of the issues. Raises IssueNotFoundError."""
@@ -81,11 +85,14 @@ class _Open(Struct):
 def group(grouper: Grouper, issues: Iterable[Issue]) -> list[Decided]:
     """Put every issue into a pattern: one IssuesLinked per pattern, then what follows from its new members.
 
+    Where an issue begins a pattern although it may belong to others, those are suggested behind it.
+
     A further text that stands for a pattern begins a further IssuesLinked, for an event has room for one. They
     come in the order in which they began, which is the order of the texts in the index.
     """
     in_order: list[_Open] = []
     latest: dict[str, _Open] = {}
+    suggested: dict[str, Decided] = {}
     for issue in issues:
         assignment = grouper.assign(issue)
         pattern_id, exemplar = assignment.pattern_id, assignment.exemplar
@@ -97,7 +104,13 @@ def group(grouper: Grouper, issues: Iterable[Issue]) -> list[Decided]:
             in_order.append(entry)
         grouper.link(assignment.member(issue), exemplar=exemplar, title=issue.title)
         entry.links.append(_link(assignment, issue))
-    decided = [_close(grouper, entry) for entry in in_order]
+        if isinstance(assignment, New) and assignment.suggestions:
+            suggested[pattern_id] = _suggest(grouper, assignment, issue)
+    decided: list[Decided] = []
+    for entry in in_order:
+        decided.append(_close(grouper, entry))
+        if entry.pattern_id in suggested:
+            decided.append(suggested.pop(entry.pattern_id))
     for pattern_id, entry in latest.items():
         following = settle(grouper, grouper.patterns[pattern_id])
         decided += [replace(each, issue_id=entry.links[-1].issue_id) for each in following]
@@ -218,6 +231,24 @@ def _link(assignment: Assignment, issue: Issue) -> pattern.Link:
         occurred_at=issue.occurred_at,
         severity=issue.severity,
     )
+
+
+def _suggest(grouper: Grouper, begun: New, issue: Issue) -> Decided:
+    suggestions = tuple(
+        pattern.Suggestion(
+            suggestion_id=derived_id("sug_", grouper.workspace_id, issue.issue_id, each.pattern_id),
+            pattern_id=each.pattern_id,
+            score=each.score,
+            method=each.method,
+            method_version=each.method_version,
+            matched_dimensions=each.matched_dimensions,
+        )
+        for each in begun.suggestions
+    )
+    event = pattern.LinkSuggested(
+        pattern_id=begun.pattern_id, issue_id=issue.issue_id, suggestions=suggestions
+    )
+    return Decided(event, begun.pattern_id, issue_id=issue.issue_id)
 
 
 def _close(grouper: Grouper, entry: _Open) -> Decided:

@@ -1,6 +1,6 @@
 """The online grouper of one workspace: which pattern an arriving issue belongs to, obeying what people decided."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -9,6 +9,7 @@ from contracts.generated.pattern import ConstraintKind, LinkMethod, PatternStatu
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .constraints import Constraints, Part
 from .issues import Dimensions, Features, Issue, agreement_of, features_of
 from .linking import Candidate, CosineLinker, Linker
 from .memory import (
@@ -122,8 +123,7 @@ class Grouper:
         self._index = NgramIndex()
         self._position_of_issue: dict[str, int] = {}
         self._patterns_of_key: dict[str, list[str]] = {}
-        self._must: dict[str, str] = {}
-        self._cannot: dict[str, set[str]] = {}
+        self._constraints = Constraints()
 
     @classmethod
     def load(cls, workspace_id: str, snapshot: Snapshot, *, linker: Linker | None = None) -> "Grouper":
@@ -145,8 +145,7 @@ class Grouper:
             grouper._enter(
                 Exemplar(row.seq, row.issue_id, row.pattern_id, row.grouping_key, row.title, row.text)
             )
-        for constraint in snapshot.constraints:
-            grouper.constrain(constraint.grouping_key, constraint.pattern_id, constraint.kind)
+        grouper._constraints = Constraints(snapshot.constraints)
         for recommendation in snapshot.recommendations:
             grouper.note_recommendation(recommendation)
         return grouper
@@ -154,10 +153,6 @@ class Grouper:
     def snapshot(self) -> Snapshot:
         """Everything it knows, in one canonical order; equal snapshots decide equally."""
         filled = [pattern for pattern in self.patterns.values() if pattern.n_members]
-        musts = [ConstraintRow(k, p, ConstraintKind.MUST_LINK) for k, p in self._must.items()]
-        cannots = [
-            ConstraintRow(k, p, ConstraintKind.CANNOT_LINK) for k, ps in self._cannot.items() for p in ps
-        ]
         return Snapshot(
             settings=self.settings,
             newest_at=self.newest_at,
@@ -168,7 +163,7 @@ class Grouper:
                 ExemplarRow(e.seq, e.issue_id, e.pattern_id, e.grouping_key, e.title, e.text)
                 for e in self.exemplars
             ),
-            constraints=tuple(sorted(musts + cannots)),
+            constraints=tuple(self._constraints.rows()),
             recommendations=tuple(
                 sorted(row for rows in self._recommendations.values() for row in rows.values())
             ),
@@ -178,8 +173,8 @@ class Grouper:
         """The pattern that an issue belongs to; nothing changes until `link` is called with it."""
         features = features_of(issue)
         dimensions = issue.dimensions
-        forbidden = self._cannot.get(features.key, _NONE)
-        must = self._must.get(features.key)
+        forbidden = self._constraints.nevers_of(features.key)
+        must = self._constraints.must_of(features.key)
         if must is not None and must not in forbidden:
             return self._known(self.patterns[must], features, dimensions, CONSTRAINT_VERSION)
         holders = self._patterns_of_key.get(features.key)
@@ -227,20 +222,15 @@ class Grouper:
 
     def constrain(self, key: str, pattern_id: str, kind: ConstraintKind) -> None:
         """Obey a person's decision on a key and a pattern; the latest one counts."""
-        if kind is ConstraintKind.MUST_LINK:
-            self._must[key] = pattern_id
-            self._allow(key, pattern_id)
-        else:
-            self._cannot.setdefault(key, set()).add(pattern_id)
-            if self._must.get(key) == pattern_id:
-                del self._must[key]
+        self._constraints.add(key, pattern_id, kind)
 
     def merge(self, target_id: str, source_id: str) -> None:
         """Move all members, keys, texts and decisions of one pattern into another.
 
-        A merge is a later decision than any "never" between the keys that both parts hold, so those end.
+        A merge is a later decision than a "never" on a key that one part brings to the other, so that ends.
         """
         target, source = self.patterns[target_id], self.patterns[source_id]
+        self._constraints.merge(Part(target_id, target.keys), Part(source_id, source.keys))
         for key in source.keys:
             self._drop_holder(key, source_id)
             if key not in target.keys:
@@ -248,16 +238,6 @@ class Grouper:
         for position in source.exemplars:
             self.exemplars[position].pattern_id = target_id
         target.absorb(source)
-        for key, patterns in list(self._cannot.items()):
-            if not patterns.isdisjoint((target_id, source_id)):
-                self._allow(key, target_id)
-                self._allow(key, source_id)
-                is_decided = self._must.get(key) in (target_id, source_id)
-                if key not in target.keys and not is_decided:
-                    self._cannot.setdefault(key, set()).add(target_id)
-        for key, pattern_id in self._must.items():
-            if pattern_id == source_id:
-                self._must[key] = target_id
         for pattern in self.patterns.values():
             if pattern.merged_into == source_id:
                 pattern.merged_into = target_id
@@ -288,11 +268,33 @@ class Grouper:
 
     def is_forbidden(self, key: str, pattern_id: str) -> bool:
         """Whether a person decided that issues with the key never belong to the pattern."""
-        return pattern_id in self._cannot.get(key, _NONE)
+        return pattern_id in self._constraints.nevers_of(key)
 
     def must_of(self, key: str) -> str | None:
         """The pattern that a person decided for the key."""
-        return self._must.get(key)
+        return self._constraints.must_of(key)
+
+    def constraints_about(self, keys: Collection[str], pattern_ids: Collection[str]) -> list[ConstraintRow]:
+        """People's decisions on any of these keys or patterns, ascending."""
+        return self._constraints.about(keys, pattern_ids)
+
+    def overruled_by(self, key: str, pattern_id: str, kind: ConstraintKind) -> list[ConstraintRow]:
+        """The decisions that end when a person takes this one."""
+        return self._constraints.overruled_by(key, pattern_id, kind)
+
+    def overruled_by_merge(self, target_id: str, source_id: str) -> list[ConstraintRow]:
+        """The decisions that end when a person merges one pattern into another."""
+        target, source = self.patterns[target_id], self.patterns[source_id]
+        return self._constraints.overruled_by_merge(
+            Part(target_id, target.keys), Part(source_id, source.keys)
+        )
+
+    def alike(self, text: str, *, n_wanted: int) -> list[tuple[Exemplar, float]]:
+        """The texts of the index that are nearest to one, most alike first, each with its cosine in [0, 1]."""
+        if not text or not len(self._index):
+            return []
+        found = self._index.nearest(grams_of(text), n_wanted=n_wanted)
+        return [(self.exemplars[neighbour.position], neighbour.cosine) for neighbour in found]
 
     def exemplars_of(self, pattern: Pattern) -> list[Exemplar]:
         """The texts that stand for a pattern, oldest first."""
@@ -315,9 +317,7 @@ class Grouper:
             exemplar=None,
         )
 
-    def _best_holder(
-        self, holders: list[str], dimensions: Dimensions, forbidden: set[str] | frozenset[str]
-    ) -> Pattern | None:
+    def _best_holder(self, holders: list[str], dimensions: Dimensions, forbidden: Set[str]) -> Pattern | None:
         """Of the patterns that have the key: the one sharing most dimensions, then the largest."""
         if len(holders) == 1:
             return None if holders[0] in forbidden else self.patterns[holders[0]]
@@ -329,7 +329,7 @@ class Grouper:
         )
 
     def _by_similarity(
-        self, issue: Issue, features: Features, dimensions: Dimensions, forbidden: set[str] | frozenset[str]
+        self, issue: Issue, features: Features, dimensions: Dimensions, forbidden: Set[str]
     ) -> Decision:
         suggestions: tuple[Suggestion, ...] = ()
         if features.text and len(self._index):
@@ -368,9 +368,7 @@ class Grouper:
             suggestions=suggestions,
         )
 
-    def _candidates(
-        self, features: Features, dimensions: Dimensions, forbidden: set[str] | frozenset[str]
-    ) -> list[Candidate]:
+    def _candidates(self, features: Features, dimensions: Dimensions, forbidden: Set[str]) -> list[Candidate]:
         """The patterns of the nearest texts, each with its closest one, without those a person forbade."""
         best: dict[str, float] = {}
         least = self._linker.least_cosine(features)
@@ -409,13 +407,3 @@ class Grouper:
         holders.remove(pattern_id)
         if not holders:
             del self._patterns_of_key[key]
-
-    def _allow(self, key: str, pattern_id: str) -> None:
-        patterns = self._cannot.get(key)
-        if patterns is not None:
-            patterns.discard(pattern_id)
-            if not patterns:
-                del self._cannot[key]
-
-
-_NONE: frozenset[str] = frozenset()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from contracts import ingest
+from contracts import ingest, pattern
 from contracts.generated.pattern import ConstraintKind, PatternStatus
 from contracts.generated.recommendation import RecommendationStatus
 from eventlog import Connection
@@ -85,6 +85,31 @@ async def issues(
     """Issues that the rows know, without their bodies, with their memberships."""
     rows = await _queries.find_issues(conn, workspace_id=workspace_id, issue_ids=list(issue_ids))
     return [(_issue(row), _member(row)) for row in rows]
+
+
+async def rulings(
+    conn: Connection, workspace_id: str, *, grouping_keys: Sequence[str], pattern_ids: Sequence[str]
+) -> list[tuple[ConstraintRow, pattern.Ruling]]:
+    """People's decisions on some keys or about some patterns, ascending, with who took them and when."""
+    rows = await _queries.find_constraints(
+        conn,
+        workspace_id=workspace_id,
+        grouping_keys=list(grouping_keys),
+        pattern_ids=list(pattern_ids),
+    )
+    return [
+        (
+            ConstraintRow(row.grouping_key, row.pattern_id, ConstraintKind(row.kind)),
+            pattern.Ruling(
+                pattern_id=row.pattern_id,
+                kind=ConstraintKind(row.kind),
+                issue_id=row.issue_id,
+                decided_by=row.decided_by,
+                decided_at=row.decided_at,
+            ),
+        )
+        for row in rows
+    ]
 
 
 async def leaving(conn: Connection, workspace_id: str, pattern_id: str, members: Sequence[Member]) -> Leaving:

@@ -17,10 +17,11 @@ from ..commands import Decided, Gathered, Subject, group, prove, settle, subject
 from ..engine.grouping import Grouper
 from ..engine.issues import features_of
 from ..engine.memory import Member, Pattern, RecommendationRow
-from ..errors import NotReadyError, PatternContendedError, PatternNotFoundError
+from ..errors import IssueNotFoundError, NotReadyError, PatternContendedError, PatternNotFoundError
 from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, stamp
 from . import loading
 from .repairs import Repairs
+from .similar import nearest
 
 SERVICE = "pattern"
 MAX_ISSUES_PER_DECISION = 1000
@@ -43,6 +44,9 @@ _PATTERN_EVENTS = (
     | pattern.LinkConstrained
     | pattern.PatternsMerged
     | pattern.PatternSplit
+    | pattern.LinkSuggested
+    | pattern.DecisionsContradicted
+    | pattern.ContradictionAnswered
 )
 
 
@@ -160,10 +164,11 @@ class PatternReaction:
         *,
         pattern_id: str | None,
         issue_ids: Sequence[str] = (),
+        other_ids: Sequence[str] = (),
     ) -> tuple[Pattern, int]:
         """Decide a command on the memory and the rows, and append; the pattern it was about, and the last sequence.
 
-        Waits a few seconds for the rows to catch up with the memory. Raises the refusals of the decision,
+        other_ids: further patterns that it may change. Waits a few seconds for the rows to catch up with the memory. Raises the refusals of the decision,
         PatternContendedError and NotReadyError.
         """
         self._n_commands += 1
@@ -171,7 +176,9 @@ class PatternReaction:
             deadline = time.monotonic() + COMMAND_SECONDS
             while time.monotonic() < deadline:
                 async with self._lock:
-                    done = await self._attempt(context, decide, pattern_id, issue_ids)
+                    done = await self._attempt(
+                        context, decide, [*([pattern_id] if pattern_id else []), *other_ids], issue_ids
+                    )
                 if done is not None:
                     return done
                 await asyncio.sleep(_POLL_SECONDS)
@@ -179,16 +186,29 @@ class PatternReaction:
         finally:
             self._n_commands -= 1
 
+    async def find_similar(self, workspace_id: str, issue_id: str, *, limit: int) -> pattern.SimilarFound:
+        """The issues nearest to one, of everything that memory compares. Raises NotReadyError, IssueNotFoundError."""
+        if not self._is_live or self._is_given_up:
+            raise NotReadyError("the pattern service is catching up")
+        reports = await self._log.history(workspace_id, "issue", issue_id, limit=1)
+        report = reports[0].data if reports else None
+        if not isinstance(report, ingest.IssueReported):
+            raise IssueNotFoundError(issue_id)
+        issue = issue_of(reports[0], report)
+        async with self._pool.connection() as conn:
+            return await nearest(conn, self._workspace(workspace_id).grouper, issue, limit=limit)
+
     async def _attempt(
-        self, context: CommandContext, decide: Decide, pattern_id: str | None, issue_ids: Sequence[str]
+        self, context: CommandContext, decide: Decide, pattern_ids: Sequence[str], issue_ids: Sequence[str]
     ) -> tuple[Pattern, int] | None:
         """The command done, or None while the rows are not where the memory is."""
+        pattern_id = next(iter(pattern_ids), None)
         if not self._is_live or self._is_given_up:
             raise NotReadyError("the pattern service is catching up")
         known = self._workspaces.get(context.workspace_id)
         if known is None:
             raise PatternNotFoundError(pattern_id or "in an unknown workspace")
-        gathered = await self._gather(known, pattern_id, issue_ids)
+        gathered = await self._gather(known, pattern_ids, issue_ids)
         if gathered is None:
             return None
         decided = decide(known.grouper, gathered)
@@ -212,7 +232,7 @@ class PatternReaction:
             raise NotReadyError("the event log did not confirm") from error
 
     async def _gather(
-        self, known: _Workspace, pattern_id: str | None, issue_ids: Sequence[str]
+        self, known: _Workspace, pattern_ids: Sequence[str], issue_ids: Sequence[str]
     ) -> Gathered | None:
         """What the rows say of a command's issues; None while they lag behind the memory, or the memory behind them."""
         grouper, workspace_id = known.grouper, known.grouper.workspace_id
@@ -230,7 +250,7 @@ class PatternReaction:
                 subjects[issue.issue_id] = _subject(issue.title, member)
                 if member.pattern_id is not None:
                     by_pattern.setdefault(member.pattern_id, []).append(member)
-            for each in {*by_pattern, *([pattern_id] if pattern_id else [])}:
+            for each in {*by_pattern, *pattern_ids}:
                 found = grouper.patterns.get(each)
                 if (found.version if found else 0) != await loading.version(conn, workspace_id, each):
                     return None
@@ -238,10 +258,20 @@ class PatternReaction:
                 each: await loading.leaving(conn, workspace_id, each, members)
                 for each, members in by_pattern.items()
             }
+            keys = {subject.grouping_key for subject in subjects.values()}
+            rulings = await loading.rulings(
+                conn, workspace_id, grouping_keys=sorted(keys), pattern_ids=pattern_ids
+            )
+        if [row for row, _ in rulings] != grouper.constraints_about(keys, pattern_ids):
+            return None
         missing = [issue_id for issue_id in issue_ids if issue_id not in subjects]
         if missing and not await self._is_unknown(workspace_id, missing[0]):
             return None
-        return Gathered(await self._with_text(known, subjects, issue_ids), leaving)
+        return Gathered(
+            await self._with_text(known, subjects, issue_ids),
+            leaving,
+            {(row.grouping_key, row.pattern_id): ruling for row, ruling in rulings},
+        )
 
     async def _is_unknown(self, workspace_id: str, issue_id: str) -> bool:
         """Whether the log knows nothing of an issue that the rows do not have."""

@@ -45,7 +45,12 @@ def _observe_pattern(
             tracked = memory.patterns.get((event.workspace_id, data.pattern_id))
             if tracked is not None and is_fresh:
                 tracked.n_issues = data.assessment.issue_count
-        case pattern.LinkConstrained():
+        case (
+            pattern.LinkConstrained()
+            | pattern.LinkSuggested()
+            | pattern.DecisionsContradicted()
+            | pattern.ContradictionAnswered()
+        ):
             pass
         case _:
             assert_never(data)

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from contracts import Event, Recorded, pattern, prediction, recommendation, workspace
 from contracts.generated import ingest
+from msgspec.structs import replace
 from testkit.builders import NOW, WORKSPACE, recorded
 
 PATTERN = "pat_00000000000000000000000001"
@@ -78,6 +79,52 @@ def restated(
         to_status=to,
         reason="A rule.",
         closure_note=note,
+    )
+    return recorded(data, pattern_id, source="pattern")
+
+
+def suggested(suggestion_id: str, issue_id: str, *, to: str, begun: str) -> Recorded[Event]:
+    """An issue that began a pattern may belong to another one."""
+    suggestion = pattern.Suggestion(
+        suggestion_id=suggestion_id,
+        pattern_id=to,
+        score=0.5,
+        method=pattern.LinkMethod.TEXT_SIMILARITY,
+        method_version="char-tfidf@2026-11-22",
+    )
+    data = pattern.LinkSuggested(pattern_id=begun, issue_id=issue_id, suggestions=(suggestion,))
+    return recorded(data, begun, source="pattern")
+
+
+def constrained(
+    pattern_id: str,
+    issue_id: str,
+    kind: pattern.ConstraintKind,
+    *,
+    key: str = "KEY",
+    actor: str | None = None,
+) -> Recorded[Event]:
+    """A person's decision."""
+    data = pattern.LinkConstrained(pattern_id=pattern_id, issue_id=issue_id, kind=kind, grouping_key=key)
+    return replace(recorded(data, pattern_id, source="pattern"), actor=actor)
+
+
+def contradicted(
+    contradiction_id: str, pattern_id: str, issue_id: str, *, earlier: tuple[str, str]
+) -> Recorded[Event]:
+    """A "must" about an issue overrules a "never" about a pattern and another issue."""
+    data = pattern.DecisionsContradicted(
+        contradiction_id=contradiction_id,
+        pattern_id=pattern_id,
+        grouping_key="KEY",
+        earlier=pattern.Ruling(
+            pattern_id=earlier[0],
+            kind=pattern.ConstraintKind.CANNOT_LINK,
+            issue_id=earlier[1],
+            decided_by="usr_ann",
+            decided_at=NOW,
+        ),
+        later=pattern.Ruling(pattern_id=pattern_id, kind=pattern.ConstraintKind.MUST_LINK, issue_id=issue_id),
     )
     return recorded(data, pattern_id, source="pattern")
 

@@ -127,6 +127,17 @@ class Inhabited:
             self._did(self.owner, "PATCH", f"/v1/recommendations/{recommended}", {"status": status})
         self._did(self.owner, "POST", f"/v1/issues/{lone}/comments", {"text": f"{word} was here"})
         self._did(self.owner, "POST", f"/v1/issues/{lone}/unlink-pattern")
+        again = self._did(self.owner, "POST", "/v1/issues", {"title": f"{word} linked by hand"})["id"]
+        self._did(self.owner, "POST", f"/v1/issues/{again}/link-pattern", {"pattern_id": pattern_id})
+        # Sure enough of nothing, so that what is only alike is suggested.
+        self._did(self.owner, "PATCH", "/v1/workspace", {"confidence_threshold": 1.0})
+        near = {
+            "title": f"{word} connection pool exhausted soon",
+            "service": word,
+            "error_type": "PoolTimeout",
+        }
+        self._did(self.owner, "POST", "/v1/issues", near)
+        self._wait(lambda: self._did(self.owner, "GET", "/v1/suggestions")["data"])
 
     def _staff(self) -> None:
         """Members, an invitation, preferences, settings."""
@@ -253,6 +264,8 @@ PREFIXES = {
     "passkey_id": "pky_",
     "member_id": "mem_",
     "invitation_id": "inv_",
+    "suggestion_id": "sug_",
+    "contradiction_id": "ctr_",
 }
 """What the ids begin with that a parameter takes; a new parameter has to be added, or its routes are not proved."""
 

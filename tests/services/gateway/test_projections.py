@@ -109,15 +109,18 @@ def story() -> list[Recorded[Event]]:
             ),
             "rec_1",
         ),
+        b.suggested("sug_1", names[3], to=b.PATTERN, begun=OTHER),
+        b.constrained(b.PATTERN, names[3], pattern.ConstraintKind.CANNOT_LINK),
+        b.contradicted("ctr_1", b.PATTERN, names[4], earlier=(b.PATTERN, names[3])),
+        b.constrained(b.PATTERN, names[4], pattern.ConstraintKind.MUST_LINK),
+        b.constrained(OTHER, names[4], pattern.ConstraintKind.MUST_LINK, key="OTHER KEY"),
         recorded(
-            pattern.LinkConstrained(
-                pattern_id=b.PATTERN,
-                issue_id=names[2],
-                kind=pattern.ConstraintKind.CANNOT_LINK,
-                grouping_key="KEY",
+            pattern.ContradictionAnswered(
+                contradiction_id="ctr_1", pattern_id=b.PATTERN, keep=pattern.Side.EARLIER
             ),
             b.PATTERN,
         ),
+        b.constrained(b.PATTERN, names[2], pattern.ConstraintKind.CANNOT_LINK),
         recorded(
             pattern.IssueUnlinked(pattern_id=b.PATTERN, issue_id=names[2], assessment=b.assessment(2)),
             b.PATTERN,
@@ -164,6 +167,11 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
         table: len(rows[table])
         for table in ("issues", "comments", "patterns", "predictions", "recommendations")
     } == {"issues": 5, "comments": 1, "patterns": 3, "predictions": 3, "recommendations": 1}
+    assert {table: len(rows[table]) for table in ("suggestions", "constraints", "contradictions")} == {
+        "suggestions": 1,
+        "constraints": 2,
+        "contradictions": 1,
+    }
 
 
 @pytest.fixture
@@ -271,6 +279,49 @@ async def test_a_merge_moves_the_members(conn: AsyncConnection[Any]) -> None:
     assert [tuple(row.values()) for row in members] == [(b.PATTERN, 3), ("pat_3", 1)]
     merged = await rows(conn, f"SELECT status, merged_into FROM patterns WHERE pattern_id = '{OTHER}'")
     assert merged == [{"status": "merged", "merged_into": b.PATTERN}]
+
+
+async def test_a_membership_says_who_linked_and_who_merged(conn: AsyncConnection[Any]) -> None:
+    """A merge is told until the issue is linked anew."""
+    await write(conn, story())
+    told = "SELECT i.title, m.linked_by, m.merged_from, m.merged_by FROM pattern_members m"
+    found = await rows(conn, f"{told} JOIN issues i USING (issue_id) WHERE merged_from IS NOT NULL")
+    assert {(row["linked_by"], row["merged_from"], row["merged_by"]) for row in found} == {
+        (None, OTHER, None)
+    }
+    assert len(found) == 2
+
+
+async def test_an_answer_and_a_merge_decide_what_is_open(conn: AsyncConnection[Any]) -> None:
+    """A decision on the same issue and pattern answers; a move lapses; a decision that is back settles."""
+    two = issues(2)
+    first, second = ids(two)
+    begun = [b.linked(first, count=1), b.linked(second, count=1, pattern_id=OTHER)]
+    asked = b.suggested("sug_1", second, to=b.PATTERN, begun=OTHER)
+    status = "SELECT status FROM suggestion_rows"
+    await write(conn, [*two, *begun, asked])
+    assert await rows(conn, status) == [{"status": "open"}]
+    answer = b.constrained(b.PATTERN, second, pattern.ConstraintKind.CANNOT_LINK, actor="usr_ann")
+    await write(conn, [answer])
+    assert await rows(conn, f"{status} WHERE answered_by = 'usr_ann'") == [{"status": "rejected"}]
+    question = b.contradicted("ctr_1", b.PATTERN, first, earlier=(b.PATTERN, second))
+    await write(conn, [question, b.constrained(b.PATTERN, first, pattern.ConstraintKind.MUST_LINK)])
+    asked_about = "SELECT status, contradiction_id FROM constraint_rows"
+    assert await rows(conn, asked_about) == [{"status": "contradicted", "contradiction_id": "ctr_1"}]
+    assert await rows(conn, "SELECT status FROM contradiction_rows") == [{"status": "open"}]
+    await write(conn, [b.constrained(b.PATTERN, second, pattern.ConstraintKind.CANNOT_LINK)])
+    assert await rows(conn, "SELECT status FROM contradiction_rows") == [{"status": "lapsed"}]
+    assert await rows(conn, asked_about) == [{"status": "in_force", "contradiction_id": None}]
+
+
+async def test_a_suggestion_lapses_with_a_move(conn: AsyncConnection[Any]) -> None:
+    """Its issue leaves, or its pattern is merged."""
+    two = issues(2)
+    first, second = ids(two)
+    asked = b.suggested("sug_1", second, to=b.PATTERN, begun=OTHER)
+    begun = [b.linked(first, count=1), b.linked(second, count=1, pattern_id=OTHER), asked]
+    await write(conn, [*two, *begun, b.linked(second, count=1, pattern_id="pat_3")])
+    assert await rows(conn, "SELECT status FROM suggestion_rows") == [{"status": "lapsed"}]
 
 
 async def test_a_newer_prediction_supersedes_and_the_end_of_a_pattern_ends_all(

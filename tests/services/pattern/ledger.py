@@ -19,6 +19,7 @@ from services.pattern.engine.memory import (
     ExemplarRow,
     Member,
     PatternRow,
+    Settings,
     Snapshot,
     SummaryRow,
     TallyRow,
@@ -32,6 +33,7 @@ Kind = pattern.ConstraintKind
 class Ledger(Struct):
     """Every fact of one workspace, nothing counted in advance."""
 
+    settings: Settings = Settings()
     seq: int = 0
     newest_at: datetime = NEVER
     issues: dict[str, Issue] = field(default_factory=dict)
@@ -39,6 +41,9 @@ class Ledger(Struct):
     patterns: dict[str, PatternRow] = field(default_factory=dict)
     exemplars: dict[str, tuple[int, str]] = field(default_factory=dict)
     constraints: dict[tuple[str, str], Kind] = field(default_factory=dict)
+    about: dict[tuple[str, str], str] = field(default_factory=dict)
+    suggested: list[tuple[str, str, str]] = field(default_factory=list)
+    contradictions: list[pattern.DecisionsContradicted] = field(default_factory=list)
 
     def store(self, grouper: Grouper, decided: Sequence[Decided]) -> None:
         """Give each decision its place in the log, and fold it."""
@@ -86,7 +91,13 @@ class Ledger(Struct):
             staying = [m.occurred_at for m in self.of(pattern_id) if m not in members]
             times = staying or [member.occurred_at for member in members]
             leaving[pattern_id] = Leaving(members, min(times), max(times))
-        return Gathered(subjects, leaving)
+        rulings = {
+            (key, pattern_id): pattern.Ruling(
+                pattern_id=pattern_id, kind=kind, issue_id=self.about[key, pattern_id], decided_by="usr_ann"
+            )
+            for (key, pattern_id), kind in self.constraints.items()
+        }
+        return Gathered(subjects, leaving, rulings)
 
     def snapshot(self) -> Snapshot:
         """What a leader would load."""
@@ -96,6 +107,7 @@ class Ledger(Struct):
                 by_pattern.setdefault(member.pattern_id, []).append(member)
         exemplars = sorted((seq, issue_id, text) for issue_id, (seq, text) in self.exemplars.items())
         return Snapshot(
+            settings=self.settings,
             newest_at=self.newest_at,
             patterns=tuple(sorted(self.patterns.values())),
             summaries=tuple(sorted(_summary(p, members) for p, members in by_pattern.items())),
@@ -142,6 +154,16 @@ class Ledger(Struct):
                 self._constrained(event)
             case pattern.PatternsMerged() as event:
                 self._merged(event.target_pattern_id, event.source_pattern_id)
+            case pattern.LinkSuggested() as event:
+                for each in event.suggestions:
+                    assert (each.pattern_id in self.living()) and each.pattern_id != event.pattern_id
+                    assert each.pattern_id not in self.cannot(self.members[event.issue_id].grouping_key)
+                    self.suggested.append((event.issue_id, event.pattern_id, each.pattern_id))
+            case pattern.DecisionsContradicted() as event:
+                assert self.constraints[event.grouping_key, event.earlier.pattern_id] is event.earlier.kind
+                self.contradictions.append(event)
+            case pattern.ContradictionAnswered():
+                pass
             case _:
                 assert_never(decided.event)
 
@@ -175,18 +197,28 @@ class Ledger(Struct):
             if must is not None:
                 del self.constraints[event.grouping_key, must]
         self.constraints[event.grouping_key, event.pattern_id] = event.kind
+        self.about[event.grouping_key, event.pattern_id] = event.issue_id
 
     def _merged(self, target: str, source: str) -> None:
+        """A "never" ends when the other part brings its key; else what was said of either part is said of both."""
+        ended: list[tuple[str, str]] = []
+        for part, guest in ((target, source), (source, target)):
+            brought = {member.grouping_key for member in self.of(guest)}
+            brought |= {
+                k for (k, p), kind in self.constraints.items() if p == guest and kind is Kind.MUST_LINK
+            }
+            for key, p in list(self.constraints):
+                if p == part and key in brought and self.constraints[key, p] is Kind.CANNOT_LINK:
+                    ended.append((key, p))
+        for place in ended:
+            self.constraints.pop(place)
         for member in self.of(source):
             self.members[member.issue_id] = replace(member, pattern_id=target)
-        held = {member.grouping_key for member in self.of(target)}
-        ours = {key for key, p in self.constraints if p in (target, source)}
-        for key in ours:
-            kinds = {self.constraints.pop((key, p), None) for p in (target, source)}
-            if Kind.MUST_LINK in kinds:
-                self.constraints[key, target] = Kind.MUST_LINK
-            elif key not in held:
-                self.constraints[key, target] = Kind.CANNOT_LINK
+        for key, p in list(self.constraints):
+            if p == source:
+                kind, issue_id = self.constraints.pop((key, p)), self.about[key, p]
+                if (key, target) not in self.constraints:
+                    self.constraints[key, target], self.about[key, target] = kind, issue_id
         for row in list(self.patterns.values()):
             if row.pattern_id == source or row.merged_into == source:
                 self._change(row.pattern_id, merged_into=target)

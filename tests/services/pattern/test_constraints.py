@@ -12,6 +12,7 @@ from testkit.builders import NOW
 from services.pattern import commands
 from services.pattern.engine.grouping import Grouper
 from services.pattern.engine.issues import Issue, features_of
+from services.pattern.engine.memory import Settings
 from services.pattern.state import stamp
 
 from .ledger import Ledger
@@ -26,13 +27,13 @@ TITLES = (
     "Certificate of the public endpoint expired",
     "...",
 )
-SERVICES = ("checkout", "ledger", None)
+SERVICES = ("checkout", None)
 COMPONENTS = ("api", "worker")
 
 reports = st.tuples(
     st.just("report"),
     st.lists(
-        st.tuples(st.integers(0, 6), st.integers(0, 2), st.integers(0, 1), st.integers(0, 9)),
+        st.tuples(st.integers(0, 6), st.integers(0, 1), st.integers(0, 1), st.integers(0, 9)),
         min_size=1,
         max_size=4,
     ),
@@ -44,10 +45,11 @@ decisions = st.one_of(
     st.tuples(st.just("merge"), choices, choices),
     st.tuples(st.just("split"), choices, st.lists(choices, min_size=1, max_size=3)),
     st.tuples(st.just("close"), choices, choices),
+    st.tuples(st.sampled_from(("accept", "reject", "keep earlier", "keep later")), choices, choices),
     st.tuples(st.just("rename"), choices, choices),
 )
 steps = st.lists(
-    st.one_of(reports, reports, decisions, st.tuples(st.just("reload"))), min_size=1, max_size=14
+    st.one_of(reports, decisions, decisions, st.tuples(st.just("reload"))), min_size=8, max_size=20
 )
 
 
@@ -55,7 +57,9 @@ class World:
     """A grouper that is loaded anew at random, beside one that never is, beside the plain fold of the log."""
 
     def __init__(self) -> None:
-        self.kept, self.loaded, self.ledger = Grouper("ws"), Grouper("ws"), Ledger()
+        # Certainty that most pairs of one family lack, so that they are suggested.
+        self.ledger = Ledger(settings=Settings(confidence_threshold=0.97))
+        self.kept, self.loaded = (Grouper.load("ws", self.ledger.snapshot()) for _ in range(2))
 
     def step(self, step: tuple[object, ...]) -> None:
         match step:
@@ -132,12 +136,55 @@ class World:
             case "close":
                 close = pattern.ClosePattern(pattern_id=chosen, closure_note="Done.")
                 self._store(lambda grouper: commands.close_pattern(grouper, close, gathered, now=NOW))
+            case "accept" | "reject":
+                self._answer(first, is_accepted=name == "accept")
+            case "keep earlier" | "keep later":
+                self._choose(first, keep=pattern.Side(name.removeprefix("keep ")))
             case "rename":
                 update = pattern.UpdatePattern(pattern_id=chosen, name=f"Name {number}")
                 self._store(lambda grouper: commands.update_pattern(grouper, update, gathered))
 
-    def _store(self, decide: object) -> None:
-        """Both groupers decide alike, or refuse alike; then the log has it."""
+    def _answer(self, number: int, *, is_accepted: bool) -> None:
+        """Accepted: it is a member and stays one; rejected: no issue like it ever joins."""
+        if not self.ledger.suggested:
+            return
+        issue_id, begun, suggested = self.ledger.suggested[number % len(self.ledger.suggested)]
+        answer = pattern.AnswerSuggestion(
+            pattern_id=suggested, issue_id=issue_id, begun_pattern_id=begun, is_accepted=is_accepted
+        )
+        gathered = self.ledger.gathered([issue_id])
+        if not self._store(lambda grouper: commands.answer_suggestion(grouper, answer, gathered)):
+            return
+        member = self.ledger.members[issue_id]
+        if is_accepted:
+            assert member.pattern_id == suggested == self.ledger.must(member.grouping_key)
+        else:
+            assert suggested in self.ledger.cannot(member.grouping_key)
+
+    def _choose(self, number: int, *, keep: pattern.Side) -> None:
+        """The earlier decision, once chosen, is in force; no membership changes."""
+        if not self.ledger.contradictions:
+            return
+        asked = self.ledger.contradictions[number % len(self.ledger.contradictions)]
+        answer = pattern.AnswerContradiction(
+            contradiction_id=asked.contradiction_id,
+            pattern_id=asked.pattern_id,
+            grouping_key=asked.grouping_key,
+            earlier=asked.earlier,
+            keep=keep,
+        )
+        before = dict(self.ledger.members)
+        none = self.ledger.gathered([])
+        if not self._store(lambda grouper: commands.answer_contradiction(grouper, answer, none)):
+            return
+        assert self.ledger.members == before
+        named = asked.earlier.pattern_id
+        place = (asked.grouping_key, self.ledger.patterns[named].merged_into or named)
+        is_in_force = self.ledger.constraints.get(place) is asked.earlier.kind
+        assert is_in_force == (keep is pattern.Side.EARLIER)
+
+    def _store(self, decide: object) -> bool:
+        """Both groupers decide alike, or refuse alike; then the log has it. False: refused."""
         outcomes = []
         for grouper in (self.kept, self.loaded):
             try:
@@ -145,11 +192,13 @@ class World:
             except AppError as refusal:
                 outcomes.append(str(refusal))
         assert msgspec.json.encode(outcomes[0]) == msgspec.json.encode(outcomes[1])
-        if isinstance(outcomes[0], list):
-            seq = self.ledger.seq
-            self.ledger.store(self.kept, outcomes[0])
-            for number, each in enumerate(outcomes[1], seq + 1):
-                stamp(self.loaded, each.event, pattern_id=each.pattern_id, seq=number)
+        if not isinstance(outcomes[0], list):
+            return False
+        seq = self.ledger.seq
+        self.ledger.store(self.kept, outcomes[0])
+        for number, each in enumerate(outcomes[1], seq + 1):
+            stamp(self.loaded, each.event, pattern_id=each.pattern_id, seq=number)
+        return True
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -59,6 +59,10 @@ def history() -> list[Recorded[Event]]:
             ),
             "pat_a",
         ),
+        said(
+            pattern.LinkSuggested(pattern_id="pat_b", issue_id=reports[3].aggregate_id, suggestions=()),
+            "pat_b",
+        ),
         linked("pat_b", [reports[0], reports[6]], "key a"),
         recorded(workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, proof_window_days=30), WORKSPACE),
         recorded(

@@ -63,6 +63,30 @@ class ConstraintKind(StrEnum):
     CANNOT_LINK = "cannot_link"
 
 
+class Side(StrEnum):
+    """Which of two decisions that contradict each other.
+
+    earlier: The one that was there.
+    later: The one that overruled it.
+    """
+
+    EARLIER = "earlier"
+    LATER = "later"
+
+
+class NothingSimilar(StrEnum):
+    """Why nothing is similar.
+
+    alone: The workspace has no other issue.
+    no_text: The issue has no text to compare, and none has the same dimensions.
+    below_threshold: The nearest issue is less alike than what counts.
+    """
+
+    ALONE = "alone"
+    NO_TEXT = "no_text"
+    BELOW_THRESHOLD = "below_threshold"
+
+
 class Link(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One issue's membership of a pattern, with its reasons.
 
@@ -118,6 +142,44 @@ class FingerprintDimension(Struct, frozen=True, kw_only=True, omit_defaults=True
     value: str
     share: float
     lift: float | None = None
+
+
+class Suggestion(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pattern that an issue may belong to, not surely enough to put it there.
+
+    suggestion_id: Id of the suggestion, prefix "sug_"; derived from the issue and the pattern.
+    pattern_id: The pattern suggested.
+    score: Probability that the issue belongs to it, in [0, 1].
+    method: How it was found.
+    method_version: Dated version of the method, such as "linker@2026-11-22".
+    matched_dimensions: Dimensions on which the issue agrees with the pattern, such as "service".
+    """
+
+    suggestion_id: str
+    pattern_id: str
+    score: float
+    method: LinkMethod
+    method_version: str
+    matched_dimensions: tuple[str, ...] = ()
+
+
+class Ruling(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's decision about a grouping key and a pattern.
+
+    pattern_id: The pattern that it was about.
+    kind: Must or cannot.
+    issue_id: The issue that it was about; absent: a whole pattern was merged.
+    merged_pattern_id: The pattern that was merged into it, where that was the decision.
+    decided_by: Who decided, a person's or a service account's id; absent: the actor of the event that holds this.
+    decided_at: When it was decided; absent: at the time of the event that holds this.
+    """
+
+    pattern_id: str
+    kind: ConstraintKind
+    issue_id: str | None = None
+    merged_pattern_id: str | None = None
+    decided_by: str | None = None
+    decided_at: Timestamp | None = None
 
 
 class IssuesLinked(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -255,6 +317,58 @@ class PatternSplit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     assessment: Assessment
 
 
+class LinkSuggested(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An issue began a pattern of its own although it may belong to others; it stays there until a person decides.
+
+    LinkConstrained on that issue and a suggested pattern is the answer: must accepts, cannot rejects.
+    Emitted by pattern on pattern/<pattern_id>.
+
+    pattern_id: The pattern that the issue began.
+    issue_id: Id of the issue.
+    suggestions: Most probable first, 1 to 3; none that a person forbade.
+    """
+
+    pattern_id: str
+    issue_id: str
+    suggestions: tuple[Suggestion, ...] = ()
+
+
+class DecisionsContradicted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's decision overruled an earlier one that was about another issue with the same grouping key.
+
+    Later issues with that key obey the later decision until somebody answers which one is right.
+    Emitted by pattern on pattern/<pattern_id>.
+
+    contradiction_id: Id of the contradiction, prefix "ctr_".
+    pattern_id: The pattern of the later decision.
+    grouping_key: What both decisions are about: issues with this key.
+    earlier: The decision that was there.
+    later: The decision that overruled it.
+    """
+
+    contradiction_id: str
+    pattern_id: str
+    grouping_key: str
+    earlier: Ruling
+    later: Ruling
+
+
+class ContradictionAnswered(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person chose between two decisions that contradict each other; for the earlier one a LinkConstrained follows.
+
+    Issues that are members already stay where people put them.
+    Emitted by pattern on pattern/<pattern_id>.
+
+    contradiction_id: Id of the contradiction.
+    pattern_id: The pattern of the later decision.
+    keep: The decision that later issues obey.
+    """
+
+    contradiction_id: str
+    pattern_id: str
+    keep: Side
+
+
 class LinkIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Put an issue into a pattern by hand. Endpoint: pattern.link_issue.
 
@@ -325,6 +439,85 @@ class ClosePattern(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     closure_note: str
 
 
+class AnswerSuggestion(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Accept or reject a suggestion, as the caller saw it. Endpoint: pattern.answer_suggestion.
+
+    pattern_id: The pattern suggested.
+    issue_id: Id of the issue.
+    begun_pattern_id: The pattern that the issue began; when it has left that, the suggestion has lapsed.
+    is_accepted: Accept; false: reject.
+    """
+
+    pattern_id: str
+    issue_id: str
+    begun_pattern_id: str
+    is_accepted: bool
+
+
+class AnswerContradiction(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Choose between two decisions that contradict each other. Endpoint: pattern.answer_contradiction.
+
+    contradiction_id: Id of the contradiction.
+    pattern_id: The pattern of the later decision.
+    grouping_key: The key that both are about.
+    earlier: The decision that was there; it was about an issue.
+    keep: The decision that later issues are to obey.
+    """
+
+    contradiction_id: str
+    pattern_id: str
+    grouping_key: str
+    earlier: Ruling
+    keep: Side
+
+
+class FindSimilar(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Find the issues that are nearest to one. Endpoint: pattern.find_similar.
+
+    issue_id: Id of the issue.
+    limit: How many at most, 1 to 20.
+    """
+
+    issue_id: str
+    limit: int
+
+
+class SimilarIssue(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An issue that is like another one.
+
+    issue_id: Id of the issue.
+    pattern_id: The pattern that it is in, if in one.
+    similarity: How alike, in [0, 1]; 1: the same masked title and service.
+    method: What was compared.
+    method_version: Dated version of the method.
+    matched_dimensions: Dimensions on which both agree, such as "service".
+    """
+
+    issue_id: str
+    pattern_id: str | None = None
+    similarity: float
+    method: LinkMethod
+    method_version: str
+    matched_dimensions: tuple[str, ...] = ()
+
+
+class SimilarFound(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to FindSimilar.
+
+    issues: Most alike first.
+    reason: Why there is none; absent: there are some.
+    least_similarity: Least similarity that counts, in [0, 1].
+    nearest_similarity: Similarity of the nearest text, below what counts; absent: nothing was compared.
+    compared_count: How many texts there are to compare with.
+    """
+
+    issues: tuple[SimilarIssue, ...] = ()
+    reason: NothingSimilar | None = None
+    least_similarity: float
+    nearest_similarity: float | None = None
+    compared_count: int
+
+
 class PatternChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The reply to every command on patterns.
 
@@ -347,6 +540,9 @@ Event: TypeAlias = (
     | LinkConstrained
     | PatternsMerged
     | PatternSplit
+    | LinkSuggested
+    | DecisionsContradicted
+    | ContradictionAnswered
 )
 """Any event of pattern."""
 
@@ -359,6 +555,9 @@ AGGREGATES: dict[type[Event], str] = {
     LinkConstrained: "pattern",
     PatternsMerged: "pattern",
     PatternSplit: "pattern",
+    LinkSuggested: "pattern",
+    DecisionsContradicted: "pattern",
+    ContradictionAnswered: "pattern",
 }
 """The type of the aggregate that each event is about."""
 
@@ -369,5 +568,8 @@ ENDPOINTS: dict[type[Struct], str] = {
     SplitPattern: "pattern.split_pattern",
     UpdatePattern: "pattern.update_pattern",
     ClosePattern: "pattern.close_pattern",
+    AnswerSuggestion: "pattern.answer_suggestion",
+    AnswerContradiction: "pattern.answer_contradiction",
+    FindSimilar: "pattern.find_similar",
 }
 """The endpoint that answers each request."""
