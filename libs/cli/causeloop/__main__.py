@@ -25,10 +25,11 @@ COMMANDS: Final[Mapping[str, str]] = {
     "clients": "clients",
     "audit": "audit",
     "provision-key": "provision_key",
+    "backtest": "backtest",
 }
 """Command → module in causeloop.commands."""
 
-_GROUPS: Final = frozenset({"events", "clients", "audit"})
+_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest"})
 """Commands that have commands of their own."""
 
 HELP: Final = """Causeloop: from raw failures to verified fixes.

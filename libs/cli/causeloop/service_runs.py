@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +64,14 @@ async def run_maintenance(service: str, what: Maintenance, folder: Path) -> RunR
         output=output.decode(errors="replace"),
         errors=errors.decode(errors="replace"),
     )
+
+
+def run_in_foreground(module: str, arguments: Sequence[str]) -> int:
+    """Run a module of a service that needs no servers, with our standard streams; its exit code."""
+    command = [sys.executable, "-m", module, *arguments]
+    # One thread: the sums of a fit then have one order, and the same file gives the same bytes.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=repository(), env=environment, check=False).returncode
 
 
 def repository() -> Path:
