@@ -33,6 +33,7 @@ CONSTRAINT_VERSION: Final = "constraint@2026-11-22"
 # Texts kept of one pattern; the first ones stand for it well enough, and the index stays small.
 MAX_EXEMPLARS: Final = 8
 _N_NEIGHBOURS = 8
+_N_ALIKE = 64
 
 
 class Suggestion(Struct, frozen=True, kw_only=True):
@@ -289,11 +290,12 @@ class Grouper:
             Part(target_id, target.keys), Part(source_id, source.keys)
         )
 
-    def alike(self, text: str, *, n_wanted: int) -> list[tuple[Exemplar, float]]:
-        """The texts of the index that are nearest to one, most alike first, each with its cosine in [0, 1]."""
+    def alike(self, issue: Issue) -> list[tuple[Exemplar, float]]:
+        """The texts that are nearest to an issue's, most alike first, each with its cosine in [0, 1]."""
+        text = features_of(issue).text
         if not text or not len(self._index):
             return []
-        found = self._index.nearest(grams_of(text), n_wanted=n_wanted)
+        found = self._index.nearest(grams_of(text), n_wanted=_N_ALIKE)
         return [(self.exemplars[neighbour.position], neighbour.cosine) for neighbour in found]
 
     def exemplars_of(self, pattern: Pattern) -> list[Exemplar]:

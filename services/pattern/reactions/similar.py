@@ -12,10 +12,9 @@ from ..engine.issues import Features, Issue, agreement_of, features_of
 from ..engine.memory import Member
 from . import loading
 
-SIMILARITY_VERSION: Final = "char-tfidf@2026-11-22"
+SIMILARITY_VERSION: Final = "tfidf-cosine@2026-11-22"
 LEAST_SIMILARITY: Final = 0.3
 """Texts that are less alike have no more in common than any two reports of one system."""
-_N_COMPARED: Final = 64
 
 
 async def nearest(conn: Connection, grouper: Grouper, issue: Issue, *, limit: int) -> pattern.SimilarFound:
@@ -27,7 +26,7 @@ async def nearest(conn: Connection, grouper: Grouper, issue: Issue, *, limit: in
     mates = await _mates(conn, workspace_id, issue, features, limit=limit)
     texts = {
         exemplar.issue_id: round(cosine, 4)
-        for exemplar, cosine in grouper.alike(features.text, n_wanted=_N_COMPARED)
+        for exemplar, cosine in grouper.alike(issue)
         if exemplar.issue_id not in mates and exemplar.issue_id != issue.issue_id
     }
     alike = {issue_id: cosine for issue_id, cosine in texts.items() if cosine >= LEAST_SIMILARITY}
