@@ -174,7 +174,9 @@ def test_no_moment_is_asked_for_that_cannot_be_answered(api: httpx.Client) -> No
 
 def test_a_pattern_says_what_sets_it_apart(api: httpx.Client) -> None:
     """Words and dimensions against the workspace's other failures, each with the issues that show it."""
-    records = [{"external_id": unique("bg"), "title": words(), "service": f"other-{n % 7}"} for n in range(40)]
+    records = [
+        {"external_id": unique("bg"), "title": words(), "service": f"other-{n % 7}"} for n in range(40)
+    ]
     assert api.post("/v1/ingest/batch", json={"records": records}).status_code == 202
     service = unique("cause")
     pattern = pattern_of(api, ingest(api, 6, service=service))
