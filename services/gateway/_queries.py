@@ -8,6 +8,26 @@ from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.rows import args_row, scalar_row
 
 
+class ListRunningAnalysesRow(Struct, frozen=True):
+    """One row of list_running_analyses."""
+
+    workspace_id: str
+    analysis_id: str
+    issue_id: str
+    tier: str
+    requested_at: datetime
+
+
+class GetAnalysisRow(Struct, frozen=True):
+    """One row of get_analysis."""
+
+    analysis_id: str
+    issue_id: str
+    tier: str
+    requested_at: datetime
+    recorded_at: datetime | None
+
+
 class ListIssueStatesRow(Struct, frozen=True):
     """One row of list_issue_states."""
 
@@ -110,17 +130,18 @@ class FailureRow(Struct, frozen=True):
 
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
-    component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason,
-    source_created_at, source_updated_at, created_at, updated_at)
+    component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
+    analysis, reason, source_created_at, source_updated_at, created_at, updated_at)
 SELECT r.workspace_id, r.issue_id, r.seq, r.source, r.external_id, r.title, r.body, r.severity, r.status,
     r.is_status_chosen, r.service,
     r.component, r.error_type, r.environment, r.version, r.team, r.assignee, r.external_url, r.connector_id,
-    r.metadata, r.reason, r.source_created_at, r.source_updated_at, r.created_at, r.updated_at
+    r.metadata, coalesce(r.is_analyzing, false), r.analysis, r.reason, r.source_created_at, r.source_updated_at,
+    r.created_at, r.updated_at
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, issue_id text, seq bigint, source text, external_id text, title text, body text,
     severity text, status text, is_status_chosen boolean, service text, component text, error_type text,
-    environment text, version text, team text, assignee text, external_url text, connector_id text, metadata text, reason text,
-    source_created_at timestamptz, source_updated_at timestamptz, created_at timestamptz, updated_at timestamptz)
+    environment text, version text, team text, assignee text, external_url text, connector_id text, metadata text,
+    is_analyzing boolean, analysis text, reason text, source_created_at timestamptz, source_updated_at timestamptz, created_at timestamptz, updated_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING
 """
 
@@ -149,18 +170,23 @@ UPDATE issues AS i SET
     source_updated_at = CASE WHEN 'source_updated_at' = ANY(r.cleared) THEN NULL
                              ELSE coalesce(r.source_updated_at, i.source_updated_at) END,
     metadata = CASE WHEN 'metadata' = ANY(r.cleared) THEN '{}' ELSE coalesce(r.metadata, i.metadata) END,
+    is_analyzing = coalesce(r.is_analyzing, i.is_analyzing),
+    analysis = coalesce(r.analysis, i.analysis),
     reason = coalesce(r.reason, i.reason),
     updated_at = r.updated_at
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, issue_id text, title text, body text, severity text, status text, is_status_chosen boolean,
     service text, component text, error_type text, environment text, version text, team text, assignee text, external_url text,
-    source_updated_at timestamptz, metadata text, reason text, updated_at timestamptz, cleared text[])
+    source_updated_at timestamptz, metadata text, is_analyzing boolean, analysis text, reason text,
+    updated_at timestamptz, cleared text[])
 WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id
 """
 
 
 async def update_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Change the fields that a batch has values for, empty those that it clears (IssueUpdated, IssueClosed)."""
+    """Change the fields that a batch has values for, empty those that it clears (IssueUpdated, IssueClosed, AnalysisStarted,
+    AnalysisRecorded).
+    """
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_UPDATE_ISSUES, (rows,))
 
@@ -179,6 +205,68 @@ async def insert_comments(conn: AsyncConnection[Any], *, rows: str) -> None:
     """Write the comments of a batch (IssueCommented)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_COMMENTS, (rows,))
+
+
+_INSERT_ANALYSES = """
+INSERT INTO analyses (workspace_id, analysis_id, issue_id, seq, tier, actor, requested_at)
+SELECT r.workspace_id, r.analysis_id, r.issue_id, r.seq, r.tier, r.actor, r.requested_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, analysis_id text, issue_id text, seq bigint, tier text, actor text, requested_at timestamptz)
+ON CONFLICT (workspace_id, analysis_id) DO NOTHING
+"""
+
+
+async def insert_analyses(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the analyses that were begun in a batch (AnalysisStarted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_ANALYSES, (rows,))
+
+
+_END_ANALYSES = """
+UPDATE analyses AS a SET recorded_at = r.recorded_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, analysis_id text, recorded_at timestamptz)
+WHERE a.workspace_id = r.workspace_id AND a.analysis_id = r.analysis_id
+"""
+
+
+async def end_analyses(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """End the analyses whose answers a batch has (AnalysisRecorded)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_END_ANALYSES, (rows,))
+
+
+_LIST_RUNNING_ANALYSES = """
+SELECT workspace_id, analysis_id, issue_id, tier, requested_at
+FROM analyses WHERE recorded_at IS NULL ORDER BY requested_at, seq LIMIT $1::bigint
+"""
+
+
+async def list_running_analyses(conn: AsyncConnection[Any], *, at_most: int) -> list[ListRunningAnalysesRow]:
+    """The analyses that run, over all workspaces, the oldest first; for the role that writes the rows."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListRunningAnalysesRow)) as cursor:
+        await cursor.execute(_LIST_RUNNING_ANALYSES, (at_most,))
+        fetched: list[ListRunningAnalysesRow] = await cursor.fetchall()
+        return fetched
+
+
+_GET_ANALYSIS = """
+SELECT analysis_id, issue_id, tier, requested_at, recorded_at
+FROM analyses WHERE workspace_id = $1 AND analysis_id = $2
+"""
+
+
+async def get_analysis(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    analysis_id: str,
+) -> GetAnalysisRow | None:
+    """Whether an analysis is of this issue, and has ended."""
+    async with AsyncRawCursor(conn, row_factory=args_row(GetAnalysisRow)) as cursor:
+        await cursor.execute(_GET_ANALYSIS, (workspace_id, analysis_id))
+        fetched: GetAnalysisRow | None = await cursor.fetchone()
+        return fetched
 
 
 _UPSERT_PATTERNS = """
@@ -917,7 +1005,7 @@ _LIST_LATEST_FAILURES = """
 SELECT i.issue_id, i.title, i.source_created_at AS occurred_at, i.source, i.service, i.component, i.error_type,
     i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name
 FROM (
-    SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues
+    SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues
     WHERE issues.workspace_id = $1 AND issues.created_at <= $2::timestamptz
     ORDER BY issues.created_at DESC, issues.seq DESC LIMIT $3::bigint) AS i
 LEFT JOIN pattern_members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
@@ -944,12 +1032,12 @@ _LIST_FAILURES_AROUND = """
 SELECT i.issue_id, i.title, i.source_created_at AS occurred_at, i.source, i.service, i.component, i.error_type,
     i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name
 FROM (
-    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues AS earlier
+    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues AS earlier
      WHERE earlier.workspace_id = $1
        AND earlier.source_created_at <= $2::timestamptz
      ORDER BY earlier.source_created_at DESC, earlier.seq DESC LIMIT $3::bigint / 2)
     UNION ALL
-    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues AS later
+    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues AS later
      WHERE later.workspace_id = $1
        AND later.source_created_at > $2::timestamptz
      ORDER BY later.source_created_at, later.seq LIMIT $3::bigint / 2)) AS i

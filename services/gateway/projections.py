@@ -85,6 +85,8 @@ class _Fold:
         self.issues: dict[Key, Row] = {}
         self.issue_changes: dict[Key, Row] = {}
         self.comments: dict[Key, Row] = {}
+        self.analyses: dict[Key, Row] = {}
+        self.analyses_ended: dict[Key, Row] = {}
         self.patterns: dict[Key, Row] = {}
         self.members: dict[Key, Row] = {}
         self.unlinked: dict[Key, Row] = {}
@@ -103,6 +105,8 @@ class _Fold:
             (_queries.insert_issues, self.issues),
             (_queries.update_issues, self.issue_changes),
             (_queries.insert_comments, self.comments),
+            (_queries.insert_analyses, self.analyses),
+            (_queries.end_analyses, self.analyses_ended),
             (_queries.upsert_patterns, self.patterns),
             (_queries.delete_members, self.unlinked),
             (_queries.upsert_members, self.members),
@@ -131,6 +135,11 @@ class _Fold:
                     "created_at": event.recorded_at,
                     **msgspec.structs.asdict(comment),
                 }
+            case ingest.AnalysisStarted() | ingest.AnalysisRecorded() as analysed:
+                self._add_analysis(event, analysed)
+            case ingest.ModelAsked():
+                # It is read from the log alone: whatever is forgotten there is forgotten.
+                pass
             case (
                 pattern.IssuesLinked()
                 | pattern.PatternDetected()
@@ -193,6 +202,22 @@ class _Fold:
                 self._change_issue(event, key, change=closed, cleared=())
             case never:
                 assert_never(never)
+
+    def _add_analysis(
+        self, event: Recorded[Event], data: ingest.AnalysisStarted | ingest.AnalysisRecorded
+    ) -> None:
+        key = (event.workspace_id, data.analysis_id)
+        change: Row = {"is_analyzing": isinstance(data, ingest.AnalysisStarted)}
+        if isinstance(data, ingest.AnalysisStarted):
+            self.analyses[key] = _analysis_row(event, data)
+        else:
+            ended = {"workspace_id": key[0], "analysis_id": key[1], "recorded_at": event.recorded_at}
+            self.analyses_ended[key] = ended
+            answer = {"analysis_id": data.analysis_id, "tier": data.tier, "analyzed_at": event.recorded_at}
+            change["analysis"] = _json(answer | msgspec.structs.asdict(data.analysis))
+            if data.status is ingest.IssueStatus.ANALYZED:
+                change["status"] = data.status
+        self._change_issue(event, (event.workspace_id, data.issue_id), change=change, cleared=())
 
     def _change_issue(self, event: Recorded[Event], key: Key, *, change: Row, cleared: Sequence[str]) -> None:
         change["updated_at"] = event.recorded_at
@@ -392,6 +417,18 @@ def _issue_row(event: Recorded[Event], data: ingest.IssueReported) -> Row:
         "source_updated_at": data.source_updated_at,
         "created_at": event.recorded_at,
         "updated_at": event.recorded_at,
+    }
+
+
+def _analysis_row(event: Recorded[Event], data: ingest.AnalysisStarted) -> Row:
+    return {
+        "workspace_id": event.workspace_id,
+        "analysis_id": data.analysis_id,
+        "issue_id": data.issue_id,
+        "seq": event.seq,
+        "tier": data.tier,
+        "actor": event.actor,
+        "requested_at": event.recorded_at,
     }
 
 

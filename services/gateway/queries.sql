@@ -1,20 +1,22 @@
 -- Write the issues that were reported in a batch; one that is there already stays (IssueReported).
 -- name: InsertIssues :exec
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
-    component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, reason,
-    source_created_at, source_updated_at, created_at, updated_at)
+    component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
+    analysis, reason, source_created_at, source_updated_at, created_at, updated_at)
 SELECT r.workspace_id, r.issue_id, r.seq, r.source, r.external_id, r.title, r.body, r.severity, r.status,
     r.is_status_chosen, r.service,
     r.component, r.error_type, r.environment, r.version, r.team, r.assignee, r.external_url, r.connector_id,
-    r.metadata, r.reason, r.source_created_at, r.source_updated_at, r.created_at, r.updated_at
+    r.metadata, coalesce(r.is_analyzing, false), r.analysis, r.reason, r.source_created_at, r.source_updated_at,
+    r.created_at, r.updated_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, issue_id text, seq bigint, source text, external_id text, title text, body text,
     severity text, status text, is_status_chosen boolean, service text, component text, error_type text,
-    environment text, version text, team text, assignee text, external_url text, connector_id text, metadata text, reason text,
-    source_created_at timestamptz, source_updated_at timestamptz, created_at timestamptz, updated_at timestamptz)
+    environment text, version text, team text, assignee text, external_url text, connector_id text, metadata text,
+    is_analyzing boolean, analysis text, reason text, source_created_at timestamptz, source_updated_at timestamptz, created_at timestamptz, updated_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING;
 
--- Change the fields that a batch has values for, empty those that it clears (IssueUpdated, IssueClosed).
+-- Change the fields that a batch has values for, empty those that it clears (IssueUpdated, IssueClosed, AnalysisStarted,
+-- AnalysisRecorded).
 -- name: UpdateIssues :exec
 UPDATE issues AS i SET
     title = coalesce(r.title, i.title),
@@ -33,12 +35,15 @@ UPDATE issues AS i SET
     source_updated_at = CASE WHEN 'source_updated_at' = ANY(r.cleared) THEN NULL
                              ELSE coalesce(r.source_updated_at, i.source_updated_at) END,
     metadata = CASE WHEN 'metadata' = ANY(r.cleared) THEN '{}' ELSE coalesce(r.metadata, i.metadata) END,
+    is_analyzing = coalesce(r.is_analyzing, i.is_analyzing),
+    analysis = coalesce(r.analysis, i.analysis),
     reason = coalesce(r.reason, i.reason),
     updated_at = r.updated_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, issue_id text, title text, body text, severity text, status text, is_status_chosen boolean,
     service text, component text, error_type text, environment text, version text, team text, assignee text, external_url text,
-    source_updated_at timestamptz, metadata text, reason text, updated_at timestamptz, cleared text[])
+    source_updated_at timestamptz, metadata text, is_analyzing boolean, analysis text, reason text,
+    updated_at timestamptz, cleared text[])
 WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id;
 
 -- Write the comments of a batch (IssueCommented).
@@ -49,6 +54,31 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, comment_id text, issue_id text, seq bigint, author_id text, text text,
     created_at timestamptz)
 ON CONFLICT (workspace_id, comment_id) DO NOTHING;
+
+-- Write the analyses that were begun in a batch (AnalysisStarted).
+-- name: InsertAnalyses :exec
+INSERT INTO analyses (workspace_id, analysis_id, issue_id, seq, tier, actor, requested_at)
+SELECT r.workspace_id, r.analysis_id, r.issue_id, r.seq, r.tier, r.actor, r.requested_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, analysis_id text, issue_id text, seq bigint, tier text, actor text, requested_at timestamptz)
+ON CONFLICT (workspace_id, analysis_id) DO NOTHING;
+
+-- End the analyses whose answers a batch has (AnalysisRecorded).
+-- name: EndAnalyses :exec
+UPDATE analyses AS a SET recorded_at = r.recorded_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, analysis_id text, recorded_at timestamptz)
+WHERE a.workspace_id = r.workspace_id AND a.analysis_id = r.analysis_id;
+
+-- The analyses that run, over all workspaces, the oldest first; for the role that writes the rows.
+-- name: ListRunningAnalyses :many
+SELECT workspace_id, analysis_id, issue_id, tier, requested_at
+FROM analyses WHERE recorded_at IS NULL ORDER BY requested_at, seq LIMIT sqlc.arg(at_most)::bigint;
+
+-- Whether an analysis is of this issue, and has ended.
+-- name: GetAnalysis :one
+SELECT analysis_id, issue_id, tier, requested_at, recorded_at
+FROM analyses WHERE workspace_id = sqlc.arg(workspace_id) AND analysis_id = sqlc.arg(analysis_id);
 
 -- Write each pattern of a batch once: insert the new ones, change what the batch says of the others (all of pattern).
 -- name: UpsertPatterns :exec

@@ -22,6 +22,8 @@ CREATE TABLE issues (
     external_url text,
     connector_id text,
     metadata text NOT NULL,                   -- a JSON object, kept as it came
+    is_analyzing boolean NOT NULL,            -- an analysis of it runs
+    analysis text,                            -- the last analysis, a JSON object
     reason text,                              -- why it was closed
     source_created_at timestamptz NOT NULL,   -- when it happened at its source
     source_updated_at timestamptz,
@@ -51,6 +53,20 @@ CREATE TABLE comments (
 );
 COMMENT ON TABLE comments IS 'What people say about issues.';
 CREATE INDEX comments_by_issue ON comments (workspace_id, issue_id, created_at, seq);
+
+CREATE TABLE analyses (
+    workspace_id text COLLATE "C" NOT NULL,
+    analysis_id text COLLATE "C" NOT NULL,
+    issue_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- of AnalysisStarted
+    tier text NOT NULL,                       -- fast, balanced or deep
+    actor text,                               -- who asked
+    requested_at timestamptz NOT NULL,
+    recorded_at timestamptz,                  -- when its answer was written down; null: it runs
+    PRIMARY KEY (workspace_id, analysis_id)
+);
+COMMENT ON TABLE analyses IS 'Who asked when why an issue happened; what runs is the work of the gateway that leads.';
+CREATE INDEX analyses_running ON analyses (requested_at, seq) WHERE recorded_at IS NULL;
 
 CREATE TABLE pattern_members (
     workspace_id text COLLATE "C" NOT NULL,
@@ -240,13 +256,14 @@ CREATE INDEX recommendations_by_pattern ON recommendations (workspace_id, patter
 CREATE VIEW issue_rows WITH (security_invoker = true) AS
 SELECT i.workspace_id, i.issue_id, i.seq, i.source, i.external_id, i.title, i.body, i.severity, i.risk_score,
        -- docs/decisions/0016: where nobody has chosen a status, it follows from the pattern.
-       CASE WHEN m.pattern_id IS NULL OR i.is_status_chosen THEN i.status
+       CASE WHEN i.is_analyzing THEN 'analyzing'
+            WHEN m.pattern_id IS NULL OR i.is_status_chosen THEN i.status
             WHEN p.status IN ('mitigating', 'watching') THEN 'mitigating'
             WHEN p.status = 'resolved' THEN 'resolved'
             WHEN p.has_recurred THEN 'in_loop'
             ELSE 'pattern_found' END AS status,
        i.status AS own_status, m.pattern_id, i.service, i.component, i.error_type, i.environment, i.version, i.team, i.assignee,
-       i.external_url, i.connector_id, i.metadata, i.reason, i.source_created_at, i.source_updated_at,
+       i.external_url, i.connector_id, i.metadata, i.analysis, i.reason, i.source_created_at, i.source_updated_at,
        i.created_at, i.updated_at, m.score, m.method, m.method_version, m.matched_dimensions, m.linked_at, m.linked_by,
        m.merged_from, m.merged_by, m.merged_at
 FROM issues i

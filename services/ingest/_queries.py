@@ -58,7 +58,7 @@ ON CONFLICT (workspace_id, day, outcome) DO UPDATE SET
 
 
 async def count_changes(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Count the changes of a batch by outcome and day (IssueUpdated, IssueClosed, IssueCommented)."""
+    """Count the changes of a batch by outcome and day (IssueUpdated, IssueClosed, IssueCommented, AnalysisRecorded)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_COUNT_CHANGES, (rows,))
 

@@ -53,6 +53,10 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 _add_change(changes, event, "closed")
             case ingest.IssueCommented():
                 _add_change(changes, event, "commented")
+            case ingest.AnalysisRecorded():
+                _add_change(changes, event, "analyzed")
+            case ingest.AnalysisStarted() | ingest.ModelAsked():
+                pass
             case _:
                 assert_never(data)
     if sources:

@@ -10,7 +10,7 @@ ON CONFLICT (workspace_id, day, source) DO UPDATE SET
     last_occurred_at = greatest(s.last_occurred_at, excluded.last_occurred_at),
     last_recorded_at = greatest(s.last_recorded_at, excluded.last_recorded_at);
 
--- Count the changes of a batch by outcome and day (IssueUpdated, IssueClosed, IssueCommented).
+-- Count the changes of a batch by outcome and day (IssueUpdated, IssueClosed, IssueCommented, AnalysisRecorded).
 -- name: CountChanges :exec
 INSERT INTO changes_daily AS c (workspace_id, day, outcome, n_changes, last_recorded_at)
 SELECT r.workspace_id, r.day, r.outcome, r.n_changes, r.last_recorded_at

@@ -15,7 +15,7 @@ COMMENT ON TABLE sources_daily IS 'New issues per source and day.';
 CREATE TABLE changes_daily (
     workspace_id text NOT NULL,
     day date NOT NULL,                        -- UTC day on which the changes were recorded
-    outcome text NOT NULL,                    -- updated, closed or commented
+    outcome text NOT NULL,                    -- updated, closed, commented or analyzed
     n_changes bigint NOT NULL,
     last_recorded_at timestamptz NOT NULL,    -- when the last of them came in
     PRIMARY KEY (workspace_id, day, outcome)

@@ -38,11 +38,13 @@ class Issue(Struct, frozen=True, kw_only=True):
     occurred_at: when the failure happened at its source.
     edited: fields that changed after the source's last known revision, so that the same revision,
     delivered once more, must leave them alone.
+    analysis: the one that runs.
     """
 
     content: ingest.IssueReported
     occurred_at: datetime
     edited: frozenset[str] = frozenset()
+    analysis: ingest.AnalysisStarted | None = None
 
 
 def evolve(state: Issue | None, event: ingest.Event, *, at: datetime) -> Issue:
@@ -63,7 +65,11 @@ def evolve(state: Issue | None, event: ingest.Event, *, at: datetime) -> Issue:
                 content=replace(state.content, status=event.status),
                 edited=_edited(state, {"status"}, at),
             )
-        case ingest.IssueCommented():
+        case ingest.AnalysisStarted():
+            return replace(state, analysis=event)
+        case ingest.AnalysisRecorded():
+            return _analyzed(state, event, at)
+        case ingest.IssueCommented() | ingest.ModelAsked():
             return state
         case _:
             assert_never(event)
@@ -89,6 +95,16 @@ def _updated(state: Issue, event: ingest.IssueUpdated, at: datetime) -> Issue:
         state,
         content=replace(state.content, **changes, **dict.fromkeys(event.cleared)),
         edited=frozenset() if is_new_revision else _edited(state, touched, at),
+    )
+
+
+def _analyzed(state: Issue, event: ingest.AnalysisRecorded, at: datetime) -> Issue:
+    is_same = state.content.status == event.status
+    return replace(
+        state,
+        content=replace(state.content, status=event.status),
+        edited=state.edited if is_same else _edited(state, {"status"}, at),
+        analysis=None,
     )
 
 

@@ -100,7 +100,15 @@ def summary_of(data: Event) -> str:
             | pattern.ContradictionAnswered()
         ):
             return _of_pattern(data)
-        case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() | ingest.IssueCommented():
+        case (
+            ingest.IssueReported()
+            | ingest.IssueUpdated()
+            | ingest.IssueClosed()
+            | ingest.IssueCommented()
+            | ingest.AnalysisStarted()
+            | ingest.AnalysisRecorded()
+            | ingest.ModelAsked()
+        ):
             return _of_issue(data)
         case (
             prediction.PredictionMade()
@@ -169,6 +177,12 @@ def _of_issue(data: ingest.Event) -> str:
             return f"status: {data.status.value}" + (f": {data.reason}" if data.reason else "")
         case ingest.IssueCommented():
             return data.text
+        case ingest.AnalysisStarted():
+            return f"Analysis begun ({data.tier.value})."
+        case ingest.AnalysisRecorded():
+            return f"Analysed by {data.analysis.model}: {data.analysis.root_cause.text}"
+        case ingest.ModelAsked():
+            return f"{data.exchange.model} was asked {_count(len(data.exchange.attempts), 'time')}."
         case never:
             assert_never(never)
 

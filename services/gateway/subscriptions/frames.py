@@ -74,6 +74,8 @@ def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
             case pattern.IssueUnlinked() as data:
                 patterns[data.pattern_id] = event.recorded_at
                 issues.add(data.issue_id)
+            case ingest.AnalysisRecorded() as data:
+                issues.add(data.issue_id)
             case pattern.PatternsMerged() as data:
                 patterns[data.target_pattern_id] = patterns[data.source_pattern_id] = event.recorded_at
             case pattern.PatternSplit() as data:
@@ -95,6 +97,25 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             return _of_issue(event, issue)
         case ingest.IssueCommented() as comment:
             return [Frame("issue.commented", msgspec.structs.asdict(comment), event.recorded_at)]
+        case ingest.AnalysisStarted() as begun:
+            started = {"id": begun.issue_id, "status": "analyzing", "analysis_id": begun.analysis_id}
+            return [Frame("issue.status.changed", started, event.recorded_at)]
+        case ingest.AnalysisRecorded() as answered:
+            analyzed = {
+                "id": answered.issue_id,
+                "analysis_id": answered.analysis_id,
+                "root_cause": answered.analysis.root_cause.text,
+                "confidence": answered.analysis.confidence,
+                "model": answered.analysis.model,
+            }
+            # Its own status; where it follows a pattern, the lookup tells what that makes of it.
+            ended = {"id": answered.issue_id, "status": answered.status.value, "previous_status": "analyzing"}
+            return [
+                Frame("issue.analyzed", analyzed, event.recorded_at),
+                Frame("issue.status.changed", ended, event.recorded_at),
+            ]
+        case ingest.ModelAsked():
+            return []
         case (
             prediction.PredictionMade()
             | prediction.PredictionResolved()

@@ -188,7 +188,7 @@ class Hub:
     async def _looked_up(self, workspace_id: str, events: Sequence[Recorded[Event]]) -> list[Frame]:
         """The frames that need rows; clients that miss them because the database is away read them on reconnecting."""
         wanted = lookup_of(events)
-        if not wanted.pattern_ids:
+        if not wanted.pattern_ids and not wanted.issue_ids:
             return []
         at = events[-1].recorded_at
         try:

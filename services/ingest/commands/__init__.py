@@ -1,9 +1,10 @@
 """What ingest can be asked to do: pure decisions; time and ids are passed in.
 
 The menu: `canonical_report` + `report_issue`, `update_issue`, `close_issue`,
-`comment_issue`.
+`comment_issue`, `start_analysis`, `record_analysis`.
 """
 
+from services.ingest.commands.analysis import record_analysis, start_analysis
 from services.ingest.commands.change import close_issue, comment_issue, update_issue
 from services.ingest.commands.report import Change, ReportIssue, canonical_report, is_issue_id, report_issue
 
@@ -14,6 +15,8 @@ __all__ = [
     "close_issue",
     "comment_issue",
     "is_issue_id",
+    "record_analysis",
     "report_issue",
+    "start_analysis",
     "update_issue",
 ]

@@ -2,19 +2,27 @@
 
 import random
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 import structlog
-from contracts import ingest, new_id
+from contracts import derived_id, ingest, new_id, record
 from eventlog import Append, AppendRefusedError, ConflictError, EventLog, LogUnavailableError
 from prometheus_client import Counter
 from runtime import metrics
 from runtime.broker import CommandContext, Endpoint
 
-from services.ingest.commands import Change, close_issue, comment_issue, is_issue_id, update_issue
-from services.ingest.endpoints.batch import AGGREGATE, ATTEMPTS_MAX, Batch, Turn
+from services.ingest.commands import (
+    Change,
+    close_issue,
+    comment_issue,
+    is_issue_id,
+    record_analysis,
+    start_analysis,
+    update_issue,
+)
+from services.ingest.endpoints.batch import AGGREGATE, ATTEMPTS_MAX, SERVICE, Batch, Turn
 from services.ingest.endpoints.decoding import decode_batch
 from services.ingest.errors import IssueContendedError, IssueNotFoundError, LogUnreachableError
 from services.ingest.state import Issue, evolve, fold
@@ -90,22 +98,69 @@ class Desk:
         after = await self._change(cmd.issue_id, turn, lambda _: Change(comment, turn.now))
         return ingest.IssueCommentAdded(comment=comment, commented_at=turn.now, sequence=after.sequence)
 
+    async def start_analysis(
+        self, cmd: ingest.StartAnalysis, context: CommandContext
+    ) -> ingest.AnalysisAccepted:
+        """Begin an analysis, or say which one runs already.
+
+        Raises IssueNotFoundError, IssueContendedError and LogUnreachableError.
+        """
+        turn = Turn(context, self._clock())
+        analysis_id = new_id("ana_", now=turn.now, rng=self._rng)
+        issue, version = await self._decided(
+            cmd.issue_id,
+            turn,
+            lambda issue: start_analysis(cmd, issue, analysis_id=analysis_id, now=turn.now),
+        )
+        running = analysis_id if issue.analysis is None else issue.analysis.analysis_id
+        return ingest.AnalysisAccepted(analysis_id=running, sequence=version)
+
+    async def record_analysis(
+        self, cmd: ingest.RecordAnalysis, context: CommandContext
+    ) -> ingest.IssueChanged:
+        """Write the answer to a running analysis down, with what a model was asked for it.
+
+        Raises IssueNotFoundError, InvalidIssueError, IssueContendedError and LogUnreachableError.
+        """
+        turn = Turn(context, self._clock())
+        beside = () if cmd.exchange is None else (_asked(cmd, cmd.exchange, turn),)
+        issue, version = await self._decided(
+            cmd.issue_id, turn, lambda issue: record_analysis(cmd, issue, now=turn.now), beside=beside
+        )
+        return ingest.IssueChanged(issue=issue.content, occurred_at=issue.occurred_at, sequence=version)
+
     async def _change(
         self, issue_id: str, turn: Turn, decide: Callable[[Issue], Change | None]
     ) -> ingest.IssueChanged:
-        """Load, decide, append; again where somebody was faster."""
+        """The issue after a decision."""
+        issue, version = await self._decided(issue_id, turn, decide)
+        return ingest.IssueChanged(issue=issue.content, occurred_at=issue.occurred_at, sequence=version)
+
+    async def _decided(
+        self,
+        issue_id: str,
+        turn: Turn,
+        decide: Callable[[Issue], Change | None],
+        *,
+        beside: Sequence[Append] = (),
+    ) -> tuple[Issue, int]:
+        """Load, decide, append; again where somebody was faster. beside: appended before the change, all or nothing."""
         if not is_issue_id(issue_id):
             raise IssueNotFoundError(issue_id)
         for _ in range(1 + ATTEMPTS_MAX):
             try:
-                return await _or_unreachable(self._attempt(issue_id, turn, decide))
+                return await _or_unreachable(self._attempt(issue_id, turn, decide, beside))
             except ConflictError:
                 continue
         raise IssueContendedError(issue_id)
 
     async def _attempt(
-        self, issue_id: str, turn: Turn, decide: Callable[[Issue], Change | None]
-    ) -> ingest.IssueChanged:
+        self,
+        issue_id: str,
+        turn: Turn,
+        decide: Callable[[Issue], Change | None],
+        beside: Sequence[Append],
+    ) -> tuple[Issue, int]:
         """The same once. Raises ConflictError where somebody was faster."""
         history = await self._log.history(turn.context.workspace_id, AGGREGATE, issue_id)
         issue = fold(history)
@@ -114,9 +169,10 @@ class Desk:
         version = history[-1].seq
         change = decide(issue)
         if change is not None:
-            version = await self._log.append(Append(turn.recorded(issue_id, change, version), version))
+            appended = Append(turn.recorded(issue_id, change, version), version)
+            version = await self._log.append(*beside, appended)
             issue = evolve(issue, change.event, at=change.occurred_at)
-        return ingest.IssueChanged(issue=issue.content, occurred_at=issue.occurred_at, sequence=version)
+        return issue, version
 
     def _fresh_id(self, turn: Turn) -> str:
         return new_id("ext_", now=turn.now, rng=self._rng)
@@ -130,7 +186,27 @@ def endpoints(desk: Desk) -> tuple[Endpoint, ...]:
         Endpoint(names[ingest.UpdateIssue], ingest.UpdateIssue, desk.update_issue),
         Endpoint(names[ingest.CloseIssue], ingest.CloseIssue, desk.close_issue),
         Endpoint(names[ingest.CommentIssue], ingest.CommentIssue, desk.comment_issue),
+        Endpoint(names[ingest.StartAnalysis], ingest.StartAnalysis, desk.start_analysis),
+        Endpoint(names[ingest.RecordAnalysis], ingest.RecordAnalysis, desk.record_analysis),
     )
+
+
+def _asked(cmd: ingest.RecordAnalysis, exchange: ingest.ModelExchange, turn: Turn) -> Append:
+    """What a model was asked, on a subject of its own, so that it can be forgotten before the answer is."""
+    event = ingest.ModelAsked(analysis_id=cmd.analysis_id, issue_id=cmd.issue_id, exchange=exchange)
+    recorded = record(
+        event,
+        workspace_id=turn.context.workspace_id,
+        aggregate_id=cmd.analysis_id,
+        occurred_at=turn.now,
+        recorded_at=turn.now,
+        source=SERVICE,
+        actor=turn.context.actor,
+        correlation_id=turn.context.correlation_id,
+        traceparent=turn.context.traceparent,
+        event_id=derived_id("evt_", turn.context.workspace_id, cmd.analysis_id, "prompt"),
+    )
+    return Append(recorded, 0)
 
 
 async def _or_unreachable(answer: Awaitable[T]) -> T:

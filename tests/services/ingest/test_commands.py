@@ -6,8 +6,17 @@ import pytest
 from contracts import ingest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from services.ingest.commands import Change, close_issue, comment_issue, report_issue, update_issue
+from services.ingest.commands import (
+    Change,
+    close_issue,
+    comment_issue,
+    record_analysis,
+    report_issue,
+    start_analysis,
+    update_issue,
+)
 from services.ingest.errors import InvalidIssueError, IssueNotFoundError
 from services.ingest.state import OPTIONAL_FIELDS, Issue, evolve, fold
 from tests.services.ingest.builders import A1, FRESH_ID, NOW, after, at, issue, recorded, report
@@ -348,3 +357,58 @@ def test_a_comment_says_something_in_somebodys_name(text: str, author_id: str | 
     with pytest.raises(InvalidIssueError) as refused:
         comment_issue(cmd, author_id=author_id, comment_id="cmt_1", now=NOW)
     assert list(refused.value.problems) == [problem]
+
+
+def answered(*, cites: str = "e1") -> ingest.RecordAnalysis:
+    claim = ingest.AnalysisClaim(text="The pool is too small.", evidence_ids=(cites,))
+    return ingest.RecordAnalysis(
+        issue_id=A1,
+        analysis_id="ana_1",
+        analysis=ingest.Analysis(
+            root_cause=claim,
+            contributing_factors=(claim,),
+            why_recurring=claim,
+            confidence=0.5,
+            model="evidence",
+            model_version="evidence@2026-11-22",
+            evidence=(ingest.AnalysisEvidence(id="e1", kind="terms", text="Titles say so.", issue_ids=()),),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("new", "analyzed"), ("analyzing", "analyzed"), ("in_loop", "in_loop"), ("resolved", "resolved")],
+)
+def test_an_analysis_ends_as_analyzed_where_nobody_has_decided(before: str, after: str) -> None:
+    """What somebody has made of the issue outlasts its analysis; nothing runs afterwards."""
+    state = issue(report(status=ingest.IssueStatus(before)))
+    cmd = ingest.StartAnalysis(issue_id=A1, tier=ingest.AnalysisTier.FAST)
+    begun = start_analysis(cmd, state, analysis_id="ana_1", now=NOW)
+    assert begun is not None
+    running = evolve(state, begun.event, at=NOW)
+    assert start_analysis(cmd, running, analysis_id="ana_2", now=NOW) is None
+    ended = record_analysis(answered(), running, now=NOW)
+    assert ended is not None
+    assert isinstance(ended.event, ingest.AnalysisRecorded)
+    assert (ended.event.status, ended.event.tier) == (after, "fast")
+    done = evolve(running, ended.event, at=NOW)
+    assert (done.content.status, done.analysis) == (after, None)
+    assert record_analysis(answered(), done, now=NOW) is None
+
+
+def test_an_answer_cites_what_it_has_and_belongs_to_what_runs() -> None:
+    """A claim without its evidence is refused; the answer to another analysis changes nothing."""
+    cmd = ingest.StartAnalysis(issue_id=A1, tier=ingest.AnalysisTier.DEEP)
+    begun = start_analysis(cmd, issue(report()), analysis_id="ana_1", now=NOW)
+    assert begun is not None
+    running = evolve(issue(report()), begun.event, at=NOW)
+    with pytest.raises(InvalidIssueError):
+        record_analysis(answered(cites="e2"), running, now=NOW)
+    assert record_analysis(replace(answered(), analysis_id="ana_0"), running, now=NOW) is None
+    for decide in (
+        lambda: start_analysis(cmd, None, analysis_id="ana_1", now=NOW),
+        lambda: record_analysis(answered(), None, now=NOW),
+    ):
+        with pytest.raises(IssueNotFoundError):
+            decide()

@@ -226,6 +226,41 @@ async def test_a_comment_is_in_the_issues_history_and_changes_nothing_else(
         await desk.comment_issue(ingest.CommentIssue(issue_id=FRESH_ID, text="Where?"), CONTEXT)
 
 
+async def test_an_analysis_is_begun_once_and_answered_once(desk: Desk, event_log: EventLog) -> None:
+    """With what a model was asked on a subject of its own, both or nothing; a late second answer changes nothing."""
+    await desk.report_issues(body_of(record(title="Down")), CONTEXT)
+    id_ = issue_id("ws_1", "jira", "A-1")
+    begin = ingest.StartAnalysis(issue_id=id_, tier=ingest.AnalysisTier.DEEP)
+    begun = await desk.start_analysis(begin, CONTEXT)
+    assert await desk.start_analysis(begin, CONTEXT) == begun
+    claim = ingest.AnalysisClaim(text="Too small.", evidence_ids=("e1",))
+    evidence = ingest.AnalysisEvidence(id="e1", kind="terms", text="Titles say so.", issue_ids=(id_,))
+    exchange = ingest.ModelExchange(
+        model="m", host="h", prompt_version="p", messages=(ingest.ModelMessage(role="user", text="?"),)
+    )
+    answer = ingest.RecordAnalysis(
+        issue_id=id_,
+        analysis_id=begun.analysis_id,
+        analysis=ingest.Analysis(
+            root_cause=claim,
+            why_recurring=claim,
+            confidence=0.5,
+            model="m",
+            model_version="p",
+            evidence=(evidence,),
+        ),
+        exchange=exchange,
+    )
+    ended = await desk.record_analysis(answer, CONTEXT)
+    assert ended.issue.status == "analyzed"
+    assert await desk.record_analysis(answer, CONTEXT) == ended
+    (asked,) = await event_log.history("ws_1", "prompt", begun.analysis_id)
+    assert asked.data == ingest.ModelAsked(analysis_id=begun.analysis_id, issue_id=id_, exchange=exchange)
+    # The source sends its first revision again: it is not new any more.
+    assert outcomes(await desk.report_issues(body_of(record(title="Down")), CONTEXT)) == ["unchanged"]
+    assert (await desk.start_analysis(begin, CONTEXT)).analysis_id != begun.analysis_id
+
+
 # Over the bus
 
 

@@ -53,6 +53,19 @@ class IssueStatus(StrEnum):
     WONT_FIX = "wont_fix"
 
 
+class AnalysisTier(StrEnum):
+    """How thorough an analysis is, and how long it may take.
+
+    fast: Seconds: the evidence alone.
+    balanced: With some of the issue's text; the default.
+    deep: With more of the issue's text and of what is like it.
+    """
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    DEEP = "deep"
+
+
 class ReportOutcome(StrEnum):
     """What became of one record.
 
@@ -186,6 +199,147 @@ class IssueCommented(Struct, frozen=True, kw_only=True, omit_defaults=True):
     comment_id: str
     author_id: str
     text: str
+
+
+class AnalysisStarted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody asked why an issue happened; until the answer is recorded it is being analysed.
+
+    Emitted by ingest on issue/<issue_id>. Its status is shown as analyzing until then.
+
+    issue_id: Id of the issue.
+    analysis_id: Id of the analysis, prefix "ana_".
+    tier: How thorough.
+    """
+
+    issue_id: str
+    analysis_id: str
+    tier: AnalysisTier
+
+
+class AnalysisEvidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A sentence that an analysis rests on.
+
+    id: By which claims cite it: "e1", "e2" and so on.
+    kind: What it is about, such as "terms" or "co_occurrence".
+    text: The sentence.
+    issue_ids: Issues that it comes from, the latest first.
+    """
+
+    id: str
+    kind: str
+    text: str
+    issue_ids: tuple[str, ...] = ()
+
+
+class AnalysisClaim(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an analysis says, and why it may.
+
+    text: A sentence or two.
+    evidence_ids: Ids of the evidence behind it.
+    """
+
+    text: str
+    evidence_ids: tuple[str, ...] = ()
+
+
+class Analysis(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to why an issue happened.
+
+    root_cause: What caused it.
+    contributing_factors: What helped, at most 6.
+    why_recurring: Why it comes back.
+    confidence: How much stands behind it, in [0, 1]; no probability that it is right.
+    model: "evidence", or the name of the model that answered.
+    model_version: Dated version of the method or of the prompt.
+    evidence: Everything that could be cited.
+    fallback_reason: Why no model answered although one was to be asked.
+    """
+
+    root_cause: AnalysisClaim
+    contributing_factors: tuple[AnalysisClaim, ...] = ()
+    why_recurring: AnalysisClaim
+    confidence: float
+    model: str
+    model_version: str
+    evidence: tuple[AnalysisEvidence, ...] = ()
+    fallback_reason: str | None = None
+
+
+class AnalysisRecorded(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An analysis ended with an answer.
+
+    Emitted by ingest on issue/<issue_id>. Replays read it; nothing is ever asked again.
+
+    issue_id: Id of the issue.
+    analysis_id: Id of the analysis.
+    tier: How thorough it was.
+    status: The issue's own status from now on: analyzed where it was new.
+    analysis: The answer.
+    """
+
+    issue_id: str
+    analysis_id: str
+    tier: AnalysisTier
+    status: IssueStatus
+    analysis: Analysis
+
+
+class ModelMessage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a prompt.
+
+    role: "system" or "user".
+    text: Its text, redacted.
+    """
+
+    role: str
+    text: str
+
+
+class ModelAttempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One try at asking a model.
+
+    asked_at: When it was asked.
+    duration_ms: How long it took, in milliseconds.
+    answer: What it answered, cut at 16,384 characters; absent where nothing came.
+    outcome: "taken", "abstained", or why it was not taken.
+    """
+
+    asked_at: Timestamp
+    duration_ms: int
+    answer: str | None = None
+    outcome: str
+
+
+class ModelExchange(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was sent to a model, and what came back.
+
+    model: Name of the model.
+    host: Host that was asked.
+    prompt_version: Dated version of the prompt.
+    messages: What was sent.
+    attempts: The tries, in their order.
+    """
+
+    model: str
+    host: str
+    prompt_version: str
+    messages: tuple[ModelMessage, ...] = ()
+    attempts: tuple[ModelAttempt, ...] = ()
+
+
+class ModelAsked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model was asked for an analysis.
+
+    Emitted by ingest on prompt/<analysis_id>, beside AnalysisRecorded; kept as long as prompt logs are.
+
+    analysis_id: Id of the analysis.
+    issue_id: Id of the issue.
+    exchange: What was sent, and what came back.
+    """
+
+    analysis_id: str
+    issue_id: str
+    exchange: ModelExchange
 
 
 class IssueReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -357,11 +511,55 @@ class IssueCommentAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int
 
 
+class StartAnalysis(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Ask why an issue happened. Endpoint: ingest.start_analysis.
+
+    One that runs already is answered with, whatever its tier.
+
+    issue_id: Id of the issue.
+    tier: How thorough.
+    """
+
+    issue_id: str
+    tier: AnalysisTier
+
+
+class AnalysisAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to StartAnalysis.
+
+    analysis_id: Id of the analysis that runs.
+    sequence: Stream sequence of its start.
+    """
+
+    analysis_id: str
+    sequence: int
+
+
+class RecordAnalysis(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Write down the answer to a running analysis. Endpoint: ingest.record_analysis.
+
+    One that does not run any more changes nothing.
+
+    issue_id: Id of the issue.
+    analysis_id: Id of the analysis.
+    analysis: The answer.
+    exchange: What a model was asked for it; absent where none was.
+    """
+
+    issue_id: str
+    analysis_id: str
+    analysis: Analysis
+    exchange: ModelExchange | None = None
+
+
 Event: TypeAlias = (
     IssueReported
     | IssueUpdated
     | IssueClosed
     | IssueCommented
+    | AnalysisStarted
+    | AnalysisRecorded
+    | ModelAsked
 )
 """Any event of ingest."""
 
@@ -370,6 +568,9 @@ AGGREGATES: dict[type[Event], str] = {
     IssueUpdated: "issue",
     IssueClosed: "issue",
     IssueCommented: "issue",
+    AnalysisStarted: "issue",
+    AnalysisRecorded: "issue",
+    ModelAsked: "prompt",
 }
 """The type of the aggregate that each event is about."""
 
@@ -378,5 +579,7 @@ ENDPOINTS: dict[type[Struct], str] = {
     UpdateIssue: "ingest.update_issue",
     CloseIssue: "ingest.close_issue",
     CommentIssue: "ingest.comment_issue",
+    StartAnalysis: "ingest.start_analysis",
+    RecordAnalysis: "ingest.record_analysis",
 }
 """The endpoint that answers each request."""
