@@ -31,6 +31,7 @@ BODIES: Mapping[str, dict[str, Any]] = {
     "/v1/patterns/{pattern_id}/merge": {"source_pattern_id": "{pattern_id}"},
     "/v1/patterns/{pattern_id}/split": {"issue_ids": ["{issue_id}"]},
     "/v1/issues/{issue_id}/comments": {"text": "x"},
+    "/v1/contradictions/{contradiction_id}/answer": {"keep": "later"},
     "/v1/scim-groups/{group_id}": {"role": "viewer"},
     "/v1/governance/rtbf/requests/{request_id}": {"status": "verifying"},
     "/v1/governance/rtbf/requests/{request_id}/reject": {"reason": "x"},
