@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ..engine.describing import GROWTH_TO_DESCRIBE_ANEW, fingerprint, name_of
 from ..engine.grouping import Assignment, Grouper, New
-from ..engine.issues import Dimensions, Issue, features_of
+from ..engine.issues import Dimensions, Issue, compared_text, features_of
 from ..engine.lifecycle import Transition, due, is_to_detect, proven
 from ..engine.memory import NEVER, Member, Pattern
 from ..engine.repairing import Failure, is_worth_saying, mttr_seconds
@@ -155,7 +155,7 @@ def subject_of(issue: Issue) -> Subject:
         occurred_at=issue.occurred_at,
         dimensions=issue.dimensions,
         member=None,
-        text=features.text or None,
+        text=compared_text(issue, features) or None,
     )
 
 

@@ -10,6 +10,7 @@ from .grouping import Exemplar
 from .issues import DIMENSIONS
 from .masking import readable
 from .memory import Pattern, Totals
+from .wording import title_of
 
 GROWTH_TO_DESCRIBE_ANEW: Final = 1.5
 _LEAST_SHARE: Final = 0.5
@@ -132,7 +133,7 @@ def _tail(n: int, k: int, chance: float) -> float:
 
 def _nearest_to_all(titled: Sequence[Exemplar], keys: dict[str, int]) -> Exemplar:
     """The exemplar with the largest cosine to the sum of all, each weighed by the members that have its key."""
-    words = [set((exemplar.text or exemplar.title).lower().split()) for exemplar in titled]
+    words = [set((title_of(exemplar.text) or exemplar.title).lower().split()) for exemplar in titled]
     weights = [keys.get(exemplar.grouping_key, 0) for exemplar in titled]
     centre: dict[str, int] = {}
     for mine, weight in zip(words, weights, strict=True):

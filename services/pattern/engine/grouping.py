@@ -4,14 +4,25 @@ from collections.abc import Collection, Iterable, Sequence, Set
 from datetime import datetime
 from typing import Final, TypeAlias
 
+import numpy as np
 from contracts import derived_id
 from contracts.generated.pattern import ConstraintKind, LinkMethod, PatternStatus
 from msgspec import Struct
 from msgspec.structs import replace
 
 from .constraints import Constraints, Part
-from .issues import Dimensions, Features, Issue, agreement_of, features_of
-from .linking import Candidate, CosineLinker, Linker
+from .issues import Dimensions, Features, Issue, agreement_of, compared_text, features_of
+from .linking import (
+    FEATURES,
+    LEAST_SUGGESTED,
+    MACHINE_VERSION,
+    Matrix,
+    Scored,
+    by_learned,
+    by_machine,
+    features_of_pairs,
+    prior_shift,
+)
 from .memory import (
     NEVER,
     NOT_YET_STORED,
@@ -25,15 +36,15 @@ from .memory import (
     Totals,
     pattern_from,
 )
-from .similarity import NgramIndex, grams_of
+from .texts import HumanTexts, MachineTexts, Near
+from .weights import LinkerArtefact, checked, shipped
+from .wording import is_written, wording_of
 
 EXACT_KEY_VERSION: Final = "exact-key@2026-11-22"
 DIMENSION_KEY_VERSION: Final = "dimension-key@2026-11-22"
 CONSTRAINT_VERSION: Final = "constraint@2026-11-22"
 # Texts kept of one pattern; the first ones stand for it well enough, and the index stays small.
 MAX_EXEMPLARS: Final = 8
-_N_NEIGHBOURS = 8
-_N_ALIKE = 64
 
 
 class Suggestion(Struct, frozen=True, kw_only=True):
@@ -112,22 +123,29 @@ class Grouper:
     groupers that took the same events decide the same. Cost per issue does not grow with the number of patterns.
     """
 
-    def __init__(self, workspace_id: str, *, linker: Linker | None = None) -> None:
+    def __init__(self, workspace_id: str, *, linker: LinkerArtefact | None = None) -> None:
         self.workspace_id = workspace_id
         self.settings = Settings()
         self.newest_at: datetime = NEVER
         self.patterns: dict[str, Pattern] = {}
         self.totals = Totals()
         self._recommendations: dict[str, dict[str, RecommendationRow]] = {}
-        self.exemplars: list[Exemplar] = []
-        self._linker: Linker = linker or CosineLinker()
-        self._index = NgramIndex()
+        self.exemplars: dict[int, Exemplar] = {}
+        self._weights = checked(linker or shipped(), FEATURES)
+        self._n_entered = 0
+        # Made when first needed: a workspace without reports of people pays nothing for them.
+        self._machine: MachineTexts | None = None
+        self._human: HumanTexts | None = None
+        self._n_human_of: dict[str, int] = {}
+        self._n_human_owned = 0
         self._position_of_issue: dict[str, int] = {}
         self._patterns_of_key: dict[str, list[str]] = {}
         self._constraints = Constraints()
 
     @classmethod
-    def load(cls, workspace_id: str, snapshot: Snapshot, *, linker: Linker | None = None) -> "Grouper":
+    def load(
+        cls, workspace_id: str, snapshot: Snapshot, *, linker: LinkerArtefact | None = None
+    ) -> "Grouper":
         """A grouper as it was when the snapshot was taken."""
         grouper = cls(workspace_id, linker=linker)
         grouper.settings, grouper.newest_at = snapshot.settings, snapshot.newest_at
@@ -162,7 +180,7 @@ class Grouper:
             tallies=tuple(sorted(tally for pattern in filled for tally in pattern.tallies())),
             exemplars=tuple(
                 ExemplarRow(e.seq, e.issue_id, e.pattern_id, e.grouping_key, e.title, e.text)
-                for e in self.exemplars
+                for e in self.exemplars.values()
             ),
             constraints=tuple(self._constraints.rows()),
             recommendations=tuple(
@@ -237,7 +255,7 @@ class Grouper:
             if key not in target.keys:
                 self._patterns_of_key.setdefault(key, []).append(target_id)
         for position in source.exemplars:
-            self.exemplars[position].pattern_id = target_id
+            self._own(position, target_id)
         target.absorb(source)
         for pattern in self.patterns.values():
             if pattern.merged_into == source_id:
@@ -291,12 +309,22 @@ class Grouper:
         )
 
     def alike(self, issue: Issue) -> list[tuple[Exemplar, float]]:
-        """The texts that are nearest to an issue's, most alike first, each with its cosine in [0, 1]."""
-        text = features_of(issue).text
-        if not text or not len(self._index):
-            return []
-        found = self._index.nearest(grams_of(text), n_wanted=_N_ALIKE)
-        return [(self.exemplars[neighbour.position], neighbour.cosine) for neighbour in found]
+        """The nearest texts of the issue's kind, most alike first, each with its cosine in [0, 1].
+
+        Of titles' character n-grams; for people's reports that of the words, where it is larger.
+        """
+        text = compared_text(issue, features_of(issue))
+        found: list[tuple[int, float]] = []
+        if is_written(text):
+            human = self._human
+            near = None if human is None else human.near(wording_of(text))
+            if human is not None and near is not None:
+                cosines = np.maximum(near.grams, near.words).tolist()
+                found = [(human.key_of(n), c) for n, c in zip(near.numbers.tolist(), cosines, strict=True)]
+        elif text and self._machine is not None:
+            found = self._machine.near(text)
+        ordered = sorted(found, key=lambda each: (-each[1], each[0]))
+        return [(self.exemplars[position], min(1.0, max(0.0, cosine))) for position, cosine in ordered]
 
     def exemplars_of(self, pattern: Pattern) -> list[Exemplar]:
         """The texts that stand for a pattern, oldest first."""
@@ -304,8 +332,33 @@ class Grouper:
 
     @property
     def n_bytes_of_texts(self) -> int:
-        """Bytes that the similarity index has reserved for its texts."""
-        return self._index.n_bytes
+        """Bytes that the indexes have reserved for their texts."""
+        human = 0 if self._human is None else self._human.n_bytes
+        return human + (0 if self._machine is None else self._machine.index.n_bytes)
+
+    @property
+    def linker_version(self) -> str:
+        """The version of the learned linker."""
+        return self._weights.version
+
+    def pairs(self, issue: Issue) -> tuple[Matrix, list[Pattern | None]] | None:
+        """What the learned linker would be asked about an issue: features of every near text, and whose each is.
+
+        None where it is not asked: the key is known, the text is of a machine, or nothing is near.
+        """
+        features = features_of(issue)
+        if features.is_machine or not features.text or features.key in self._patterns_of_key:
+            return None
+        found = self._asked(compared_text(issue, features), self._constraints.nevers_of(features.key))
+        return None if found is None else (features_of_pairs(*found, issue.dimensions), found[1])
+
+    def _asked(self, text: str, forbidden: Set[str]) -> tuple[Near, list[Pattern | None]] | None:
+        """The nearest reports of people, and whose each is."""
+        human = self._human
+        near = human.near(wording_of(text)) if human is not None else None
+        if human is None or near is None:
+            return None
+        return near, [self._joinable(human.key_of(number), forbidden) for number in near.numbers.tolist()]
 
     def _known(self, pattern: Pattern, features: Features, dimensions: Dimensions, version: str) -> Join:
         return Join(
@@ -333,31 +386,38 @@ class Grouper:
     def _by_similarity(
         self, issue: Issue, features: Features, dimensions: Dimensions, forbidden: Set[str]
     ) -> Decision:
-        suggestions: tuple[Suggestion, ...] = ()
-        if features.text and len(self._index):
-            candidates = self._candidates(features, dimensions, forbidden)
-            choice = self._linker.choose(issue, features, candidates)
-            if choice is not None:
-                pattern, matched = choice.candidate.pattern, agreement_of(choice.candidate.agreement)
-                if choice.score >= self.settings.confidence_threshold:
-                    return Join(
-                        pattern_id=pattern.pattern_id,
-                        score=choice.score,
-                        method=choice.method,
-                        method_version=choice.method_version,
-                        matched_dimensions=matched,
-                        grouping_key=features.key,
-                        dimensions=dimensions,
-                        exemplar=features.text if len(pattern.exemplars) < MAX_EXEMPLARS else None,
-                    )
-                suggestion = Suggestion(
-                    pattern_id=pattern.pattern_id,
-                    score=choice.score,
-                    method=choice.method,
-                    method_version=choice.method_version,
-                    matched_dimensions=matched,
-                )
-                suggestions = (suggestion,)
+        text = compared_text(issue, features)
+        scored: list[Scored] = []
+        is_sure, version = False, self._weights.version
+        if text and features.is_machine:
+            version = MACHINE_VERSION
+            scored, is_sure = by_machine(self._near_machine(text, forbidden), dimensions)
+        elif text:
+            scored = self._near_human(text, dimensions, forbidden)
+            is_sure = bool(scored)
+        if is_sure and scored[0].score >= self.settings.confidence_threshold:
+            pattern = scored[0].pattern
+            return Join(
+                pattern_id=pattern.pattern_id,
+                score=scored[0].score,
+                method=LinkMethod.TEXT_SIMILARITY,
+                method_version=version,
+                matched_dimensions=agreement_of(pattern.agreement(dimensions)),
+                grouping_key=features.key,
+                dimensions=dimensions,
+                exemplar=text if len(pattern.exemplars) < MAX_EXEMPLARS else None,
+            )
+        suggestions = tuple(
+            Suggestion(
+                pattern_id=each.pattern.pattern_id,
+                score=each.score,
+                method=LinkMethod.TEXT_SIMILARITY,
+                method_version=version,
+                matched_dimensions=agreement_of(each.pattern.agreement(dimensions)),
+            )
+            for each in scored[:MAX_SUGGESTIONS]
+            if each.score >= LEAST_SUGGESTED
+        )
         return New(
             pattern_id=derived_id("pat_", self.workspace_id, issue.issue_id),
             score=1.0,
@@ -366,32 +426,52 @@ class Grouper:
             matched_dimensions=(),
             grouping_key=features.key,
             dimensions=dimensions,
-            exemplar=features.text or None,
+            exemplar=text or None,
             suggestions=suggestions,
         )
 
-    def _candidates(self, features: Features, dimensions: Dimensions, forbidden: Set[str]) -> list[Candidate]:
-        """The patterns of the nearest texts, each with its closest one, without those a person forbade."""
-        best: dict[str, float] = {}
-        least = self._linker.least_cosine(features)
-        for neighbour in self._index.nearest(
-            grams_of(features.text), n_wanted=_N_NEIGHBOURS, least_cosine=least
-        ):
-            pattern_id = self.exemplars[neighbour.position].pattern_id
-            if pattern_id is not None and pattern_id not in forbidden:
-                best.setdefault(pattern_id, neighbour.cosine)
-        return [
-            Candidate(self.patterns[pattern_id], cosine, self.patterns[pattern_id].agreement(dimensions))
-            for pattern_id, cosine in best.items()
-            if self.patterns[pattern_id].status is not PatternStatus.MERGED
-        ]
+    def _near_machine(self, text: str, forbidden: Set[str]) -> list[tuple[Pattern, float]]:
+        """The patterns of the nearest texts of machines, each with its closest one's cosine."""
+        best: dict[str, tuple[Pattern, float]] = {}
+        for position, cosine in self._machine.near(text) if self._machine is not None else ():
+            owner = self._joinable(position, forbidden)
+            if owner is not None:
+                best.setdefault(owner.pattern_id, (owner, cosine))
+        return list(best.values())
+
+    def _near_human(self, text: str, dimensions: Dimensions, forbidden: Set[str]) -> list[Scored]:
+        """The patterns of the nearest reports of people, each with its probability."""
+        asked = self._asked(text, forbidden)
+        if asked is None:
+            return []
+        n_texts = self._n_human_owned
+        shift = prior_shift(n_texts, n_texts - len(self._n_human_of), self._weights)
+        return by_learned(*asked, dimensions, self._weights, shift)
+
+    def _joinable(self, position: int, forbidden: Set[str]) -> Pattern | None:
+        pattern_id = self.exemplars[position].pattern_id
+        if pattern_id is None or pattern_id in forbidden:
+            return None
+        found = self.patterns[pattern_id]
+        return None if found.status is PatternStatus.MERGED else found
 
     def _enter(self, exemplar: Exemplar) -> None:
-        position = self._index.add(grams_of(exemplar.text))
-        self.exemplars.append(exemplar)
+        position = self._n_entered
+        self._n_entered += 1
+        self.exemplars[position] = exemplar
         self._position_of_issue[exemplar.issue_id] = position
         if exemplar.pattern_id is not None:
             self.patterns[exemplar.pattern_id].exemplars.append(position)
+        if is_written(exemplar.text):
+            self._human = self._human or HumanTexts()
+            self._count_human(exemplar, 1)
+            expired = self._human.add(position, wording_of(exemplar.text))
+        else:
+            self._machine = self._machine or MachineTexts()
+            expired = self._machine.add(position, exemplar.text)
+        for each in expired:
+            self._give(each, None)
+            del self._position_of_issue[self.exemplars.pop(each).issue_id]
 
     def _give(self, position: int, pattern: Pattern | None) -> None:
         """Let an exemplar follow its issue into another pattern, or out of every one."""
@@ -400,9 +480,29 @@ class Grouper:
             held = self.patterns[exemplar.pattern_id].exemplars
             if position in held:
                 held.remove(position)
-        exemplar.pattern_id = None if pattern is None else pattern.pattern_id
+        self._own(position, None if pattern is None else pattern.pattern_id)
         if pattern is not None:
             pattern.exemplars = sorted([*pattern.exemplars, position])
+
+    def _own(self, position: int, pattern_id: str | None) -> None:
+        exemplar = self.exemplars[position]
+        is_human = is_written(exemplar.text)
+        if is_human:
+            self._count_human(exemplar, -1)
+        exemplar.pattern_id = pattern_id
+        if is_human:
+            self._count_human(exemplar, 1)
+
+    def _count_human(self, exemplar: Exemplar, change: int) -> None:
+        """Count the reports of people by pattern: how often they repeat decides how sure the linker must be."""
+        if exemplar.pattern_id is None:
+            return
+        n = self._n_human_of.get(exemplar.pattern_id, 0) + change
+        self._n_human_owned += change
+        if n:
+            self._n_human_of[exemplar.pattern_id] = n
+        else:
+            del self._n_human_of[exemplar.pattern_id]
 
     def _drop_holder(self, key: str, pattern_id: str) -> None:
         holders = self._patterns_of_key[key]

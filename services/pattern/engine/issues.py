@@ -8,6 +8,7 @@ from contracts.generated.ingest import Severity
 from msgspec import Struct
 
 from .masking import comparable, has_usable_text, is_machine_text, key_of, mask, masked_title
+from .wording import written
 
 DIMENSIONS: Final = ("service", "component", "error_type", "team", "environment", "source", "hour_of_day")
 _HOURS = tuple(f"{hour:02d}" for hour in range(24))
@@ -75,6 +76,13 @@ def features_of(issue: Issue) -> Features:
         masked = mask(issue.body[:_N_BODY_CHARACTERS], is_machine=is_machine)
         features = _of_text(issue.service, masked, is_machine)
     return features or Features(_dimension_key(issue), "", is_machine)
+
+
+def compared_text(issue: Issue, features: Features) -> str:
+    """What later issues are compared with: the masked text of a machine, the wording of a person; empty = nothing."""
+    if features.is_machine or not features.text:
+        return features.text
+    return written(issue.title, features.text, issue.body)
 
 
 @lru_cache(maxsize=16_384)

@@ -1,89 +1,212 @@
-"""The decision between candidate patterns; a learned linker has the same face and takes this one's place."""
+"""The decision between candidate patterns: a bar for text of machines, a learned linker for text of people."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from math import log
+from typing import Final
 
-from contracts.generated.pattern import LinkMethod
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
-from .issues import DIMENSIONS, Features, Issue
+from .issues import DIMENSIONS, Dimensions
 from .memory import Pattern
+from .texts import Near
+from .weights import LinkerWeights
 
-# Chosen on machine messages and on one set of bug reports, scored on others; see the README.
-MACHINE_BAR: Final = 0.85
-HUMAN_BAR: Final = 0.75
-_SERVICE = 1 << DIMENSIONS.index("service")
-_CORROBORATING = _SERVICE | 1 << DIMENSIONS.index("component") | 1 << DIMENSIONS.index("error_type")
+MACHINE_VERSION: Final = "char-tfidf@2026-11-22"
+# Chosen on machine messages, scored on other systems; see docs/reference/grouping.md.
+MACHINE_BAR: Final = 0.8
+MACHINE_SUGGESTION: Final = 0.65
+LEAST_SUGGESTED: Final = 0.3
+_SERVICE_AT = DIMENSIONS.index("service")
+_COMPONENT_AT = DIMENSIONS.index("component")
+_SERVICE = 1 << _SERVICE_AT
+_CORROBORATING = _SERVICE | 1 << _COMPONENT_AT | 1 << DIMENSIONS.index("error_type")
 _BONUS = 0.01
-_OTHER_SERVICE_MACHINE = 0.16
-_OTHER_SERVICE_HUMAN = 0.08
+_OTHER_SERVICE = 0.21
+_OF_BEST = 0.7
+
+FEATURES: Final = (
+    "grams",
+    "words",
+    "titles",
+    "whole",
+    "grams_times_words",
+    "margin_grams",
+    "margin_words",
+    "margin_whole",
+    "rank",
+    "crowd_grams",
+    "crowd_words",
+    "crowd_whole",
+    "best_words",
+    "token_set",
+    "contained",
+    "rarest",
+    "n_shared",
+    "unshared",
+    "length",
+    "length_ratio",
+    "length_whole",
+    "gap",
+    "same_service",
+    "other_service",
+    "same_component",
+    "other_component",
+    "shared_name",
+    "other_name",
+    "shared_number",
+    "other_number",
+)
+"""What the linker knows of an issue and a text, in the order of the weights; docs/reference/grouping.md explains each."""
+
+Matrix = NDArray[np.float64]
 
 
-class Candidate(Struct, frozen=True):
-    """A pattern that an issue may belong to.
-
-    cosine: of its closest exemplar. agreement: bit mask of the dimensions that agree.
-    """
+class Scored(Struct, frozen=True):
+    """A candidate pattern with the certainty in [0, 1] that the issue belongs to it."""
 
     pattern: Pattern
-    cosine: float
-    agreement: int
-
-
-class Choice(Struct, frozen=True):
-    """A linker's decision: the pattern, and its certainty in [0, 1]."""
-
-    candidate: Candidate
     score: float
-    method: LinkMethod
-    method_version: str
 
 
-class Linker(Protocol):
-    """Decides which candidate an issue joins, if any. Pure."""
+def by_machine(
+    candidates: Sequence[tuple[Pattern, float]], dimensions: Dimensions
+) -> tuple[list[Scored], bool]:
+    """Candidates with the cosine of their closest text, most certain first; and whether the first may be joined.
 
-    def least_cosine(self, features: Features) -> float:
-        """Candidates less alike than this are never chosen, so they need not be looked for."""
-        ...
-
-    def choose(self, issue: Issue, features: Features, candidates: Sequence[Candidate]) -> Choice | None:
-        """The pattern to join, or None to begin a new one; candidates come closest first."""
-        ...
-
-
-class CosineLinker:
-    """Joins the closest pattern above a bar; agreeing dimensions help a little, another service hurts.
-
-    The same words from two services are seldom one cause, so between machines they need a component or an error
-    type in common as well. It is a price, not a gate: a hard gate loses more true links than it avoids false ones.
+    The same words from two services are seldom one cause, so they need a component or an error type in common as
+    well. It is a price, not a gate: a hard gate loses more true links than it avoids false ones.
     """
-
-    version: Final = "char-tfidf@2026-11-22"
-
-    def least_cosine(self, features: Features) -> float:
-        """As `Linker.least_cosine`: what every bonus together cannot lift to the bar."""
-        return _bar(features) - _CORROBORATING.bit_count() * _BONUS
-
-    def choose(self, issue: Issue, features: Features, candidates: Sequence[Candidate]) -> Choice | None:
-        """As `Linker.choose`."""
-        best: tuple[float, int, str] | None = None
-        chosen: Candidate | None = None
-        for candidate in candidates:
-            worth = self._worth(issue, features, candidate)
-            rank = (-worth, -candidate.pattern.n_members, candidate.pattern.pattern_id)
-            if best is None or rank < best:
-                best, chosen = rank, candidate
-        if best is None or chosen is None or -best[0] < _bar(features):
-            return None
-        return Choice(chosen, round(chosen.cosine, 4), LinkMethod.TEXT_SIMILARITY, self.version)
-
-    def _worth(self, issue: Issue, features: Features, candidate: Candidate) -> float:
-        worth = candidate.cosine + _BONUS * (candidate.agreement & _CORROBORATING).bit_count()
-        common = candidate.pattern.common[0]
-        if issue.service is not None and common is not None and not candidate.agreement & _SERVICE:
-            worth -= _OTHER_SERVICE_MACHINE if features.is_machine else _OTHER_SERVICE_HUMAN
-        return worth
+    ranked = []
+    for pattern, cosine in candidates:
+        agreement = pattern.agreement(dimensions)
+        worth = cosine + _BONUS * (agreement & _CORROBORATING).bit_count()
+        if dimensions[_SERVICE_AT] and pattern.common[_SERVICE_AT] and not agreement & _SERVICE:
+            worth -= _OTHER_SERVICE
+        if worth >= MACHINE_SUGGESTION:
+            ranked.append((-worth, -pattern.n_members, pattern.pattern_id, pattern, cosine))
+    ranked.sort(key=lambda each: each[:3])
+    scored = [Scored(pattern, round(cosine, 4)) for *_, pattern, cosine in ranked]
+    return scored, bool(ranked) and -ranked[0][0] >= MACHINE_BAR
 
 
-def _bar(features: Features) -> float:
-    return MACHINE_BAR if features.is_machine else HUMAN_BAR
+def by_learned(
+    near: Near,
+    owners: Sequence[Pattern | None],
+    dimensions: Dimensions,
+    weights: LinkerWeights,
+    shift: float,
+) -> list[Scored]:
+    """Candidate patterns with their probability, most probable first.
+
+    A pattern's score is 0.7 of its best text's and 0.3 of the mean over all its texts, of which those that are not
+    near count as 0: so a pattern does not grow along a chain of texts each of which is near to the next only.
+    owners: whose each text is; None = nobody's, or of a pattern that may not be joined. shift: see `prior_shift`.
+    """
+    logits = features_of_pairs(near, owners, dimensions) @ weights.coefficients + weights.intercept + shift
+    probabilities = 1 / (1 + np.exp(-np.clip(logits, -40, 40)))
+    best: dict[str, float] = {}
+    total: dict[str, float] = {}
+    patterns: dict[str, Pattern] = {}
+    for owner, probability in zip(owners, probabilities.tolist(), strict=True):
+        if owner is not None:
+            patterns[owner.pattern_id] = owner
+            best[owner.pattern_id] = max(best.get(owner.pattern_id, 0.0), probability)
+            total[owner.pattern_id] = total.get(owner.pattern_id, 0.0) + probability
+    scored = [
+        Scored(found, round(_OF_BEST * best[each] + (1 - _OF_BEST) * total[each] / len(found.exemplars), 4))
+        for each, found in patterns.items()
+    ]
+    scored.sort(key=lambda each: (-each.score, -each.pattern.n_members, each.pattern.pattern_id))
+    return scored
+
+
+def prior_shift(n_texts: int, n_repeating: int, weights: LinkerWeights) -> float:
+    """What is added to every logit for how often reports repeat in this workspace.
+
+    Of two equally alike reports, the pair is more often one failure where many reports repeat an earlier one. The
+    share of the workspace's texts that joined another's pattern, with `prior_texts` texts of the expected share.
+    """
+    share = (n_repeating + weights.prior_texts * weights.prior_share) / (n_texts + weights.prior_texts)
+    share = min(max(share, 1e-4), 1 - 1e-4)
+    shift = weights.prior_gain * (_logit(share) - _logit(weights.prior_share))
+    return min(weights.most_shift, max(weights.least_shift, shift))
+
+
+def features_of_pairs(near: Near, owners: Sequence[Pattern | None], dimensions: Dimensions) -> Matrix:
+    """FEATURES of the issue with every near text: one row a text."""
+    one, n = np.float32(1), len(near.numbers)
+    own, their, shared = np.float32(near.own_idf), near.their_idf, near.shared_idf
+    n_words = np.minimum(np.float32(near.n_words_own), near.n_words_theirs)
+    columns = [
+        near.grams,
+        near.words,
+        near.titles,
+        near.whole,
+        near.grams * near.words,
+        _margin(near.grams),
+        _margin(near.words),
+        _margin(near.whole),
+        np.log1p(np.minimum(_rank(near.grams), np.minimum(_rank(near.words), _rank(near.whole)))),
+        _crowd(near.grams),
+        _crowd(near.words),
+        _crowd(near.whole),
+        np.full(n, near.words.max()),
+        shared / np.maximum(own + their - shared, one),
+        shared / np.maximum(np.minimum(own, their), one),
+        near.rarest,
+        np.log1p(near.n_shared),
+        np.log1p(np.maximum(own + their - 2 * shared, 0)),
+        np.log1p(np.minimum(np.float32(near.n_own), near.n_theirs)),
+        np.abs(np.log((1 + near.n_own) / (1 + near.n_theirs))),
+        np.log1p(n_words),
+        np.log(near.n_between),
+        *_agreements(owners, dimensions, _SERVICE_AT),
+        *_agreements(owners, dimensions, _COMPONENT_AT),
+        near.names > 0,
+        near.names < 0,
+        near.figures > 0,
+        near.figures < 0,
+    ]
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+
+
+def _agreements(owners: Sequence[Pattern | None], dimensions: Dimensions, at: int) -> tuple[Matrix, Matrix]:
+    """Share of the pattern's members that have the issue's value, and whether none has though some have another."""
+    value = dimensions[at]
+    same, other = np.zeros(len(owners)), np.zeros(len(owners))
+    if value is not None:
+        for i, owner in enumerate(owners):
+            counts = owner.values[at] if owner is not None else {}
+            if counts:
+                same[i] = counts.get(value, 0) / sum(counts.values())
+                other[i] = value not in counts
+    return same, other
+
+
+def _margin(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far each value is above the best of the others."""
+    if len(values) < 2:
+        return np.full(len(values), 0.5, dtype=np.float32)
+    at = int(values.argmax())
+    second = np.partition(values, -2)[-2]
+    margins = values - values[at]
+    margins[at] = values[at] - second
+    return np.asarray(margins, dtype=np.float32)
+
+
+def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """How many of the others are larger."""
+    ascending = np.sort(values)
+    return np.asarray(len(values) - np.searchsorted(ascending, values, side="right"), dtype=np.int64)
+
+
+def _crowd(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the second to twelfth largest value: in a crowd of alike texts, being alike says little."""
+    others = np.sort(values)[::-1][1:12]
+    return np.full(len(values), others.mean() if len(others) else 0.0, dtype=np.float32)
+
+
+def _logit(share: float) -> float:
+    return log(share / (1 - share))

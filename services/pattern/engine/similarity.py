@@ -1,4 +1,4 @@
-"""Nearest neighbours by character n-grams: TF-IDF cosine over an index whose cost per query is bounded."""
+"""Sparse TF-IDF over hashed terms: cosines, and the nearest texts of an index whose cost per query is bounded."""
 
 from functools import lru_cache
 from typing import TypeAlias, TypeVar
@@ -9,51 +9,52 @@ from numpy.typing import NDArray
 
 T = TypeVar("T", bound=np.generic)
 
-_Ids: TypeAlias = NDArray[np.int64]
-_Floats: TypeAlias = NDArray[np.float32]
+Ids: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float32]
 
-_N_BUCKETS_BITS = 20
-_N_BUCKETS = 1 << _N_BUCKETS_BITS
+GRAM_BITS = 20
+WORD_BITS = 18
 # Odd 64-bit constants (SplitMix64), of 3-, 4- and 5-grams; the same text gives the same buckets on every machine.
 _FACTORS = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
 _STEP = np.uint64(0x100000001B3)
-_SHIFT = np.uint64(64 - _N_BUCKETS_BITS)
+_SHIFT = np.uint64(64 - GRAM_BITS)
 
-# 1 + ln(count): a gram that occurs twice says little more than one that occurs once.
-_WEIGHTS: _Floats = (1 + np.log(np.maximum(np.arange(256), 1))).astype(np.float32)
+# 1 + ln(count): a term that occurs twice says little more than one that occurs once.
+_WEIGHTS: Floats = (1 + np.log(np.maximum(np.arange(256), 1))).astype(np.float32)
 
 MAX_CHARACTERS = 320
-# Grams of a text that are entered into the index and looked up, rarest first, and entries read of each.
-_N_ENTERED = 48
+# Terms of a query that are looked up, rarest first.
 _N_LOOKED_UP = 64
-_MAX_DEPTH = 8
 _FIRST_CAPACITY = 64
-# More than float32 can lose in a sum of some hundred products.
-_ROUNDING = np.float32(0.001)
+_LEAST_TO_COMPACT = 1024
 
 
-class Neighbour(Struct, frozen=True):
-    """A text of the index and how close it is.
+class Terms(Struct, frozen=True):
+    """A text as its distinct hashed terms.
 
-    position: which text, in the order of adding. cosine: in [0, 1].
+    buckets: ascending. counts: how often each occurs, at most 255. marks: one bit set per term, the caller's meaning.
     """
 
-    position: int
-    cosine: float
-
-
-class Grams(Struct, frozen=True):
-    """A text as its distinct n-grams.
-
-    buckets: hashed grams, ascending. counts: how often each occurs, at most 255.
-    """
-
-    buckets: _Ids
+    buckets: Ids
     counts: NDArray[np.uint8]
+    marks: NDArray[np.uint8]
+
+
+class Rows(Struct, frozen=True):
+    """Terms of several texts, one text after the other.
+
+    starts: where each text begins. weights: TF-IDF. idf: of each term.
+    """
+
+    buckets: NDArray[np.int32]
+    marks: NDArray[np.uint8]
+    weights: Floats
+    idf: Floats
+    starts: Ids
 
 
 @lru_cache(maxsize=128)
-def grams_of(text: str) -> Grams:
+def grams_of(text: str) -> Terms:
     """The 3-, 4- and 5-grams of the first 320 characters, with a space before and behind."""
     codes = np.frombuffer(f" {text[:MAX_CHARACTERS]} ".encode("utf-32-le", "replace"), dtype=np.uint32)
     wide = codes.astype(np.uint64)
@@ -68,118 +69,103 @@ def grams_of(text: str) -> Grams:
     is_first = np.ones(len(hashed) + 1, dtype=np.bool_)
     np.not_equal(hashed[1:], hashed[:-1], out=is_first[1:-1])
     firsts = is_first.nonzero()[0]
-    counts = firsts[1:] - firsts[:-1]
-    return Grams(hashed[firsts[:-1]], np.minimum(counts, 255).astype(np.uint8))
+    counts = np.minimum(firsts[1:] - firsts[:-1], 255).astype(np.uint8)
+    return Terms(hashed[firsts[:-1]], counts, np.zeros(len(counts), dtype=np.uint8))
 
 
-class NgramIndex:
-    """Texts in the order of adding; the same texts in the same order make the same index.
+class TermIndex:
+    """The latest texts by number, in the order of adding; texts expire oldest first.
 
-    Memory is at most 50 MB and about 1.1 kB a text. A query reads at most 64 x 8 entries however many texts there are.
+    What it answers depends on the living texts and their order alone: an index into which only those were entered
+    answers the same. A query reads at most 64 x depth entries, however many texts there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, bits: int, depth: int, first: int = 0) -> None:
+        n_buckets = 1 << bits
+        self._depth = depth
         # Zeroed pages are only taken from the system when touched, so an idle workspace costs little.
-        self._n_texts_with: NDArray[np.int32] = np.zeros(_N_BUCKETS, dtype=np.int32)
-        self._weight_of: _Floats = np.zeros(_N_BUCKETS, dtype=np.float32)
+        self._n_texts_with: NDArray[np.int32] = np.zeros(n_buckets, dtype=np.int32)
         # A bucket that was ever entered has a row: the newest texts with it, counted from 1, in a ring; 0 = none.
-        self._row_of: NDArray[np.int32] = np.zeros(_N_BUCKETS, dtype=np.int32)
-        self._newest: NDArray[np.int32] = np.zeros((_FIRST_CAPACITY, _MAX_DEPTH), dtype=np.int32)
+        self._row_of: NDArray[np.int32] = np.zeros(n_buckets, dtype=np.int32)
+        self._newest: NDArray[np.int32] = np.zeros((_FIRST_CAPACITY, depth), dtype=np.int32)
         self._turn_of: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY, dtype=np.uint8)
-        # Row 0 is nobody's.
-        self._n_rows = 1
+        self._n_rows = 1  # Row 0 is nobody's.
+        # The text numbered `first + _n_dropped` is the first that the arrays hold, `_first` the oldest that lives.
+        self._base = self._first = self._end = first
+        self._starts: Ids = np.zeros(_FIRST_CAPACITY + 1, dtype=np.int64)
+        self._buckets: NDArray[np.int32] = np.zeros(_FIRST_CAPACITY * 64, dtype=np.int32)
+        self._counts: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY * 64, dtype=np.uint8)
+        self._marks: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY * 64, dtype=np.uint8)
         self._votes_for: NDArray[np.float64] = np.zeros(_FIRST_CAPACITY, dtype=np.float64)
-        self._starts: _Ids = np.zeros(_FIRST_CAPACITY + 1, dtype=np.int64)
-        self._buckets: NDArray[np.int32] = np.zeros(_FIRST_CAPACITY * 128, dtype=np.int32)
-        self._counts: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY * 128, dtype=np.uint8)
-        self._n_texts = 0
 
     def __len__(self) -> int:
-        return self._n_texts
+        return self._end - self._first
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest living text."""
+        return self._first
+
+    @property
+    def end(self) -> int:
+        """Number that the next text will have."""
+        return self._end
 
     @property
     def n_bytes(self) -> int:
         """Bytes reserved for everything but the fixed tables."""
-        growing = (
-            self._newest,
-            self._turn_of,
-            self._votes_for,
-            self._starts,
-            self._buckets,
-            self._counts,
-        )
-        return sum(array.nbytes for array in growing)
+        growing = (self._newest, self._turn_of, self._starts, self._buckets, self._counts, self._marks)
+        return sum(array.nbytes for array in growing) + self._votes_for.nbytes
 
-    def add(self, grams: Grams) -> int:
-        """Enter a text and say its position. Amortised constant cost."""
-        position, buckets = self._n_texts, grams.buckets
-        n_texts_with = self._n_texts_with[buckets] + 1
-        self._n_texts_with[buckets] = n_texts_with
+    def add(self, terms: Terms) -> int:
+        """Enter a text and say its number. Amortised constant cost."""
+        number, buckets = self._end, terms.buckets
+        position = number - self._base
+        self._n_texts_with[buckets] += 1
         start = int(self._starts[position])
         end = start + len(buckets)
         self._starts = _with_room(self._starts, position + 2)
+        self._votes_for = _with_room(self._votes_for, position + 2)
         self._buckets = _with_room(self._buckets, end)
         self._counts = _with_room(self._counts, end)
-        self._votes_for = _with_room(self._votes_for, position + 2)
+        self._marks = _with_room(self._marks, end)
         self._buckets[start:end] = buckets
-        self._counts[start:end] = grams.counts
+        self._counts[start:end] = terms.counts
+        self._marks[start:end] = terms.marks
         self._starts[position + 1] = end
-        if len(buckets) > _N_ENTERED:
-            buckets = buckets[n_texts_with.argsort(kind="stable")[:_N_ENTERED]]
-        self._enter(position, buckets)
-        self._n_texts = position + 1
-        return position
+        self._enter(number, buckets)
+        self._end = number + 1
+        return number
 
-    def nearest(self, grams: Grams, *, n_wanted: int, least_cosine: float = 0.0) -> list[Neighbour]:
-        """The closest texts among those that share rare grams, closest first, then oldest first.
+    def expire(self) -> None:
+        """Forget the oldest text. Amortised constant cost: room is won back in strides."""
+        position = self._first - self._base
+        start, end = self._starts[position : position + 2].tolist()
+        self._n_texts_with[self._buckets[start:end]] -= 1
+        self._first += 1
+        n_dead = self._first - self._base
+        if n_dead >= _LEAST_TO_COMPACT and n_dead * 2 >= self._end - self._base:
+            self._compact(n_dead)
 
-        Those that are surely less alike than `least_cosine` are left out, which is cheaper than to compare them.
-        """
-        buckets = grams.buckets
-        n_texts_with = self._n_texts_with[buckets]
-        idf = self._idf(n_texts_with)
-        candidates = self._candidates(self._row_of[buckets], n_texts_with, idf, n_wanted=n_wanted)
-        if len(candidates) == 0:
-            return []
-        weights = _WEIGHTS[grams.counts] * idf
-        self._weight_of[buckets] = weights
-        length = np.add.reduce(weights * weights)
-        candidates = self._promising(candidates, length, np.float32(least_cosine))
-        found = []
-        if len(candidates):
-            cosines = self._cosines(candidates, length)
-            order = np.lexsort((candidates, -cosines))
-            found = [Neighbour(int(candidates[i]), min(1.0, float(cosines[i]))) for i in order]
-        self._weight_of[buckets] = 0
-        return found
+    def idf(self, buckets: Ids | NDArray[np.int32]) -> Floats:
+        """Inverse document frequency, smoothed; 1 for a term that every text has."""
+        counts = self._n_texts_with[buckets].astype(np.float32)
+        idf: Floats = np.log(np.float32(1 + len(self)) / (1 + counts)).astype(np.float32, copy=False)
+        return idf + np.float32(1)
 
-    def _enter(self, position: int, buckets: _Ids) -> None:
-        rows = self._row_of[buckets]
-        fresh = (rows == 0).nonzero()[0]
-        if len(fresh):
-            end = self._n_rows + len(fresh)
-            self._newest = _with_room(self._newest, end)
-            self._turn_of = _with_room(self._turn_of, end)
-            rows[fresh] = np.arange(self._n_rows, end, dtype=np.int32)
-            self._row_of[buckets] = rows
-            self._n_rows = end
-        turns = self._turn_of[rows]
-        self._newest[rows, turns] = position + 1
-        self._turn_of[rows] = (turns + 1) % _MAX_DEPTH
-
-    def _candidates(
-        self, rows: NDArray[np.int32], n_texts_with: NDArray[np.int32], idf: _Floats, *, n_wanted: int
-    ) -> _Ids:
-        """The texts that share most of a query's rarest grams, weighted by rarity: the inverse frequency squared."""
-        looked_up = rows.nonzero()[0]
+    def pool(self, terms: Terms, idf: Floats, *, n_wanted: int) -> Ids:
+        """Numbers of the texts that share most of a query's rarest terms, each counted by its rarity squared."""
+        rows = self._row_of[terms.buckets]
+        looked_up = self._n_texts_with[terms.buckets].nonzero()[0]
         if len(looked_up) == 0:
             return looked_up
         if len(looked_up) > _N_LOOKED_UP:
-            looked_up = looked_up[n_texts_with[looked_up].argsort(kind="stable")[:_N_LOOKED_UP]]
-        found = self._newest[rows[looked_up]].ravel()
+            looked_up = looked_up[(-idf[looked_up]).argsort(kind="stable")[:_N_LOOKED_UP]]
+        # Those that are not entered and those that expired vote for nobody.
+        found = np.maximum(self._newest[rows[looked_up]].ravel() - self._first, 0)
         rarity = idf[looked_up]
         # Sums of so few float32 are exact in float64, so their order does not matter.
-        np.add.at(self._votes_for, found, (rarity * rarity).astype(np.float64).repeat(_MAX_DEPTH))
+        np.add.at(self._votes_for, found, (rarity * rarity).astype(np.float64).repeat(self._depth))
         found.sort()
         is_new = np.empty(len(found), dtype=np.bool_)
         is_new[0] = found[0] > 0
@@ -193,38 +179,89 @@ class NgramIndex:
             is_among = votes >= ascending[-n_wanted]
             numbers, votes = numbers[is_among], votes[is_among]
         best = (-votes).argsort(kind="stable")[:n_wanted]
-        return numbers[best].astype(np.int64) - 1
+        return numbers[best].astype(np.int64) + (self._first - 1)
 
-    def _idf(self, n_texts_with: NDArray[np.int32]) -> _Floats:
-        """Inverse document frequency, smoothed."""
-        counts = n_texts_with.astype(np.float32)
-        idf: _Floats = np.log((1 + self._n_texts) / (1 + counts)).astype(np.float32, copy=False) + np.float32(
-            1
-        )
-        return idf
+    def rows(self, numbers: Ids) -> Rows:
+        """The terms of some living texts."""
+        positions = numbers - self._base
+        starts, ends = self._starts[positions], self._starts[positions + 1]
+        lengths = ends - starts
+        offsets = np.zeros(len(numbers), dtype=np.int64)
+        np.cumsum(lengths[:-1], out=offsets[1:])
+        at = np.arange(int(lengths.sum()), dtype=np.int64) + (starts - offsets).repeat(lengths)
+        buckets = self._buckets[at]
+        idf = self.idf(buckets)
+        return Rows(buckets, self._marks[at], _WEIGHTS[self._counts[at]] * idf, idf, offsets)
 
-    def _promising(self, candidates: _Ids, length: np.float32, least_cosine: np.float32) -> _Ids:
-        """The candidates that can be alike: a cosine is at most the share of the query's length that is shared."""
-        bound = max(np.float32(0), least_cosine - _ROUNDING)
-        theirs, bounds = self._of_texts(self._buckets, candidates)
-        shared = self._weight_of[theirs]
-        return candidates[np.add.reduceat(shared * shared, bounds) >= bound * bound * length]
+    def _enter(self, number: int, buckets: Ids) -> None:
+        rows = self._row_of[buckets]
+        fresh = (rows == 0).nonzero()[0]
+        if len(fresh):
+            end = self._n_rows + len(fresh)
+            self._newest = _with_room(self._newest, end)
+            self._turn_of = _with_room(self._turn_of, end)
+            rows[fresh] = np.arange(self._n_rows, end, dtype=np.int32)
+            self._row_of[buckets] = rows
+            self._n_rows = end
+        turns = self._turn_of[rows]
+        self._newest[rows, turns] = number + 1
+        self._turn_of[rows] = (turns + 1) % self._depth
 
-    def _cosines(self, candidates: _Ids, length: np.float32) -> _Floats:
-        buckets, bounds = self._of_texts(self._buckets, candidates)
-        counts, _ = self._of_texts(self._counts, candidates)
-        theirs = _WEIGHTS[counts] * self._idf(self._n_texts_with[buckets])
-        shared = np.add.reduceat(theirs * self._weight_of[buckets], bounds)
-        lengths = np.sqrt(np.add.reduceat(theirs * theirs, bounds) * length)
-        return (shared / np.maximum(lengths, np.float32(1e-9))).astype(np.float32, copy=False)
+    def _compact(self, n_dead: int) -> None:
+        n_stored = self._end - self._base
+        start, end = int(self._starts[n_dead]), int(self._starts[n_stored])
+        for array in (self._buckets, self._counts, self._marks):
+            array[: end - start] = array[start:end].copy()
+        self._starts[: n_stored - n_dead + 1] = self._starts[n_dead : n_stored + 1] - start
+        self._base = self._first
 
-    def _of_texts(self, array: NDArray[T], texts: _Ids) -> tuple[NDArray[T], _Ids]:
-        """What an array holds of some texts, one after the other, and where each begins."""
-        starts, ends = self._starts[texts], self._starts[texts + 1]
-        parts = [array[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True)]
-        bounds = np.zeros(len(texts), dtype=np.int64)
-        np.cumsum((ends - starts)[:-1], out=bounds[1:])
-        return np.concatenate(parts), bounds
+
+class Query:
+    """One text against the texts of an index: its weights by bucket, for as long as the `with` lasts."""
+
+    def __init__(self, index: TermIndex, terms: Terms, scratch: Floats) -> None:
+        """Scratch: as long as the index has buckets, all zero before and after."""
+        self.index, self.terms, self._scratch = index, terms, scratch
+        self.idf = index.idf(terms.buckets)
+        self.weights: Floats = _WEIGHTS[terms.counts] * self.idf
+        self._length = np.add.reduce(self.weights * self.weights)
+
+    def __enter__(self) -> "Query":
+        self._scratch[self.terms.buckets] = self.weights
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch[self.terms.buckets] = 0
+
+    def pool(self, *, n_wanted: int) -> Ids:
+        """As `TermIndex.pool`."""
+        return self.index.pool(self.terms, self.idf, n_wanted=n_wanted)
+
+    def cosines(self, rows: Rows) -> Floats:
+        """The cosine with each of the texts, in [0, 1]."""
+        shared = reduced(np.add, rows, rows.weights * self._scratch[rows.buckets])
+        lengths = np.sqrt(reduced(np.add, rows, rows.weights * rows.weights) * self._length)
+        cosines: Floats = np.minimum(shared / np.maximum(lengths, np.float32(1e-9)), np.float32(1))
+        return cosines
+
+    def is_shared(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which terms of the texts the query has as well."""
+        shared: NDArray[np.bool_] = self._scratch[rows.buckets] > 0
+        return shared
+
+
+def reduced(how: np.ufunc, rows: Rows, values: Floats) -> Floats:
+    """A value of every term reduced to one per text; 0 for a text without terms."""
+    out: Floats = np.zeros(len(rows.starts), dtype=np.float32)
+    is_filled = np.diff(rows.starts, append=len(values)) > 0
+    if is_filled.any():
+        out[is_filled] = how.reduceat(values, rows.starts[is_filled])
+    return out
+
+
+def closest(numbers: Ids, cosines: Floats, n_wanted: int) -> Ids:
+    """The numbers with the largest cosines, largest first, then oldest first."""
+    return numbers[np.lexsort((numbers, -cosines))[:n_wanted]]
 
 
 def _with_room(array: NDArray[T], n_needed: int) -> NDArray[T]:

@@ -15,7 +15,7 @@ from runtime.database import Pool
 
 from ..commands import Decided, Gathered, Subject, group, prove, settle, subject_of
 from ..engine.grouping import Grouper
-from ..engine.issues import features_of
+from ..engine.issues import compared_text, features_of
 from ..engine.memory import Member, Pattern, RecommendationRow
 from ..errors import IssueNotFoundError, NotReadyError, PatternContendedError, PatternNotFoundError
 from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, stamp
@@ -288,7 +288,8 @@ class PatternReaction:
         report = history[0] if history else None
         if report is None or not isinstance(report.data, ingest.IssueReported):
             return subjects
-        text = features_of(issue_of(report, report.data)).text
+        issue = issue_of(report, report.data)
+        text = compared_text(issue, features_of(issue))
         return {**subjects, first.issue_id: replace(first, text=text or None)}
 
     def _workspace(self, workspace_id: str) -> _Workspace:

@@ -1,15 +1,16 @@
 """Which pattern an arriving issue belongs to, and the reasons that are given."""
 
-from collections.abc import Sequence
+import random
 from datetime import timedelta
 
+import pytest
 from contracts import ingest, pattern
 from testkit.builders import NOW
 
 from services.pattern.commands import group
+from services.pattern.engine import texts
 from services.pattern.engine.grouping import MAX_EXEMPLARS, Decision, Grouper, New
-from services.pattern.engine.issues import Features, Issue
-from services.pattern.engine.linking import Candidate, Choice
+from services.pattern.engine.issues import Issue
 from services.pattern.engine.memory import Settings
 
 Method = pattern.LinkMethod
@@ -165,23 +166,75 @@ def test_one_batch_makes_one_event_per_pattern_and_text() -> None:
     assert all(event.exemplar for event in linked)
 
 
-class TakeFirst:
-    """A linker of tomorrow: any candidate will do."""
-
-    def least_cosine(self, features: Features) -> float:
-        return 0.0
-
-    def choose(self, issue: Issue, features: Features, candidates: Sequence[Candidate]) -> Choice | None:
-        if not candidates:
-            return None
-        return Choice(candidates[0], 0.9, Method.TEXT_SIMILARITY, "learned@test")
-
-
-def test_another_linker_takes_the_place_between_candidates_and_decision() -> None:
-    """The interface is two methods."""
+def test_reports_of_people_join_by_what_the_linker_learned_and_are_suggested_below() -> None:
+    """The score is a probability, the version says whose; the workspace's bar parts joining from suggesting."""
+    report = {
+        "source": "jira",
+        "component": "Export",
+        "body": "The export wizard hangs at step three. Stack: PdfWriter",
+    }
+    grouper = Grouper("ws")
     first, second = grouped(
-        Grouper("ws", linker=TakeFirst()),
-        issue(1, "The payment was declined by the bank"),
-        issue(2, "The payment was refused by the bank"),
+        grouper,
+        issue(1, "Export of invoices to PDF hangs in the wizard", **report),
+        issue(2, "Exporting an invoice as PDF hangs the export wizard", **report),
     )
-    assert (first.pattern_id, 0.9, "learned@test") == (second.pattern_id, second.score, second.method_version)
+    assert (second.pattern_id, second.method) == (first.pattern_id, Method.TEXT_SIMILARITY)
+    assert second.method_version == grouper.linker_version
+    assert 0.7 <= second.score < 1
+    strict = Grouper("ws")
+    strict.settings = Settings(confidence_threshold=1.0)
+    first, third = grouped(
+        strict,
+        issue(1, "Export of invoices to PDF hangs in the wizard", **report),
+        issue(3, "Exporting an invoice as PDF hangs the export wizard", **report),
+    )
+    assert isinstance(third, New)
+    assert [(each.pattern_id, each.score) for each in third.suggestions] == [(first.pattern_id, second.score)]
+
+
+def test_other_names_and_numbers_keep_alike_reports_apart() -> None:
+    """A backport of one change is not the backport of another."""
+    first, second = grouped(
+        Grouper("ws"),
+        issue(1, "Upgrade jackson-databind to 2.13.4 in module hadoop-common", source="jira"),
+        issue(2, "Upgrade log4j-core to 2.17.1 in module hadoop-yarn", source="jira"),
+    )
+    assert first.pattern_id != second.pattern_id
+
+
+def test_texts_expire_and_a_grouper_loaded_from_rows_decides_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The index of a workspace keeps its latest texts; a restart finds the very same ones."""
+    monkeypatch.setattr(texts, "MAX_TEXTS", 40)
+    rng = random.Random(5)
+    words = [
+        "disk",
+        "login",
+        "cache",
+        "queue",
+        "token",
+        "export",
+        "wizard",
+        "render",
+        "invoice",
+        "ledger",
+        "pager",
+        "socket",
+    ]
+
+    def some(number: int) -> Issue:
+        title = " ".join(rng.choice(words) for _ in range(5)) + f" {rng.choice('abcdefgh')}{number % 7}"
+        return issue(
+            number, title, source=("datadog", "jira")[number % 2], body=" ".join(rng.sample(words, 6))
+        )
+
+    grouper = Grouper("ws")
+    grouped(grouper, *(some(number) for number in range(160)))
+    assert len(grouper.snapshot().exemplars) == 80
+    loaded = Grouper.load("ws", grouper.snapshot())
+    assert loaded.snapshot() == grouper.snapshot()
+    later = [some(number) for number in range(160, 230)]
+    assert grouped(loaded, *later) == grouped(grouper, *later)
+    assert loaded.snapshot() == grouper.snapshot()

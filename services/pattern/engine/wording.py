@@ -1,0 +1,166 @@
+"""What is compared of a person's report: its masked title, the content words of its body, its names and numbers.
+
+It is written as one text of three lines, which is what the log keeps of the issue for later comparisons.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from .embedding import embedding_of, words_of
+from .similarity import WORD_BITS, Terms, grams_of
+
+TITLE: Final = 1
+IDENTIFIER: Final = 2
+NUMBER: Final = 4
+N_BODY_CHARACTERS: Final = 600
+_MAX_BODY_WORDS = 64
+_MAX_NAMES = 16
+_MAX_WORD = 40
+_RUN = re.compile(r"[^\s,;()\[\]{}|<>\"'`]+")
+_IDENTIFIER = re.compile(r"[a-z][A-Z]|[a-z0-9][._/#$:\\]+[A-Za-z]|_|[A-Za-z]-?\d")
+_BUCKETS = (1 << WORD_BITS) - 1
+STOP_WORDS: Final = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "to",
+        "of",
+        "in",
+        "on",
+        "for",
+        "and",
+        "or",
+        "not",
+        "with",
+        "it",
+        "this",
+        "that",
+        "i",
+        "my",
+        "when",
+        "if",
+        "at",
+        "by",
+        "from",
+        "as",
+        "have",
+        "has",
+        "do",
+        "does",
+        "did",
+        "can",
+        "cannot",
+        "will",
+        "would",
+        "should",
+        "which",
+        "but",
+        "so",
+        "no",
+        "you",
+        "we",
+        "after",
+        "before",
+        "then",
+        "there",
+        "what",
+        "how",
+        "all",
+        "any",
+        "some",
+        "only",
+        "just",
+        "also",
+        "into",
+        "out",
+        "up",
+    ]
+)
+
+
+class Wording(Struct, frozen=True):
+    """A report as the indexes take it.
+
+    title: what character n-grams are taken of. terms: words, names and numbers, marked with TITLE, IDENTIFIER and
+    NUMBER. of_title, of_all: embeddings of the title and of title and body.
+    """
+
+    title: str
+    grams: Terms
+    terms: Terms
+    of_title: NDArray[np.int8]
+    of_all: NDArray[np.int8]
+
+
+def written(title: str, masked_title: str, body: str) -> str:
+    """The three lines for a title as it came, the same masked, and the start of the body."""
+    words = dict.fromkeys(
+        word[:_MAX_WORD] for word in words_of(body[:N_BODY_CHARACTERS]) if word not in STOP_WORDS
+    )
+    kept = list(words)[:_MAX_BODY_WORDS]
+    return "\n".join([masked_title, " ".join(kept), " ".join(_names(title))])
+
+
+def is_written(text: str) -> bool:
+    """Whether a text is of a person's report rather than of a machine."""
+    return "\n" in text
+
+
+def title_of(text: str) -> str:
+    """The masked title of a text of either kind."""
+    return text.partition("\n")[0]
+
+
+@lru_cache(maxsize=128)
+def wording_of(text: str) -> Wording:
+    """What `written` wrote, ready to be compared."""
+    title, _, rest = text.partition("\n")
+    body, _, names = rest.partition("\n")
+    in_title, in_body = words_of(title), body.split()
+    counted: dict[int, tuple[int, int]] = {}
+    for words, mark in ((in_title, TITLE), (in_body, 0)):
+        for word in words:
+            if word not in STOP_WORDS:
+                _count(counted, word, mark)
+    for name in names.split():
+        _count(counted, name, NUMBER if name.startswith("#") else IDENTIFIER)
+    buckets = sorted(counted)
+    terms = Terms(
+        np.array(buckets, dtype=np.int64),
+        np.array([min(counted[bucket][0], 255) for bucket in buckets], dtype=np.uint8),
+        np.array([counted[bucket][1] for bucket in buckets], dtype=np.uint8),
+    )
+    return Wording(title, grams_of(title), terms, embedding_of(in_title), embedding_of(in_title + in_body))
+
+
+def _count(counted: dict[int, tuple[int, int]], word: str, mark: int) -> None:
+    bucket = crc32(word.encode("utf-8", "replace")) & _BUCKETS
+    n, marks = counted.get(bucket, (0, 0))
+    counted[bucket] = (n + 1, marks | mark)
+
+
+def _names(title: str) -> list[str]:
+    """Names of things and numbers in a title: the first as "@name", the second as "#number"."""
+    names: dict[str, None] = {}
+    for run in _RUN.findall(title):
+        core = run.strip(".:!?*-#/")[:_MAX_WORD]
+        if not core:
+            continue
+        if any(character.isdigit() for character in core):
+            names[f"#{core.lower()}"] = None
+        if _IDENTIFIER.search(core):
+            names[f"@{core.lower()}"] = None
+    return list(names)[:_MAX_NAMES]
