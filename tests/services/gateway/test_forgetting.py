@@ -410,7 +410,8 @@ async def is_equal(look: Callable[[], Awaitable[str]], expected: str) -> bool:
 async def test_a_fault_of_one_workspace_holds_up_no_other(
     owner: Owner, database: Database, people: Pool, event_log: EventLog, tmp_path: Path
 ) -> None:
-    """A row that cannot be deleted, a file that cannot: both are tried again, and go once they can."""
+    """A row that cannot be deleted, a file that cannot: both are tried again, and go once they can. Whoever is nowhere
+    any more goes meanwhile."""
     stuck, well = await onboard(database.owner_url), await onboard(database.owner_url)
     exporting = await onboard(database.owner_url)
     await owner.execute(
@@ -427,6 +428,10 @@ async def test_a_fault_of_one_workspace_holds_up_no_other(
         " VALUES (%s, new_id('exp_'), 'audit', 'succeeded', 'exp.tar.gz', now(), now())",
         (exporting.workspace_id,),
     )
+    await owner.execute(
+        "INSERT INTO users (user_id, email, name, created_at)"
+        " VALUES (new_id('usr_'), 'stray@nowhere.example', 'Stray', now() - interval '2 days')"
+    )
     wanted = await ask_for_a_copy(owner, people, exporting)
     await erase(owner, event_log, stuck)
     await erase(owner, event_log, well)
@@ -437,7 +442,8 @@ async def test_a_fault_of_one_workspace_holds_up_no_other(
     async def is_all_but_the_stuck() -> bool:
         done = await statuses()
         copy = (await state(owner, wanted))[0]
-        return (done[well.workspace_id], copy) == ("completed", "succeeded")
+        strays = await value(owner, "SELECT count(*) FROM users WHERE name = 'Stray'")
+        return (done[well.workspace_id], copy, strays) == ("completed", "succeeded", 0)
 
     async def is_everything() -> bool:
         expired = await value(owner, "SELECT count(*) FROM export_jobs WHERE status = 'expired'")

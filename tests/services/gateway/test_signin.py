@@ -403,6 +403,8 @@ async def test_a_workspaces_provider_does_not_speak_for_people_of_other_clients_
     assert roles == [("analyst",), ("owner",)]
 
     # They see it from their own session, and take it back; the session that it vouched for is over.
+    colleague = company.provider.know(f"colleague@{company.domain}")
+    assert Browser(stack).sign_in(company.provider, colleague, connection=connection["id"]).status_code == 302
     [link] = elsewhere.client.get("/v1/auth/links").json()["data"]
     assert link["connection_id"] == connection["id"]
     assert link["agreed_at"] is not None
@@ -420,7 +422,13 @@ async def test_a_workspaces_provider_does_not_speak_for_people_of_other_clients_
         "SELECT action FROM audit_log WHERE workspace_id = %s AND action LIKE 'identity.%%' ORDER BY entry_number",
         company.tenant.workspace_id,
     )
-    assert actions == [("identity.bound",), ("identity.unbound",)]
+    assert actions == [("identity.bound",), ("identity.bound",), ("identity.unbound",)]
+    bound = await execute(
+        owner_url,
+        "SELECT email FROM user_identities JOIN users USING (user_id) WHERE provider = %s",
+        link["connection_id"],
+    )
+    assert bound == [(f"colleague@{company.domain}",)]
 
 
 async def test_a_workspace_that_insists_lets_nobody_in_another_way(
