@@ -39,10 +39,11 @@ _QUIET: Final = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 class PostgresOptions(Struct, frozen=True, kw_only=True):
     """How an embedded PostgreSQL is tuned.
 
+    shared_buffers: memory for pages, taken as they are used; None: an eighth of the machine's, 128 MB to 1 GB.
     is_durable: False lets a crash of the machine corrupt it, for tests.
     """
 
-    shared_buffers: str = "128MB"
+    shared_buffers: str | None = None
     max_connections: int = 100
     is_durable: bool = True
 
@@ -206,7 +207,7 @@ class EmbeddedPostgres:
             "port": str(self.port),
             # Relative to the data folder, which nobody else can enter.
             "unix_socket_directories": "." if self._has_socket else "",
-            "shared_buffers": self._options.shared_buffers,
+            "shared_buffers": self._options.shared_buffers or _an_eighth_of_memory(),
             "max_connections": str(self._options.max_connections),
             "wal_level": "minimal",
             "max_wal_senders": "0",
@@ -327,6 +328,12 @@ class EmbeddedPostgres:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _an_eighth_of_memory() -> str:
+    """Ids are hashes, so a new issue touches pages all over the indexes; with a million they no longer fit in 128 MB."""
+    megabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20 // 8
+    return f"{min(max(megabytes, 128), 1024)}MB"
 
 
 class _Binaries(Struct, frozen=True):
