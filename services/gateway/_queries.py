@@ -104,6 +104,27 @@ class ScoreAlertsRow(Struct, frozen=True):
     lead_time_days: float | None
 
 
+class MergedPattern(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+
+
+class TriedRecommendation(Struct, frozen=True):
+    """One row of a result."""
+
+    recommendation_id: str
+    pattern_id: str
+    title: str
+    type: str
+    effort: str
+    status: str
+    status_reason: str
+    verification: str
+    created_at: datetime
+    updated_at: datetime
+
+
 class RankRecommendationsRow(Struct, frozen=True):
     """One row of rank_recommendations."""
 
@@ -933,6 +954,48 @@ async def score_alerts(
         fetched: ScoreAlertsRow | None = await cursor.fetchone()
         if fetched is None:
             raise LookupError("score_alerts gave no row")
+        return fetched
+
+
+_LIST_MERGED_INTO = """
+SELECT pattern_id FROM patterns
+WHERE workspace_id = $1 AND merged_into = $2::text
+ORDER BY updated_at DESC, seq DESC LIMIT 20
+"""
+
+
+async def list_merged_into(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+) -> list[MergedPattern]:
+    """The patterns that were merged into one, the latest first, at most 20."""
+    async with AsyncRawCursor(conn, row_factory=args_row(MergedPattern)) as cursor:
+        await cursor.execute(_LIST_MERGED_INTO, (workspace_id, pattern_id))
+        fetched: list[MergedPattern] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_TRIED = """
+SELECT recommendation_id, pattern_id, title, type, effort, status, status_reason, verification, created_at, updated_at
+FROM recommendations
+WHERE workspace_id = $1 AND pattern_id = ANY($2::text[])
+  AND status <> 'pending'
+ORDER BY updated_at DESC, seq DESC LIMIT 100
+"""
+
+
+async def list_tried(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_ids: list[str],
+) -> list[TriedRecommendation]:
+    """The recommendations for some patterns that somebody has touched, the latest first, at most 100."""
+    async with AsyncRawCursor(conn, row_factory=args_row(TriedRecommendation)) as cursor:
+        await cursor.execute(_LIST_TRIED, (workspace_id, pattern_ids))
+        fetched: list[TriedRecommendation] = await cursor.fetchall()
         return fetched
 
 

@@ -424,6 +424,22 @@ FROM predictions
 WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer);
 
+-- The patterns that were merged into one, the latest first, at most 20.
+-- row: MergedPattern
+-- name: ListMergedInto :many
+SELECT pattern_id FROM patterns
+WHERE workspace_id = sqlc.arg(workspace_id) AND merged_into = sqlc.arg(pattern_id)::text
+ORDER BY updated_at DESC, seq DESC LIMIT 20;
+
+-- The recommendations for some patterns that somebody has touched, the latest first, at most 100.
+-- row: TriedRecommendation
+-- name: ListTried :many
+SELECT recommendation_id, pattern_id, title, type, effort, status, status_reason, verification, created_at, updated_at
+FROM recommendations
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
+  AND status <> 'pending'
+ORDER BY updated_at DESC, seq DESC LIMIT 100;
+
 -- Positions of these recommendations among the open ones of the workspace, 1 is the best.
 -- name: RankRecommendations :many
 SELECT r.recommendation_id, (

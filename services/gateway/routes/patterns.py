@@ -39,6 +39,7 @@ from services.gateway.routes.timeline import Timeline, timeline_page
 from services.gateway.vocabulary import (
     PATTERN_GROUPS,
     VISIBLE,
+    Line,
     PatternGroup,
     PatternStatus,
     Search,
@@ -166,6 +167,9 @@ class PatternQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(description="Statuses or status groups; `active` is the group. Default: all but merged."),
     ] = None
     q: Annotated[Search | None, Meta(description="Words that the name must hold.")] = None
+    team: Annotated[
+        Line | None, Meta(description="The team of at least half of its issues: the fingerprint's.")
+    ] = None
     risk_min: Annotated[float, Meta(ge=0, le=100)] | None = None
     risk_max: Annotated[float, Meta(ge=0, le=100)] | None = None
     sort: Sort = "-created_at"
@@ -267,6 +271,11 @@ LISTING = Listing(
             default=[status for status in PATTERN_GROUPS if status != "merged"],
         ),
         Filter("q", "name ILIKE ALL({value}::text[])", search_terms),
+        Filter(
+            "team",
+            "fingerprint::jsonb @> {value}::jsonb",
+            lambda given: msgspec.json.encode([{"name": "team", "value": given}]).decode(),
+        ),
         Filter("risk_min", "risk_score >= {value}"),
         Filter("risk_max", "risk_score <= {value}"),
     ),

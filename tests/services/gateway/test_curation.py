@@ -147,6 +147,10 @@ def test_members_say_how_they_came_and_similar_says_why_not(person: Person) -> N
     assert members[known[1]]["merged"] is None
     assert members[card]["merged"]["from_pattern_id"] == source
     assert members[card]["merged"]["decided_by"] == {"kind": "person", "id": person.id}
+    person.do("POST", f"/v1/patterns/{target}/close", {"closure_note": "Moved the replica."})
+    tried = person.get(f"/v1/patterns/{target}/fixes")
+    assert [(fix["note"], fix["outcome"]) for fix in tried["fixes"]] == [("Moved the replica.", "watching")]
+    assert tried["fixes"][0]["started_by"]["id"] == person.id
     like = person.get(f"/v1/issues/{card}/similar?limit=1")
     assert like["reason"] is None and len(like["data"]) == 1
     assert (like["data"][0]["similarity"], like["data"][0]["pattern_id"]) == (1.0, target)
