@@ -6,53 +6,25 @@ becomes examples. Every set counts the same, however many pairs it has.
 """
 
 import argparse
-import gzip
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
-from contracts.generated.ingest import Severity
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from .backtest import Line, issue_of, read
 from .engine.fitting import fit_logistic
 from .engine.grouping import MAX_EXEMPLARS, Grouper
-from .engine.issues import Issue, compared_text, features_of
+from .engine.issues import compared_text, features_of
 from .engine.linking import FEATURES
 from .engine.memory import Member
 from .engine.weights import LinkerArtefact
 
 _PULL: Final = 1.0
-_SEVERITIES: Final[Mapping[str, Severity]] = {
-    **dict.fromkeys(("1", "p1", "critical", "blocker", "fatal"), Severity.P1),
-    **dict.fromkeys(("2", "p2", "high", "major", "error"), Severity.P2),
-    **dict.fromkeys(
-        ("4", "5", "p4", "low", "minor", "trivial", "info", "notice", "enhancement"), Severity.P4
-    ),
-}
-_NO_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-class Line(Struct, kw_only=True):
-    """A line of a file of issues. group: what belongs together, if it is known. Everything else may be absent."""
-
-    id: str | int
-    ts: datetime | None = None
-    title: str | None = ""
-    description: str | None = ""
-    service: str | None = None
-    component: str | None = None
-    error_type: str | None = None
-    category: str | None = None
-    team: str | None = None
-    environment: str | None = None
-    severity: str | int | None = None
-    source: str | None = None
-    group: str | int | None = None
 
 
 class Examples(Struct, frozen=True):
@@ -63,33 +35,6 @@ class Examples(Struct, frozen=True):
     n_issues: int
 
 
-def read(path: Path) -> Iterator[Line]:
-    """The lines of a file, JSON Lines, gzipped if its name ends so."""
-    decoder = msgspec.json.Decoder(Line)
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for line in file:
-            if not line.isspace():
-                yield decoder.decode(line)
-
-
-def issue_of_line(line: Line) -> Issue:
-    """The issue that a line tells of. A category stands in for an error type."""
-    at = line.ts or _NO_TIME
-    return Issue(
-        issue_id=str(line.id),
-        title=(line.title or "").strip() or str(line.id),
-        body=line.description or "",
-        source=line.source or "custom_api",
-        severity=_SEVERITIES.get(str(line.severity).lower(), Severity.P3),
-        occurred_at=at if at.tzinfo else at.replace(tzinfo=UTC),
-        service=line.service or None,
-        component=line.component or None,
-        error_type=line.error_type or line.category or None,
-        team=line.team or None,
-        environment=line.environment or None,
-    )
-
-
 def examples_of(lines: Iterator[Line]) -> Examples:
     """What the linker would have been asked about every issue, had every earlier one been grouped rightly."""
     grouper = Grouper("training", linker=unlearned())
@@ -97,7 +42,7 @@ def examples_of(lines: Iterator[Line]) -> Examples:
     labels: list[NDArray[np.float64]] = []
     n_issues = 0
     for line in lines:
-        issue, group = issue_of_line(line), f"pat_{line.group}"
+        issue, group = issue_of(line), f"pat_{line.group}"
         n_issues += 1
         asked = grouper.pairs(issue)
         if asked is not None:
