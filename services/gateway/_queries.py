@@ -132,6 +132,22 @@ class RankRecommendationsRow(Struct, frozen=True):
     rank: int
 
 
+class Resting(Struct, frozen=True):
+    """One row of a result."""
+
+    issue_id: str
+    since_at: datetime
+    seq: int
+
+
+class Answered(Struct, frozen=True):
+    """One row of a result."""
+
+    analysis_id: str
+    since_at: datetime
+    seq: int
+
+
 class FailureRow(Struct, frozen=True):
     """One row of a result."""
 
@@ -168,7 +184,7 @@ ON CONFLICT (workspace_id, issue_id) DO NOTHING
 
 
 async def insert_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Write the issues that were reported in a batch; one that is there already stays (IssueReported)."""
+    """Write the issues that were reported in a batch; one that is there already stays (IssueReported, IssueRestored)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_ISSUES, (rows,))
 
@@ -1023,6 +1039,193 @@ async def rank_recommendations(
         return fetched
 
 
+_EXPIRE_ISSUES = """
+UPDATE issues AS i SET expired_at = r.expired_at
+FROM json_to_recordset($1::json) AS r(workspace_id text, issue_id text, expired_at timestamptz)
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id
+"""
+
+
+async def expire_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Show issues no longer (IssueExpired)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_EXPIRE_ISSUES, (rows,))
+
+
+_REPLACE_ISSUES = """
+DELETE FROM issues AS i
+USING json_to_recordset($1::json) AS r(workspace_id text, issue_id text)
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id
+"""
+
+
+async def replace_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Make room for issues that are told anew, as a whole (IssueRestored)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_REPLACE_ISSUES, (rows,))
+
+
+_PURGE_ISSUES = """
+DELETE FROM issues AS i
+USING json_to_recordset($1::json) AS r(issue_id text, last_sequence bigint)
+WHERE i.workspace_id = $2 AND i.issue_id = r.issue_id AND i.seq <= r.last_sequence
+"""
+
+
+async def purge_issues(conn: AsyncConnection[Any], *, issues: str, workspace_id: str) -> None:
+    """Delete purged issues, unless they were reported anew since (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_ISSUES, (issues, workspace_id))
+
+
+_PURGE_COMMENTS = """
+DELETE FROM comments AS c
+USING json_to_recordset($1::json) AS r(issue_id text, last_sequence bigint)
+WHERE c.workspace_id = $2 AND c.issue_id = r.issue_id AND c.seq <= r.last_sequence
+"""
+
+
+async def purge_comments(conn: AsyncConnection[Any], *, issues: str, workspace_id: str) -> None:
+    """Delete what people said about purged issues (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_COMMENTS, (issues, workspace_id))
+
+
+_PURGE_ANALYSES = """
+DELETE FROM analyses AS a
+USING json_to_recordset($1::json) AS r(issue_id text, last_sequence bigint)
+WHERE a.workspace_id = $2 AND a.issue_id = r.issue_id AND a.seq <= r.last_sequence
+"""
+
+
+async def purge_analyses(conn: AsyncConnection[Any], *, issues: str, workspace_id: str) -> None:
+    """Delete who asked why purged issues happened (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_ANALYSES, (issues, workspace_id))
+
+
+_PURGE_SUGGESTIONS = """
+DELETE FROM suggestions AS s
+USING json_to_recordset($1::json) AS r(issue_id text)
+WHERE s.workspace_id = $2 AND s.issue_id = r.issue_id
+"""
+
+
+async def purge_suggestions(conn: AsyncConnection[Any], *, issues: str, workspace_id: str) -> None:
+    """Ask nobody any more where purged issues belong (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_SUGGESTIONS, (issues, workspace_id))
+
+
+_RENAME_MEMBERS = """
+UPDATE pattern_members AS m SET issue_id = r.remainder_id
+FROM json_to_recordset($2::json) AS r(issue_id text, remainder_id text)
+WHERE m.workspace_id = $1 AND m.issue_id = r.issue_id
+"""
+
+
+async def rename_members(conn: AsyncConnection[Any], *, workspace_id: str, issues: str) -> None:
+    """Let the memberships of purged issues follow to the ids of what is kept of them: patterns go on counting (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RENAME_MEMBERS, (workspace_id, issues))
+
+
+_LIST_AGED_ISSUES = """
+SELECT issue_id, updated_at AS since_at, seq FROM issues
+WHERE workspace_id = $1 AND updated_at < $2::timestamptz
+  AND (updated_at, seq) > ($3::timestamptz, $4::bigint)
+ORDER BY updated_at, seq LIMIT $5
+"""
+
+
+async def list_aged_issues(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    unchanged_since: datetime,
+    after_at: datetime,
+    after_seq: int,
+    n: int,
+) -> list[Resting]:
+    """Issues that nothing has happened to since a moment, those longest at rest first, behind a place in that order."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Resting)) as cursor:
+        await cursor.execute(_LIST_AGED_ISSUES, (workspace_id, unchanged_since, after_at, after_seq, n))
+        fetched: list[Resting] = await cursor.fetchall()
+        return fetched
+
+
+_SEE_EXPIRED = """
+SELECT set_config('app.sees_expired', 'on', true)
+"""
+
+
+async def see_expired(conn: AsyncConnection[Any]) -> None:
+    """See expired issues as well, in this transaction."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_SEE_EXPIRED)
+
+
+_LIST_EXPIRED_ISSUES = """
+SELECT issue_id, expired_at AS since_at, seq FROM issues
+WHERE workspace_id = $1 AND expired_at < $2::timestamptz
+  AND (expired_at, seq) > ($3::timestamptz, $4::bigint)
+ORDER BY expired_at, seq LIMIT $5
+"""
+
+
+async def list_expired_issues(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    expired_before: datetime,
+    after_at: datetime,
+    after_seq: int,
+    n: int,
+) -> list[Resting]:
+    """Issues that expired before a moment, the longest expired first, behind a place in that order."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Resting)) as cursor:
+        await cursor.execute(_LIST_EXPIRED_ISSUES, (workspace_id, expired_before, after_at, after_seq, n))
+        fetched: list[Resting] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_ANSWERED = """
+SELECT analysis_id, recorded_at AS since_at, seq FROM analyses
+WHERE workspace_id = $1 AND recorded_at < $2::timestamptz
+  AND (recorded_at, seq) > ($3::timestamptz, $4::bigint)
+ORDER BY recorded_at, seq LIMIT $5
+"""
+
+
+async def list_answered(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    before: datetime,
+    after_at: datetime,
+    after_seq: int,
+    n: int,
+) -> list[Answered]:
+    """Analyses that ended before a moment, the oldest first, behind a place in that order."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Answered)) as cursor:
+        await cursor.execute(_LIST_ANSWERED, (workspace_id, before, after_at, after_seq, n))
+        fetched: list[Answered] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_EXPIRED_IDS = """
+SELECT issue_id FROM issues WHERE workspace_id = $1 AND expired_at IS NOT NULL
+"""
+
+
+async def list_expired_ids(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str]:
+    """All expired issues of a workspace."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_EXPIRED_IDS, (workspace_id,))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
 _COUNT_ISSUES_UP_TO = """
 SELECT count(*) FROM (
     SELECT 1 FROM issues WHERE workspace_id = $1 LIMIT $2::bigint) AS counted
@@ -1068,7 +1271,7 @@ _LIST_LATEST_FAILURES = """
 SELECT i.issue_id, i.title, i.source_created_at AS occurred_at, i.source, i.service, i.component, i.error_type,
     i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name
 FROM (
-    SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues
+    SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, expired_at, risk_score FROM issues
     WHERE issues.workspace_id = $1 AND issues.created_at <= $2::timestamptz
     ORDER BY issues.created_at DESC, issues.seq DESC LIMIT $3::bigint) AS i
 LEFT JOIN pattern_members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
@@ -1095,12 +1298,12 @@ _LIST_FAILURES_AROUND = """
 SELECT i.issue_id, i.title, i.source_created_at AS occurred_at, i.source, i.service, i.component, i.error_type,
     i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name
 FROM (
-    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues AS earlier
+    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, expired_at, risk_score FROM issues AS earlier
      WHERE earlier.workspace_id = $1
        AND earlier.source_created_at <= $2::timestamptz
      ORDER BY earlier.source_created_at DESC, earlier.seq DESC LIMIT $3::bigint / 2)
     UNION ALL
-    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, risk_score FROM issues AS later
+    (SELECT workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service, component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing, analysis, reason, source_created_at, source_updated_at, created_at, updated_at, expired_at, risk_score FROM issues AS later
      WHERE later.workspace_id = $1
        AND later.source_created_at > $2::timestamptz
      ORDER BY later.source_created_at, later.seq LIMIT $3::bigint / 2)) AS i

@@ -18,6 +18,7 @@ from services.gateway.edge.limits import Limits
 from services.gateway.edge.quota import Quota
 from services.gateway.governance.erasing import Eraser
 from services.gateway.governance.exporting import Exporter
+from services.gateway.governance.retaining import Retainer
 from services.gateway.governance.steward import Steward
 from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.governance.certificates import Signer
@@ -247,6 +248,9 @@ def _steward(gateway: Gateway) -> Steward:
             exports=gateway.settings.exports_at,
             signer=Signer(gateway.vault.masters.current),
             clock=gateway.resources.clock,
+        ),
+        retainer=Retainer(
+            gateway.resources.nc, gateway.resources.event_log, gateway.pool, clock=gateway.resources.clock
         ),
         clock=gateway.resources.clock,
     )

@@ -37,6 +37,17 @@ AHEAD_MAX: Final = timedelta(minutes=1)
 """How far another clock may be ahead of ours."""
 _BUILD_SECONDS: Final = 20.0
 _SWEEP_SECONDS: Final = 10.0
+_SEE_EXPIRED: Final = (
+    b"SELECT set_config('app.current_workspace', $1, true), set_config('app.sees_expired', 'on', true)"
+)
+_HIDE_ISSUES: Final = (
+    "DELETE FROM pg_temp.issues AS i WHERE i.workspace_id = $1 AND EXISTS (SELECT FROM {schema}.issues AS n"
+    " WHERE n.workspace_id = $1 AND n.issue_id = i.issue_id AND n.expired_at IS NOT NULL)"
+)
+_HIDE_COMMENTS: Final = (
+    b"DELETE FROM pg_temp.comments AS c WHERE c.workspace_id = $1 AND NOT EXISTS ("
+    b"SELECT FROM pg_temp.issues AS i WHERE i.workspace_id = $1 AND i.issue_id = c.issue_id)"
+)
 
 
 class _Rows(AsyncConnectionPool[Connection]):
@@ -159,12 +170,20 @@ class Pasts:
         try:
             await conn.execute(self._projection.schema_sql.encode())
             moment = await self._fill(conn, event_log, wanted, until=end)
+            await self._hide(conn, wanted.workspace_id)
         except BaseException:
             await conn.close()
             raise
         if isinstance(wanted.as_of, datetime):
             moment = min(wanted.as_of, now)
         return _Past(conn, _Rows(conn), moment or now, now)
+
+    async def _hide(self, conn: Connection, workspace_id: str) -> None:
+        """What is expired now is shown to nobody, however long ago it was not."""
+        async with conn.transaction():
+            await conn.execute(_SEE_EXPIRED, (workspace_id,))
+            await conn.execute(_HIDE_ISSUES.format(schema=self._projection.name).encode(), (workspace_id,))
+            await conn.execute(_HIDE_COMMENTS, (workspace_id,))
 
     async def _fill(
         self, conn: Connection, event_log: EventLog, wanted: _Wanted, *, until: int

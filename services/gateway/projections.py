@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 
 import msgspec
-from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, remainder_id, workspace
 from eventlog import Projection
 from psycopg import AsyncConnection
 
@@ -50,8 +50,34 @@ async def project(batch: Sequence[Recorded[Event]], conn: AsyncConnection[Any]) 
             await fold.write(conn)
             await _merge(event, event.data, conn)
             fold = _Fold()
+        if isinstance(event.data, ingest.IssuesPurged):
+            await fold.write(conn)
+            await _purge(event.workspace_id, event.data, conn)
+            fold = _Fold()
         fold.add(event)
     await fold.write(conn)
+
+
+async def _purge(workspace_id: str, purged: ingest.IssuesPurged, conn: AsyncConnection[Any]) -> None:
+    """Delete the issues and what was said of them; their patterns go on counting them."""
+    issues = _json(
+        [
+            {
+                "issue_id": each.issue_id,
+                "last_sequence": each.last_sequence,
+                "remainder_id": remainder_id(each.issue_id, each.last_sequence),
+            }
+            for each in purged.issues
+        ]
+    )
+    for statement in (
+        _queries.purge_issues,
+        _queries.purge_comments,
+        _queries.purge_analyses,
+        _queries.purge_suggestions,
+        _queries.rename_members,
+    ):
+        await statement(conn, workspace_id=workspace_id, issues=issues)
 
 
 async def _merge(event: Recorded[Event], merged: pattern.PatternsMerged, conn: AsyncConnection[Any]) -> None:
@@ -84,6 +110,8 @@ class _Fold:
     def __init__(self) -> None:
         self.issues: dict[Key, Row] = {}
         self.issue_changes: dict[Key, Row] = {}
+        self.expired: dict[Key, Row] = {}
+        self.restored: dict[Key, Row] = {}
         self.comments: dict[Key, Row] = {}
         self.analyses: dict[Key, Row] = {}
         self.analyses_ended: dict[Key, Row] = {}
@@ -102,8 +130,10 @@ class _Fold:
     async def write(self, conn: AsyncConnection[Any]) -> None:
         """Write all rows; members after their patterns, what ends predictions before new ones."""
         statements: tuple[tuple[_Write, Mapping[Any, Row]], ...] = (
+            (_queries.replace_issues, self.restored),
             (_queries.insert_issues, self.issues),
             (_queries.update_issues, self.issue_changes),
+            (_queries.expire_issues, self.expired),
             (_queries.insert_comments, self.comments),
             (_queries.insert_analyses, self.analyses),
             (_queries.end_analyses, self.analyses_ended),
@@ -128,6 +158,22 @@ class _Fold:
         match event.data:
             case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
                 self._add_issue(event, issue)
+            case ingest.IssueExpired() as expired:
+                key = (event.workspace_id, expired.issue_id)
+                self.expired[key] = {
+                    "workspace_id": key[0],
+                    "issue_id": key[1],
+                    "expired_at": event.recorded_at,
+                }
+            case ingest.IssueRestored() as restored:
+                key = (event.workspace_id, restored.issue_id)
+                self.issues[key] = _issue_row(event, restored.issue)
+                self.restored[key] = {"workspace_id": key[0], "issue_id": key[1]}
+                self.issue_changes.pop(key, None)
+                self.expired.pop(key, None)
+            case ingest.IssuesPurged():
+                # Done by itself, between what is before it and what is behind it.
+                pass
             case ingest.IssueCommented() as comment:
                 self.comments[event.workspace_id, comment.comment_id] = {
                     "workspace_id": event.workspace_id,

@@ -1,4 +1,4 @@
--- Write the issues that were reported in a batch; one that is there already stays (IssueReported).
+-- Write the issues that were reported in a batch; one that is there already stays (IssueReported, IssueRestored).
 -- name: InsertIssues :exec
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
@@ -449,6 +449,82 @@ SELECT r.recommendation_id, (
 FROM recommendations AS r
 WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.rank_score >= 0
   AND r.recommendation_id = ANY(sqlc.arg(recommendation_ids)::text[]);
+
+-- Show issues no longer (IssueExpired).
+-- name: ExpireIssues :exec
+UPDATE issues AS i SET expired_at = r.expired_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text, expired_at timestamptz)
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id;
+
+-- Make room for issues that are told anew, as a whole (IssueRestored).
+-- name: ReplaceIssues :exec
+DELETE FROM issues AS i
+USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text)
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id;
+
+-- Delete purged issues, unless they were reported anew since (IssuesPurged).
+-- name: PurgeIssues :exec
+DELETE FROM issues AS i
+USING json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text, last_sequence bigint)
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = r.issue_id AND i.seq <= r.last_sequence;
+
+-- Delete what people said about purged issues (IssuesPurged).
+-- name: PurgeComments :exec
+DELETE FROM comments AS c
+USING json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text, last_sequence bigint)
+WHERE c.workspace_id = sqlc.arg(workspace_id) AND c.issue_id = r.issue_id AND c.seq <= r.last_sequence;
+
+-- Delete who asked why purged issues happened (IssuesPurged).
+-- name: PurgeAnalyses :exec
+DELETE FROM analyses AS a
+USING json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text, last_sequence bigint)
+WHERE a.workspace_id = sqlc.arg(workspace_id) AND a.issue_id = r.issue_id AND a.seq <= r.last_sequence;
+
+-- Ask nobody any more where purged issues belong (IssuesPurged).
+-- name: PurgeSuggestions :exec
+DELETE FROM suggestions AS s
+USING json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text)
+WHERE s.workspace_id = sqlc.arg(workspace_id) AND s.issue_id = r.issue_id;
+
+-- Let the memberships of purged issues follow to the ids of what is kept of them: patterns go on counting (IssuesPurged).
+-- name: RenameMembers :exec
+UPDATE pattern_members AS m SET issue_id = r.remainder_id
+FROM json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text, remainder_id text)
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.issue_id = r.issue_id;
+
+-- Issues that nothing has happened to since a moment, those longest at rest first, behind a place in that order.
+-- row: Resting
+-- name: ListAgedIssues :many
+SELECT issue_id, updated_at AS since_at, seq FROM issues
+WHERE workspace_id = sqlc.arg(workspace_id) AND updated_at < sqlc.arg(unchanged_since)::timestamptz
+  AND (updated_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
+ORDER BY updated_at, seq LIMIT sqlc.arg(n);
+
+-- See expired issues as well, in this transaction.
+-- name: SeeExpired :exec
+SELECT set_config('app.sees_expired', 'on', true);
+
+-- Issues that expired before a moment, the longest expired first, behind a place in that order.
+-- column since_at: datetime
+-- row: Resting
+-- name: ListExpiredIssues :many
+SELECT issue_id, expired_at AS since_at, seq FROM issues
+WHERE workspace_id = sqlc.arg(workspace_id) AND expired_at < sqlc.arg(expired_before)::timestamptz
+  AND (expired_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
+ORDER BY expired_at, seq LIMIT sqlc.arg(n);
+
+-- Analyses that ended before a moment, the oldest first, behind a place in that order.
+-- column since_at: datetime
+-- row: Answered
+-- name: ListAnswered :many
+SELECT analysis_id, recorded_at AS since_at, seq FROM analyses
+WHERE workspace_id = sqlc.arg(workspace_id) AND recorded_at < sqlc.arg(before)::timestamptz
+  AND (recorded_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
+ORDER BY recorded_at, seq LIMIT sqlc.arg(n);
+
+-- All expired issues of a workspace.
+-- name: ListExpiredIds :many
+SELECT issue_id FROM issues WHERE workspace_id = sqlc.arg(workspace_id) AND expired_at IS NOT NULL;
 
 -- How many issues a workspace has, as far as anybody wants to know.
 -- always

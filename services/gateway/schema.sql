@@ -29,6 +29,7 @@ CREATE TABLE issues (
     source_updated_at timestamptz,
     created_at timestamptz NOT NULL,          -- when it was recorded
     updated_at timestamptz NOT NULL,          -- when its last event was recorded
+    expired_at timestamptz,                   -- since when it is shown to nobody and waits to be purged
     -- 0 … 100: the severity's weight, a fifth of it once the issue is over.
     risk_score integer NOT NULL GENERATED ALWAYS AS (
         (CASE severity WHEN 'p1' THEN 95 WHEN 'p2' THEN 80 WHEN 'p3' THEN 55 ELSE 20 END)
@@ -40,6 +41,10 @@ CREATE INDEX issues_by_created ON issues (workspace_id, created_at, seq);
 CREATE INDEX issues_by_updated ON issues (workspace_id, updated_at, seq);
 CREATE INDEX issues_by_source_created ON issues (workspace_id, source_created_at, seq);
 CREATE INDEX issues_by_risk ON issues (workspace_id, risk_score, seq);
+CREATE INDEX issues_by_expiry ON issues (workspace_id, expired_at, seq) WHERE expired_at IS NOT NULL;
+-- Whatever is read for whomever: an expired issue is not there, nor what was said about it. Only retention looks at them.
+CREATE POLICY served ON issues AS RESTRICTIVE FOR SELECT TO causeloop_app
+    USING (expired_at IS NULL OR current_setting('app.sees_expired', true) = 'on');
 
 CREATE TABLE comments (
     workspace_id text COLLATE "C" NOT NULL,
@@ -53,6 +58,9 @@ CREATE TABLE comments (
 );
 COMMENT ON TABLE comments IS 'What people say about issues.';
 CREATE INDEX comments_by_issue ON comments (workspace_id, issue_id, created_at, seq);
+CREATE POLICY served ON comments AS RESTRICTIVE FOR SELECT TO causeloop_app
+    USING (workspace_id = (SELECT current_setting('app.current_workspace', true)) AND EXISTS (
+        SELECT FROM issues AS i WHERE i.workspace_id = comments.workspace_id AND i.issue_id = comments.issue_id));
 
 CREATE TABLE analyses (
     workspace_id text COLLATE "C" NOT NULL,

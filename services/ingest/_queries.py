@@ -63,6 +63,28 @@ async def count_changes(conn: AsyncConnection[Any], *, rows: str) -> None:
         await cursor.execute(_COUNT_CHANGES, (rows,))
 
 
+_FORGET_SOURCES = """
+DELETE FROM sources_daily WHERE workspace_id = $1 AND day < $2::date
+"""
+
+
+async def forget_sources(conn: AsyncConnection[Any], *, workspace_id: str, day: date) -> None:
+    """Count no longer what came in before a day (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_SOURCES, (workspace_id, day))
+
+
+_FORGET_CHANGES = """
+DELETE FROM changes_daily WHERE workspace_id = $1 AND day < $2::date
+"""
+
+
+async def forget_changes(conn: AsyncConnection[Any], *, workspace_id: str, day: date) -> None:
+    """Count no longer what changed before a day (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_CHANGES, (workspace_id, day))
+
+
 _LIST_SOURCES = """
 SELECT workspace_id, source, sum(n_issues)::bigint AS n_issues,
        max(last_occurred_at)::timestamptz AS last_occurred_at,

@@ -6,7 +6,7 @@ from pathlib import Path
 from eventlog import Projection
 from runtime.service import Resources, Service
 
-from services.ingest.endpoints import Desk, endpoints
+from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.endpoints.intake import intake_route
 from services.ingest.projections import AGGREGATES, project
 from services.ingest.settings import IngestSettings
@@ -22,7 +22,7 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
     return Service(
         name=NAME,
         projection=projection(),
-        endpoints=endpoints(desk),
+        endpoints=endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
         routes=[intake_route(pool, clock=resources.clock)],
     )
 

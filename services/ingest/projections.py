@@ -1,7 +1,7 @@
 """Events become rows: how much came in from where."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import assert_never
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from services.ingest import _queries
 
-AGGREGATES = ("issue",)
+AGGREGATES = ("issue", "retention")
 
 
 class _Source(Struct):
@@ -36,7 +36,7 @@ class _Changes(Struct):
 
 
 async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    """Add a batch to the counts; one statement per table."""
+    """Add a batch to the counts; one statement per table, and again behind every purge."""
     sources: dict[tuple[str, date, str], _Source] = {}
     changes: dict[tuple[str, date, str], _Changes] = {}
     for event in batch:
@@ -47,7 +47,7 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
         match data:
             case ingest.IssueReported():
                 _add_issue(sources, event, data.source)
-            case ingest.IssueUpdated():
+            case ingest.IssueUpdated() | ingest.IssueRestored():
                 _add_change(changes, event, "updated")
             case ingest.IssueClosed():
                 _add_change(changes, event, "closed")
@@ -57,12 +57,32 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 _add_change(changes, event, "analyzed")
             case ingest.AnalysisStarted() | ingest.ModelAsked():
                 pass
+            case ingest.IssueExpired():
+                # By itself it brings in nothing.
+                pass
+            case ingest.IssuesPurged():
+                await _write(sources, changes, conn)
+                # A replay does not have what is purged, so what it is counted in goes with it, by whole days.
+                day = data.counted_from.astimezone(UTC).date()
+                await _queries.forget_sources(conn, workspace_id=event.workspace_id, day=day)
+                await _queries.forget_changes(conn, workspace_id=event.workspace_id, day=day)
             case _:
                 assert_never(data)
+    await _write(sources, changes, conn)
+
+
+async def _write(
+    sources: dict[tuple[str, date, str], _Source],
+    changes: dict[tuple[str, date, str], _Changes],
+    conn: Connection,
+) -> None:
+    """Add the counts to the rows, and begin again."""
     if sources:
         await _queries.count_new_issues(conn, rows=msgspec.json.encode(list(sources.values())).decode())
     if changes:
         await _queries.count_changes(conn, rows=msgspec.json.encode(list(changes.values())).decode())
+    sources.clear()
+    changes.clear()
 
 
 def _add_issue(sources: dict[tuple[str, date, str], _Source], event: Recorded[Event], source: str) -> None:

@@ -20,6 +20,14 @@ ON CONFLICT (workspace_id, day, outcome) DO UPDATE SET
     n_changes = c.n_changes + excluded.n_changes,
     last_recorded_at = greatest(c.last_recorded_at, excluded.last_recorded_at);
 
+-- Count no longer what came in before a day (IssuesPurged).
+-- name: ForgetSources :exec
+DELETE FROM sources_daily WHERE workspace_id = sqlc.arg(workspace_id) AND day < sqlc.arg(day)::date;
+
+-- Count no longer what changed before a day (IssuesPurged).
+-- name: ForgetChanges :exec
+DELETE FROM changes_daily WHERE workspace_id = sqlc.arg(workspace_id) AND day < sqlc.arg(day)::date;
+
 -- Sources by what they delivered since a day, the most recently seen first.
 -- row: SourceIntake
 -- name: ListSources :many

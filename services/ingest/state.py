@@ -39,23 +39,27 @@ class Issue(Struct, frozen=True, kw_only=True):
     edited: fields that changed after the source's last known revision, so that the same revision,
     delivered once more, must leave them alone.
     analysis: the one that runs.
+    is_expired: it is shown to nobody; only a report brings it back.
     """
 
     content: ingest.IssueReported
     occurred_at: datetime
     edited: frozenset[str] = frozenset()
     analysis: ingest.AnalysisStarted | None = None
+    is_expired: bool = False
 
 
 def evolve(state: Issue | None, event: ingest.Event, *, at: datetime) -> Issue:
     """The issue after one more event that happened `at`.
 
-    Raises ValueError when the first event is not IssueReported: the log is broken.
+    Raises ValueError when the first event does not have all of the issue: the log is broken.
     """
     if isinstance(event, ingest.IssueReported):
         return Issue(content=event, occurred_at=at)
+    if isinstance(event, ingest.IssueRestored):
+        return Issue(content=event.issue, occurred_at=at)
     if state is None:
-        raise ValueError(f"the history of {event.issue_id} does not begin with IssueReported")
+        raise ValueError(f"the history does not begin with IssueReported but with {type(event).__name__}")
     match event:
         case ingest.IssueUpdated():
             return _updated(state, event, at)
@@ -70,6 +74,11 @@ def evolve(state: Issue | None, event: ingest.Event, *, at: datetime) -> Issue:
         case ingest.AnalysisRecorded():
             return _analyzed(state, event, at)
         case ingest.IssueCommented() | ingest.ModelAsked():
+            return state
+        case ingest.IssueExpired():
+            return replace(state, is_expired=True)
+        case ingest.IssuesPurged():
+            # Told of many issues on their workspace; what it purges has no history any more.
             return state
         case _:
             assert_never(event)

@@ -189,9 +189,65 @@ WHERE issues.workspace_id = r.workspace_id AND issues.issue_id = r.issue_id
 
 
 async def end_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Write when issues ended, or that they are open again (IssueUpdated, IssueClosed)."""
+    """Write when issues ended, or that they are open again (IssueUpdated, IssueClosed, IssueRestored)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_END_ISSUES, (rows,))
+
+
+_KEEP_REMAINDERS = """
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
+    ended_at)
+SELECT m.workspace_id, r.remainder_id, '', r.source, r.severity, r.service, r.component, r.error_type, r.team,
+    r.environment, r.occurred_at, r.ended_at
+FROM json_to_recordset($1::json) AS r(
+    issue_id text, remainder_id text, source text, severity text, service text, component text, error_type text,
+    team text, environment text, occurred_at timestamptz, ended_at timestamptz)
+JOIN members AS m ON m.workspace_id = $2 AND m.issue_id = r.issue_id
+ON CONFLICT (workspace_id, issue_id) DO NOTHING
+"""
+
+
+async def keep_remainders(conn: AsyncConnection[Any], *, issues: str, workspace_id: str) -> None:
+    """Keep of purged issues what counts need, under ids of their own; nothing of one in no pattern ever (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_KEEP_REMAINDERS, (issues, workspace_id))
+
+
+_DELETE_ISSUES = """
+DELETE FROM issues WHERE workspace_id = $1 AND issue_id = ANY($2::text[])
+"""
+
+
+async def delete_issues(conn: AsyncConnection[Any], *, workspace_id: str, issue_ids: list[str]) -> None:
+    """Delete purged issues (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_ISSUES, (workspace_id, issue_ids))
+
+
+_RENAME_MEMBERS = """
+UPDATE members AS m SET issue_id = r.remainder_id
+FROM json_to_recordset($2::json) AS r(issue_id text, remainder_id text)
+WHERE m.workspace_id = $1 AND m.issue_id = r.issue_id
+"""
+
+
+async def rename_members(conn: AsyncConnection[Any], *, workspace_id: str, issues: str) -> None:
+    """Let the memberships of purged issues follow to the ids of what is kept of them (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RENAME_MEMBERS, (workspace_id, issues))
+
+
+_RENAME_EXEMPLARS = """
+UPDATE exemplars AS e SET issue_id = r.remainder_id
+FROM json_to_recordset($2::json) AS r(issue_id text, remainder_id text)
+WHERE e.workspace_id = $1 AND e.issue_id = r.issue_id
+"""
+
+
+async def rename_exemplars(conn: AsyncConnection[Any], *, workspace_id: str, issues: str) -> None:
+    """Let the texts of purged issues follow to the ids of what is kept of them (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RENAME_EXEMPLARS, (workspace_id, issues))
 
 
 _UPSERT_MEMBERS = """

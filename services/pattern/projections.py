@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias, assert_never
 
 import msgspec
-from contracts import Event, Recorded, ingest, pattern, recommendation, workspace
+from contracts import Event, Recorded, ingest, pattern, recommendation, remainder_id, workspace
 from contracts.generated.pattern import ConstraintKind, PatternStatus
 from eventlog import Projection
 from eventlog.projection import Connection
@@ -144,6 +144,13 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 _reported(rows, event, data)
             case ingest.IssueUpdated() | ingest.IssueClosed():
                 _ended(rows, event, data)
+            case ingest.IssueRestored():
+                if not has_ended(data.issue.status):
+                    key = (event.workspace_id, data.issue_id)
+                    rows.ends[key] = _EndRow(event.workspace_id, data.issue_id, None)
+            case ingest.IssuesPurged():
+                await rows.flush(conn)
+                await _purged(conn, event.workspace_id, data)
             case (
                 pattern.IssuesLinked()
                 | pattern.PatternDetected()
@@ -176,7 +183,7 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
 
 PROJECTION = Projection(
     name="pattern",
-    aggregates=("issue", "pattern", "recommendation", "workspace"),
+    aggregates=("issue", "pattern", "recommendation", "retention", "workspace"),
     project=project,
     schema_sql=Path(__file__).with_name("schema.sql").read_text(),
     linger_seconds=0.05,
@@ -264,6 +271,26 @@ def _linked(rows: _Rows, event: Recorded[Event], data: pattern.IssuesLinked) -> 
         rows.exemplars.setdefault((event.workspace_id, issue_id), row)
 
 
+async def _purged(conn: Connection, workspace_id: str, data: ingest.IssuesPurged) -> None:
+    """What stays of each issue goes on to be counted, under an id of its own: the old one may be reported anew."""
+    remains = _json(
+        [
+            {**msgspec.structs.asdict(each), "remainder_id": remainder_id(each.issue_id, each.last_sequence)}
+            for each in data.issues
+        ]
+    )
+    await _queries.keep_remainders(conn, workspace_id=workspace_id, issues=remains)
+    await _queries.delete_issues(
+        conn, workspace_id=workspace_id, issue_ids=[each.issue_id for each in data.issues]
+    )
+    await _queries.rename_members(conn, workspace_id=workspace_id, issues=remains)
+    await _queries.rename_exemplars(conn, workspace_id=workspace_id, issues=remains)
+    newest_at = max(min(issue.occurred_at, issue.reported_at) for issue in data.issues)
+    await _queries.upsert_workspaces(
+        conn, rows=_json([_WorkspaceRow(workspace_id=workspace_id, newest_at=newest_at)])
+    )
+
+
 def _configured(row: _WorkspaceRow, data: workspace.WorkspaceSettingsChanged) -> None:
     if data.confidence_threshold is not None:
         row.confidence_threshold = data.confidence_threshold
@@ -331,5 +358,5 @@ async def _recommended(
     )
 
 
-def _json(rows: Sequence[Struct]) -> str:
+def _json(rows: Sequence[object]) -> str:
     return msgspec.json.encode(rows).decode()

@@ -21,11 +21,39 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     error_type text, team text, environment text, occurred_at timestamptz, ended_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING;
 
--- Write when issues ended, or that they are open again (IssueUpdated, IssueClosed).
+-- Write when issues ended, or that they are open again (IssueUpdated, IssueClosed, IssueRestored).
 -- name: EndIssues :exec
 UPDATE issues SET ended_at = r.ended_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text, ended_at timestamptz)
 WHERE issues.workspace_id = r.workspace_id AND issues.issue_id = r.issue_id;
+
+-- Keep of purged issues what counts need, under ids of their own; nothing of one in no pattern ever (IssuesPurged).
+-- name: KeepRemainders :exec
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
+    ended_at)
+SELECT m.workspace_id, r.remainder_id, '', r.source, r.severity, r.service, r.component, r.error_type, r.team,
+    r.environment, r.occurred_at, r.ended_at
+FROM json_to_recordset(sqlc.arg(issues)::json) AS r(
+    issue_id text, remainder_id text, source text, severity text, service text, component text, error_type text,
+    team text, environment text, occurred_at timestamptz, ended_at timestamptz)
+JOIN members AS m ON m.workspace_id = sqlc.arg(workspace_id) AND m.issue_id = r.issue_id
+ON CONFLICT (workspace_id, issue_id) DO NOTHING;
+
+-- Delete purged issues (IssuesPurged).
+-- name: DeleteIssues :exec
+DELETE FROM issues WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id = ANY(sqlc.arg(issue_ids)::text[]);
+
+-- Let the memberships of purged issues follow to the ids of what is kept of them (IssuesPurged).
+-- name: RenameMembers :exec
+UPDATE members AS m SET issue_id = r.remainder_id
+FROM json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text, remainder_id text)
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.issue_id = r.issue_id;
+
+-- Let the texts of purged issues follow to the ids of what is kept of them (IssuesPurged).
+-- name: RenameExemplars :exec
+UPDATE exemplars AS e SET issue_id = r.remainder_id
+FROM json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text, remainder_id text)
+WHERE e.workspace_id = sqlc.arg(workspace_id) AND e.issue_id = r.issue_id;
 
 -- Write memberships (IssuesLinked); an issue that has a pattern keeps it until it leaves.
 -- name: UpsertMembers :exec

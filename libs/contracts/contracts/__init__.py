@@ -19,7 +19,7 @@ from contracts.generated import (
     recommendation,
     workspace,
 )
-from contracts.ids import derived_id, issue_id, new_id
+from contracts.ids import derived_id, issue_id, new_id, remainder_id
 
 __all__ = [
     "AGGREGATES",
@@ -39,5 +39,6 @@ __all__ = [
     "prediction",
     "recommendation",
     "record",
+    "remainder_id",
     "workspace",
 ]

@@ -36,3 +36,8 @@ def digest(content: bytes) -> str:
 
 def _crockford(value: int) -> str:
     return "".join([_CROCKFORD[(value >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5)])
+
+
+def remainder_id(issue_id: str, last_sequence: int) -> str:
+    """Under which rows keep what stays of a purged issue: a report of the same failure begins a new issue."""
+    return f"{issue_id}-{last_sequence}"

@@ -149,6 +149,16 @@ class EventLog:
             if not messages or (messages[-1].headers or {}).get("Nats-Num-Pending") == "0":
                 return events
 
+    async def latest(
+        self, workspace_id: str, aggregate_type: str, aggregate_id: str
+    ) -> Recorded[Event] | None:
+        """The last event of an aggregate; None when it has none. Raises LogUnavailableError."""
+        partition = self.partition_of(workspace_id)
+        subject = subject_of(partition, workspace_id, aggregate_type, aggregate_id)
+        request = msgspec.json.encode({"multi_last": [subject], "batch": 1})
+        messages = await self._inbox.collect(f"$JS.API.DIRECT.GET.{stream_name(partition)}", request)
+        return decode(messages[0].data, seq=_sequence(messages[0]), partition=partition) if messages else None
+
     async def histories(
         self, workspace_id: str, aggregate_type: str, ids: Sequence[str]
     ) -> list[list[Recorded[Event]]]:
@@ -195,7 +205,7 @@ class EventLog:
     ) -> int:
         """Delete events of a workspace from the log for good; how many there were.
 
-        aggregate_id: of one aggregate; "*": of all of the type. before: only those below this sequence; None: all.
+        aggregate_type, aggregate_id: "*" for all of them. before: only those below this sequence; None: all.
         Positions stay as they are, so readers pass over what is missing. Raises LogUnavailableError.
         """
         partition = self.partition_of(workspace_id)

@@ -25,7 +25,7 @@ async def assert_projection_laws(
 
     events: in log order; sequences are given to those that have none. Returns the rows by table.
     """
-    numbered = [event if event.seq else replace(event, seq=i) for i, event in enumerate(events, start=1)]
+    numbered = in_order(*events)
     expected = await rows_after(projection, [numbered], database=database, schema="law_whole")
     assert any(expected.values()), "the events leave no row, so the laws say nothing"
     for number, batches in enumerate(_cuts(numbered, seed)):
@@ -33,6 +33,11 @@ async def assert_projection_laws(
         sizes = [len(batch) for batch in batches]
         assert found == expected, f"cut into batches of {sizes}, the rows differ"
     return expected
+
+
+def in_order(*events: Recorded[Event]) -> list[Recorded[Event]]:
+    """The events with the sequences that they have in an otherwise empty log; those that have one keep it."""
+    return [event if event.seq else replace(event, seq=i) for i, event in enumerate(events, start=1)]
 
 
 def _cuts(events: Sequence[Recorded[Event]], seed: int) -> Iterator[Batches]:

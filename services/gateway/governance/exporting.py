@@ -13,12 +13,13 @@ from typing import IO, Final, Literal, LiteralString
 
 import msgspec
 import structlog
-from contracts import encode
+from contracts import encode, ingest
 from eventlog import EventLog
 from msgspec import Struct
 from psycopg import sql
 from runtime.database import Pool, tenant
 
+from services.gateway import _queries as read_model
 from services.gateway.identity.governance import _queries
 from services.gateway.identity.governance._queries import OpenExport
 
@@ -216,7 +217,7 @@ class Exporter:
                 yield [str(row[0]).encode() for row in page]
 
     async def _events(self, workspace_id: str) -> AsyncIterator[Sequence[bytes]]:
-        """The workspace's events as they are in the log, up to its present end."""
+        """The workspace's events as they are in the log, up to its present end; without those of expired issues."""
         partition = self._log.partition_of(workspace_id)
         batches = self._log.read(
             partition,
@@ -225,9 +226,17 @@ class Exporter:
             max_batch=PAGE,
             until=await self._log.last_seq(partition),
         )
+        async with tenant(self._pool, workspace_id) as conn:
+            await read_model.see_expired(conn)
+            expired = set(await read_model.list_expired_ids(conn, workspace_id=workspace_id))
         async with aclosing(batches):
             async for batch in batches:
-                yield [encode(event) for event in batch.events]
+                yield [
+                    encode(event)
+                    for event in batch.events
+                    if event.aggregate_id not in expired
+                    and not (isinstance(event.data, ingest.ModelAsked) and event.data.issue_id in expired)
+                ]
 
 
 async def _spool(spool: IO[bytes], pages: AsyncIterator[Sequence[bytes]]) -> int:

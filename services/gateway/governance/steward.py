@@ -16,6 +16,7 @@ from runtime.errors import UnavailableError
 
 from services.gateway.governance.erasing import Eraser
 from services.gateway.governance.exporting import Exporter
+from services.gateway.governance.retaining import Place, Retainer
 from services.gateway.identity.governance import _queries
 
 log = structlog.get_logger("gateway.steward")
@@ -52,12 +53,14 @@ class Steward:
         people: Pool,
         exporter: Exporter,
         eraser: Eraser,
+        retainer: Retainer,
         clock: Callable[[], datetime],
     ) -> None:
         self._url = url
         self._people = people
         self._exporter = exporter
         self._eraser = eraser
+        self._retainer = retainer
         self._clock = clock
         self._overdue = 0
         self._look_again_at = datetime.min.replace(tzinfo=UTC)
@@ -138,6 +141,7 @@ class Steward:
         """Purge what is past its window and grace, one workspace after the other."""
         async with self._people.connection() as conn:
             windows = await _queries.list_retention_windows(conn)
+        await self._retain_issues(windows)
         for window in windows:
             with _alone("retention.failed", workspace_id=window.workspace_id):
                 async with self._people.connection() as conn:
@@ -154,6 +158,19 @@ class Steward:
             people = await _queries.purge_people(conn)
         if people:
             log.info("retention.purged_people", people=people)
+
+    async def _retain_issues(self, windows: Sequence[_queries.Windows]) -> None:
+        """A page of every workspace in turn, until nothing is due: a large one holds up no other."""
+        places = {window.workspace_id: Place() for window in windows}
+        while places:
+            for window in windows:
+                place = places.pop(window.workspace_id, None)
+                if place is None:
+                    continue
+                with _alone("retention.failed", workspace_id=window.workspace_id):
+                    place = await self._retainer.advance(window, place)
+                    if not place.is_end:
+                        places[window.workspace_id] = place
 
 
 @contextmanager

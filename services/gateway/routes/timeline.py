@@ -108,6 +108,9 @@ def summary_of(data: Event) -> str:
             | ingest.AnalysisStarted()
             | ingest.AnalysisRecorded()
             | ingest.ModelAsked()
+            | ingest.IssueExpired()
+            | ingest.IssueRestored()
+            | ingest.IssuesPurged()
         ):
             return _of_issue(data)
         case (
@@ -183,6 +186,12 @@ def _of_issue(data: ingest.Event) -> str:
             return f"Analysed by {data.analysis.model}: {data.analysis.root_cause.text}"
         case ingest.ModelAsked():
             return f"{data.exchange.model} was asked {_count(len(data.exchange.attempts), 'time')}."
+        case ingest.IssueExpired():
+            return "Expired: nobody had touched it for as long as issues are kept."
+        case ingest.IssueRestored():
+            return f"Reported again by {data.issue.source}, and shown again."
+        case ingest.IssuesPurged():
+            return f"{_count(len(data.issues), 'issue')} purged."
         case never:
             assert_never(never)
 

@@ -148,8 +148,12 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | workspace.WorkspaceSuspended()
             | workspace.WorkspaceReinstated()
             | workspace.WorkspaceErased()
+            | ingest.IssueExpired()
+            | ingest.IssuesPurged()
         ):
             return []
+        case ingest.IssueRestored() as restored:
+            return _of_issue(event, restored.issue)
         case never:
             assert_never(never)
 

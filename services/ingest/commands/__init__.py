@@ -1,12 +1,13 @@
 """What ingest can be asked to do: pure decisions; time and ids are passed in.
 
 The menu: `canonical_report` + `report_issue`, `update_issue`, `close_issue`,
-`comment_issue`, `start_analysis`, `record_analysis`.
+`comment_issue`, `start_analysis`, `record_analysis`, `expire_issue`, `purge_issue`.
 """
 
 from services.ingest.commands.analysis import record_analysis, start_analysis
 from services.ingest.commands.change import close_issue, comment_issue, update_issue
 from services.ingest.commands.report import Change, ReportIssue, canonical_report, is_issue_id, report_issue
+from services.ingest.commands.retire import counted_from, expire_issue, purge_issue
 
 __all__ = [
     "Change",
@@ -14,7 +15,10 @@ __all__ = [
     "canonical_report",
     "close_issue",
     "comment_issue",
+    "counted_from",
+    "expire_issue",
     "is_issue_id",
+    "purge_issue",
     "record_analysis",
     "report_issue",
     "start_analysis",

@@ -20,7 +20,7 @@ from services.ingest.commands.canonical import (
 )
 from services.ingest.commands.sources import known_source
 from services.ingest.errors import InvalidIssueError
-from services.ingest.state import OPTIONAL_FIELDS, Issue
+from services.ingest.state import OPTIONAL_FIELDS, Issue, evolve
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ def report_issue(cmd: ReportIssue, state: Issue | None, *, now: datetime) -> Cha
 
     Last writer wins, by `source_updated_at`: a newer revision, and one without a time, changes what it
     sends; the known revision once more leaves alone what was edited here since; an older one changes
-    nothing. A field that the report leaves out stays as it is.
+    nothing. A field that the report leaves out stays as it is. An expired issue is back, whatever the report says.
     """
     if state is None:
         return Change(_new_issue(cmd), cmd.source_created_at or now)
@@ -117,6 +117,11 @@ def report_issue(cmd: ReportIssue, state: Issue | None, *, now: datetime) -> Cha
     event = delta(state, _wanted(cmd, state))
     if is_newer:
         event = replace(event or ingest.IssueUpdated(issue_id=cmd.issue_id), source_updated_at=sent)
+    if state.is_expired:
+        after = state if event is None else evolve(state, event, at=sent or now)
+        return Change(
+            ingest.IssueRestored(issue_id=cmd.issue_id, issue=after.content), occurred_at=state.occurred_at
+        )
     return None if event is None else Change(event, sent or now)
 
 

@@ -2,13 +2,11 @@
 
 import random
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
 
-import structlog
 from contracts import derived_id, ingest, new_id, record
-from eventlog import Append, AppendRefusedError, ConflictError, EventLog, LogUnavailableError
+from eventlog import Append, ConflictError, EventLog
 from prometheus_client import Counter
 from runtime import metrics
 from runtime.broker import CommandContext, Endpoint
@@ -24,14 +22,12 @@ from services.ingest.commands import (
 )
 from services.ingest.endpoints.batch import AGGREGATE, ATTEMPTS_MAX, SERVICE, Batch, Turn
 from services.ingest.endpoints.decoding import decode_batch
-from services.ingest.errors import IssueContendedError, IssueNotFoundError, LogUnreachableError
+from services.ingest.endpoints.reaching import or_unreachable
+from services.ingest.endpoints.retirement import Retirement
+from services.ingest.errors import IssueContendedError, IssueNotFoundError
 from services.ingest.state import Issue, evolve, fold
 
-__all__ = ["Desk", "endpoints"]
-
-T = TypeVar("T")
-
-log = structlog.get_logger()
+__all__ = ["Desk", "Retirement", "endpoints"]
 
 RECORDS = Counter(
     "causeloop_ingest_records",
@@ -64,7 +60,7 @@ class Desk:
         batch = Batch(self._log, turn, len(records))
         # Only a report that comes alone gets an identity from us: of a batch nobody could tell a repetition.
         batch.judge(records, fresh_id=self._fresh_id(turn) if len(records) == 1 else None)
-        reply = await _or_unreachable(batch.settle())
+        reply = await or_unreachable(batch.settle())
         for outcome, n_records in Tally(result.outcome for result in reply.results).items():
             RECORDS.labels(outcome.value).inc(n_records)
         return reply
@@ -149,7 +145,7 @@ class Desk:
             raise IssueNotFoundError(issue_id)
         for _ in range(1 + ATTEMPTS_MAX):
             try:
-                return await _or_unreachable(self._attempt(issue_id, turn, decide, beside))
+                return await or_unreachable(self._attempt(issue_id, turn, decide, beside))
             except ConflictError:
                 continue
         raise IssueContendedError(issue_id)
@@ -164,7 +160,7 @@ class Desk:
         """The same once. Raises ConflictError where somebody was faster."""
         history = await self._log.history(turn.context.workspace_id, AGGREGATE, issue_id)
         issue = fold(history)
-        if issue is None:
+        if issue is None or issue.is_expired:
             raise IssueNotFoundError(issue_id)
         version = history[-1].seq
         change = decide(issue)
@@ -178,7 +174,7 @@ class Desk:
         return new_id("ext_", now=turn.now, rng=self._rng)
 
 
-def endpoints(desk: Desk) -> tuple[Endpoint, ...]:
+def endpoints(desk: Desk, retirement: Retirement) -> tuple[Endpoint, ...]:
     """The endpoints that ingest serves."""
     names = ingest.ENDPOINTS
     return (
@@ -188,6 +184,8 @@ def endpoints(desk: Desk) -> tuple[Endpoint, ...]:
         Endpoint(names[ingest.CommentIssue], ingest.CommentIssue, desk.comment_issue),
         Endpoint(names[ingest.StartAnalysis], ingest.StartAnalysis, desk.start_analysis),
         Endpoint(names[ingest.RecordAnalysis], ingest.RecordAnalysis, desk.record_analysis),
+        Endpoint(names[ingest.ExpireIssues], ingest.ExpireIssues, retirement.expire_issues),
+        Endpoint(names[ingest.PurgeIssues], ingest.PurgeIssues, retirement.purge_issues),
     )
 
 
@@ -207,12 +205,3 @@ def _asked(cmd: ingest.RecordAnalysis, exchange: ingest.ModelExchange, turn: Tur
         event_id=derived_id("evt_", turn.context.workspace_id, cmd.analysis_id, "prompt"),
     )
     return Append(recorded, 0)
-
-
-async def _or_unreachable(answer: Awaitable[T]) -> T:
-    """The answer, or a refusal that tells the caller to send the same again."""
-    try:
-        return await answer
-    except (LogUnavailableError, AppendRefusedError) as error:
-        log.warning("append.failed", error=str(error))
-        raise LogUnreachableError from error

@@ -21,6 +21,7 @@ _CONTENDED = "issue_id: others keep changing this issue; send the record again"
 _OUTCOMES = {
     ingest.IssueReported: ingest.ReportOutcome.CREATED,
     ingest.IssueUpdated: ingest.ReportOutcome.UPDATED,
+    ingest.IssueRestored: ingest.ReportOutcome.UPDATED,
 }
 
 

@@ -53,6 +53,9 @@ def name_of(pattern: Pattern, exemplars: Sequence[Exemplar]) -> str:
     titled = [exemplar for exemplar in exemplars if exemplar.title]
     if titled:
         return readable(_nearest_to_all(titled, pattern.keys).title)
+    if pattern.name:
+        # Retention has deleted the titles that it was found from.
+        return pattern.name
     common = dict(zip(DIMENSIONS, pattern.common, strict=True))
     parts = [common[name] for name in ("error_type", "component", "service") if common[name]]
     return (

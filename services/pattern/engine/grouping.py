@@ -279,6 +279,14 @@ class Grouper:
         """Whether an issue's text is in the index."""
         return issue_id in self._position_of_issue
 
+    def purge(self, issue_id: str, remainder_id: str) -> None:
+        """Let the text of a purged issue belong to what is kept of it, without its title."""
+        position = self._position_of_issue.pop(issue_id, None)
+        if position is not None:
+            self._position_of_issue[remainder_id] = position
+            self.exemplars[position].issue_id = remainder_id
+            self.exemplars[position].title = ""
+
     def place(self, issue_id: str, seq: int) -> None:
         """Note the sequence at which the exemplar of an issue was stored."""
         position = self._position_of_issue.get(issue_id)

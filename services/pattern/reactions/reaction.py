@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from contracts import Event, Recorded, ingest, pattern, recommendation, record, workspace
+from contracts import Event, Recorded, ingest, pattern, recommendation, record, remainder_id, workspace
 from eventlog import Append, ConflictError, Connection, EventLog, LogUnavailableError
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -310,6 +310,10 @@ class PatternReaction:
                 known.pending[data.issue_id] = event
                 newest_at = min(event.time, event.recorded_at)
                 known.grouper.newest_at = max(newest_at, known.grouper.newest_at)
+            case ingest.IssuesPurged() as data:
+                for issue in data.issues:
+                    known.pending.pop(issue.issue_id, None)
+                    known.grouper.purge(issue.issue_id, remainder_id(issue.issue_id, issue.last_sequence))
             case recommendation.RecommendationStatusChanged() as data:
                 known.grouper.note_recommendation(
                     RecommendationRow(

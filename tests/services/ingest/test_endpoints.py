@@ -16,7 +16,7 @@ from runtime.broker import CommandContext, ask, serve
 from runtime.errors import NotFoundError, StateConflictError, UnavailableError, ValidationFailedError
 
 from services.ingest.commands import canonical_report, report_issue
-from services.ingest.endpoints import Desk, endpoints
+from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.state import Issue, fold
 from tests.services.ingest.builders import FRESH_ID, NOW, after, at
 
@@ -265,7 +265,8 @@ async def test_an_analysis_is_begun_once_and_answered_once(desk: Desk, event_log
 
 
 async def test_endpoints_answer_and_refuse_over_the_bus(nc: Client, event_log: EventLog) -> None:
-    server = await serve(nc, "ingest", "1.0.0", endpoints(desk_on(event_log)))
+    retirement = Retirement(event_log, clock=lambda: NOW)
+    server = await serve(nc, "ingest", "1.0.0", endpoints(desk_on(event_log), retirement))
     try:
         reply = await ask(
             nc,

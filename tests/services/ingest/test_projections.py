@@ -1,6 +1,6 @@
 """The counts of what came in: right, the same on every replay, and closed to other workspaces."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -8,7 +8,7 @@ from contracts import Event, Recorded, ingest
 from eventlog import EventLog, apply_schema
 from psycopg import AsyncConnection
 from testkit.builders import NOW, WORKSPACE, issue_reported, recorded
-from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
+from testkit.laws import assert_projection_laws, assert_rebuild_equals_live, in_order, rows_after
 from testkit.servers import Database
 
 from services.ingest.app import projection
@@ -50,6 +50,33 @@ async def test_counts_follow_the_events_however_they_are_cut_into_batches(databa
             '(ws_test,2026-03-02,jira,1,"2026-03-02 12:00:00+00","2026-03-02 12:00:00+00")',
         ],
     }
+
+
+async def test_a_purge_leaves_the_days_that_it_reaches_out_of_all_counts(
+    database: Database,
+) -> None:
+    """With the purged events and without them: what is left in the log gives the same rows."""
+    later = NOW + timedelta(days=1)
+    gone, other, since = (
+        issue_reported(1, source="jira", at=NOW),
+        issue_reported(2, source="jira", at=NOW),
+        issue_reported(3, source="jira", at=later),
+    )
+    purged = recorded(
+        ingest.IssuesPurged(workspace_id=WORKSPACE, counted_from=datetime(2026, 3, 2, tzinfo=UTC), issues=()),
+        WORKSPACE,
+        at=later,
+    )
+    expired = recorded(ingest.IssueExpired(issue_id=gone.aggregate_id), gone.aggregate_id, at=later)
+    restored = ingest.IssueRestored(issue_id=since.aggregate_id, issue=since.data)  # type: ignore[arg-type]  # it is a report
+    events = in_order(gone, other, since, expired, purged, recorded(restored, since.aggregate_id, at=later))
+    rows = await assert_projection_laws(projection(), events, database=database)
+    assert rows["sources_daily"] == [
+        '(ws_test,2026-03-02,jira,1,"2026-03-02 12:00:00+00","2026-03-02 12:00:00+00")'
+    ]
+    assert rows["changes_daily"] == ['(ws_test,2026-03-02,updated,1,"2026-03-02 12:00:00+00")']
+    left = [event for event in events if event.aggregate_id != gone.aggregate_id]
+    assert await rows_after(projection(), [left], database=database, schema="law_left") == rows
 
 
 async def test_rebuilt_counts_equal_the_live_ones(database: Database, event_log: EventLog) -> None:

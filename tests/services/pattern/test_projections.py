@@ -2,7 +2,7 @@
 
 from contracts import Event, Recorded, ingest, pattern, recommendation, workspace
 from testkit.builders import NOW, WORKSPACE, recorded
-from testkit.laws import assert_projection_laws
+from testkit.laws import assert_projection_laws, in_order, rows_after
 from testkit.servers import Database
 
 from services.pattern.projections import PROJECTION
@@ -100,6 +100,49 @@ def history() -> list[Recorded[Event]]:
         linked("pat_a", [reports[7]], "key b"),
         said(pattern.PatternDescribed(pattern_id="pat_a", name="AB", assessment=ASSESSMENT), "pat_a"),
     ]
+
+
+def purged(*reports: Recorded[Event]) -> Recorded[Event]:
+    """That these are gone, as they would have been reported."""
+
+    def one(report: Recorded[Event]) -> ingest.PurgedIssue:
+        data = report.data
+        assert isinstance(data, ingest.IssueReported)
+        return ingest.PurgedIssue(
+            issue_id=data.issue_id,
+            last_sequence=99,
+            source=data.source,
+            severity=data.severity,
+            occurred_at=report.time,
+            reported_at=report.recorded_at,
+            service=data.service,
+            component=data.component,
+            error_type=data.error_type,
+            environment=data.environment,
+            team=data.team,
+            status=data.status,
+        )
+
+    issues = tuple(map(one, reports))
+    return recorded(ingest.IssuesPurged(workspace_id=WORKSPACE, issues=issues, counted_from=NOW), WORKSPACE)
+
+
+async def test_a_replay_without_purged_issues_gives_the_rows_that_they_left(database: Database) -> None:
+    """Members, texts and counts stay under other ids; of an issue that was never in a pattern nothing does."""
+    stranger = failure(20, "Failure of nobody else")
+    before = [stranger, *history()]
+    reports = [event for event in before if isinstance(event.data, ingest.IssueReported)][:5]
+    again = failure(1, "Failure 1 once more")
+    events = in_order(*before, purged(*reports), again)
+    gone = {report.id for report in reports}
+    rows = await assert_projection_laws(PROJECTION, events, database=database)
+    left = [event for event in events if event.id not in gone or event.seq > len(before)]
+    assert await rows_after(PROJECTION, [left], database=database, schema="law_left") == rows
+    issues, members = "\n".join(rows["issues"]), "\n".join(rows["members"])
+    assert stranger.aggregate_id not in issues
+    assert issues.count("-99,") == members.count("-99,") == 4
+    assert again.aggregate_id + "," in issues and again.aggregate_id + "," not in members
+    assert "".join(rows["exemplars"]).count("-99,") == 2
 
 
 async def test_batches_do_not_matter_and_twice_is_once(database: Database) -> None:

@@ -342,6 +342,83 @@ class ModelAsked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     exchange: ModelExchange
 
 
+class IssueExpired(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An issue has reached the age at which its workspace keeps issues no longer: from now on it is shown to nobody.
+
+    Emitted by ingest on issue/<issue_id>.
+
+    issue_id: Id of the issue.
+    """
+
+    issue_id: str
+
+
+class IssueRestored(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An expired issue was reported once more and is shown again, its age counted from now.
+
+    Emitted by ingest on issue/<issue_id>. The envelope's time is when the failure happened at its source. It has all of
+    the issue, so that nothing before it is needed.
+
+    issue_id: Id of the issue.
+    issue: The issue with what the report changed.
+    """
+
+    issue_id: str
+    issue: IssueReported
+
+
+class PurgedIssue(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept of an issue that was purged: what patterns are counted by, nothing that anybody wrote.
+
+    issue_id: Id that the issue had; a report of the same failure begins a new issue under it.
+    last_sequence: Sequence of its last purged event: all events about the issue up to there are deleted.
+    source: Connector type that it came from.
+    severity: Severity when it was first reported.
+    occurred_at: When the failure happened at its source.
+    reported_at: When it was first reported.
+    service: Service that failed.
+    component: Part of the service.
+    error_type: Class of the error.
+    environment: Deployment environment.
+    version: Version or release.
+    team: Team that owned it.
+    status: Where it stood.
+    ended_at: When it was resolved or closed, if it was over.
+    analysis_ids: Ids of its analyses; what models were asked for them is deleted too.
+    """
+
+    issue_id: str
+    last_sequence: int
+    source: str
+    severity: Severity
+    occurred_at: Timestamp
+    reported_at: Timestamp
+    service: str | None = None
+    component: str | None = None
+    error_type: str | None = None
+    environment: str | None = None
+    version: str | None = None
+    team: str | None = None
+    status: IssueStatus
+    ended_at: Timestamp | None = None
+    analysis_ids: tuple[str, ...] = ()
+
+
+class IssuesPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Expired issues are deleted for good, with what was said about them: their events behind this one, rows with it.
+
+    Emitted by ingest on retention/<workspace_id>.
+
+    workspace_id: The workspace.
+    issues: What stays of each, at most 500.
+    counted_from: Start of a UTC day, behind the last change of each: what is counted by the day before it is no longer counted.
+    """
+
+    workspace_id: str
+    issues: tuple[PurgedIssue, ...] = ()
+    counted_from: Timestamp
+
+
 class IssueReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One failure as a client describes it; ingest normalises it.
 
@@ -552,6 +629,39 @@ class RecordAnalysis(Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     exchange: ModelExchange | None = None
 
 
+class ExpireIssues(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Show issues no longer that have not changed for long. Endpoint: ingest.expire_issues.
+
+    issue_ids: Ids of issues, 1 to 500; one that has changed since, is expired or unknown is left alone.
+    unchanged_since: Only those that nobody has reported, changed or commented on since then.
+    """
+
+    issue_ids: tuple[str, ...] = ()
+    unchanged_since: Timestamp
+
+
+class PurgeIssues(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Delete expired issues for good. Endpoint: ingest.purge_issues.
+
+    issue_ids: Ids of issues, 0 to 500; one that is not expired, or since later than that, is left alone.
+    expired_before: Only those that expired before then.
+    """
+
+    issue_ids: tuple[str, ...] = ()
+    expired_before: Timestamp
+
+
+class IssuesRetired(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to ExpireIssues and PurgeIssues.
+
+    n_issues: How many were expired or purged.
+    sequence: Stream sequence behind which rows show it; 0 when there were none.
+    """
+
+    n_issues: int
+    sequence: int
+
+
 Event: TypeAlias = (
     IssueReported
     | IssueUpdated
@@ -560,6 +670,9 @@ Event: TypeAlias = (
     | AnalysisStarted
     | AnalysisRecorded
     | ModelAsked
+    | IssueExpired
+    | IssueRestored
+    | IssuesPurged
 )
 """Any event of ingest."""
 
@@ -571,6 +684,9 @@ AGGREGATES: dict[type[Event], str] = {
     AnalysisStarted: "issue",
     AnalysisRecorded: "issue",
     ModelAsked: "prompt",
+    IssueExpired: "issue",
+    IssueRestored: "issue",
+    IssuesPurged: "retention",
 }
 """The type of the aggregate that each event is about."""
 
@@ -581,5 +697,7 @@ ENDPOINTS: dict[type[Struct], str] = {
     CommentIssue: "ingest.comment_issue",
     StartAnalysis: "ingest.start_analysis",
     RecordAnalysis: "ingest.record_analysis",
+    ExpireIssues: "ingest.expire_issues",
+    PurgeIssues: "ingest.purge_issues",
 }
 """The endpoint that answers each request."""

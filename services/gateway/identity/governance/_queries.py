@@ -35,6 +35,7 @@ class Windows(Struct, frozen=True):
 
     workspace_id: str
     issues_days: int
+    prompt_logs_days: int
     predictions_days: int
     grace_days: int
 
@@ -214,7 +215,8 @@ async def change_retention(
 
 _LIST_RETENTION_WINDOWS = """
 SELECT r.workspace_id::text AS workspace_id, r.issues_days::integer AS issues_days,
-    r.predictions_days::integer AS predictions_days, r.grace_days::integer AS grace_days
+    r.prompt_logs_days::integer AS prompt_logs_days, r.predictions_days::integer AS predictions_days,
+    r.grace_days::integer AS grace_days
 FROM all_retention_windows() AS r
 """
 

@@ -41,7 +41,8 @@ WHERE workspace_id = sqlc.arg(workspace_id);
 -- row: Windows
 -- name: ListRetentionWindows :many
 SELECT r.workspace_id::text AS workspace_id, r.issues_days::integer AS issues_days,
-    r.predictions_days::integer AS predictions_days, r.grace_days::integer AS grace_days
+    r.prompt_logs_days::integer AS prompt_logs_days, r.predictions_days::integer AS predictions_days,
+    r.grace_days::integer AS grace_days
 FROM all_retention_windows() AS r;
 
 -- Delete what is past its window and its grace: entries of the audit log.

@@ -1,0 +1,152 @@
+"""Retention of issues and prompts: what has reached its age is hidden, and after the grace deleted for good."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from contracts import ingest
+from eventlog import EventLog
+from msgspec import Struct
+from nats.aio.client import Client
+from runtime.broker import CommandContext, ask
+from runtime.database import Pool, tenant
+
+from services.gateway import _queries
+from services.gateway.identity.governance._queries import Windows
+
+log = structlog.get_logger("gateway.retaining")
+
+EXPIRED_AT_ONCE: Final = 500
+PURGED_AT_ONCE: Final = 100
+"""Issues of one command to ingest, which takes no more."""
+_ASK_SECONDS: Final = 30.0
+_BEGINNING: Final = (datetime.min.replace(tzinfo=UTC), 0)
+
+
+class Place(Struct, frozen=True):
+    """Behind what to go on, for each work; None: there is nothing left of it."""
+
+    aged: tuple[datetime, int] | None = _BEGINNING
+    expired: tuple[datetime, int] | None = _BEGINNING
+    answered: tuple[datetime, int] | None = _BEGINNING
+
+    @property
+    def is_end(self) -> bool:
+        """Whether all that was due has been asked for."""
+        return self.aged is None and self.expired is None and self.answered is None
+
+
+class Retainer:
+    """Asks ingest to expire and to purge, deletes prompts, a page at a time; doing it again does no harm.
+
+    pool: the read model as the application's role.
+    """
+
+    def __init__(self, nc: Client, event_log: EventLog, pool: Pool, *, clock: Callable[[], datetime]) -> None:
+        self._nc = nc
+        self._log = event_log
+        self._pool = pool
+        self._clock = clock
+        self._ended: set[str] = set()
+        self._forgotten: dict[str, tuple[datetime, int]] = {}
+
+    async def advance(self, window: Windows, place: Place) -> Place:
+        """Do a page of what is due in a workspace; where to go on."""
+        now = self._clock()
+        aged, expired = place.aged, place.expired
+        if aged is not None:
+            aged = await self._expire(window.workspace_id, now - timedelta(days=window.issues_days), aged)
+        if expired is not None:
+            expired = await self._purge(window.workspace_id, now - timedelta(days=window.grace_days), expired)
+        answered = place.answered
+        if answered is not None:
+            answered = await self._forget(
+                window.workspace_id, now - timedelta(days=window.prompt_logs_days), answered
+            )
+        return Place(aged, expired, answered)
+
+    async def _expire(
+        self, workspace_id: str, unchanged_since: datetime, after: tuple[datetime, int]
+    ) -> tuple[datetime, int] | None:
+        async with tenant(self._pool, workspace_id) as conn:
+            page = await _queries.list_aged_issues(
+                conn,
+                workspace_id=workspace_id,
+                unchanged_since=unchanged_since,
+                after_at=after[0],
+                after_seq=after[1],
+                n=EXPIRED_AT_ONCE,
+            )
+        if page:
+            command = ingest.ExpireIssues(
+                issue_ids=tuple(issue.issue_id for issue in page), unchanged_since=unchanged_since
+            )
+            await self._ask(workspace_id, command, "retention.expired")
+        return _behind(page, EXPIRED_AT_ONCE)
+
+    async def _purge(
+        self, workspace_id: str, expired_before: datetime, after: tuple[datetime, int]
+    ) -> tuple[datetime, int] | None:
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.see_expired(conn)
+            page = await _queries.list_expired_issues(
+                conn,
+                workspace_id=workspace_id,
+                expired_before=expired_before,
+                after_at=after[0],
+                after_seq=after[1],
+                n=PURGED_AT_ONCE,
+            )
+        # Once even without anything to purge: an ingest that died may have left events that it had said were gone.
+        if page or workspace_id not in self._ended:
+            command = ingest.PurgeIssues(
+                issue_ids=tuple(issue.issue_id for issue in page), expired_before=expired_before
+            )
+            await self._ask(workspace_id, command, "retention.purged")
+            self._ended.add(workspace_id)
+        return _behind(page, PURGED_AT_ONCE)
+
+    async def _forget(
+        self, workspace_id: str, before: datetime, after: tuple[datetime, int]
+    ) -> tuple[datetime, int] | None:
+        """Delete what models were asked. No row holds anything of it, so the log is all there is; no grace."""
+        # What was deleted once is not there again.
+        after = max(after, self._forgotten.get(workspace_id, _BEGINNING))
+        async with tenant(self._pool, workspace_id) as conn:
+            page = await _queries.list_answered(
+                conn,
+                workspace_id=workspace_id,
+                before=before,
+                after_at=after[0],
+                after_seq=after[1],
+                n=PURGED_AT_ONCE,
+            )
+        purged = 0
+        for analysis in page:
+            purged += await self._log.purge(workspace_id, "prompt", analysis.analysis_id)
+            self._forgotten[workspace_id] = (analysis.since_at, analysis.seq)
+        if purged:
+            log.info("retention.prompts_purged", workspace_id=workspace_id, prompts=purged)
+        return _behind(page, PURGED_AT_ONCE)
+
+    async def _ask(
+        self, workspace_id: str, command: ingest.ExpireIssues | ingest.PurgeIssues, event: str
+    ) -> None:
+        done = await ask(
+            self._nc,
+            command,
+            endpoint=ingest.ENDPOINTS[type(command)],
+            reply=ingest.IssuesRetired,
+            context=CommandContext(
+                workspace_id=workspace_id, actor=None, correlation_id="", traceparent=None
+            ),
+            timeout=_ASK_SECONDS,
+        )
+        if done.n_issues:
+            log.info(event, workspace_id=workspace_id, issues=done.n_issues)
+
+
+def _behind(page: Sequence[_queries.Resting | _queries.Answered], size: int) -> tuple[datetime, int] | None:
+    """Where the next page begins; None when this was the last."""
+    return (page[-1].since_at, page[-1].seq) if len(page) == size else None

@@ -1,0 +1,130 @@
+"""What retention asks of ingest: hide issues that have reached their age, delete them when their grace is over."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from contracts import Event, Recorded, derived_id, ingest, record
+from eventlog import Append, Conflict, ConflictError, EventLog
+from runtime.broker import CommandContext
+
+from services.ingest.commands import counted_from, expire_issue, purge_issue
+from services.ingest.endpoints.batch import AGGREGATE, SERVICE
+from services.ingest.endpoints.reaching import or_unreachable
+from services.ingest.errors import InvalidIssueError
+
+EXPIRED_MAX = 500
+PURGED_MAX = 100
+"""Issues of one request. What stays of a hundred fits into one message, however long their names are."""
+RETENTION = "retention"
+PROMPT = "prompt"
+_PURGES_AT_ONCE = 8
+
+
+class Retirement:
+    """Answers over one event log; whatever is asked can be asked again, by several at once.
+
+    clock: the time in UTC.
+    """
+
+    def __init__(self, log: EventLog, *, clock: Callable[[], datetime]) -> None:
+        self._log = log
+        self._clock = clock
+
+    async def expire_issues(self, cmd: ingest.ExpireIssues, context: CommandContext) -> ingest.IssuesRetired:
+        """Hide those that nobody has changed; one that somebody changes at this moment stays.
+
+        Raises InvalidIssueError and LogUnreachableError.
+        """
+        ids = _distinct(cmd.issue_ids, EXPIRED_MAX)
+        return await or_unreachable(self._expire(ids, cmd.unchanged_since, context))
+
+    async def purge_issues(self, cmd: ingest.PurgeIssues, context: CommandContext) -> ingest.IssuesRetired:
+        """Delete those whose grace is over, after what an earlier request began and did not end.
+
+        First the fact is told, which no read model can then miss, then the events are deleted. Only the last fact can
+        be one whose events are still there, so only that is looked at again.
+        Raises InvalidIssueError and LogUnreachableError.
+        """
+        ids = _distinct(cmd.issue_ids, PURGED_MAX)
+        return await or_unreachable(self._purge(ids, cmd.expired_before, context))
+
+    async def _expire(
+        self, ids: Sequence[str], unchanged_since: datetime, context: CommandContext
+    ) -> ingest.IssuesRetired:
+        histories = await self._log.histories(context.workspace_id, AGGREGATE, ids)
+        appends = [
+            Append(self._recorded(event, issue_id, history[-1].seq, context), history[-1].seq)
+            for issue_id, history in zip(ids, histories, strict=True)
+            if (event := expire_issue(history, issue_id=issue_id, unchanged_since=unchanged_since))
+        ]
+        outcomes = await self._log.append_each(appends) if appends else []
+        sequences = [outcome for outcome in outcomes if not isinstance(outcome, Conflict)]
+        return ingest.IssuesRetired(n_issues=len(sequences), sequence=max(sequences, default=0))
+
+    async def _purge(
+        self, ids: Sequence[str], expired_before: datetime, context: CommandContext
+    ) -> ingest.IssuesRetired:
+        workspace_id = context.workspace_id
+        latest = await self._log.latest(workspace_id, RETENTION, workspace_id)
+        if latest is not None:
+            await self._delete(latest)
+        histories = await self._log.histories(workspace_id, AGGREGATE, ids)
+        kept = [
+            (issue, history)
+            for history in histories
+            if (issue := purge_issue(history, expired_before=expired_before))
+        ]
+        if not kept:
+            return ingest.IssuesRetired(n_issues=0, sequence=0)
+        event = ingest.IssuesPurged(
+            workspace_id=workspace_id,
+            issues=tuple(issue for issue, _ in kept),
+            counted_from=counted_from([history for _, history in kept]),
+        )
+        version = latest.seq if latest is not None else 0
+        fact = self._recorded(event, workspace_id, version, context)
+        try:
+            sequence = await self._log.append(Append(fact, version))
+        except ConflictError:
+            # Somebody else is at it; what is left is asked for again.
+            return ingest.IssuesRetired(n_issues=0, sequence=0)
+        await self._delete(fact)
+        return ingest.IssuesRetired(n_issues=len(kept), sequence=sequence)
+
+    async def _delete(self, fact: Recorded[Event]) -> None:
+        """Delete the events that a fact says are purged: whatever is told about these issues, by whomever."""
+        if not isinstance(fact.data, ingest.IssuesPurged):
+            return
+        bound = asyncio.Semaphore(_PURGES_AT_ONCE)
+
+        async def one(issue: ingest.PurgedIssue) -> None:
+            async with bound:
+                for analysis_id in issue.analysis_ids:
+                    await self._log.purge(fact.workspace_id, PROMPT, analysis_id)
+                await self._log.purge(fact.workspace_id, "*", issue.issue_id, before=issue.last_sequence + 1)
+
+        await asyncio.gather(*map(one, fact.data.issues))
+
+    def _recorded(
+        self, event: ingest.Event, aggregate_id: str, version: int, context: CommandContext
+    ) -> Recorded[Event]:
+        now = self._clock()
+        return record(
+            event,
+            workspace_id=context.workspace_id,
+            aggregate_id=aggregate_id,
+            occurred_at=now,
+            recorded_at=now,
+            source=SERVICE,
+            actor=context.actor,
+            correlation_id=context.correlation_id,
+            traceparent=context.traceparent,
+            event_id=derived_id("evt_", context.workspace_id, aggregate_id, str(version)),
+        )
+
+
+def _distinct(ids: Sequence[str], most: int) -> Sequence[str]:
+    if len(ids) > most:
+        raise InvalidIssueError({"issue_ids": f"has {len(ids)} ids; send at most {most}"})
+    return list(dict.fromkeys(ids))

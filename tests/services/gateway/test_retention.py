@@ -1,0 +1,278 @@
+"""Issues reach their age: first nobody is shown them, then nothing of them is found, and patterns go on as they were."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
+from uuid import uuid4
+
+import httpx
+import nats
+import pytest
+from contracts import Event, Recorded, ingest, issue_id, record
+from eventlog import Append, EventLog
+from msgspec import Struct
+from nats.aio.client import Client
+from runtime.database import Pool, pool
+from runtime.service import Resources
+from testkit.stack import Stack
+from testkit.waiting import eventually
+
+from services.gateway.governance.retaining import Place, Retainer
+from services.gateway.identity.governance._queries import Windows
+from services.gateway.past import Pasts
+from services.gateway.projections import projection
+
+from .tenants import Tenant, onboard
+from .test_governance import client, finished, unpacked
+from .test_workspace_erasure import messages_with, rows_with, verified
+
+NOW = datetime.now(UTC)
+LONG_AGO = NOW - timedelta(days=400)
+
+
+class Scene(Struct):
+    """A workspace with three issues of long ago and three of now, all of one pattern. word: in every text of the old."""
+
+    tenant: Tenant
+    owner: httpx.Client
+    log: EventLog
+    nc: Client
+    rows: Pool
+    word: str
+    old: list[str]
+    new: list[str]
+    pattern_id: str = ""
+
+    async def retain(self, *, days_later: float = 0) -> None:
+        """All that is due at a time, as the gateway that leads does it every hour."""
+        retainer = Retainer(
+            self.nc, self.log, self.rows, clock=lambda: datetime.now(UTC) + timedelta(days=days_later)
+        )
+        window = Windows(
+            workspace_id=self.tenant.workspace_id,
+            issues_days=365,
+            prompt_logs_days=90,
+            predictions_days=365,
+            grace_days=30,
+        )
+        place = Place()
+        while not place.is_end:
+            place = await retainer.advance(window, place)
+
+    def listed(self) -> set[str]:
+        """What the list of issues shows; its count is the same."""
+        answer = self.owner.get("/v1/issues", params={"limit": 100}).json()
+        ids = {issue["id"] for issue in answer["data"]}
+        assert answer["page"]["total"] == len(ids)
+        return ids
+
+    async def gone(self) -> None:
+        """Hidden, and seen to be."""
+        await self.retain()
+        await eventually(lambda: self.listed() == set(self.new), deadline=20)
+
+    async def purged(self) -> None:
+        """Deleted, and seen to be, in the gateway's rows."""
+        await self.gone()
+        await self.retain(days_later=31)
+
+        async def is_purged() -> bool:
+            return not await messages_with_subject(self)
+
+        await eventually(is_purged, deadline=20)
+
+
+async def known_then(scene: Scene, stack: Stack, *, days_ago: int) -> set[str]:
+    """The issues that an answer about the past is made of."""
+    resources = SimpleNamespace(event_log=scene.log, clock=lambda: datetime.now(UTC))
+    pasts = Pasts(cast(Resources, resources), projection(), url=stack.database.app_url)
+    then = NOW - timedelta(days=days_ago)
+    keeping = asyncio.create_task(pasts.run())
+    try:
+        async with pasts.at(scene.tenant.workspace_id, then) as (rows, _), rows.connection() as conn:
+            cursor = await conn.execute("SELECT issue_id FROM issues UNION SELECT issue_id FROM comments")
+            return {str(issue_id) for (issue_id,) in await cursor.fetchall()}
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def messages_with_subject(scene: Scene) -> list[int]:
+    """How many events of each old issue the log has, those that have any."""
+    histories = await scene.log.histories(scene.tenant.workspace_id, "issue", scene.old)
+    return [len(history) for history in histories if history]
+
+
+def reported(tenant: Tenant, word: str, number: int) -> list[Recorded[Event]]:
+    """An issue of long ago and a comment on it, as they came in then."""
+    external_id = f"{word}-{number}"
+    id_ = issue_id(tenant.workspace_id, "custom_api", external_id)
+    at = LONG_AGO + timedelta(hours=number)
+
+    def said(data: Event, key: str) -> Recorded[Event]:
+        return record(
+            data,
+            workspace_id=tenant.workspace_id,
+            aggregate_id=id_,
+            occurred_at=at,
+            recorded_at=at,
+            source="ingest",
+            event_id=f"evt_{key}{id_}",
+        )
+
+    return [
+        said(
+            ingest.IssueReported(
+                issue_id=id_,
+                source="custom_api",
+                external_id=external_id,
+                title=f"Checkout times out for {word}@customer.example",
+                body=f"{word} wrote: nothing works",
+                severity=ingest.Severity.P1,
+                status=ingest.IssueStatus.NEW,
+                service="checkout",
+                assignee=word,
+                external_url=f"https://tracker.example/{word}",
+                metadata={"customer": word},
+            ),
+            "1",
+        ),
+        said(
+            ingest.IssueCommented(
+                issue_id=id_, comment_id=f"cmt_{id_}", author_id="usr_x", text=f"{word} called"
+            ),
+            "2",
+        ),
+        said(
+            ingest.IssueClosed(issue_id=id_, status=ingest.IssueStatus.RESOLVED, reason=f"{word} is happy"),
+            "3",
+        ),
+    ]
+
+
+@pytest.fixture
+async def scene(stack: Stack) -> AsyncIterator[Scene]:
+    tenant = await onboard(stack.database.owner_url)
+    nc = await nats.connect(stack.nats.url)
+    log = await EventLog.connect(nc, ensure_streams=False)
+    word = f"zebra{uuid4().hex[:8]}"
+    rows = pool(stack.database.app_url, schema="gateway", max_size=2)
+    await rows.open()
+    old = []
+    for number in range(3):
+        events = reported(tenant, word, number)
+        for event in events:
+            await log.append(Append(event, None))
+        old.append(events[0].aggregate_id)
+    owner = client(stack, tenant.owner_email)
+    made = Scene(tenant, owner, log, nc, rows, word, old, [])
+    for number in range(3):
+        answer = owner.post(
+            "/v1/issues",
+            json={"title": f"Checkout times out for {number}@customer.example", "service": "checkout"},
+        )
+        assert answer.status_code == 201, answer.text
+        made.new.append(answer.json()["id"])
+
+    def is_one_pattern() -> bool:
+        found = owner.get("/v1/patterns").json()["data"]
+        made.pattern_id = found[0]["id"] if found else ""
+        return bool(found) and found[0]["issue_count"] == 6
+
+    await eventually(is_one_pattern, deadline=30)
+    yield made
+    owner.close()
+    await rows.close()
+    await nc.close()
+
+
+def counted(scene: Scene) -> dict[str, object]:
+    """What is said of the pattern that rests on counts and times."""
+    found = scene.owner.get(f"/v1/patterns/{scene.pattern_id}").json()
+    series = scene.owner.get(f"/v1/patterns/{scene.pattern_id}/frequency", params={"window": "90d"}).json()
+    kept = ("name", "status", "issue_count", "risk_score", "confidence", "fingerprint", "first_seen_at")
+    return {**{name: found[name] for name in kept}, "series": series["points"]}
+
+
+async def test_what_has_expired_is_shown_nowhere_and_patterns_go_on_counting_it(
+    scene: Scene, stack: Stack
+) -> None:
+    before = counted(scene)
+    assert scene.owner.get(f"/v1/issues/{scene.old[0]}").status_code == 200
+    assert await known_then(scene, stack, days_ago=300) == set(scene.old)
+    await scene.gone()
+    for method, path in (
+        ("GET", ""),
+        ("PATCH", ""),
+        ("GET", "/activity"),
+        ("GET", "/comments"),
+        ("POST", "/comments"),
+    ):
+        body = {"severity": "low"} if method == "PATCH" else {"text": "Still there?"}
+        more = {} if method == "GET" else {"json": body}
+        answer = scene.owner.request(method, f"/v1/issues/{scene.old[0]}{path}", **more)
+        assert answer.status_code == 404, (method, path, answer.text)
+    assert await known_then(scene, stack, days_ago=299) == set()
+    members = scene.owner.get(f"/v1/patterns/{scene.pattern_id}/members").json()
+    assert {member["issue_id"] for member in members["data"]} == set(scene.new)
+    assert counted(scene) == before
+    exported = scene.owner.post("/v1/governance/exports").json()["id"]
+    done = await finished(scene.owner, f"/v1/governance/exports/{exported}")
+    archive = scene.owner.get(done["download_url"]).content
+    assert scene.word not in str(unpacked(archive))
+    assert set((await verified(stack)).values()) == {True}
+
+
+async def test_nothing_is_found_of_purged_issues_and_a_replay_gives_the_same_rows(
+    scene: Scene, stack: Stack
+) -> None:
+    before = counted(scene)
+    assert {trace.store for trace in await rows_with(stack, [scene.word])} >= {
+        "gateway.issues",
+        "gateway.comments",
+    }
+    await scene.purged()
+    assert await rows_with(stack, [scene.word]) == []
+    assert await messages_with(stack, [scene.word]) == []
+    assert set((await verified(stack)).values()) == {True}
+    assert counted(scene) == before
+    assert scene.listed() == set(scene.new)
+
+
+async def test_what_is_reported_again_after_its_purge_begins_anew(scene: Scene, stack: Stack) -> None:
+    await scene.purged()
+    answer = scene.owner.post(
+        "/v1/issues",
+        json={
+            "title": "Checkout times out for somebody@customer.example",
+            "external_id": f"{scene.word}-0",
+            "service": "checkout",
+        },
+    )
+    assert answer.status_code == 201, answer.text
+    again = answer.json()
+    assert again["id"] == scene.old[0] and again["status"] == "new"
+    await eventually(lambda: counted(scene)["issue_count"] == 7, deadline=20)
+    members = scene.owner.get(f"/v1/patterns/{scene.pattern_id}/members").json()["data"]
+    assert {member["issue_id"] for member in members} == {*scene.new, scene.old[0]}
+    assert scene.owner.get(f"/v1/issues/{scene.old[0]}/comments").json()["data"] == []
+    assert set((await verified(stack)).values()) == {True}
+
+
+async def test_a_report_brings_an_expired_issue_back_with_its_pattern(scene: Scene, stack: Stack) -> None:
+    await scene.gone()
+    answer = scene.owner.post(
+        "/v1/issues",
+        json={"external_id": f"{scene.word}-1", "title": "Checkout times out again", "service": "checkout"},
+    )
+    assert answer.status_code in (200, 201), answer.text
+    await eventually(lambda: scene.listed() == {*scene.new, scene.old[1]}, deadline=20)
+    found = scene.owner.get(f"/v1/issues/{scene.old[1]}").json()
+    assert (found["title"], found["pattern_id"]) == ("Checkout times out again", scene.pattern_id)
+    assert len(scene.owner.get(f"/v1/issues/{scene.old[1]}/comments").json()["data"]) == 1
+    await scene.retain(days_later=31)
+    assert scene.old[1] in scene.listed()
+    assert counted(scene)["issue_count"] == 6
+    assert set((await verified(stack)).values()) == {True}
