@@ -28,6 +28,26 @@ class GetAnalysisRow(Struct, frozen=True):
     recorded_at: datetime | None
 
 
+class GetIssueForAnalysisRow(Struct, frozen=True):
+    """One row of get_issue_for_analysis."""
+
+    issue_id: str
+    title: str
+    body: str
+    severity: str
+    occurred_at: datetime
+    source: str
+    service: str | None
+    component: str | None
+    error_type: str | None
+    environment: str | None
+    version: str | None
+    team: str | None
+    pattern_id: str | None
+    pattern_name: str | None
+    pattern_updated_at: datetime | None
+
+
 class ListIssueStatesRow(Struct, frozen=True):
     """One row of list_issue_states."""
 
@@ -303,6 +323,30 @@ async def get_analysis(
     async with AsyncRawCursor(conn, row_factory=args_row(GetAnalysisRow)) as cursor:
         await cursor.execute(_GET_ANALYSIS, (workspace_id, analysis_id))
         fetched: GetAnalysisRow | None = await cursor.fetchone()
+        return fetched
+
+
+_GET_ISSUE_FOR_ANALYSIS = """
+SELECT i.issue_id, i.title, i.body, i.severity, i.source_created_at AS occurred_at, i.source, i.service, i.component,
+    i.error_type, i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name,
+    p.updated_at AS pattern_updated_at
+FROM issues AS i
+LEFT JOIN pattern_members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+LEFT JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
+WHERE i.workspace_id = $1 AND i.issue_id = $2
+"""
+
+
+async def get_issue_for_analysis(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    issue_id: str,
+) -> GetIssueForAnalysisRow | None:
+    """What an analysis has to know of an issue."""
+    async with AsyncRawCursor(conn, row_factory=args_row(GetIssueForAnalysisRow)) as cursor:
+        await cursor.execute(_GET_ISSUE_FOR_ANALYSIS, (workspace_id, issue_id))
+        fetched: GetIssueForAnalysisRow | None = await cursor.fetchone()
         return fetched
 
 

@@ -16,6 +16,9 @@ from services.gateway.edge.door import Door
 from services.gateway.edge.idempotency import Once
 from services.gateway.edge.limits import Limits
 from services.gateway.edge.quota import Quota
+from services.gateway.explaining.advice import Adviser
+from services.gateway.explaining.analyst import Analyst
+from services.gateway.explaining.models import Models
 from services.gateway.governance.erasing import Eraser
 from services.gateway.governance.exporting import Exporter
 from services.gateway.governance.retaining import Retainer
@@ -42,6 +45,8 @@ from services.gateway.past import Pasts
 from services.gateway.projections import projection
 from services.gateway.routes import (
     activity,
+    ai_settings,
+    analyses,
     audit,
     auth,
     bulk,
@@ -100,6 +105,7 @@ OPERATIONS: Sequence[AnyOperation] = (
     *mfa.OPERATIONS,
     *sso.OPERATIONS,
     *issues.OPERATIONS,
+    *analyses.OPERATIONS,
     *bulk.OPERATIONS,
     *activity.OPERATIONS,
     *ingestion.OPERATIONS,
@@ -112,6 +118,7 @@ OPERATIONS: Sequence[AnyOperation] = (
     *similar.OPERATIONS,
     *recommendations.OPERATIONS,
     *workspaces.OPERATIONS,
+    *ai_settings.OPERATIONS,
     *onboarding.OPERATIONS,
     *provisioning.OPERATIONS,
     *members.OPERATIONS,
@@ -174,6 +181,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             steward.run,
             announcer.run,
             gateway.pasts.run,
+            _analyst(gateway).run,
         ],
         alarms=lambda: (*relay.alarms(), *steward.alarms()),
     )
@@ -227,6 +235,22 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         postbox=postbox,
         pasts=Pasts(resources, projection(), url=settings.database_url),
         rng=rng,
+    )
+
+
+def _analyst(gateway: Gateway) -> Analyst:
+    """What ends analyses in the background."""
+    settings, resources = gateway.settings, gateway.resources
+    return Analyst(
+        resources,
+        # It finds work in every workspace, which only the role that writes the rows may see.
+        everywhere=resources.pool(NAME, url=settings.database_projector_url, max_size=1),
+        rows=gateway.pool,
+        models=Models(
+            trusted=Outbound(allows_private=True),
+            guarded=Outbound(allows_private=settings.openai_allow_local),
+        ),
+        advice=Adviser(settings, gateway.people, gateway.vault),
     )
 
 

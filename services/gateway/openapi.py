@@ -187,7 +187,10 @@ def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components
         made["description"] = operation.description
     body = operation.described_body or operation.body
     if body is not None:
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[body]}}}
+        made["requestBody"] = {
+            "required": not operation.is_body_optional,
+            "content": {"application/json": {"schema": schemas[body]}},
+        }
     return made
 
 

@@ -80,6 +80,19 @@ FROM analyses WHERE recorded_at IS NULL ORDER BY requested_at, seq LIMIT sqlc.ar
 SELECT analysis_id, issue_id, tier, requested_at, recorded_at
 FROM analyses WHERE workspace_id = sqlc.arg(workspace_id) AND analysis_id = sqlc.arg(analysis_id);
 
+-- What an analysis has to know of an issue.
+-- column pattern_id: str | None
+-- column pattern_name: str | None
+-- column pattern_updated_at: datetime | None
+-- name: GetIssueForAnalysis :one
+SELECT i.issue_id, i.title, i.body, i.severity, i.source_created_at AS occurred_at, i.source, i.service, i.component,
+    i.error_type, i.environment, i.version, i.team, m.pattern_id, p.name AS pattern_name,
+    p.updated_at AS pattern_updated_at
+FROM issues AS i
+LEFT JOIN pattern_members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
+LEFT JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = sqlc.arg(issue_id);
+
 -- Write each pattern of a batch once: insert the new ones, change what the batch says of the others (all of pattern).
 -- name: UpsertPatterns :exec
 WITH made AS (

@@ -41,6 +41,10 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
         begin with it, passkeys are bound to its host, cookies are Secure when it is https.
     causeloop_data: the data folder. export_folder: where exports are written, which all gateways must see; empty:
         exports in the data folder.
+    openai_api_key, openai_base_url: the operator's endpoint for explanations, any that speaks OpenAI's API, inside our
+        network or not; either alone is enough, both empty: the evidence explains by itself, unless a workspace brings its own.
+    openai_model: the model's name; openai_model_fast, openai_model_balanced, openai_model_deep: of each tier; empty: that.
+    openai_allow_local: whether workspaces may name endpoints inside our network, and by http.
     smtp_url: the mail server, smtp://, smtp+starttls:// or smtps://user:password@host:port; empty: letters are caught
         in development, and not sent in production. mail_from: the sender's address, with or without a name.
     """
@@ -70,8 +74,29 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$")] = ""
     smtp_url: str = ""
     mail_from: str = ""
+    openai_api_key: str = ""
+    openai_base_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$")] = ""
+    openai_model: Annotated[str, Meta(min_length=1, max_length=100)] = "gpt-4o-mini"
+    openai_model_fast: str = ""
+    openai_model_balanced: str = ""
+    openai_model_deep: str = ""
+    openai_allow_local: bool = False
     causeloop_data: Path = Path(".causeloop")
     export_folder: str = ""
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the operator offers a model."""
+        return bool(self.openai_api_key or self.openai_base_url)
+
+    @property
+    def openai_models(self) -> dict[str, str]:
+        """The operator's model of each tier, by the tier's name."""
+        return {
+            "fast": self.openai_model_fast or self.openai_model,
+            "balanced": self.openai_model_balanced or self.openai_model,
+            "deep": self.openai_model_deep or self.openai_model,
+        }
 
     @property
     def exports_at(self) -> Path:

@@ -349,6 +349,8 @@ async def _body(operation: AnyOperation, request: AnyRequest) -> object:
     """The body as the operation wants it. Raises the 400, 413 or 415 that it deserves."""
     if operation.body is None:
         return None
+    if operation.is_body_optional and not await request.body():
+        return operation.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedMediaTypeError("Send JSON with Content-Type: application/json.")

@@ -98,6 +98,7 @@ class IssueRow(Struct, frozen=True):
     external_url: str | None
     connector_id: str | None
     metadata: str
+    analysis: str | None
     reason: str | None
     source_created_at: datetime
     source_updated_at: datetime | None
@@ -149,6 +150,42 @@ class IssueSummary(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class AnalysisEvidence(Struct, frozen=True, kw_only=True):
+    """A sentence that an analysis rests on."""
+
+    id: str
+    kind: str
+    text: str
+    issue_ids: tuple[str, ...]
+
+
+class AnalysisClaim(Struct, frozen=True, kw_only=True):
+    """What an analysis says, and the evidence behind it."""
+
+    text: str
+    evidence_ids: tuple[str, ...]
+
+
+class Analysis(Struct, frozen=True, kw_only=True):
+    """Why an issue happened, as of the last analysis."""
+
+    analysis_id: str
+    tier: Literal["fast", "balanced", "deep"]
+    analyzed_at: datetime
+    root_cause: AnalysisClaim
+    contributing_factors: tuple[AnalysisClaim, ...]
+    why_recurring: AnalysisClaim
+    confidence: Annotated[
+        float, Meta(ge=0, le=1, description="How much evidence there is; no probability that it is right.")
+    ]
+    model: Annotated[str, Meta(description="`evidence`, or the name of the model that answered.")]
+    model_version: Annotated[str, Meta(description="Dated version of the method or of the prompt.")]
+    evidence: tuple[AnalysisEvidence, ...]
+    fallback_reason: Annotated[
+        str | None, Meta(description="Why no model answered although one was to be asked.")
+    ]
+
+
 class Issue(IssueSummary, frozen=True, kw_only=True):
     """An issue with everything that is known of it."""
 
@@ -156,6 +193,7 @@ class Issue(IssueSummary, frozen=True, kw_only=True):
     description: Annotated[str, Meta(description="The same as body.")]
     metadata: dict[str, object]
     reason: Annotated[str | None, Meta(description="Why it was closed.")]
+    analysis: Annotated[Analysis | None, Meta(description="Null until it has been analysed.")]
     membership: Annotated[
         Membership | None, Meta(description="Why it is in its pattern; null: it is in none that is detected.")
     ]
@@ -325,6 +363,7 @@ def detail(row: IssueRow, *, style: SeverityFormat) -> Issue:
         "description": row.body,
         "metadata": metadata,
         "reason": row.reason,
+        "analysis": None if row.analysis is None else msgspec.json.decode(row.analysis),
         "membership": _membership(row),
     }
     return msgspec.convert(fields, Issue)

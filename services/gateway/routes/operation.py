@@ -120,6 +120,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     described_body: what OpenAPI says of a body that is handed on unparsed.
     replies: success status → its body, the usual one first; None: it has none, as with 204.
     refusals: statuses of this operation's own refusals; the general ones are added.
+    is_body_optional: whether no body at all is as good as `{}`.
     has_past: whether it can be asked `as_of` a moment, which its query has then: it is answered from the rows of that
         moment. It must read nothing that changes but the read model.
     """
@@ -140,6 +141,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     without_second_factor: bool = False
     of_the_person: bool = False
     or_scope: str | None = None
+    is_body_optional: bool = False
     has_past: bool = False
 
 

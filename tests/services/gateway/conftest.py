@@ -33,6 +33,7 @@ def stack(identity_provider: IdentityProvider) -> Iterator[Stack]:
             "OIDC_ISSUER": identity_provider.issuer,
             "OIDC_CLIENT_ID": CLIENT_ID,
             "OIDC_CLIENT_SECRET": CLIENT_SECRET,
+            "OPENAI_ALLOW_LOCAL": "1",
         }
     )
     try:

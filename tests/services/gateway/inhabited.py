@@ -126,6 +126,9 @@ class Inhabited:
         for status in ("in_progress", "implemented"):
             self._did(self.owner, "PATCH", f"/v1/recommendations/{recommended}", {"status": status})
         self._did(self.owner, "POST", f"/v1/issues/{lone}/comments", {"text": f"{word} was here"})
+        self._did(self.owner, "POST", f"/v1/issues/{lone}/analyze", {"tier": "fast"})
+        one = f"/v1/issues/{lone}"
+        self._wait(lambda: self._did(self.owner, "GET", one)["analysis"])
         self._did(self.owner, "POST", f"/v1/issues/{lone}/unlink-pattern")
         again = self._did(self.owner, "POST", "/v1/issues", {"title": f"{word} linked by hand"})["id"]
         self._did(self.owner, "POST", f"/v1/issues/{again}/link-pattern", {"pattern_id": pattern_id})
@@ -147,6 +150,7 @@ class Inhabited:
             self.owner, "POST", "/v1/invitations", {"email": f"{word}@invited.example", "role": "viewer"}
         )
         self._did(self.owner, "PATCH", "/v1/settings/notifications", {"min_risk_score_for_alert": 80})
+        self._did(self.owner, "PATCH", "/v1/settings/ai", {"model_enabled": False, "model_deep": word})
         space = {"name": f"{word} space", "description": word, "confidence_threshold": 0.3}
         self._did(self.owner, "PATCH", "/v1/workspace", space)
         self._did(self.owner, "PATCH", "/v1/organization", {"name": f"{word} organization"})

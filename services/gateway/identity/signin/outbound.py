@@ -1,4 +1,4 @@
-"""HTTP to identity providers: bounded in time and size, without redirects, and never to addresses inside."""
+"""HTTP to addresses that strangers name: bounded in time and size, without redirects, and never to addresses inside."""
 
 import asyncio
 import socket
@@ -10,15 +10,19 @@ from urllib.parse import quote_plus
 import httpx
 
 BODY_BYTES_MAX = 1024 * 1024
-_TIMEOUT = httpx.Timeout(5.0)
+SECONDS = 5.0
 _TRANSLATED = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind a translator
 
 
 class OutboundError(OSError):
     """The address may not be asked, or did not answer with a good status, in time, in size.
 
-    An OSError, as every way in which a network fails is.
+    An OSError, as every way in which a network fails is. status: what was answered instead of 200.
     """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Outbound:
@@ -46,24 +50,47 @@ class Outbound:
             headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
         return await self._ask("POST", url, headers=headers, form=form)
 
+    async def post_json(self, url: str, document: bytes, *, token: str, seconds: float) -> bytes:
+        """The answer to a JSON document, sent with a bearer token unless that is empty. Raises OutboundError."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return await self._ask("POST", url, headers=headers, content=document, seconds=seconds)
+
     async def _ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        seconds: float = SECONDS,
     ) -> bytes:
         target, host = await self._checked(url)
         # No proxy from the environment: it would resolve the name again, to who knows what.
         try:
             async with (
-                asyncio.timeout(_TIMEOUT.read),
-                httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client,
+                asyncio.timeout(seconds),
+                httpx.AsyncClient(
+                    timeout=httpx.Timeout(seconds, connect=min(seconds, SECONDS)),
+                    follow_redirects=False,
+                    trust_env=False,
+                ) as client,
                 client.stream(
-                    method, target, headers={**headers, "Host": host}, data=form, extensions=_named(url)
+                    method,
+                    target,
+                    headers={**headers, "Host": host},
+                    data=form,
+                    content=content,
+                    extensions=_named(url),
                 ) as response,
             ):
                 body = await _bounded(response)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise OutboundError(f"{host} cannot be reached: {type(error).__name__}") from error
         if response.status_code != 200:
-            raise OutboundError(f"{host} answered {response.status_code}")
+            raise OutboundError(f"{host} answered {response.status_code}", status=response.status_code)
         return body
 
     async def _checked(self, url: str) -> tuple[httpx.URL, str]:

@@ -79,6 +79,21 @@ class MadeClient(Struct, frozen=True):
     membership_id: str
 
 
+class AiSettingsRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    model_enabled: bool
+    base_url: str | None
+    api_key_sealed: str | None
+    model_fast: str | None
+    model_balanced: str | None
+    model_deep: str | None
+    redact_emails: bool
+    redact_ip_addresses: bool
+    updated_at: datetime
+
+
 _TRY_LEAD = """
 SELECT pg_try_advisory_lock(hashtextextended('identity/outbox', 0)) AS leads
 """
@@ -577,3 +592,51 @@ async def revoke_platform_sessions(
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_REVOKE_PLATFORM_SESSIONS, (revoked_at, workspace_id, except_session_id))
         return cursor.rowcount
+
+
+_GET_AI_SETTINGS = """
+SELECT workspace_id, model_enabled, base_url, api_key_sealed, model_fast, model_balanced, model_deep, redact_emails,
+    redact_ip_addresses, updated_at
+FROM ai_settings WHERE workspace_id = $1
+"""
+
+
+async def get_ai_settings(conn: AsyncConnection[Any], *, workspace_id: str) -> AiSettingsRow | None:
+    """Whom a workspace lets explain its failures, once somebody has said something about it."""
+    async with AsyncRawCursor(conn, row_factory=args_row(AiSettingsRow)) as cursor:
+        await cursor.execute(_GET_AI_SETTINGS, (workspace_id,))
+        fetched: AiSettingsRow | None = await cursor.fetchone()
+        return fetched
+
+
+_PUT_AI_SETTINGS = """
+INSERT INTO ai_settings (workspace_id, model_enabled, base_url, api_key_sealed, model_fast, model_balanced, model_deep,
+    redact_emails, redact_ip_addresses, updated_at)
+VALUES ($1, $2, $3, $4,
+    $5, $6, $7, $8,
+    $9, $10)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    model_enabled = excluded.model_enabled, base_url = excluded.base_url, api_key_sealed = excluded.api_key_sealed,
+    model_fast = excluded.model_fast, model_balanced = excluded.model_balanced, model_deep = excluded.model_deep,
+    redact_emails = excluded.redact_emails, redact_ip_addresses = excluded.redact_ip_addresses,
+    updated_at = excluded.updated_at
+"""
+
+
+async def put_ai_settings(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    model_enabled: bool,
+    base_url: str | None,
+    api_key_sealed: str | None,
+    model_fast: str | None,
+    model_balanced: str | None,
+    model_deep: str | None,
+    redact_emails: bool,
+    redact_ip_addresses: bool,
+    updated_at: datetime,
+) -> None:
+    """Say who may explain a workspace's failures, all of it anew."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PUT_AI_SETTINGS, (workspace_id, model_enabled, base_url, api_key_sealed, model_fast, model_balanced, model_deep, redact_emails, redact_ip_addresses, updated_at))

@@ -185,3 +185,23 @@ VALUES (sqlc.arg(workspace_id), sqlc.arg(invitation_id), sqlc.arg(user_id), sqlc
 UPDATE sessions SET revoked_at = sqlc.arg(revoked_at)::timestamptz
 WHERE workspace_id = sqlc.arg(workspace_id) AND connection_id IS NULL AND revoked_at IS NULL
     AND session_id <> sqlc.arg(except_session_id)::text;
+
+-- Whom a workspace lets explain its failures, once somebody has said something about it.
+-- row: AiSettingsRow
+-- name: GetAiSettings :one
+SELECT workspace_id, model_enabled, base_url, api_key_sealed, model_fast, model_balanced, model_deep, redact_emails,
+    redact_ip_addresses, updated_at
+FROM ai_settings WHERE workspace_id = sqlc.arg(workspace_id);
+
+-- Say who may explain a workspace's failures, all of it anew.
+-- name: PutAiSettings :exec
+INSERT INTO ai_settings (workspace_id, model_enabled, base_url, api_key_sealed, model_fast, model_balanced, model_deep,
+    redact_emails, redact_ip_addresses, updated_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(model_enabled), sqlc.narg(base_url), sqlc.narg(api_key_sealed),
+    sqlc.narg(model_fast), sqlc.narg(model_balanced), sqlc.narg(model_deep), sqlc.arg(redact_emails),
+    sqlc.arg(redact_ip_addresses), sqlc.arg(updated_at))
+ON CONFLICT (workspace_id) DO UPDATE SET
+    model_enabled = excluded.model_enabled, base_url = excluded.base_url, api_key_sealed = excluded.api_key_sealed,
+    model_fast = excluded.model_fast, model_balanced = excluded.model_balanced, model_deep = excluded.model_deep,
+    redact_emails = excluded.redact_emails, redact_ip_addresses = excluded.redact_ip_addresses,
+    updated_at = excluded.updated_at;

@@ -1,0 +1,102 @@
+"""Asking a model behind any OpenAI-compatible endpoint: which one a workspace may ask, and one question to it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from contracts import ingest
+from msgspec import Struct
+
+from services.gateway.engine.redacting import Redaction
+from services.gateway.identity.signin.outbound import Outbound, OutboundError
+
+OPENAI: Final = "https://api.openai.com/v1"
+SECONDS: Final[Mapping[ingest.AnalysisTier, float]] = {
+    ingest.AnalysisTier.FAST: 15.0,
+    ingest.AnalysisTier.BALANCED: 30.0,
+    ingest.AnalysisTier.DEEP: 90.0,
+}
+"""How long one try may take."""
+_TOKENS_MAX: Final[Mapping[ingest.AnalysisTier, int]] = {
+    ingest.AnalysisTier.FAST: 600,
+    ingest.AnalysisTier.BALANCED: 1000,
+    ingest.AnalysisTier.DEEP: 2000,
+}
+
+
+class ModelError(Exception):
+    """The endpoint gave no answer; the message says why. may_retry: whether another try has a chance."""
+
+    def __init__(self, message: str, *, may_retry: bool) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """Where a workspace's questions go, and what is taken out of them.
+
+    api_key: sent as a bearer token; empty: none. models: by tier.
+    is_trusted: the operator named the address, so it may be inside our network.
+    """
+
+    base_url: str
+    api_key: str
+    models: Mapping[ingest.AnalysisTier, str]
+    redaction: Redaction
+    is_trusted: bool
+
+    @property
+    def host(self) -> str:
+        """The host, for the record."""
+        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+
+
+class _Message(Struct):
+    content: str | None = None
+
+
+class _Choice(Struct):
+    message: _Message
+
+
+class _Completion(Struct):
+    choices: tuple[_Choice, ...] = ()
+
+
+class Models:
+    """Asks endpoints. trusted, guarded: HTTP to addresses of the operator's, and of workspaces' choosing."""
+
+    def __init__(self, *, trusted: Outbound, guarded: Outbound) -> None:
+        self._trusted = trusted
+        self._guarded = guarded
+
+    async def ask(
+        self, endpoint: Endpoint, tier: ingest.AnalysisTier, messages: Sequence[ingest.ModelMessage]
+    ) -> str:
+        """The text of the model's answer. Raises ModelError."""
+        question = {
+            "model": endpoint.models[tier],
+            "messages": [{"role": message.role, "content": message.text} for message in messages],
+            "temperature": 0,
+            "max_tokens": _TOKENS_MAX[tier],
+            "response_format": {"type": "json_object"},
+        }
+        outbound = self._trusted if endpoint.is_trusted else self._guarded
+        try:
+            body = await outbound.post_json(
+                f"{endpoint.base_url.rstrip('/')}/chat/completions",
+                msgspec.json.encode(question),
+                token=endpoint.api_key,
+                seconds=SECONDS[tier],
+            )
+            completion = msgspec.json.decode(body, type=_Completion)
+        except OutboundError as error:
+            passing = error.status is None or error.status in (408, 425, 429) or error.status >= 500
+            raise ModelError(str(error), may_retry=passing) from error
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise ModelError("the endpoint does not speak the API", may_retry=False) from error
+        text = completion.choices[0].message.content if completion.choices else None
+        if not text:
+            raise ModelError("the model answered nothing", may_retry=True)
+        return text

@@ -1,0 +1,115 @@
+"""Analyses of issues: ask for one, and see what a model was asked for it."""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from contracts import ingest
+from msgspec import Meta, Struct
+from runtime.database import tenant
+
+from services.gateway import _queries
+from services.gateway.routes.issues import LISTING, FormatQuery, Issue, detail
+from services.gateway.routes.operation import (
+    Accepted,
+    AnyOperation,
+    Call,
+    Gateway,
+    NoQuery,
+    Operation,
+    not_found,
+)
+from services.gateway.routes.pages import carry_out
+
+Tier: TypeAlias = Literal["fast", "balanced", "deep"]
+
+
+class AnalysisRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How thorough the analysis is to be."""
+
+    tier: Annotated[
+        Tier, Meta(description="How much of the issue a model sees, and how long it may take.")
+    ] = "balanced"
+
+
+class PromptMessage(Struct, frozen=True, kw_only=True):
+    """One message of a prompt."""
+
+    role: str
+    text: Annotated[str, Meta(description="As it was sent: redacted.")]
+
+
+class PromptAttempt(Struct, frozen=True, kw_only=True):
+    """One try at asking."""
+
+    asked_at: datetime
+    duration_ms: int
+    answer: str | None
+    outcome: Annotated[str, Meta(description="taken, abstained, or why it was not taken.")]
+
+
+class Prompt(Struct, frozen=True, kw_only=True):
+    """What a model was asked for an analysis, and what it answered."""
+
+    analysis_id: str
+    issue_id: str
+    model: str
+    host: str
+    prompt_version: str
+    messages: tuple[PromptMessage, ...]
+    attempts: tuple[PromptAttempt, ...]
+
+
+async def analyze(gateway: Gateway, call: Call[FormatQuery, AnalysisRequest]) -> Issue:
+    """Begin an analysis of an issue, or go on with the one that runs."""
+    request = ingest.StartAnalysis(issue_id=call.path["issue_id"], tier=ingest.AnalysisTier(call.body.tier))
+    row, _ = await carry_out(gateway, call, LISTING, request, reply=ingest.AnalysisAccepted)
+    # The answer may be there already; what was asked for is that it be analysed.
+    row = msgspec.structs.replace(row, status=ingest.IssueStatus.ANALYZING.value)
+    return detail(row, style=call.query.severity_format)
+
+
+async def get_prompt(gateway: Gateway, call: Call[NoQuery, None]) -> Prompt:
+    """What was sent to a model for an analysis."""
+    issue_id, analysis_id = call.path["issue_id"], call.path["analysis_id"]
+    async with tenant(gateway.pool, call.workspace_id) as conn:
+        found = await _queries.get_analysis(conn, workspace_id=call.workspace_id, analysis_id=analysis_id)
+    if found is None or found.issue_id != issue_id:
+        raise not_found("analysis", analysis_id)
+    history = await gateway.resources.event_log.history(call.workspace_id, "prompt", analysis_id)
+    for event in history:
+        if isinstance(event.data, ingest.ModelAsked):
+            fields = msgspec.structs.asdict(event.data.exchange)
+            fields |= {"analysis_id": analysis_id, "issue_id": issue_id}
+            return msgspec.convert(fields, Prompt, from_attributes=True)
+    raise not_found("prompt of analysis", analysis_id)
+
+
+OPERATIONS: tuple[AnyOperation, ...] = (
+    Operation(
+        id="analyzeIssue",
+        method="POST",
+        path="/v1/issues/{issue_id}/analyze",
+        tag="Issues",
+        summary="Ask why an issue happened.",
+        description="Its status is `analyzing` at once; the answer is `analysis` of the issue once it is not any more."
+        " While one runs, asking again changes nothing.",
+        scope="issues:write",
+        query=FormatQuery,
+        body=AnalysisRequest,
+        is_body_optional=True,
+        replies={200: Issue, 202: Accepted},
+        handle=analyze,
+    ),
+    Operation(
+        id="getAnalysisPrompt",
+        method="GET",
+        path="/v1/issues/{issue_id}/analyses/{analysis_id}/prompt",
+        tag="Issues",
+        summary="See what a model was asked for an analysis, and what it answered.",
+        description="404 where no model was asked, and once prompt logs are past their retention.",
+        scope="workspace.compliance:read",
+        replies={200: Prompt},
+        handle=get_prompt,
+    ),
+)
