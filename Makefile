@@ -26,7 +26,7 @@ up: $(SETUP) ## Start Causeloop on this machine; Ctrl-C stops it. USE_MOCK=0 sta
 	@USE_MOCK="$${USE_MOCK-1}" exec $(BIN)/causeloop up
 
 test: $(SETUP) lint types rules ## Lint, types, architecture rules and all tests, on real PostgreSQL and NATS.
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(SETUP) ## Style and formatting.
 	@$(BIN)/ruff check .

@@ -1,10 +1,11 @@
-"""The first hour with Causeloop, call by call: an integrator's quickstart, and an operator's first client."""
+"""The first hour with Causeloop, call by call: an integrator's quickstart, an operator's first client, a forecast."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from testkit.waiting import eventually
 from websockets.asyncio.client import connect
 
 from tests.services.gateway.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from tests.services.gateway.tenants import onboard
 
 FAILURE = {
     "title": "Connection pool of the ledger database is exhausted",
@@ -25,6 +27,17 @@ FAILURE = {
 }
 
 
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """One stack in mock mode for all journeys that can share it: each is a client of its own."""
+    running = Stack()
+    try:
+        asyncio.run(running.start())
+        yield running
+    finally:
+        asyncio.run(running.stop())
+
+
 async def asked(call: Awaitable[httpx.Response], status: int) -> Any:
     """The answer's JSON, once its status is right."""
     answer = await call
@@ -32,9 +45,9 @@ async def asked(call: Awaitable[httpx.Response], status: int) -> Any:
     return answer.json() if answer.content else None
 
 
-async def test_the_integrators_quickstart() -> None:
+async def test_the_integrators_quickstart(stack: Stack) -> None:
     """Sign in, report, read, page, refresh: every call of the quickstart answers as it promises, in mock mode."""
-    async with running_stack() as stack, httpx.AsyncClient(base_url=stack.url, timeout=15) as api:
+    async with httpx.AsyncClient(base_url=stack.url, timeout=15) as api:
         assert (await api.get("/health")).status_code == (await api.get("/ready")).status_code == 200
         pair = await asked(api.post("/v1/auth/exchange", json={"subject_token": "anything"}), 200)
         assert pair["token_type"].lower() == "bearer"
@@ -255,3 +268,68 @@ async def letter_to(api: httpx.AsyncClient, email: str) -> str | None:
     """The newest letter to an address, as development catches it."""
     caught = await asked(api.get("/dev/mail.json"), 200)
     return next((str(each["letter"]["text"]) for each in caught if each["letter"]["to"] == email), None)
+
+
+async def sign_in(client: httpx.AsyncClient, email: str) -> None:
+    """A token for the person's workspace."""
+    answer = await client.post("/v1/auth/exchange", json={"subject_token": email})
+    answer.raise_for_status()
+    client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+    client.headers["Prefer"] = "wait=10"
+
+
+async def report(client: httpx.AsyncClient, number: int, at: datetime) -> None:
+    """The same failure once more, under its own id."""
+    answer = await client.post(
+        "/v1/issues",
+        json={
+            "title": "Connection pool of the ledger database is exhausted",
+            "severity": "p2",
+            "service": "ledger",
+            "source": "pagerduty",
+            "external_id": f"journey-{number}",
+            "source_created_at": at.isoformat(),
+        },
+    )
+    assert answer.status_code in (200, 201), answer.text
+
+
+async def predictions(client: httpx.AsyncClient, **query: int) -> list[dict[str, Any]]:
+    """Predictions as the list shows them."""
+    answer = await client.get("/v1/predictions", params={"limit": 100, **query})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["data"]
+    return found
+
+
+async def test_a_failure_that_keeps_coming_is_forecast_and_the_forecast_comes_true(stack: Stack) -> None:
+    """Five reports make a pattern with three forecasts; the next report resolves them as hits; feedback is kept."""
+    now = datetime.now(UTC)
+    client_of = await onboard(stack.database.owner_url)
+    async with httpx.AsyncClient(base_url=stack.url, timeout=20) as client:
+        await sign_in(client, client_of.owner_email)
+        for number, days in enumerate((15, 12, 9, 6, 3)):
+            await report(client, number, now - timedelta(days=days))
+
+        async def forecast() -> list[dict[str, Any]]:
+            found = await predictions(client)
+            return found if {one["window_days"] for one in found} == {7, 30, 90} else []
+
+        found = await eventually(forecast, deadline=20, every=0.1)
+        chances = {one["window_days"]: one["probability"] for one in found}
+        assert 0 < chances[7] < chances[30] < chances[90] < 1
+        await report(client, 99, datetime.now(UTC))
+        accuracy = "/v1/predictions/accuracy"
+
+        async def resolved() -> bool:
+            answer = await client.get(accuracy)
+            assert answer.status_code == 200, answer.text
+            return bool(answer.json()["brier"] is not None)
+
+        await eventually(resolved, deadline=20, every=0.1)
+        feedback = await client.post(
+            f"/v1/predictions/{found[0]['id']}/feedback", json={"outcome": "hit", "note": "it came back"}
+        )
+        assert feedback.status_code == 200, feedback.text
+        code, output = await stack.services["prediction"].run("verify")
+        assert code == 0, output
