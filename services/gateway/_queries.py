@@ -185,6 +185,57 @@ class FailureRow(Struct, frozen=True):
     pattern_name: str | None
 
 
+class GetClusteringRow(Struct, frozen=True):
+    """One row of get_clustering."""
+
+    run_id: str
+    computed_at: datetime
+    method_version: str
+    n_patterns: int
+    n_left_out: int
+    n_relations: int
+
+
+class ClusterNode(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+    name: str
+    status: str
+    risk_score: float
+    issue_count: int
+    last_seen_at: datetime
+
+
+class ListRelationsAmongRow(Struct, frozen=True):
+    """One row of list_relations_among."""
+
+    pattern_id: str
+    other_pattern_id: str
+    weight: float
+    reasons: str
+
+
+class ListRelatedRow(Struct, frozen=True):
+    """One row of list_related."""
+
+    pattern_id: str
+    name: str
+    status: str
+    risk_score: float
+    issue_count: int
+    last_seen_at: datetime
+    weight: float
+    reasons: str
+
+
+class FindClusterOfRow(Struct, frozen=True):
+    """One row of find_cluster_of."""
+
+    cluster_id: str
+    name: str
+
+
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
@@ -1368,4 +1419,181 @@ async def list_failures_around(
     async with AsyncRawCursor(conn, row_factory=args_row(FailureRow)) as cursor:
         await cursor.execute(_LIST_FAILURES_AROUND, (workspace_id, occurred_at, at_most))
         fetched: list[FailureRow] = await cursor.fetchall()
+        return fetched
+
+
+_DELETE_CLUSTERS = """
+DELETE FROM clusters AS c
+USING json_to_recordset($1::json) AS r(workspace_id text) WHERE c.workspace_id = r.workspace_id
+"""
+
+
+async def delete_clusters(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Forget the clusters that a newer clustering replaces (ClustersComputed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_CLUSTERS, (rows,))
+
+
+_DELETE_RELATIONS = """
+DELETE FROM pattern_relations AS t
+USING json_to_recordset($1::json) AS r(workspace_id text) WHERE t.workspace_id = r.workspace_id
+"""
+
+
+async def delete_relations(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Forget the relations that a newer clustering replaces (ClustersComputed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_RELATIONS, (rows,))
+
+
+_UPSERT_CLUSTERINGS = """
+INSERT INTO clusterings (workspace_id, seq, run_id, computed_at, method_version, n_patterns, n_left_out)
+SELECT r.workspace_id, r.seq, r.run_id, r.computed_at, r.method_version, r.n_patterns, r.n_left_out
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, seq bigint, run_id text, computed_at timestamptz, method_version text, n_patterns bigint,
+    n_left_out bigint)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    seq = excluded.seq, run_id = excluded.run_id, computed_at = excluded.computed_at,
+    method_version = excluded.method_version, n_patterns = excluded.n_patterns, n_left_out = excluded.n_left_out
+"""
+
+
+async def upsert_clusterings(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Note the latest clustering of each workspace (ClustersComputed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_CLUSTERINGS, (rows,))
+
+
+_INSERT_CLUSTERS = """
+INSERT INTO clusters (workspace_id, cluster_id, seq, name, pattern_ids, reasons)
+SELECT r.workspace_id, r.cluster_id, r.seq, r.name, r.pattern_ids, r.reasons
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, cluster_id text, seq bigint, name text, pattern_ids text[], reasons text)
+"""
+
+
+async def insert_clusters(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the clusters of a clustering (ClustersComputed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_CLUSTERS, (rows,))
+
+
+_INSERT_RELATIONS = """
+INSERT INTO pattern_relations (workspace_id, pattern_id, other_pattern_id, weight, reasons)
+SELECT r.workspace_id, r.pattern_id, r.other_pattern_id, r.weight, r.reasons
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, pattern_id text, other_pattern_id text, weight double precision, reasons text)
+"""
+
+
+async def insert_relations(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the relations of a clustering (ClustersComputed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_RELATIONS, (rows,))
+
+
+_GET_CLUSTERING = """
+SELECT run_id, computed_at, method_version, n_patterns, n_left_out, (
+    SELECT count(*) FROM pattern_relations AS r WHERE r.workspace_id = g.workspace_id)::bigint AS n_relations
+FROM clusterings AS g WHERE g.workspace_id = $1
+"""
+
+
+async def get_clustering(conn: AsyncConnection[Any], *, workspace_id: str) -> GetClusteringRow | None:
+    """The latest clustering of a workspace."""
+    async with AsyncRawCursor(conn, row_factory=args_row(GetClusteringRow)) as cursor:
+        await cursor.execute(_GET_CLUSTERING, (workspace_id,))
+        fetched: GetClusteringRow | None = await cursor.fetchone()
+        return fetched
+
+
+_LIST_CLUSTER_NODES = """
+SELECT p.pattern_id, p.name, p.status, p.risk_score, p.issue_count, p.last_seen_at
+FROM patterns AS p
+WHERE p.workspace_id = $1 AND p.pattern_id = ANY($2::text[]) AND p.is_shown
+  AND p.status <> 'merged'
+ORDER BY p.risk_score DESC, p.seq
+"""
+
+
+async def list_cluster_nodes(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_ids: list[str],
+) -> list[ClusterNode]:
+    """The patterns of a cluster that are still there, the riskiest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ClusterNode)) as cursor:
+        await cursor.execute(_LIST_CLUSTER_NODES, (workspace_id, pattern_ids))
+        fetched: list[ClusterNode] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_RELATIONS_AMONG = """
+SELECT r.pattern_id, r.other_pattern_id, r.weight, r.reasons
+FROM pattern_relations AS r
+WHERE r.workspace_id = $1 AND r.pattern_id = ANY($2::text[])
+  AND r.other_pattern_id = ANY($2::text[])
+ORDER BY r.weight DESC, r.pattern_id, r.other_pattern_id
+"""
+
+
+async def list_relations_among(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_ids: list[str],
+) -> list[ListRelationsAmongRow]:
+    """The relations among these patterns, the strongest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListRelationsAmongRow)) as cursor:
+        await cursor.execute(_LIST_RELATIONS_AMONG, (workspace_id, pattern_ids))
+        fetched: list[ListRelationsAmongRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_RELATED = """
+SELECT p.pattern_id, p.name, p.status, p.risk_score, p.issue_count, p.last_seen_at, r.weight, r.reasons
+FROM (
+    SELECT a.other_pattern_id AS pattern_id, a.weight, a.reasons FROM pattern_relations AS a
+    WHERE a.workspace_id = $1 AND a.pattern_id = $2
+    UNION ALL
+    SELECT b.pattern_id, b.weight, b.reasons FROM pattern_relations AS b
+    WHERE b.workspace_id = $1 AND b.other_pattern_id = $2) AS r
+JOIN patterns AS p ON p.workspace_id = $1 AND p.pattern_id = r.pattern_id
+WHERE p.is_shown AND p.status <> 'merged'
+ORDER BY r.weight DESC, p.pattern_id LIMIT $3::bigint
+"""
+
+
+async def list_related(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+    n: int,
+) -> list[ListRelatedRow]:
+    """The patterns that are related to one and still there, the most related first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListRelatedRow)) as cursor:
+        await cursor.execute(_LIST_RELATED, (workspace_id, pattern_id, n))
+        fetched: list[ListRelatedRow] = await cursor.fetchall()
+        return fetched
+
+
+_FIND_CLUSTER_OF = """
+SELECT cluster_id, name FROM clusters
+WHERE workspace_id = $1 AND $2::text = ANY(pattern_ids)
+ORDER BY seq LIMIT 1
+"""
+
+
+async def find_cluster_of(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+) -> FindClusterOfRow | None:
+    """The cluster that a pattern is in."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FindClusterOfRow)) as cursor:
+        await cursor.execute(_FIND_CLUSTER_OF, (workspace_id, pattern_id))
+        fetched: FindClusterOfRow | None = await cursor.fetchone()
         return fetched

@@ -88,6 +88,7 @@ _TAGS: Mapping[str, str] = {
     "Issues": "Failures, one by one.",
     "Ingestion": "Failures by the hundred.",
     "Patterns": "Root causes that issues share.",
+    "Clusters": "Patterns that hang together, and why.",
     "Predictions": "How likely a pattern is to recur.",
     "Recommendations": "What to do about it, best first.",
     "Provisioning": "Making clients, by whoever runs the platform.",

@@ -126,6 +126,9 @@ class _Fold:
         self.recommendations: dict[Key, Row] = {}
         self.recommendation_changes: dict[Key, Row] = {}
         self.curation = Curation()
+        self.clusterings: dict[str, Row] = {}
+        self.clusters: dict[str, list[Row]] = {}
+        self.relations: dict[str, list[Row]] = {}
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
         """Write all rows; members after their patterns, what ends predictions before new ones."""
@@ -152,6 +155,20 @@ class _Fold:
             if rows:
                 await statement(conn, rows=_json(list(rows.values())))
         await self.curation.write(conn)
+        if self.clusterings:
+            await self._write_clusterings(conn)
+
+    async def _write_clusterings(self, conn: AsyncConnection[Any]) -> None:
+        """Put the latest clustering of each workspace in the place of what was there."""
+        latest = _json(list(self.clusterings.values()))
+        await _queries.delete_clusters(conn, rows=latest)
+        await _queries.delete_relations(conn, rows=latest)
+        await _queries.upsert_clusterings(conn, rows=latest)
+        for write, rows in (
+            (_queries.insert_clusters, self.clusters),
+            (_queries.insert_relations, self.relations),
+        ):
+            await write(conn, rows=_json([row for each in rows.values() for row in each]))
 
     def add(self, event: Recorded[Event]) -> None:
         """Take one event in."""
@@ -200,6 +217,8 @@ class _Fold:
                 | pattern.ContradictionAnswered() as grouped
             ):
                 self._add_pattern(event, grouped)
+            case pattern.ClustersComputed() as clustered:
+                self._add_clustering(event, clustered)
             case (
                 prediction.PredictionMade()
                 | prediction.PredictionResolved()
@@ -310,6 +329,8 @@ class _Fold:
                 self.curation.constrain(event, data)
             case pattern.LinkSuggested() | pattern.DecisionsContradicted() | pattern.ContradictionAnswered():
                 self.curation.ask(event, data)
+            case pattern.ClustersComputed():
+                pass
             case never:
                 assert_never(never)
 
@@ -357,6 +378,39 @@ class _Fold:
             "issue_id": data.issue_id,
             "pattern_id": data.pattern_id,
         }
+
+    def _add_clustering(self, event: Recorded[Event], data: pattern.ClustersComputed) -> None:
+        workspace_id = event.workspace_id
+        self.clusterings[workspace_id] = {
+            "workspace_id": workspace_id,
+            "seq": event.seq,
+            "run_id": data.run_id,
+            "computed_at": event.time,
+            "method_version": data.method_version,
+            "n_patterns": data.n_patterns,
+            "n_left_out": data.n_left_out,
+        }
+        self.clusters[workspace_id] = [
+            {
+                "workspace_id": workspace_id,
+                "cluster_id": cluster.cluster_id,
+                "seq": place,
+                "name": cluster.name,
+                "pattern_ids": cluster.pattern_ids,
+                "reasons": _json(cluster.reasons),
+            }
+            for place, cluster in enumerate(data.clusters, start=1)
+        ]
+        self.relations[workspace_id] = [
+            {
+                "workspace_id": workspace_id,
+                "pattern_id": relation.pattern_id,
+                "other_pattern_id": relation.other_pattern_id,
+                "weight": relation.weight,
+                "reasons": _json(relation.reasons),
+            }
+            for relation in data.relations
+        ]
 
     def _add_prediction(self, event: Recorded[Event], data: prediction.Event) -> None:
         match data:

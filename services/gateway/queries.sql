@@ -593,3 +593,80 @@ FROM (
 LEFT JOIN pattern_members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id AND m.is_shown
 LEFT JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
 ORDER BY i.source_created_at DESC, i.seq DESC;
+
+-- Forget the clusters that a newer clustering replaces (ClustersComputed).
+-- name: DeleteClusters :exec
+DELETE FROM clusters AS c
+USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text) WHERE c.workspace_id = r.workspace_id;
+
+-- Forget the relations that a newer clustering replaces (ClustersComputed).
+-- name: DeleteRelations :exec
+DELETE FROM pattern_relations AS t
+USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text) WHERE t.workspace_id = r.workspace_id;
+
+-- Note the latest clustering of each workspace (ClustersComputed).
+-- name: UpsertClusterings :exec
+INSERT INTO clusterings (workspace_id, seq, run_id, computed_at, method_version, n_patterns, n_left_out)
+SELECT r.workspace_id, r.seq, r.run_id, r.computed_at, r.method_version, r.n_patterns, r.n_left_out
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, seq bigint, run_id text, computed_at timestamptz, method_version text, n_patterns bigint,
+    n_left_out bigint)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    seq = excluded.seq, run_id = excluded.run_id, computed_at = excluded.computed_at,
+    method_version = excluded.method_version, n_patterns = excluded.n_patterns, n_left_out = excluded.n_left_out;
+
+-- Write the clusters of a clustering (ClustersComputed).
+-- name: InsertClusters :exec
+INSERT INTO clusters (workspace_id, cluster_id, seq, name, pattern_ids, reasons)
+SELECT r.workspace_id, r.cluster_id, r.seq, r.name, r.pattern_ids, r.reasons
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, cluster_id text, seq bigint, name text, pattern_ids text[], reasons text);
+
+-- Write the relations of a clustering (ClustersComputed).
+-- name: InsertRelations :exec
+INSERT INTO pattern_relations (workspace_id, pattern_id, other_pattern_id, weight, reasons)
+SELECT r.workspace_id, r.pattern_id, r.other_pattern_id, r.weight, r.reasons
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, pattern_id text, other_pattern_id text, weight double precision, reasons text);
+
+-- The latest clustering of a workspace.
+-- name: GetClustering :one
+SELECT run_id, computed_at, method_version, n_patterns, n_left_out, (
+    SELECT count(*) FROM pattern_relations AS r WHERE r.workspace_id = g.workspace_id)::bigint AS n_relations
+FROM clusterings AS g WHERE g.workspace_id = $1;
+
+-- The patterns of a cluster that are still there, the riskiest first.
+-- row: ClusterNode
+-- name: ListClusterNodes :many
+SELECT p.pattern_id, p.name, p.status, p.risk_score, p.issue_count, p.last_seen_at
+FROM patterns AS p
+WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.pattern_id = ANY(sqlc.arg(pattern_ids)::text[]) AND p.is_shown
+  AND p.status <> 'merged'
+ORDER BY p.risk_score DESC, p.seq;
+
+-- The relations among these patterns, the strongest first.
+-- name: ListRelationsAmong :many
+SELECT r.pattern_id, r.other_pattern_id, r.weight, r.reasons
+FROM pattern_relations AS r
+WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
+  AND r.other_pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
+ORDER BY r.weight DESC, r.pattern_id, r.other_pattern_id;
+
+-- The patterns that are related to one and still there, the most related first.
+-- name: ListRelated :many
+SELECT p.pattern_id, p.name, p.status, p.risk_score, p.issue_count, p.last_seen_at, r.weight, r.reasons
+FROM (
+    SELECT a.other_pattern_id AS pattern_id, a.weight, a.reasons FROM pattern_relations AS a
+    WHERE a.workspace_id = sqlc.arg(workspace_id) AND a.pattern_id = sqlc.arg(pattern_id)
+    UNION ALL
+    SELECT b.pattern_id, b.weight, b.reasons FROM pattern_relations AS b
+    WHERE b.workspace_id = sqlc.arg(workspace_id) AND b.other_pattern_id = sqlc.arg(pattern_id)) AS r
+JOIN patterns AS p ON p.workspace_id = sqlc.arg(workspace_id) AND p.pattern_id = r.pattern_id
+WHERE p.is_shown AND p.status <> 'merged'
+ORDER BY r.weight DESC, p.pattern_id LIMIT sqlc.arg(n)::bigint;
+
+-- The cluster that a pattern is in.
+-- name: FindClusterOf :one
+SELECT cluster_id, name FROM clusters
+WHERE workspace_id = sqlc.arg(workspace_id) AND sqlc.arg(pattern_id)::text = ANY(pattern_ids)
+ORDER BY seq LIMIT 1;

@@ -259,6 +259,40 @@ COMMENT ON TABLE recommendations IS 'A ranked remediation for a pattern.';
 CREATE INDEX recommendations_by_rank ON recommendations (workspace_id, rank_score, seq);
 CREATE INDEX recommendations_by_pattern ON recommendations (workspace_id, pattern_id);
 
+CREATE TABLE clusterings (
+    workspace_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- of ClustersComputed
+    run_id text NOT NULL,                     -- told to whoever asked for it
+    computed_at timestamptz NOT NULL,
+    method_version text NOT NULL,
+    n_patterns bigint NOT NULL,               -- patterns that were looked at
+    n_left_out bigint NOT NULL,               -- relations that were too weak or too many
+    PRIMARY KEY (workspace_id)
+);
+COMMENT ON TABLE clusterings IS 'The latest clustering of the patterns of each workspace.';
+
+CREATE TABLE clusters (
+    workspace_id text COLLATE "C" NOT NULL,
+    cluster_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- its place in the clustering, from 1; breaks ties of every sort
+    name text NOT NULL,
+    pattern_ids text[] NOT NULL,
+    reasons text NOT NULL,                    -- a JSON list of {kind, value, n, weight}
+    PRIMARY KEY (workspace_id, cluster_id)
+);
+COMMENT ON TABLE clusters IS 'Patterns that hang together, as the latest clustering found them.';
+
+CREATE TABLE pattern_relations (
+    workspace_id text COLLATE "C" NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,     -- the one with the lower id
+    other_pattern_id text COLLATE "C" NOT NULL,
+    weight double precision NOT NULL,
+    reasons text NOT NULL,                    -- a JSON list of {kind, value, n, weight}
+    PRIMARY KEY (workspace_id, pattern_id, other_pattern_id)
+);
+COMMENT ON TABLE pattern_relations IS 'Why two patterns hang together, as the latest clustering found it.';
+CREATE INDEX pattern_relations_by_other ON pattern_relations (workspace_id, other_pattern_id);
+
 -- What the lists show. The row-level security of whoever asks applies in each view.
 
 CREATE VIEW issue_rows WITH (security_invoker = true) AS
@@ -348,3 +382,15 @@ SELECT r.workspace_id, r.recommendation_id, r.seq, r.pattern_id, t.name AS patte
        r.created_at, r.updated_at
 FROM recommendations r
 LEFT JOIN patterns t ON t.workspace_id = r.workspace_id AND t.pattern_id = r.pattern_id;
+
+CREATE VIEW cluster_rows WITH (security_invoker = true) AS
+SELECT c.workspace_id, c.cluster_id, c.seq, c.name, c.pattern_ids, c.reasons, g.computed_at, p.n_patterns,
+       p.issue_count, p.risk_score, p.last_seen_at
+FROM clusters c
+JOIN clusterings g ON g.workspace_id = c.workspace_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n_patterns, coalesce(sum(t.issue_count), 0)::bigint AS issue_count,
+           coalesce(max(t.risk_score), 0) AS risk_score, max(t.last_seen_at) AS last_seen_at
+    FROM patterns t
+    WHERE t.workspace_id = c.workspace_id AND t.pattern_id = ANY(c.pattern_ids) AND t.is_shown
+      AND t.status <> 'merged') p;

@@ -144,6 +144,20 @@ class LifeOfIssue(Struct, frozen=True):
     ended_at: datetime | None
 
 
+class FindClusteringRow(Struct, frozen=True):
+    """One row of find_clustering."""
+
+    seq: int
+    clusters: str
+
+
+class HourOfPattern(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+    hour: int
+
+
 _UPSERT_WORKSPACES = """
 INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at)
 SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.proof_window_days, r.newest_at
@@ -832,4 +846,54 @@ async def version_of(conn: AsyncConnection[Any], *, workspace_id: str, pattern_i
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_VERSION_OF, (workspace_id, pattern_id))
         fetched: int | None = await cursor.fetchone()
+        return fetched
+
+
+_UPSERT_CLUSTERINGS = """
+INSERT INTO clusterings (workspace_id, seq, clusters)
+SELECT r.workspace_id, r.seq, r.clusters
+FROM json_to_recordset($1::json) AS r(workspace_id text, seq bigint, clusters text)
+ON CONFLICT (workspace_id) DO UPDATE SET seq = excluded.seq, clusters = excluded.clusters
+"""
+
+
+async def upsert_clusterings(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the latest clustering of each workspace (ClustersComputed)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_CLUSTERINGS, (rows,))
+
+
+_FIND_CLUSTERING = """
+SELECT seq, clusters FROM clusterings WHERE workspace_id = $1
+"""
+
+
+async def find_clustering(conn: AsyncConnection[Any], *, workspace_id: str) -> FindClusteringRow | None:
+    """The latest clustering of a workspace."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FindClusteringRow)) as cursor:
+        await cursor.execute(_FIND_CLUSTERING, (workspace_id,))
+        fetched: FindClusteringRow | None = await cursor.fetchone()
+        return fetched
+
+
+_LIST_HOURS = """
+SELECT m.pattern_id::text AS pattern_id, floor(extract(epoch FROM m.occurred_at) / 3600)::bigint AS hour
+FROM members AS m
+WHERE m.workspace_id = $1 AND m.pattern_id = ANY($2::text[])
+  AND m.occurred_at >= $3::timestamptz
+GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500000
+"""
+
+
+async def list_hours(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_ids: list[str],
+    since: datetime,
+) -> list[HourOfPattern]:
+    """The hours since 1970 in which these patterns failed, since a time, at most 500,000."""
+    async with AsyncRawCursor(conn, row_factory=args_row(HourOfPattern)) as cursor:
+        await cursor.execute(_LIST_HOURS, (workspace_id, pattern_ids, since))
+        fetched: list[HourOfPattern] = await cursor.fetchall()
         return fetched

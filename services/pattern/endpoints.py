@@ -36,6 +36,10 @@ class Leader(Protocol):
         """The issues nearest to one."""
         ...
 
+    def recompute_clusters(self, context: CommandContext, *, now: datetime) -> str:
+        """The id of the clustering to come."""
+        ...
+
 
 class PatternEndpoints:
     """Answers the commands on patterns.
@@ -62,6 +66,7 @@ class PatternEndpoints:
                 names[pattern.AnswerContradiction], pattern.AnswerContradiction, self.answer_contradiction
             ),
             Endpoint(names[pattern.FindSimilar], pattern.FindSimilar, self.find_similar),
+            Endpoint(names[pattern.RecomputeClusters], pattern.RecomputeClusters, self.recompute_clusters),
         ]
 
     async def link_issue(self, command: pattern.LinkIssue, context: CommandContext) -> pattern.PatternChanged:
@@ -156,6 +161,13 @@ class PatternEndpoints:
         leader = self._leader_of(context.workspace_id)
         limit = min(max(1, command.limit), MAX_SIMILAR)
         return await leader.find_similar(context.workspace_id, command.issue_id, limit=limit)
+
+    async def recompute_clusters(
+        self, _command: pattern.RecomputeClusters, context: CommandContext
+    ) -> pattern.ClusteringRequested:
+        """Cluster the workspace's patterns anew, soon."""
+        leader = self._leader_of(context.workspace_id)
+        return pattern.ClusteringRequested(run_id=leader.recompute_clusters(context, now=self._clock()))
 
     async def _carry_out(
         self,

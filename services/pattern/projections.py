@@ -13,6 +13,7 @@ from eventlog.projection import Connection
 from msgspec import Struct, field
 
 from . import _queries
+from .engine.clusters import Known
 from .state import has_ended
 
 HumanDecision: TypeAlias = (
@@ -39,6 +40,12 @@ class _PatternRow(Struct, kw_only=True, omit_defaults=True):
     watched_since: datetime | None = None
     status_seq: int | None = None
     mttr_seconds: float | None = None
+
+
+class _ClusteringRow(Struct, frozen=True):
+    workspace_id: str
+    seq: int
+    clusters: str
 
 
 class _IssueRow(Struct, frozen=True, omit_defaults=True):
@@ -88,6 +95,7 @@ class _Rows(Struct):
     issues: list[_IssueRow] = field(default_factory=list)
     ends: dict[tuple[str, str], _EndRow] = field(default_factory=dict)
     members: dict[tuple[str, str], _MemberRow] = field(default_factory=dict)
+    clusterings: dict[str, _ClusteringRow] = field(default_factory=dict)
     exemplars: dict[tuple[str, str], _ExemplarRow] = field(default_factory=dict)
 
     def workspace(self, workspace_id: str) -> _WorkspaceRow:
@@ -116,6 +124,8 @@ class _Rows(Struct):
             await _queries.end_issues(conn, rows=_json(list(self.ends.values())))
         if self.members:
             await _queries.upsert_members(conn, rows=_json(list(self.members.values())))
+        if self.clusterings:
+            await _queries.upsert_clusterings(conn, rows=_json(list(self.clusterings.values())))
         if self.exemplars:
             await _queries.insert_exemplars(conn, rows=_json(list(self.exemplars.values())))
         if self.begun:
@@ -130,6 +140,7 @@ class _Rows(Struct):
             self.ends,
             self.members,
             self.exemplars,
+            self.clusterings,
         ):
             rows.clear()
 
@@ -173,6 +184,11 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
             case recommendation.RecommendationStatusChanged():
                 await rows.flush(conn)
                 await _recommended(conn, event, data)
+            case pattern.ClustersComputed():
+                known = [Known(each.cluster_id, each.pattern_ids) for each in data.clusters]
+                rows.clusterings[event.workspace_id] = _ClusteringRow(
+                    event.workspace_id, event.seq, _json(known)
+                )
             case workspace.WorkspaceSettingsChanged():
                 _configured(rows.workspace(event.workspace_id), data)
             case _:
@@ -183,7 +199,7 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
 
 PROJECTION = Projection(
     name="pattern",
-    aggregates=("issue", "pattern", "recommendation", "retention", "workspace"),
+    aggregates=("issue", "pattern", "recommendation", "retention", "workspace", "clustering"),
     project=project,
     schema_sql=Path(__file__).with_name("schema.sql").read_text(),
     linger_seconds=0.05,

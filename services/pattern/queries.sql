@@ -307,3 +307,24 @@ ORDER BY m.occurred_at DESC, m.issue_id LIMIT sqlc.arg(n);
 -- Stream sequence of the last event of a pattern that the rows hold.
 -- name: VersionOf :one
 SELECT version FROM patterns WHERE workspace_id = $1 AND pattern_id = $2;
+
+-- Write the latest clustering of each workspace (ClustersComputed).
+-- name: UpsertClusterings :exec
+INSERT INTO clusterings (workspace_id, seq, clusters)
+SELECT r.workspace_id, r.seq, r.clusters
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, seq bigint, clusters text)
+ON CONFLICT (workspace_id) DO UPDATE SET seq = excluded.seq, clusters = excluded.clusters;
+
+-- The latest clustering of a workspace.
+-- name: FindClustering :one
+SELECT seq, clusters FROM clusterings WHERE workspace_id = $1;
+
+-- The hours since 1970 in which these patterns failed, since a time, at most 500,000.
+-- row: HourOfPattern
+-- column pattern_id: str
+-- name: ListHours :many
+SELECT m.pattern_id::text AS pattern_id, floor(extract(epoch FROM m.occurred_at) / 3600)::bigint AS hour
+FROM members AS m
+WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
+  AND m.occurred_at >= sqlc.arg(since)::timestamptz
+GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500000;

@@ -119,3 +119,13 @@ COMMENT ON TABLE recommendations IS 'Where recommendations stand that somebody h
 COMMENT ON COLUMN recommendations.pattern_id IS 'The pattern that remains, after merges.';
 COMMENT ON COLUMN recommendations.changed_at IS 'Event time of the last change.';
 COMMENT ON COLUMN recommendations.seq IS 'Sequence of the last change.';
+
+-- The latest clustering of each workspace, as far as the next one needs it.
+CREATE TABLE clusterings (
+    workspace_id text NOT NULL PRIMARY KEY,
+    seq bigint NOT NULL,
+    clusters text NOT NULL
+);
+COMMENT ON TABLE clusterings IS 'The latest clustering of each workspace, as far as the next one needs it.';
+COMMENT ON COLUMN clusterings.seq IS 'Stream sequence of its event; the next one is guarded with it.';
+COMMENT ON COLUMN clusterings.clusters IS 'A JSON list of {cluster_id, pattern_ids}.';

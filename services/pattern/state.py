@@ -110,6 +110,9 @@ def evolve(
         case pattern.LinkSuggested() | pattern.DecisionsContradicted() | pattern.ContradictionAnswered():
             # Questions to people; the constraints that answer them are what grouping obeys.
             pass
+        case pattern.ClustersComputed():
+            # What hangs together has no say in grouping.
+            return
         case _:
             assert_never(event)
 

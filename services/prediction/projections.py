@@ -122,6 +122,7 @@ class _Patterns:
                 | pattern.LinkSuggested()
                 | pattern.DecisionsContradicted()
                 | pattern.ContradictionAnswered()
+                | pattern.ClustersComputed()
             ):
                 pass
             case _:

@@ -175,6 +175,7 @@ def _pattern_changed(
             | pattern.LinkSuggested()
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
+            | pattern.ClustersComputed()
         ):
             return state
         case _:

@@ -98,6 +98,7 @@ def summary_of(data: Event) -> str:
             | pattern.LinkSuggested()
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
+            | pattern.ClustersComputed()
         ):
             return _of_pattern(data)
         case (
@@ -163,6 +164,8 @@ def _of_pattern(data: pattern.Event) -> str:
             )
         case pattern.ContradictionAnswered():
             return f"The {data.keep.value} of two decisions was chosen."
+        case pattern.ClustersComputed():
+            return f"{_count(len(data.clusters), 'cluster')} of {_count(data.n_patterns, 'pattern')}."
         case never:
             assert_never(never)
 

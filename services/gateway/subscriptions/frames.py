@@ -143,6 +143,7 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | pattern.LinkSuggested()
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
+            | pattern.ClustersComputed()
             | workspace.WorkspaceCreated()
             | workspace.WorkspaceSettingsChanged()
             | workspace.WorkspaceSuspended()

@@ -231,6 +231,14 @@ class Pattern(Struct, kw_only=True):
                 bits |= 1 << i
         return bits
 
+    def shared(self, dimension: str, *, at_least: float) -> str | None:
+        """The most common value of a dimension, when that share of the members has it."""
+        i = DIMENSIONS.index(dimension)
+        value = self.common[i]
+        if value is None or self.values[i][value] < at_least * self.n_members:
+            return None
+        return value
+
     def row(self) -> PatternRow:
         """What the log says of it."""
         return PatternRow(

@@ -1,8 +1,10 @@
 """Rows → what the engine and the commands take."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TypeAlias
 
+import msgspec
 from contracts import ingest, pattern
 from contracts.generated.pattern import ConstraintKind, PatternStatus
 from contracts.generated.recommendation import RecommendationStatus
@@ -10,6 +12,7 @@ from eventlog import Connection
 
 from .. import _queries
 from .._queries import IssueWithMembership, PatternsRow, WorkspacesRow
+from ..engine.clusters import Known
 from ..engine.issues import Dimensions, Issue
 from ..engine.memory import (
     NEVER,
@@ -139,6 +142,26 @@ async def failures(conn: Connection, workspace_id: str, pattern_id: str, *, n: i
     """The latest n failures of a pattern, oldest first."""
     rows = await _queries.list_lives(conn, workspace_id=workspace_id, pattern_id=pattern_id, n=n)
     return [Failure(row.occurred_at, row.ended_at) for row in reversed(rows)]
+
+
+async def clustering(conn: Connection, workspace_id: str) -> tuple[int, tuple[Known, ...]]:
+    """The place in the log of the latest clustering, 0 when there is none, and its clusters."""
+    row = await _queries.find_clustering(conn, workspace_id=workspace_id)
+    if row is None:
+        return 0, ()
+    return row.seq, msgspec.json.decode(row.clusters, type=tuple[Known, ...])
+
+
+async def hours(
+    conn: Connection, workspace_id: str, pattern_ids: Sequence[str], *, since: datetime
+) -> dict[str, tuple[int, ...]]:
+    """The hours since 1970 in which each pattern failed, ascending, from a time on."""
+    found: dict[str, list[int]] = {}
+    for row in await _queries.list_hours(
+        conn, workspace_id=workspace_id, pattern_ids=list(pattern_ids), since=since
+    ):
+        found.setdefault(row.pattern_id, []).append(row.hour)
+    return {pattern_id: tuple(each) for pattern_id, each in found.items()}
 
 
 async def version(conn: Connection, workspace_id: str, pattern_id: str) -> int:

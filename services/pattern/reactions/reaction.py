@@ -20,6 +20,7 @@ from ..engine.memory import Member, Pattern, RecommendationRow
 from ..errors import IssueNotFoundError, NotReadyError, PatternContendedError, PatternNotFoundError
 from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, stamp
 from . import loading
+from .clustering import Clusterings
 from .repairs import Repairs
 from .similar import nearest
 
@@ -90,6 +91,7 @@ class PatternReaction:
         self._is_live = False
         self._is_given_up = False
         self._repairs = Repairs(pool)
+        self._clusterings = Clusterings(event_log, pool)
         self._n_commands = 0
         self._held_since: float | None = None
         self._proved_at: datetime | None = None
@@ -102,11 +104,13 @@ class PatternReaction:
             self._position = position
             self._workspaces = {}
             self._repairs.clear()
+            self._clusterings.clear()
             async with self._pool.connection() as conn, _consistent(conn):
                 for row in await loading.workspaces(conn):
                     if self._log.partition_of(row.workspace_id) == partition:
                         self._workspaces[row.workspace_id] = await self._load(conn, row)
                         await self._repairs.load(conn, row.workspace_id)
+                        await self._clusterings.load(conn, row.workspace_id)
             log.info(
                 "memory.loaded",
                 partition=partition,
@@ -141,6 +145,8 @@ class PatternReaction:
                 return
             if self._is_grouping_due():
                 await self._decide()
+            groupers = {key: known.grouper for key, known in self._workspaces.items()}
+            await self._clusterings.tick(groupers, now=now)
             if self._proved_at is not None and timedelta(0) <= now - self._proved_at < _PROVE_EVERY:
                 return
             self._proved_at = now
@@ -156,6 +162,12 @@ class PatternReaction:
     def grouper_of(self, workspace_id: str) -> Grouper:
         """The memory of a workspace; a new one's is empty."""
         return self._workspace(workspace_id).grouper
+
+    def recompute_clusters(self, context: CommandContext, *, now: datetime) -> str:
+        """Have the patterns of a workspace clustered anew soon; the id of that clustering. Raises NotReadyError."""
+        if not self._is_live or self._is_given_up:
+            raise NotReadyError("the pattern service is catching up")
+        return self._clusterings.request(context, now=now)
 
     async def carry_out(
         self,
@@ -301,6 +313,7 @@ class PatternReaction:
     def _take(self, event: Recorded[Event]) -> None:
         """Fold one event into memory."""
         self._repairs.note(event)
+        self._clusterings.note(event)
         if isinstance(event.data, workspace.WorkspaceErased):
             self._workspaces.pop(event.workspace_id, None)
             return

@@ -50,6 +50,7 @@ def _observe_pattern(
             | pattern.LinkSuggested()
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
+            | pattern.ClustersComputed()
         ):
             pass
         case _:

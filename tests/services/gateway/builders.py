@@ -129,6 +129,38 @@ def contradicted(
     return recorded(data, pattern_id, source="pattern")
 
 
+def clustered(
+    *pattern_ids: str, run_id: str = "run_1", cluster_id: str = "clu_1", seq: int = 0
+) -> Recorded[Event]:
+    """These patterns form one cluster, the first two of them by their service."""
+    service = pattern.RelationReason(kind="service", value="checkout", n=2, weight=1.0)
+    hours = pattern.RelationReason(kind="co_occurrence", value="", n=3, weight=1.5)
+    data = pattern.ClustersComputed(
+        workspace_id=WORKSPACE,
+        run_id=run_id,
+        clusters=(
+            pattern.PatternCluster(
+                cluster_id=cluster_id,
+                name="Service checkout",
+                pattern_ids=pattern_ids,
+                reasons=(hours, service),
+            ),
+        ),
+        relations=(
+            pattern.PatternRelation(
+                pattern_id=pattern_ids[0],
+                other_pattern_id=pattern_ids[1],
+                weight=2.5,
+                reasons=(hours, service),
+            ),
+        ),
+        n_patterns=len(pattern_ids),
+        n_left_out=0,
+        method_version="louvain@2026-11-22",
+    )
+    return recorded(data, WORKSPACE, source="pattern", seq=seq)
+
+
 def predicted(
     prediction_id: str, *, probability: float = 0.4, window_days: int = 30, pattern_id: str = PATTERN
 ) -> Recorded[Event]:

@@ -60,6 +60,8 @@ def story() -> list[Recorded[Event]]:
         b.linked(names[3], count=1, pattern_id=OTHER),
         b.linked(names[4], count=2, pattern_id=OTHER),
         b.detected(count=2, pattern_id=OTHER, name="Other"),
+        b.clustered(b.PATTERN, OTHER),
+        b.clustered(b.PATTERN, OTHER, "pat_3", run_id="run_2"),
         b.predicted("prd_1"),
         b.predicted("prd_2", probability=0.8),
         b.predicted("prd_3", window_days=7),
@@ -172,6 +174,7 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
         "constraints": 2,
         "contradictions": 1,
     }
+    assert [len(rows[table]) for table in ("clusterings", "clusters", "pattern_relations")] == [1, 1, 1]
 
 
 @pytest.fixture

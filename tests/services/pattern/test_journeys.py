@@ -199,6 +199,44 @@ async def test_the_ends_of_its_issues_give_a_pattern_a_mean_time_to_repair(servi
     assert (last.links[0].issue_id, last.assessment.mttr_seconds) == (linked, 7200)
 
 
+async def test_patterns_are_clustered_when_asked_and_a_cluster_keeps_its_id_over_a_restart(
+    event_log: EventLog, database: Database
+) -> None:
+    """The request names the clustering to come; a later leader knows the cluster again."""
+    titles = ("Queue is stuck", "Disk is full", "Certificate has expired")
+
+    async def clustered(service: Running) -> pattern.ClustersComputed:
+        asked = await service.endpoints.recompute_clusters(pattern.RecomputeClusters(), CONTEXT)
+        again = await service.endpoints.recompute_clusters(pattern.RecomputeClusters(), CONTEXT)
+        assert again == asked
+
+        async def computed() -> list[pattern.ClustersComputed]:
+            await service.reaction.tick(now=service.now)
+            history = await event_log.history(WORKSPACE, "clustering", WORKSPACE)
+            return [
+                event.data
+                for event in history
+                if isinstance(event.data, pattern.ClustersComputed) and event.data.run_id == asked.run_id
+            ]
+
+        return (await eventually(computed, deadline=60))[0]
+
+    async with running(event_log, database) as service:
+        await service.report(*[failure(n, titles[n % 3], at=NOW) for n in range(9)])
+        first = await clustered(service)
+        assert [(each.name, len(each.pattern_ids)) for each in first.clusters] == [("Service checkout", 3)]
+        reasons = [(reason.kind, reason.n) for reason in first.relations[0].reasons]
+        assert (len(first.relations), reasons[:2]) == (3, [("co_occurrence", 1), ("service", 3)])
+        await service.grouped()
+    async with running(event_log, database) as service:
+        await service.report(*[failure(n, "Login loops for ever", at=NOW) for n in range(20, 23)])
+        service.now += timedelta(hours=1)
+        second = await clustered(service)
+        assert [each.cluster_id for each in second.clusters] == [first.clusters[0].cluster_id]
+        assert (second.n_patterns, len(second.clusters[0].pattern_ids)) == (4, 4)
+        await service.assert_memory_equals_rows()
+
+
 async def test_work_on_a_recommendation_moves_the_pattern(service: Running) -> None:
     """In progress means mitigating, implemented means watching."""
     ids = await service.report(*[failure(n, "Out of file handles") for n in range(3)])

@@ -369,6 +369,74 @@ class ContradictionAnswered(Struct, frozen=True, kw_only=True, omit_defaults=Tru
     keep: Side
 
 
+class RelationReason(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why two patterns hang together, or a whole cluster.
+
+    kind: co_occurrence, service, component, error_type, team or environment.
+    value: The shared value; empty for co_occurrence.
+    n: Of a relation: hours in which both failed, or patterns that have the value. Of a cluster: relations with this reason.
+    weight: What it adds to the weight, above 0.
+    """
+
+    kind: str
+    value: str
+    n: int
+    weight: float
+
+
+class PatternRelation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Two patterns that hang together.
+
+    pattern_id: The one with the lower id.
+    other_pattern_id: The other one.
+    weight: Sum of the reasons' weights.
+    reasons: Why, the weightiest first.
+    """
+
+    pattern_id: str
+    other_pattern_id: str
+    weight: float
+    reasons: tuple[RelationReason, ...] = ()
+
+
+class PatternCluster(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Patterns that hang together more with each other than with the rest.
+
+    cluster_id: Id of the cluster, prefix "clu_"; the same in later clusterings while most of its patterns stay together.
+    name: What they share, for people; 1 to 200 characters.
+    pattern_ids: Its patterns, at least two, ascending.
+    reasons: What holds it together, the weightiest first, at most 5.
+    """
+
+    cluster_id: str
+    name: str
+    pattern_ids: tuple[str, ...] = ()
+    reasons: tuple[RelationReason, ...] = ()
+
+
+class ClustersComputed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The patterns of a workspace were clustered anew; this takes the place of every earlier clustering.
+
+    Emitted by pattern on clustering/<workspace_id>.
+
+    workspace_id: The workspace.
+    run_id: Id of this clustering, prefix "run_"; whoever asked for it was told.
+    clusters: Every cluster.
+    relations: The relations that are kept, at most 5,000.
+    n_patterns: Patterns that were looked at.
+    n_left_out: Relations that were too weak or too many to keep.
+    method_version: Dated version of the method, such as "louvain@2026-11-22".
+    """
+
+    workspace_id: str
+    run_id: str
+    clusters: tuple[PatternCluster, ...] = ()
+    relations: tuple[PatternRelation, ...] = ()
+    n_patterns: int
+    n_left_out: int
+    method_version: str
+
+
 class LinkIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Put an issue into a pattern by hand. Endpoint: pattern.link_issue.
 
@@ -531,6 +599,20 @@ class PatternChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int
 
 
+class RecomputeClusters(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Cluster the patterns of the workspace anew, soon. Endpoint: pattern.recompute_clusters.
+    """
+
+
+class ClusteringRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to RecomputeClusters.
+
+    run_id: Id of the clustering to come: its ClustersComputed has it.
+    """
+
+    run_id: str
+
+
 Event: TypeAlias = (
     IssuesLinked
     | PatternDetected
@@ -543,6 +625,7 @@ Event: TypeAlias = (
     | LinkSuggested
     | DecisionsContradicted
     | ContradictionAnswered
+    | ClustersComputed
 )
 """Any event of pattern."""
 
@@ -558,6 +641,7 @@ AGGREGATES: dict[type[Event], str] = {
     LinkSuggested: "pattern",
     DecisionsContradicted: "pattern",
     ContradictionAnswered: "pattern",
+    ClustersComputed: "clustering",
 }
 """The type of the aggregate that each event is about."""
 
@@ -571,5 +655,6 @@ ENDPOINTS: dict[type[Struct], str] = {
     AnswerSuggestion: "pattern.answer_suggestion",
     AnswerContradiction: "pattern.answer_contradiction",
     FindSimilar: "pattern.find_similar",
+    RecomputeClusters: "pattern.recompute_clusters",
 }
 """The endpoint that answers each request."""

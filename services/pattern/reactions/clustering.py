@@ -1,0 +1,252 @@
+"""When patterns are clustered anew, and the clustering itself, in a process of its own."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import structlog
+from contracts import Event, Recorded, derived_id, pattern, record, workspace
+from contracts.generated.pattern import PatternStatus
+from eventlog import Append, ConflictError, Connection, EventLog
+from msgspec import Struct
+from runtime.broker import CommandContext
+from runtime.database import Pool
+
+from ..engine.clusters import (
+    FACTORS,
+    MAX_PATTERNS,
+    PERIOD_DAYS,
+    VERSION,
+    Clustering,
+    Known,
+    Material,
+    Node,
+)
+from ..engine.grouping import Grouper
+from ..engine.memory import Pattern
+from . import loading
+
+FIRST_AFTER = timedelta(seconds=60)
+AFTER_NEW_PATTERNS = timedelta(minutes=10)
+AFTER_NEW_ISSUES = timedelta(hours=6)
+COMPUTE_SECONDS = 120.0
+_ROOT = Path(__file__).parents[3]
+_LEAST_SHARE = 0.5
+_UNSHOWN = (PatternStatus.CANDIDATE, PatternStatus.MERGED)
+
+log = structlog.get_logger("pattern.clustering")
+
+
+class _Workspace(Struct):
+    """What is known of a workspace's clusterings.
+
+    seq, known: the latest one. has_new_patterns, has_new_issues: since it was begun. due_since: when it was last begun,
+    or heard of first. requested: by whoever asked for the next one.
+    """
+
+    seq: int = 0
+    known: tuple[Known, ...] = ()
+    has_new_patterns: bool = False
+    has_new_issues: bool = False
+    begun_at: datetime | None = None
+    requested: tuple[str, CommandContext] | None = None
+
+
+class _Job(Struct, frozen=True):
+    """A clustering on its way."""
+
+    workspace_id: str
+    run_id: str
+    context: CommandContext | None
+    task: asyncio.Task[Clustering]
+
+
+class Clusterings:
+    """Clusters the patterns of a partition's workspaces, one workspace at a time.
+
+    After new patterns at the earliest ten minutes, after new issues six hours after the last time, and whenever somebody
+    asks. A crash loses nothing but a request: what is due is seen again from the rows.
+    """
+
+    def __init__(self, event_log: EventLog, pool: Pool) -> None:
+        self._log = event_log
+        self._pool = pool
+        self._workspaces: dict[str, _Workspace] = {}
+        self._job: _Job | None = None
+
+    def clear(self) -> None:
+        """Forget everything, before a start."""
+        self._workspaces.clear()
+        if self._job is not None:
+            self._job.task.cancel()
+            self._job = None
+
+    async def load(self, conn: Connection, workspace_id: str) -> None:
+        """Remember a workspace's latest clustering; without one, its patterns are new."""
+        seq, known = await loading.clustering(conn, workspace_id)
+        self._workspaces[workspace_id] = _Workspace(
+            seq, known, has_new_patterns=seq == 0, has_new_issues=seq > 0
+        )
+
+    def note(self, event: Recorded[Event]) -> None:
+        """Take in what makes a clustering old, and our own."""
+        match event.data:
+            case pattern.ClustersComputed() as data:
+                known = self._of(event.workspace_id)
+                known.seq = event.seq
+                known.known = tuple(Known(each.cluster_id, each.pattern_ids) for each in data.clusters)
+            case pattern.PatternDetected() | pattern.PatternsMerged():
+                self._of(event.workspace_id).has_new_patterns = True
+            case pattern.IssuesLinked():
+                self._of(event.workspace_id).has_new_issues = True
+            case workspace.WorkspaceErased():
+                self._workspaces.pop(event.workspace_id, None)
+            case _:
+                return
+
+    def request(self, context: CommandContext, *, now: datetime) -> str:
+        """Have a workspace clustered at the next opportunity; the id of that clustering."""
+        known = self._of(context.workspace_id)
+        if known.requested is None:
+            run_id = derived_id("run_", context.workspace_id, "requested", now.isoformat(), str(known.seq))
+            known.requested = (run_id, context)
+        return known.requested[0]
+
+    async def tick(self, groupers: dict[str, Grouper], *, now: datetime) -> None:
+        """Append what has been computed, or begin the next one that is due."""
+        if self._job is not None:
+            if self._job.task.done():
+                job, self._job = self._job, None
+                await self._finish(job, now=now)
+            return
+        for workspace_id, known in self._workspaces.items():
+            grouper = groupers.get(workspace_id)
+            if known.begun_at is None:
+                known.begun_at = now - AFTER_NEW_PATTERNS + FIRST_AFTER
+            if grouper is not None and _is_due(known, now):
+                self._begin(grouper, known, now=now)
+                return
+
+    def _begin(self, grouper: Grouper, known: _Workspace, *, now: datetime) -> None:
+        run_id, context = known.requested or (
+            derived_id("run_", grouper.workspace_id, now.isoformat(), str(known.seq)),
+            None,
+        )
+        known.requested, known.begun_at = None, now
+        known.has_new_patterns = known.has_new_issues = False
+        nodes = _nodes(grouper)
+        since = grouper.newest_at - timedelta(days=PERIOD_DAYS)
+        task = asyncio.create_task(self._compute(grouper.workspace_id, nodes, known.known, since=since))
+        self._job = _Job(grouper.workspace_id, run_id, context, task)
+
+    async def _compute(
+        self, workspace_id: str, nodes: list[Node], known: tuple[Known, ...], *, since: datetime
+    ) -> Clustering:
+        if len(nodes) < 2:
+            return Clustering((), (), len(nodes), 0)
+        async with self._pool.connection() as conn:
+            hours = await loading.hours(conn, workspace_id, [node.pattern_id for node in nodes], since=since)
+        whole = tuple(msgspec.structs.replace(node, hours=hours.get(node.pattern_id, ())) for node in nodes)
+        return await _in_a_process(Material(workspace_id, whole, known))
+
+    async def _finish(self, job: _Job, *, now: datetime) -> None:
+        known = self._workspaces.get(job.workspace_id)
+        if known is None:
+            return
+        try:
+            found = job.task.result()
+        except (OSError, TimeoutError, RuntimeError) as error:
+            log.error("clustering.failed", workspace_id=job.workspace_id, error=str(error))
+            known.has_new_issues = True
+            return
+        event = record(
+            _event(job, found),
+            workspace_id=job.workspace_id,
+            aggregate_id=job.workspace_id,
+            occurred_at=now,
+            recorded_at=now,
+            source="pattern",
+            actor=job.context.actor if job.context else None,
+            correlation_id=job.context.correlation_id if job.context else None,
+            traceparent=job.context.traceparent if job.context else None,
+        )
+        try:
+            known.seq = await self._log.append(Append(event, known.seq))
+        except ConflictError:
+            # Another leader has clustered it meanwhile; its event will be read.
+            return
+        known.known = tuple(Known(each.cluster_id, each.pattern_ids) for each in found.clusters)
+
+    def _of(self, workspace_id: str) -> _Workspace:
+        known = self._workspaces.get(workspace_id)
+        if known is None:
+            known = self._workspaces[workspace_id] = _Workspace()
+        return known
+
+
+def _is_due(known: _Workspace, now: datetime) -> bool:
+    if known.requested is not None or known.begun_at is None:
+        return known.requested is not None
+    waited = now - known.begun_at
+    return (known.has_new_patterns and waited >= AFTER_NEW_PATTERNS) or (
+        known.has_new_issues and waited >= AFTER_NEW_ISSUES
+    )
+
+
+def _nodes(grouper: Grouper) -> list[Node]:
+    """The shown patterns, the latest 2,000 of them, with what at least half of their members share."""
+    oldest = grouper.newest_at - timedelta(days=PERIOD_DAYS)
+    shown = [
+        found
+        for found in grouper.patterns.values()
+        if found.status not in _UNSHOWN
+        and (found.status is not PatternStatus.RESOLVED or found.last_seen_at >= oldest)
+    ]
+    shown.sort(key=lambda found: (-found.last_seen_at.timestamp(), found.pattern_id))
+    return [
+        Node(found.pattern_id, found.name, _factors(found), ())
+        for found in sorted(shown[:MAX_PATTERNS], key=lambda found: found.pattern_id)
+    ]
+
+
+def _factors(found: Pattern) -> dict[str, str]:
+    return {
+        kind: value for kind in FACTORS if (value := found.shared(kind, at_least=_LEAST_SHARE)) is not None
+    }
+
+
+async def _in_a_process(material: Material) -> Clustering:
+    """The clustering of the material. Raises RuntimeError, OSError and TimeoutError."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.pattern.engine.communities",
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        cwd=_ROOT,
+    )
+    try:
+        async with asyncio.timeout(COMPUTE_SECONDS):
+            output, problems = await process.communicate(msgspec.json.encode(material))
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        raise RuntimeError(problems.decode(errors="replace")[-500:])
+    return msgspec.json.decode(output, type=Clustering)
+
+
+def _event(job: _Job, found: Clustering) -> pattern.ClustersComputed:
+    return pattern.ClustersComputed(
+        workspace_id=job.workspace_id,
+        run_id=job.run_id,
+        clusters=msgspec.convert(found.clusters, tuple[pattern.PatternCluster, ...], from_attributes=True),
+        relations=msgspec.convert(found.relations, tuple[pattern.PatternRelation, ...], from_attributes=True),
+        n_patterns=found.n_patterns,
+        n_left_out=found.n_left_out,
+        method_version=VERSION,
+    )
