@@ -37,7 +37,7 @@ format: $(SETUP) ## Put the formatting right, and what else ruff can mend.
 	@$(BIN)/ruff format .
 
 types: $(SETUP) ## Types, strictly.
-	@$(BIN)/mypy --strict services libs
+	@$(BIN)/mypy --strict services libs tests/load
 
 rules: $(SETUP) ## Who may import whom.
 	@$(BIN)/lint-imports

@@ -13,7 +13,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -388,7 +388,7 @@ def _compare(bench: Bench, part: str, what: str, ours: Sequence[float], raw: Seq
     )
 
 
-PARTS = {
+PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "accept": accept,
     "live": live,
     "project": project,

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 import msgspec
 import psycopg
 from msgspec import Struct
+from psycopg.rows import TupleRow
 from runtime.embedded import free_port
 from testkit.servers import temporary_folder
 from testkit.stack import ServiceProcess, Stack
@@ -98,16 +99,18 @@ async def make(stack: Stack) -> list[Tenant]:
             "INSERT INTO plans (plan, requests_per_minute) VALUES ('load', %s)", (REQUESTS_A_MINUTE,)
         )
         for number in range(TENANTS):
-            values = {"slug": f"load-{number}", "seats": SEATS, "members": MEMBERS}
+            slug = f"load-{number}"
+            values = {"slug": slug, "seats": SEATS, "members": MEMBERS}
             row = await (await conn.execute(PEOPLE, values)).fetchone()
             if row is None:
                 raise LoadError("onboard_client gave no row")
-            made.append(Tenant(values["slug"], *row))
+            workspace_id, members = row
+            made.append(Tenant(slug, workspace_id, members))
         await conn.execute("UPDATE organizations SET plan = 'load' WHERE slug LIKE 'load-%'")
     return made
 
 
-async def operator(stack: Stack) -> psycopg.AsyncConnection[tuple[object, ...]]:
+async def operator(stack: Stack) -> psycopg.AsyncConnection[TupleRow]:
     """A connection as the owner of the schema."""
     return await psycopg.AsyncConnection.connect(stack.database.owner_url, options="-c search_path=identity")
 
