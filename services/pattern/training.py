@@ -76,7 +76,7 @@ def unlearned() -> LinkerArtefact:
         prior_share=0.06,
         prior_texts=100,
         prior_gain=2.0,
-        least_shift=-6.0,
+        least_shift=-2.5,
         most_shift=1.5,
     )
 

@@ -124,6 +124,8 @@ _RUN = r"[^\s=,;()\[\]{}|<>\"'`]"
 _VOLATILE = re.compile(rf"(?<!{_RUN}){_RUN}*?(?:[\d/@\\]|\.{_RUN}+\.){_RUN}*")
 # A quoted phrase of several words is text; a quoted word is a value.
 _QUOTED = re.compile(r"\"[^\"\s]{1,200}\"|(?<!\w)'[^'\s]{1,200}'(?!\w)|`[^`\s]{1,200}`")
+# Brackets that this time hold nothing, as in "connection from 10.0.0.1 () at"; those of a call follow its name.
+_EMPTY = re.compile(r"(?<=\s)\(\s*\)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATE = re.compile(
     r"\b(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?(?:\d{1,2}[\s\-/])?"
@@ -202,6 +204,8 @@ def mask(text: str, *, is_machine: bool) -> str:
         lowered = _QUOTED.sub("<str>", lowered)
     if "://" in lowered:
         lowered = _URL.sub("<url>", lowered)
+    if "(" in lowered:
+        lowered = _EMPTY.sub("(<host>)", lowered)
     if "user" in lowered:
         lowered = _USER.sub(r"\1<str>", lowered)
     if _names_a_month(lowered):

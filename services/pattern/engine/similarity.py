@@ -1,6 +1,7 @@
 """Sparse TF-IDF over hashed terms: cosines, and the nearest texts of an index whose cost per query is bounded."""
 
 from functools import lru_cache
+from math import log
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -21,6 +22,9 @@ _SHIFT = np.uint64(64 - GRAM_BITS)
 
 # 1 + ln(count): a term that occurs twice says little more than one that occurs once.
 _WEIGHTS: Floats = (1 + np.log(np.maximum(np.arange(256), 1))).astype(np.float32)
+# ln(1 + n) of how many texts have a term; beyond a quarter of a million a term is as common as any.
+_MOST_COUNTED = 1 << 18
+_LOG_AFTER: Floats = np.log1p(np.arange(_MOST_COUNTED + 1)).astype(np.float32)
 
 MAX_CHARACTERS = 320
 # Terms of a query that are looked up, rarest first.
@@ -43,7 +47,8 @@ class Terms(Struct, frozen=True):
 class Rows(Struct, frozen=True):
     """Terms of several texts, one text after the other.
 
-    starts: where each text begins. weights: TF-IDF. idf: of each term.
+    starts: where each text begins. weights: TF-IDF. idf: of each term. is_filled: which texts have terms at all;
+    None = all.
     """
 
     buckets: NDArray[np.int32]
@@ -51,6 +56,7 @@ class Rows(Struct, frozen=True):
     weights: Floats
     idf: Floats
     starts: Ids
+    is_filled: NDArray[np.bool_] | None
 
 
 @lru_cache(maxsize=128)
@@ -149,9 +155,9 @@ class TermIndex:
 
     def idf(self, buckets: Ids | NDArray[np.int32]) -> Floats:
         """Inverse document frequency, smoothed; 1 for a term that every text has."""
-        counts = self._n_texts_with[buckets].astype(np.float32)
-        idf: Floats = np.log(np.float32(1 + len(self)) / (1 + counts)).astype(np.float32, copy=False)
-        return idf + np.float32(1)
+        most = np.float32(log(1 + len(self)) + 1)
+        idf: Floats = most - _LOG_AFTER[np.minimum(self._n_texts_with[buckets], _MOST_COUNTED)]
+        return idf
 
     def pool(self, terms: Terms, idf: Floats, *, n_wanted: int) -> Ids:
         """Numbers of the texts that share most of a query's rarest terms, each counted by its rarity squared."""
@@ -191,7 +197,8 @@ class TermIndex:
         at = np.arange(int(lengths.sum()), dtype=np.int64) + (starts - offsets).repeat(lengths)
         buckets = self._buckets[at]
         idf = self.idf(buckets)
-        return Rows(buckets, self._marks[at], _WEIGHTS[self._counts[at]] * idf, idf, offsets)
+        is_filled = None if lengths.all() else lengths > 0
+        return Rows(buckets, self._marks[at], _WEIGHTS[self._counts[at]] * idf, idf, offsets, is_filled)
 
     def _enter(self, number: int, buckets: Ids) -> None:
         rows = self._row_of[buckets]
@@ -252,10 +259,11 @@ class Query:
 
 def reduced(how: np.ufunc, rows: Rows, values: Floats) -> Floats:
     """A value of every term reduced to one per text; 0 for a text without terms."""
+    if rows.is_filled is None and len(rows.starts):
+        return np.asarray(how.reduceat(values, rows.starts), dtype=np.float32)
     out: Floats = np.zeros(len(rows.starts), dtype=np.float32)
-    is_filled = np.diff(rows.starts, append=len(values)) > 0
-    if is_filled.any():
-        out[is_filled] = how.reduceat(values, rows.starts[is_filled])
+    if rows.is_filled is not None and rows.is_filled.any():
+        out[rows.is_filled] = how.reduceat(values, rows.starts[rows.is_filled])
     return out
 
 

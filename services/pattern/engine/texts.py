@@ -15,7 +15,7 @@ MAX_TEXTS: Final = 100_000
 """Living texts of one kind in one workspace; beyond, the oldest expires."""
 N_NEIGHBOURS: Final = 12
 """Candidates by each measure."""
-N_POOLED: Final = 40
+N_POOLED: Final = 24
 N_RECENT: Final = 4_096
 """Latest texts that a new one's embedding is compared with, every one of them."""
 _GRAM_DEPTH = 8

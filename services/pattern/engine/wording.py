@@ -24,6 +24,7 @@ _MAX_NAMES = 16
 _MAX_WORD = 40
 _RUN = re.compile(r"[^\s,;()\[\]{}|<>\"'`]+")
 _IDENTIFIER = re.compile(r"[a-z][A-Z]|[a-z0-9][._/#$:\\]+[A-Za-z]|_|[A-Za-z]-?\d")
+_DIGIT = re.compile(r"\d")
 _BUCKETS = (1 << WORD_BITS) - 1
 STOP_WORDS: Final = frozenset(
     [
@@ -159,7 +160,7 @@ def _names(title: str) -> list[str]:
         core = run.strip(".:!?*-#/")[:_MAX_WORD]
         if not core:
             continue
-        if any(character.isdigit() for character in core):
+        if _DIGIT.search(core):
             names[f"#{core.lower()}"] = None
         if _IDENTIFIER.search(core):
             names[f"@{core.lower()}"] = None

@@ -36,6 +36,8 @@ from services.pattern.engine.masking import (
         ("network-vif-plugged:4f1c2e9a-0b1d-4c3e-9f00-1234567890ab", "network-vif-plugged:<uuid>"),
         ("pod checkout-7f9c8d-x2k4p restarted", "pod checkout-<id> restarted"),
         ("task 1 2 3 done", "task <num> done"),
+        ("connection from 10.0.0.1 () at port 3", "connection from <host> (<host>) at port <num>"),
+        ("worker.init() failed", "worker.init() failed"),
         ("NullPointerException in OrderService.total", "nullpointerexception in orderservice.total"),
     ],
 )
