@@ -224,7 +224,8 @@ class _Fold:
                 | prediction.PredictionResolved()
                 | prediction.PredictionFeedbackGiven()
                 | prediction.PredictionDismissed()
-                | prediction.AlertFired() as predicted
+                | prediction.AlertFired()
+                | prediction.ModelFitted() as predicted
             ):
                 self._add_prediction(event, predicted)
             case (
@@ -435,6 +436,9 @@ class _Fold:
                 )
             case prediction.AlertFired():
                 self._change_prediction(event, data.prediction_id, alerted_at=event.time)
+            case prediction.ModelFitted():
+                # Of interest to the forecaster only; a prediction names the model that made it.
+                pass
             case never:
                 assert_never(never)
 
@@ -444,6 +448,9 @@ class _Fold:
         if replaced in self.current:
             self.current[replaced]["is_current"] = False
         self.current[replaced] = row
+        if data.held_out:
+            # Scored, and in nobody's list.
+            row["is_current"] = False
         self.predictions[event.workspace_id, data.prediction_id] = row
 
     def _change_prediction(self, event: Recorded[Event], prediction_id: str, **change: object) -> None:

@@ -16,9 +16,7 @@ class PredictionsRow(Struct, frozen=True):
     pattern_id: str
     window_days: int
     probability: float
-    n_recurrences: int
-    exposure_days: float
-    quiet_days: float
+    model_probability: float
     base_rate: float
     made_at: datetime
     expires_at: datetime
@@ -106,10 +104,37 @@ class ListScoresRow(Struct, frozen=True):
 
     workspace_id: str
     window_days: int
-    model_version: str
+    bin: int
+    first_month: date
     n_resolved: int
     n_hits: int
     brier_nano: int
+    base_nano: int
+
+
+class ListModelsRow(Struct, frozen=True):
+    """One row of list_models."""
+
+    workspace_id: str
+    model_id: str
+    fitted_at: datetime
+    model: str
+
+
+class ListPastRow(Struct, frozen=True):
+    """One row of list_past."""
+
+    pattern_id: str
+    first_at: datetime
+    last_at: datetime
+
+
+class ListPreventedRow(Struct, frozen=True):
+    """One row of list_prevented."""
+
+    pattern_id: str
+    made_at: datetime
+    expires_at: datetime
 
 
 _INSERT_PATTERNS = """
@@ -268,8 +293,8 @@ async def recount_occurrences(conn: AsyncConnection[Any], *, workspace_id: str, 
 
 
 _FIND_PREDICTIONS = """
-SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.n_recurrences, p.exposure_days,
-       p.quiet_days, p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
+SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability,
+       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
 FROM predictions AS p
 JOIN json_to_recordset($1::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id
@@ -286,14 +311,13 @@ async def find_predictions(conn: AsyncConnection[Any], *, rows: str) -> list[Pre
 
 _UPSERT_PREDICTIONS = """
 INSERT INTO predictions (
-    workspace_id, prediction_id, pattern_id, window_days, probability, n_recurrences, exposure_days, quiet_days,
-    base_rate, made_at, expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
-SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.n_recurrences, r.exposure_days,
-       r.quiet_days, r.base_rate, r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
+    workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, base_rate, made_at,
+    expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
+SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.base_rate,
+       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    n_recurrences bigint, exposure_days double precision, quiet_days double precision,
-    base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
+    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
     seq = excluded.seq, outcome = excluded.outcome, resolved_month = excluded.resolved_month,
     feedback = excluded.feedback, is_dismissed = excluded.is_dismissed
@@ -307,15 +331,16 @@ async def upsert_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 
 _ADD_SCORES = """
-INSERT INTO scores AS s (workspace_id, window_days, month, model_version, n_resolved, n_hits, brier_nano)
-SELECT r.workspace_id, r.window_days, r.month, r.model_version, r.n_resolved, r.n_hits, r.brier_nano
+INSERT INTO scores AS s (workspace_id, window_days, month, bin, n_resolved, n_hits, brier_nano, base_nano)
+SELECT r.workspace_id, r.window_days, r.month, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
 FROM json_to_recordset($1::json) AS r(
-    workspace_id text, window_days integer, month date, model_version text, n_resolved bigint, n_hits bigint,
-    brier_nano bigint)
-ON CONFLICT (workspace_id, window_days, month, model_version) DO UPDATE SET
+    workspace_id text, window_days integer, month date, bin integer, n_resolved bigint, n_hits bigint,
+    brier_nano bigint, base_nano bigint)
+ON CONFLICT (workspace_id, window_days, month, bin) DO UPDATE SET
     n_resolved = s.n_resolved + excluded.n_resolved,
     n_hits = s.n_hits + excluded.n_hits,
-    brier_nano = s.brier_nano + excluded.brier_nano
+    brier_nano = s.brier_nano + excluded.brier_nano,
+    base_nano = s.base_nano + excluded.base_nano
 """
 
 
@@ -323,6 +348,22 @@ async def add_scores(conn: AsyncConnection[Any], *, rows: str) -> None:
     """Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_ADD_SCORES, (rows,))
+
+
+_UPSERT_MODELS = """
+INSERT INTO models (workspace_id, model_id, fitted_at, model)
+SELECT r.workspace_id, r.model_id, r.fitted_at, r.model
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, model_id text, fitted_at timestamptz, model jsonb)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    model_id = excluded.model_id, fitted_at = excluded.fitted_at, model = excluded.model
+"""
+
+
+async def upsert_models(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the last fitted model of each workspace of a batch (ModelFitted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_MODELS, (rows,))
 
 
 _FORGET_OUTLOOKS = """
@@ -486,11 +527,11 @@ async def find_forerunners(
 
 
 _LIST_SCORES = """
-SELECT workspace_id, window_days, model_version, sum(n_resolved)::bigint AS n_resolved,
-       sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano
+SELECT workspace_id, window_days, bin, min(month)::date AS first_month, sum(n_resolved)::bigint AS n_resolved,
+       sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano, sum(base_nano)::bigint AS base_nano
 FROM scores
-WHERE workspace_id = ANY($1::text[]) AND month >= $2::date
-GROUP BY workspace_id, window_days, model_version ORDER BY workspace_id, window_days, model_version
+WHERE workspace_id = ANY($1::text[]) AND month >= $2::date AND n_resolved > 0
+GROUP BY workspace_id, window_days, bin ORDER BY workspace_id, window_days, bin
 """
 
 
@@ -500,8 +541,61 @@ async def list_scores(
     workspace_ids: list[str],
     since: date,
 ) -> list[ListScoresRow]:
-    """The scores of all months from this one on."""
+    """The scores of all months from this one on, and the first of these months with any."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListScoresRow)) as cursor:
         await cursor.execute(_LIST_SCORES, (workspace_ids, since))
         fetched: list[ListScoresRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_MODELS = """
+SELECT workspace_id, model_id, fitted_at, model::text AS model FROM models ORDER BY workspace_id
+"""
+
+
+async def list_models(conn: AsyncConnection[Any]) -> list[ListModelsRow]:
+    """The last fitted model of every workspace."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListModelsRow)) as cursor:
+        await cursor.execute(_LIST_MODELS)
+        fetched: list[ListModelsRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_PAST = """
+SELECT latest.pattern_id, latest.first_at, latest.last_at
+FROM (
+    SELECT o.pattern_id, o.hour_at, o.first_at, o.last_at FROM occurrences AS o
+    WHERE o.workspace_id = $1 AND o.hour_at >= $2::timestamptz
+      AND o.first_at <= $3::timestamptz
+    ORDER BY o.hour_at DESC, o.pattern_id LIMIT $4::integer) AS latest
+ORDER BY latest.first_at, latest.pattern_id
+"""
+
+
+async def list_past(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    since: datetime,
+    until: datetime,
+    most: int,
+) -> list[ListPastRow]:
+    """The latest hours of a workspace's patterns that failed more than once, candidates included, oldest first: what a model is learned from."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListPastRow)) as cursor:
+        await cursor.execute(_LIST_PAST, (workspace_id, since, until, most))
+        fetched: list[ListPastRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_PREVENTED = """
+SELECT pattern_id, made_at, expires_at FROM predictions
+WHERE workspace_id = $1 AND feedback = 'prevented' ORDER BY prediction_id
+"""
+
+
+async def list_prevented(conn: AsyncConnection[Any], *, workspace_id: str) -> list[ListPreventedRow]:
+    """When somebody prevented a recurrence, by pattern."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListPreventedRow)) as cursor:
+        await cursor.execute(_LIST_PREVENTED, (workspace_id,))
+        fetched: list[ListPreventedRow] = await cursor.fetchall()
         return fetched

@@ -1,6 +1,6 @@
 """Events to rows: a fold of each batch in memory, then one statement per table."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import assert_never
@@ -12,14 +12,8 @@ from eventlog import Connection, Projection
 from msgspec import Struct
 
 from services.prediction import _queries
-from services.prediction.engine.gamma_poisson import (
-    BASE_RATE_VERSION,
-    PRIORS,
-    WINDOWS_DAYS,
-    History,
-    probability,
-)
-from services.prediction.engine.scoring import brier_nano
+from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
+from services.prediction.engine.scoring import bin_of, brier_nano
 
 AGGREGATES = ("pattern", "prediction", "workspace")
 ENDED = frozenset({pattern.PatternStatus.RESOLVED, pattern.PatternStatus.MERGED})
@@ -28,12 +22,12 @@ _encoder = msgspec.json.Encoder()
 
 
 async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    """Write the rows of a batch: O(patterns, hours and predictions touched) rows, nine statements at most.
+    """Write the rows of a batch: O(patterns, hours and predictions touched) rows, ten statements at most.
 
     Corrections (unlink, split, merge) are rare: each first writes the links before it, then recounts its patterns.
     """
     patterns, links = _Patterns(), _Links()
-    predictions, workspaces = _Predictions(), _Workspaces()
+    predictions, workspaces, models = _Predictions(), _Workspaces(), dict[str, _ModelRow]()
     await predictions.load(batch, conn)
     for event in batch:
         match event.data:
@@ -45,6 +39,10 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 await links.correct(event.workspace_id, correction, conn)
             case _ if isinstance(event.data, pattern.Event):
                 patterns.take(event, event.data)
+            case prediction.ModelFitted() as fitted:
+                models[event.workspace_id] = _ModelRow(
+                    event.workspace_id, fitted.model_id, event.time, fitted
+                )
             case _ if isinstance(event.data, prediction.Event):
                 patterns.take_forecast(event)
                 predictions.take(event, event.data)
@@ -56,6 +54,8 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
     await patterns.write(conn)
     await predictions.write(conn)
     await workspaces.write(conn)
+    if models:
+        await _queries.upsert_models(conn, rows=_rows(models.values()))
 
 
 PROJECTION = Projection(
@@ -282,15 +282,20 @@ class _Links:
         await _queries.recount_occurrences(conn, workspace_id=workspace_id, pattern_id=pattern_id)
 
 
+class _ModelRow(Struct, frozen=True):
+    workspace_id: str
+    model_id: str
+    fitted_at: datetime
+    model: prediction.ModelFitted
+
+
 class _PredictionRow(Struct):
     workspace_id: str
     prediction_id: str
     pattern_id: str
     window_days: int
     probability: float
-    n_recurrences: int
-    exposure_days: float
-    quiet_days: float
+    model_probability: float
     base_rate: float
     made_at: datetime
     expires_at: datetime
@@ -306,10 +311,11 @@ class _ScoreRow(Struct):
     workspace_id: str
     window_days: int
     month: date
-    model_version: str
+    bin: int
     n_resolved: int = 0
     n_hits: int = 0
     brier_nano: int = 0
+    base_nano: int = 0
 
 
 class _Predictions:
@@ -317,7 +323,7 @@ class _Predictions:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], _PredictionRow] = {}
-        self._scores: dict[tuple[str, int, date, str], _ScoreRow] = {}
+        self._scores: dict[tuple[str, int, date, int], _ScoreRow] = {}
 
     async def load(self, batch: Sequence[Recorded[Event]], conn: Connection) -> None:
         """The rows that the batch changes; none when it makes all that it names."""
@@ -326,7 +332,9 @@ class _Predictions:
         for event in batch:
             if isinstance(event.data, prediction.PredictionMade):
                 made.add((event.workspace_id, event.data.prediction_id))
-            elif isinstance(event.data, prediction.Event):
+            elif isinstance(event.data, prediction.Event) and not isinstance(
+                event.data, prediction.ModelFitted
+            ):
                 key = (event.workspace_id, event.data.prediction_id)
                 if key not in made:
                     known[key] = None
@@ -338,6 +346,8 @@ class _Predictions:
                 )
 
     def take(self, event: Recorded[Event], data: prediction.Event) -> None:
+        if isinstance(data, prediction.ModelFitted):
+            return
         key = (event.workspace_id, data.prediction_id)
         if isinstance(data, prediction.PredictionMade):
             self._rows[key] = _made(event, data)
@@ -364,12 +374,12 @@ class _Predictions:
         if row.outcome is None or row.resolved_month is None or row.feedback == prediction.Outcome.PREVENTED:
             return
         is_hit = row.outcome == prediction.Outcome.HIT
-        for version, chance in _said(row):
-            key = (row.workspace_id, row.window_days, row.resolved_month, version)
-            score = self._scores.setdefault(key, _ScoreRow(*key))
-            score.n_resolved += sign
-            score.n_hits += sign * is_hit
-            score.brier_nano += sign * brier_nano(chance, is_hit=is_hit)
+        key = (row.workspace_id, row.window_days, row.resolved_month, bin_of(row.probability))
+        score = self._scores.setdefault(key, _ScoreRow(*key))
+        score.n_resolved += sign
+        score.n_hits += sign * is_hit
+        score.brier_nano += sign * brier_nano(row.model_probability, is_hit=is_hit)
+        score.base_nano += sign * brier_nano(row.base_rate, is_hit=is_hit)
 
     async def write(self, conn: Connection) -> None:
         if self._rows:
@@ -378,27 +388,15 @@ class _Predictions:
             await _queries.add_scores(conn, rows=_rows(self._scores.values()))
 
 
-def _said(row: _PredictionRow) -> Iterator[tuple[str, float]]:
-    """What every prior and the base rate say from the same inputs, by version."""
-    known = History(
-        n_recurrences=row.n_recurrences, exposure_days=row.exposure_days, quiet_days=row.quiet_days
-    )
-    for prior in PRIORS.values():
-        # Rounded, so that another machine's logarithm does not change a row.
-        yield prior.version, round(probability(known, row.window_days, prior=prior), 6)
-    yield BASE_RATE_VERSION, row.base_rate
-
-
 def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _PredictionRow:
+    basis = data.inputs.basis
     return _PredictionRow(
         workspace_id=event.workspace_id,
         prediction_id=data.prediction_id,
         pattern_id=data.pattern_id,
         window_days=data.window_days,
         probability=data.probability,
-        n_recurrences=data.inputs.n_recurrences,
-        exposure_days=data.inputs.exposure_days,
-        quiet_days=data.inputs.quiet_days,
+        model_probability=data.probability if basis is None else basis.model_probability,
         base_rate=data.inputs.base_rate,
         made_at=event.time,
         expires_at=data.expires_at,

@@ -87,8 +87,8 @@ GROUP BY 1, 2, 3;
 
 -- The predictions with these ids, as they are before the batch.
 -- name: FindPredictions :many
-SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.n_recurrences, p.exposure_days,
-       p.quiet_days, p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
+SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability,
+       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
 FROM predictions AS p
 JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id;
@@ -96,29 +96,38 @@ JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_
 -- Write each prediction of a batch as it is after it (all events of predictions).
 -- name: UpsertPredictions :exec
 INSERT INTO predictions (
-    workspace_id, prediction_id, pattern_id, window_days, probability, n_recurrences, exposure_days, quiet_days,
-    base_rate, made_at, expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
-SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.n_recurrences, r.exposure_days,
-       r.quiet_days, r.base_rate, r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
+    workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, base_rate, made_at,
+    expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
+SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.base_rate,
+       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    n_recurrences bigint, exposure_days double precision, quiet_days double precision,
-    base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
+    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
     seq = excluded.seq, outcome = excluded.outcome, resolved_month = excluded.resolved_month,
     feedback = excluded.feedback, is_dismissed = excluded.is_dismissed;
 
 -- Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven).
 -- name: AddScores :exec
-INSERT INTO scores AS s (workspace_id, window_days, month, model_version, n_resolved, n_hits, brier_nano)
-SELECT r.workspace_id, r.window_days, r.month, r.model_version, r.n_resolved, r.n_hits, r.brier_nano
+INSERT INTO scores AS s (workspace_id, window_days, month, bin, n_resolved, n_hits, brier_nano, base_nano)
+SELECT r.workspace_id, r.window_days, r.month, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, window_days integer, month date, model_version text, n_resolved bigint, n_hits bigint,
-    brier_nano bigint)
-ON CONFLICT (workspace_id, window_days, month, model_version) DO UPDATE SET
+    workspace_id text, window_days integer, month date, bin integer, n_resolved bigint, n_hits bigint,
+    brier_nano bigint, base_nano bigint)
+ON CONFLICT (workspace_id, window_days, month, bin) DO UPDATE SET
     n_resolved = s.n_resolved + excluded.n_resolved,
     n_hits = s.n_hits + excluded.n_hits,
-    brier_nano = s.brier_nano + excluded.brier_nano;
+    brier_nano = s.brier_nano + excluded.brier_nano,
+    base_nano = s.base_nano + excluded.base_nano;
+
+-- Write the last fitted model of each workspace of a batch (ModelFitted).
+-- name: UpsertModels :exec
+INSERT INTO models (workspace_id, model_id, fitted_at, model)
+SELECT r.workspace_id, r.model_id, r.fitted_at, r.model
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, model_id text, fitted_at timestamptz, model jsonb)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    model_id = excluded.model_id, fitted_at = excluded.fitted_at, model = excluded.model;
 
 -- Forget the outlooks of patterns that ended (PatternStatusChanged).
 -- name: ForgetOutlooks :exec
@@ -193,10 +202,29 @@ GROUP BY 1, 2, 3, 4
 HAVING count(DISTINCT r.at) >= sqlc.arg('least_led')::bigint
 ORDER BY 1, 2, 5 DESC, 3;
 
--- The scores of all months from this one on.
+-- The scores of all months from this one on, and the first of these months with any.
 -- name: ListScores :many
-SELECT workspace_id, window_days, model_version, sum(n_resolved)::bigint AS n_resolved,
-       sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano
+SELECT workspace_id, window_days, bin, min(month)::date AS first_month, sum(n_resolved)::bigint AS n_resolved,
+       sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano, sum(base_nano)::bigint AS base_nano
 FROM scores
-WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND month >= sqlc.arg('since')::date
-GROUP BY workspace_id, window_days, model_version ORDER BY workspace_id, window_days, model_version;
+WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND month >= sqlc.arg('since')::date AND n_resolved > 0
+GROUP BY workspace_id, window_days, bin ORDER BY workspace_id, window_days, bin;
+
+-- The last fitted model of every workspace.
+-- name: ListModels :many
+SELECT workspace_id, model_id, fitted_at, model::text AS model FROM models ORDER BY workspace_id;
+
+-- The latest hours of a workspace's patterns that failed more than once, candidates included, oldest first: what a model is learned from.
+-- name: ListPast :many
+SELECT latest.pattern_id, latest.first_at, latest.last_at
+FROM (
+    SELECT o.pattern_id, o.hour_at, o.first_at, o.last_at FROM occurrences AS o
+    WHERE o.workspace_id = sqlc.arg('workspace_id') AND o.hour_at >= sqlc.arg('since')::timestamptz
+      AND o.first_at <= sqlc.arg('until')::timestamptz
+    ORDER BY o.hour_at DESC, o.pattern_id LIMIT sqlc.arg('most')::integer) AS latest
+ORDER BY latest.first_at, latest.pattern_id;
+
+-- When somebody prevented a recurrence, by pattern.
+-- name: ListPrevented :many
+SELECT pattern_id, made_at, expires_at FROM predictions
+WHERE workspace_id = sqlc.arg('workspace_id') AND feedback = 'prevented' ORDER BY prediction_id;

@@ -62,9 +62,7 @@ CREATE TABLE predictions (
     pattern_id text NOT NULL,
     window_days integer NOT NULL,
     probability double precision NOT NULL,
-    n_recurrences bigint NOT NULL,
-    exposure_days double precision NOT NULL,
-    quiet_days double precision NOT NULL,
+    model_probability double precision NOT NULL,
     base_rate double precision NOT NULL,
     made_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
@@ -77,8 +75,8 @@ CREATE TABLE predictions (
     PRIMARY KEY (workspace_id, prediction_id)
 );
 COMMENT ON TABLE predictions IS 'Every forecast that was made, and what became of it.';
-COMMENT ON COLUMN predictions.n_recurrences IS 'What it was computed from, like exposure_days and quiet_days: every prior is scored on it.';
-COMMENT ON COLUMN predictions.base_rate IS 'What the base rate was when it was made: what the priors are compared with.';
+COMMENT ON COLUMN predictions.model_probability IS 'What the models said, whether or not the base rate answered: what is scored.';
+COMMENT ON COLUMN predictions.base_rate IS 'What the base rate was when it was made: what the models are compared with.';
 COMMENT ON COLUMN predictions.made_seq IS 'Stream sequence of the event that made it: only what is behind it in the log can resolve it.';
 COMMENT ON COLUMN predictions.seq IS 'Stream sequence of its last event: what the next append expects.';
 COMMENT ON COLUMN predictions.outcome IS 'hit or miss, as the log shows; NULL while open.';
@@ -102,15 +100,28 @@ CREATE TABLE scores (
     workspace_id text NOT NULL,
     window_days integer NOT NULL,
     month date NOT NULL,
-    model_version text NOT NULL,
+    bin integer NOT NULL,
     n_resolved bigint NOT NULL,
     n_hits bigint NOT NULL,
     brier_nano bigint NOT NULL,
-    PRIMARY KEY (workspace_id, window_days, month, model_version)
+    base_nano bigint NOT NULL,
+    PRIMARY KEY (workspace_id, window_days, month, bin)
 );
 COMMENT ON TABLE scores IS 'Resolved and not prevented forecasts by the month in which they were resolved; sums, so that they add up in any order.';
-COMMENT ON COLUMN scores.model_version IS 'The prior that is scored, or base-rate@…: each is, whichever was used.';
-COMMENT ON COLUMN scores.brier_nano IS 'Sum of its squared errors, in billionths.';
+COMMENT ON COLUMN scores.bin IS 'Tenth of [0, 1] in which the stated probability lies, from 0.';
+COMMENT ON COLUMN scores.brier_nano IS 'Sum of the squared errors of the models, in billionths.';
+COMMENT ON COLUMN scores.base_nano IS 'Sum of the squared errors of the base rate, in billionths.';
+
+CREATE TABLE models (
+    workspace_id text NOT NULL,
+    model_id text NOT NULL,
+    fitted_at timestamptz NOT NULL,
+    model jsonb NOT NULL,
+    PRIMARY KEY (workspace_id)
+);
+COMMENT ON TABLE models IS 'What was last learned from a workspace''s past.';
+COMMENT ON COLUMN models.fitted_at IS 'The last moment that it knows of.';
+COMMENT ON COLUMN models.model IS 'The event ModelFitted as JSON.';
 
 CREATE TABLE workspaces (
     workspace_id text NOT NULL,

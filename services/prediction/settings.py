@@ -14,10 +14,12 @@ class PredictionSettings(ServiceSettings, frozen=True, kw_only=True):
     prediction_max_age_hours: a forecast older than this is made anew.
     prediction_grace_hours: how long after a window's end late reports may still make it a hit.
     prediction_min_resolved: resolved forecasts of a window before the model's skill is judged.
+    prediction_refit_hours: a workspace's model older than this is learned anew.
     """
 
     prediction_growth: Annotated[float, Meta(gt=1.0)] = 1.5
     prediction_growth_spacing_seconds: Annotated[float, Meta(ge=0.0)] = 60.0
     prediction_max_age_hours: Annotated[float, Meta(gt=0.0)] = 24.0
     prediction_grace_hours: Annotated[float, Meta(ge=0.0)] = 24.0
-    prediction_min_resolved: Annotated[int, Meta(ge=1)] = 50
+    prediction_min_resolved: Annotated[int, Meta(ge=1)] = 300
+    prediction_refit_hours: Annotated[float, Meta(gt=0.0)] = 24.0

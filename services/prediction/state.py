@@ -70,7 +70,7 @@ def _change(state: Prediction, data: prediction.Event, seq: int) -> Prediction:
             return msgspec.structs.replace(state, seq=seq, feedback=data.outcome, note=data.note)
         case prediction.PredictionDismissed():
             return msgspec.structs.replace(state, seq=seq, is_dismissed=True)
-        case prediction.AlertFired() | prediction.PredictionMade():
+        case prediction.AlertFired() | prediction.PredictionMade() | prediction.ModelFitted():
             return msgspec.structs.replace(state, seq=seq)
         case _:
             assert_never(data)

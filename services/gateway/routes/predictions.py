@@ -88,6 +88,46 @@ class EvidenceItem(Struct, frozen=True, kw_only=True):
     issue_ids: tuple[str, ...]
 
 
+class Driver(Struct, frozen=True, kw_only=True):
+    """A part of the distance from the base rate to the probability; all parts together are that distance."""
+
+    kind: Annotated[str, Meta(description="history, pace, silence, frequency, rhythm or workspace.")]
+    text: str
+    log_odds: Annotated[
+        float, Meta(description="Its size in log odds; above 0 it makes a recurrence likelier.")
+    ]
+
+
+class Bucket(Struct, frozen=True, kw_only=True):
+    """What became of earlier forecasts of about this probability, when this one was made."""
+
+    n: Annotated[int, Meta(description="Resolved in the twelve months before, of the same window and tenth.")]
+    hits: int
+    hit_rate: Annotated[float | None, Meta(description="Null while there are none.")]
+
+
+class Basis(Struct, frozen=True, kw_only=True):
+    """What the models looked at and said: with prior and fitted model, enough to compute it again."""
+
+    model_id: Annotated[str, Meta(description="Of the model learned here; empty while there is none.")]
+    n_events: int
+    episode_quiet_days: float
+    pace: Annotated[
+        tuple[float, ...], Meta(description="Episodes, each counted half after 3.5, 14, 45, 150, 500 days.")
+    ]
+    burst: Annotated[tuple[float, ...], Meta(description="Events, each counted half after 3.5, 14, 45 days.")]
+    gap_weight: float
+    gap_sum: float
+    gap_square: float
+    last_gap_days: Annotated[float, Meta(description="Between the last two episodes; 0 while there is one.")]
+    model_probability: Annotated[
+        float, Meta(description="What the models say, whether or not the base rate answers.")
+    ]
+    gamma_poisson: float
+    intensity_mix: float | None
+    regression: float | None
+
+
 class Inputs(Struct, frozen=True, kw_only=True):
     """The numbers that the probability was computed from."""
 
@@ -99,6 +139,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
     base_rate: float
     n_resolved: int
     skill: float | None
+    basis: Annotated[Basis | None, Meta(description="Null in predictions from before there was one.")]
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -124,6 +165,17 @@ class Prediction(Struct, frozen=True, kw_only=True):
     model: str
     model_version: str
     inputs: Inputs
+    base_rate: Annotated[
+        Probability,
+        Meta(description="How often patterns here recur within the window: where the drivers start."),
+    ]
+    drivers: Annotated[
+        tuple[Driver, ...],
+        Meta(
+            description="Why the probability is not the base rate, strongest first; none when that answers."
+        ),
+    ]
+    bucket: Bucket | None
     low_confidence: Annotated[bool, Meta(description="Too little history for more than the prior.")]
     generated_at: datetime
     expires_at: datetime
@@ -281,12 +333,24 @@ def present(row: PredictionRow) -> Prediction:
     fields = msgspec.structs.asdict(row)
     evidence = msgspec.json.decode(row.evidence, type=tuple[prediction.Evidence, ...])
     inputs = msgspec.json.decode(row.inputs, type=prediction.ForecastInputs)
+    basis = inputs.basis
     fields |= {
         "id": row.prediction_id,
         "evidence": [msgspec.structs.asdict(item) for item in evidence],
-        "inputs": msgspec.structs.asdict(inputs),
+        "inputs": {
+            **msgspec.structs.asdict(inputs),
+            "basis": None if basis is None else msgspec.structs.asdict(basis),
+        },
+        "base_rate": inputs.base_rate,
+        "drivers": [] if basis is None else [msgspec.structs.asdict(driver) for driver in basis.drivers],
+        "bucket": None if basis is None else _bucket(basis),
     }
     return msgspec.convert(fields, Prediction)
+
+
+def _bucket(basis: prediction.ForecastBasis) -> Bucket:
+    n, hits = basis.bucket_n, basis.bucket_hits
+    return Bucket(n=n, hits=hits, hit_rate=hits / n if n else None)
 
 
 async def list_predictions(gateway: Gateway, call: Call[PredictionQuery, None]) -> PredictionPage:

@@ -120,6 +120,7 @@ def summary_of(data: Event) -> str:
             | prediction.PredictionFeedbackGiven()
             | prediction.PredictionDismissed()
             | prediction.AlertFired()
+            | prediction.ModelFitted()
             | recommendation.RecommendationMade()
             | recommendation.RecommendationReassessed()
             | recommendation.RecommendationStatusChanged()

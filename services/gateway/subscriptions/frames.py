@@ -144,6 +144,7 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
             | pattern.ClustersComputed()
+            | prediction.ModelFitted()
             | workspace.WorkspaceCreated()
             | workspace.WorkspaceSettingsChanged()
             | workspace.WorkspaceSuspended()
@@ -241,6 +242,7 @@ def _of_prediction(event: Recorded[Event], data: prediction.Event) -> list[Frame
             prediction.PredictionResolved()
             | prediction.PredictionFeedbackGiven()
             | prediction.PredictionDismissed()
+            | prediction.ModelFitted()
         ):
             return []
         case never:

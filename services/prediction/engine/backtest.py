@@ -25,7 +25,8 @@ from services.prediction.engine.behaviour import STALE_DAYS, Behaviour, begin
 from services.prediction.engine.fitting import Learner
 from services.prediction.engine.gamma_poisson import clamp
 from services.prediction.engine.picture import reliability_picture
-from services.prediction.engine.record import (
+from services.prediction.engine.recurrence import Model, opinions
+from services.prediction.engine.scoring import (
     ROLLING_DAYS,
     Bin,
     Score,
@@ -33,7 +34,6 @@ from services.prediction.engine.record import (
     calibration_error,
     reliability,
 )
-from services.prediction.engine.recurrence import Model, opinions
 
 WINDOWS: Final = (7, 30)
 SHORT_DAYS: Final = 180.0

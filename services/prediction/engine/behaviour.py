@@ -109,6 +109,12 @@ def paces(state: Behaviour, at: float) -> list[float]:
     return [count * math.exp(-since * fade) for count, fade in zip(state.pace, _FADE, strict=True)]
 
 
+def bursts(state: Behaviour, at: float) -> list[float]:
+    """Faded counts of events at a moment, by the first three half-lives."""
+    since = max(0.0, at - state.last_at)
+    return [count * math.exp(-since * _FADE[k]) for k, count in enumerate(state.burst)]
+
+
 def rates(counts: Sequence[float], observed_days: float) -> tuple[float, ...]:
     """Events per day from faded counts that began to be counted so many days ago."""
     days = max(observed_days, 1.0)
@@ -147,7 +153,7 @@ def features(state: Behaviour, at: float, around: Surroundings, faded: Sequence[
         math.log(state.n_events),
         math.log(state.n_episodes),
         *(math.log(count + _FLOOR) for count in faded),
-        *(math.log(count * math.exp(-quiet * _FADE[k]) + _FLOOR) for k, count in enumerate(state.burst)),
+        *(math.log(count + _FLOOR) for count in bursts(state, at)),
         typical,
         spread,
         last_gap,

@@ -1,4 +1,4 @@
-"""Fits the shipped prior and scores it: `python -m services.prediction.engine.fit_prior --fit A --fit B --check C`.
+"""Fits the shipped prior of Gamma-Poisson: `python -m services.prediction.engine.fit_prior A.parquet B.parquet`.
 
 Each argument is a Parquet file with the columns `key` (the pattern) and `ts` (RFC 3339). Nothing imports this
 module and the services never read such files; its printed numbers are copied into `gamma_poisson` with a date.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 from msgspec import Struct
 
-from services.prediction.engine.gamma_poisson import LEAST, MOST, PRIORS, Prior
+from services.prediction.engine.gamma_poisson import LEAST, MOST, Prior
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,14 +37,6 @@ class Points(Struct, frozen=True):
     quiet: Floats
     next_in: Floats
     end: float
-
-
-class Line(Struct, frozen=True):
-    """Scores of one set and window: Brier skill over the online base rate, calibration error, ranking."""
-
-    skill: float
-    ece: float
-    auroc: float
 
 
 def load(path: Path) -> Points:
@@ -109,55 +101,6 @@ def fit(sets: Sequence[Points]) -> Prior:
     return _prior(best)
 
 
-def score(
-    priors: Sequence[Prior], points: Points, window: float, *, falls_back: bool = False, floor: int = 50
-) -> Line | None:
-    """How priors do on a set, the best so far answering once `floor` windows have ended; None: too short.
-
-    falls_back: the base rate answers while even the best prior is behind it. Nothing is learned from a window
-    before it has ended.
-    """
-    ended = points.at + window <= points.end
-    at, came = points.at[ended], (points.next_in[ended] <= window).astype(np.float64)
-    known = np.searchsorted(at, at - window, side="right")
-    judged = known > 0
-    if not judged.any():
-        return None
-    base = (_before(came)[known] + 0.5) / (known + 1)
-    said = np.array([chances(prior, points, window)[ended] for prior in priors])
-    errors = np.array([_before((one - came) ** 2)[known] for one in said])
-    best = np.where(known >= floor, errors.argmin(axis=0), 0)
-    chance = np.choose(best, list(said))
-    if falls_back:
-        reference = _before((base - came) ** 2)[known]
-        behind = (known >= floor) & (np.choose(best, list(errors)) > reference)
-        chance = np.where(behind, np.clip(base, LEAST, MOST), chance)
-    error = ((chance - came) ** 2)[judged].mean()
-    reference_error = ((base - came) ** 2)[judged].mean()
-    skill = float(1 - error / reference_error)
-    return Line(skill, _ece(chance[judged], came[judged]), _auroc(chance[judged], came[judged]))
-
-
-def _before(values: Floats) -> Floats:
-    """Sums of the first 0, 1, 2, … values."""
-    return np.concatenate([[0.0], np.cumsum(values)])
-
-
-def _ece(chance: Floats, came: Floats) -> float:
-    bins = np.minimum((chance * 10).astype(int), 9)
-    gaps = [
-        abs(chance[bins == b].mean() - came[bins == b].mean()) * (bins == b).sum() for b in np.unique(bins)
-    ]
-    return float(sum(gaps) / len(chance))
-
-
-def _auroc(chance: Floats, came: Floats) -> float:
-    rank = np.empty(len(chance))
-    rank[np.argsort(chance, kind="stable")] = np.arange(len(chance))
-    n_came = came.sum()
-    return float((rank[came == 1].sum() - n_came * (n_came - 1) / 2) / (n_came * (len(came) - n_came)))
-
-
 def _prior(logs: Floats) -> Prior:
     shape, rate_days, dropout_a, dropout_b = (float(x) for x in np.exp(logs))
     # Nothing below these can be told apart on a few thousand points.
@@ -200,35 +143,11 @@ def _nelder_mead(target: Callable[[Floats], float], start: Floats) -> Floats:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fit on all sets together and on each alone, and score those and the shipped priors on every set."""
-    parser = argparse.ArgumentParser(description="Fit the priors of the forecast and score them.")
-    parser.add_argument("--fit", type=Path, action="append", default=[], help="a set to fit on; repeat")
-    parser.add_argument("--check", type=Path, action="append", default=[], help="a set to score only; repeat")
-    chosen = parser.parse_args(arguments)
-    fitted_on, checked = [load(path) for path in chosen.fit], [load(path) for path in chosen.check]
-    for sets in ([fitted_on, *([one] for one in fitted_on)]) if fitted_on else []:
-        print("fitted on", " + ".join(points.name for points in sets), fit(sets))
-    shipped = list(PRIORS.values())
-    for label, priors, falls_back in (
-        *((prior.version, [prior], False) for prior in shipped),
-        ("the best so far", shipped, False),
-        ("the best so far, or the base rate while behind it", shipped, True),
-    ):
-        print(label)
-        for number, points in enumerate((*fitted_on, *checked)):
-            role = "fit" if number < len(fitted_on) else "check"
-            _print_scores(priors, points, role, falls_back=falls_back)
+    """Fit on all files together and print the prior."""
+    parser = argparse.ArgumentParser(description="Fit the prior of Gamma-Poisson.")
+    parser.add_argument("files", type=Path, nargs="+")
+    print(fit([load(path) for path in parser.parse_args(arguments).files]))
     return 0
-
-
-def _print_scores(priors: Sequence[Prior], points: Points, role: str, *, falls_back: bool) -> None:
-    lines = {window: score(priors, points, window, falls_back=falls_back) for window in (7.0, 30.0, 90.0)}
-    cells = (
-        f"{window:.0f} d: skill {line.skill:+.3f} ECE {line.ece:.3f} AUROC {line.auroc:.2f}"
-        for window, line in lines.items()
-        if line is not None
-    )
-    print(f"  {points.name:18} {role:5} {len(points.at):7,} points  " + "  ".join(cells))
 
 
 if __name__ == "__main__":

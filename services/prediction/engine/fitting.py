@@ -4,6 +4,7 @@ Imports numpy, so the services run it in a short-lived process (`python -m servi
 """
 
 import math
+import os
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -308,6 +309,7 @@ def _tuple(values: Floats) -> tuple[float, ...]:
 
 def main() -> int:
     """Read a Past as JSON from standard input, write its Model (or null) to standard output."""
+    os.nice(10)
     past = msgspec.json.decode(sys.stdin.buffer.read(), type=Past)
     sys.stdout.buffer.write(msgspec.json.encode(learn(past)))
     return 0

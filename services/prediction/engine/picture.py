@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from services.prediction.engine.record import Bin
+from services.prediction.engine.scoring import Bin
 
 Colour: TypeAlias = tuple[int, int, int]
 

@@ -1,6 +1,7 @@
 """What the leader keeps in memory, so that an event that makes nothing due costs no query."""
 
-from datetime import datetime
+from collections import Counter
+from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ from contracts.generated.pattern import PatternStatus
 from msgspec import Struct
 
 from services.prediction.commands import Outlook
+from services.prediction.engine.recurrence import Model
 from services.prediction.state import Prediction
 
 Key: TypeAlias = tuple[str, str]
@@ -20,6 +22,7 @@ FORECAST = frozenset(
 """Patterns in these states are forecast."""
 
 MAX_MERGES = 100
+LEARN_SPACING = timedelta(minutes=1)
 
 
 class Due(Struct, frozen=True):
@@ -67,6 +70,14 @@ class Tracked(Struct, kw_only=True):
         return self.forecast_n_issues > 0 and self.n_issues >= by * self.forecast_n_issues
 
 
+class Learned(Struct, frozen=True):
+    """A workspace's last model; None when it was made by another method. model_id: of the event that says it."""
+
+    model_id: str
+    at: datetime
+    model: Model | None
+
+
 class Memory:
     """Shown patterns, what is undecided, and when something becomes due by time alone."""
 
@@ -76,9 +87,39 @@ class Memory:
         self.hits: dict[Key, Hit] = {}
         self.zones: dict[str, str] = {}
         self.thresholds: dict[str, float] = {}
+        self.models: dict[str, Learned] = {}
+        self.n_shown: Counter[str] = Counter()
+        self._asked_to_learn: dict[str, tuple[datetime, int]] = {}
         self._ages: list[tuple[datetime, Key]] = []
         self._ends: list[tuple[datetime, str, str]] = []
         self._owners: dict[Key, Tracked] = {}
+
+    def add(self, tracked: Tracked) -> None:
+        """A pattern is shown from now on."""
+        self.patterns[tracked.key] = tracked
+        self.n_shown[tracked.workspace_id] += 1
+
+    def learn(self, workspace_id: str, learned: Learned) -> None:
+        """A workspace has another model; patterns that were forecast without any are due again."""
+        is_first = workspace_id not in self.models and learned.model is not None
+        self.models[workspace_id] = learned
+        if is_first:
+            for key, tracked in self.patterns.items():
+                if key[0] == workspace_id and tracked.is_forecast:
+                    self.due.setdefault(key, Due(learned.model_id, None))
+
+    def due_to_learn(self, now: datetime, *, refit: timedelta) -> str | None:
+        """A workspace whose model is old, or that has grown by half while it has none; asked once each time."""
+        for workspace_id, n_shown in self.n_shown.items():
+            learned = self.models.get(workspace_id)
+            last, n_then = self._asked_to_learn.get(workspace_id, (None, 0))
+            if last is None and learned is not None and learned.model is not None:
+                last = learned.at
+            has_grown = learned is None and n_shown >= 1.5 * n_then
+            if last is None or now - last >= refit or (has_grown and now - last >= LEARN_SPACING):
+                self._asked_to_learn[workspace_id] = (now, n_shown)
+                return workspace_id
+        return None
 
     def holder(self, workspace_id: str, pattern_id: str) -> Tracked | None:
         """The pattern, or the one that it was merged into, however often."""
@@ -119,6 +160,9 @@ class Memory:
         """Drop everything of a workspace that is no more; what is due by time alone then finds nothing."""
         self.zones.pop(workspace_id, None)
         self.thresholds.pop(workspace_id, None)
+        self.models.pop(workspace_id, None)
+        self.n_shown.pop(workspace_id, None)
+        self._asked_to_learn.pop(workspace_id, None)
         for memory in (self.patterns, self.due, self.hits, self._owners):
             for key in [key for key in memory if key[0] == workspace_id]:
                 del memory[key]

@@ -5,9 +5,9 @@ from typing import assert_never
 from contracts import Event, Recorded, pattern, prediction, workspace
 from contracts.generated.pattern import PatternStatus
 
-from services.prediction.commands import Outlook
+from services.prediction.commands import Outlook, model_of
 from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
-from services.prediction.reactions.memory import Due, Hit, Key, Memory, Tracked
+from services.prediction.reactions.memory import Due, Hit, Key, Learned, Memory, Tracked
 from services.prediction.state import evolve
 
 GROWN_UP = frozenset({PatternStatus.EMERGING, PatternStatus.ACTIVE})
@@ -99,7 +99,7 @@ def _detected(
         tracked = Tracked(
             workspace_id=event.workspace_id, pattern_id=data.pattern_id, status=PatternStatus.EMERGING
         )
-        memory.patterns[key] = tracked
+        memory.add(tracked)
     if is_fresh:
         tracked.status, tracked.n_issues = PatternStatus.EMERGING, data.assessment.issue_count
     _ask(memory, event, tracked, is_fresh=is_fresh)
@@ -163,6 +163,9 @@ def _observe_prediction(
                 tracked.outlooks[data.window_days] = Outlook(data.probability, data.threshold)
         case prediction.PredictionFeedbackGiven() | prediction.PredictionDismissed():
             _move_on(memory, event, data)
+        case prediction.ModelFitted():
+            if is_fresh:
+                memory.learn(event.workspace_id, Learned(data.model_id, event.time, model_of(data)))
         case _:
             assert_never(data)
 
@@ -185,7 +188,11 @@ def _made(memory: Memory, event: Recorded[Event], data: prediction.PredictionMad
         memory.set_forecast(tracked, at=event.time, forecast_id=data.prediction_id, n_issues=tracked.n_issues)
 
 
-def _move_on(memory: Memory, event: Recorded[Event], data: prediction.Event) -> None:
+def _move_on(
+    memory: Memory,
+    event: Recorded[Event],
+    data: prediction.AlertFired | prediction.PredictionFeedbackGiven | prediction.PredictionDismissed,
+) -> None:
     """An open prediction has one more event; the next append must expect it."""
     state = memory.find_open(event.workspace_id, data.prediction_id)
     if state is None or state.seq >= event.seq:

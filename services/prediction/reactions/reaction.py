@@ -9,15 +9,24 @@ from eventlog import Append, Conflict, ConflictError, EventLog
 from msgspec import Struct
 from runtime.database import Pool
 
-from services.prediction.commands import ForecastPattern, Outlook, forecast_pattern, resolve_hit, resolve_miss
-from services.prediction.engine.scoring import Score
+from services.prediction.commands import (
+    ForecastPattern,
+    Outlook,
+    forecast_pattern,
+    is_held_out,
+    model_fitted,
+    resolve_hit,
+    resolve_miss,
+)
+from services.prediction.engine.scoring import Tally
+from services.prediction.reactions.learning import learn_apart, load_past
 from services.prediction.reactions.memory import Due, Hit, Memory, Tracked
 from services.prediction.reactions.observing import observe
 from services.prediction.reactions.reading import (
     Material,
     load_material,
     load_memory,
-    load_scores,
+    load_tallies,
     zone_of,
 )
 from services.prediction.settings import PredictionSettings
@@ -37,13 +46,15 @@ class Rules(Struct, frozen=True, kw_only=True):
     growth: members now : members at the last forecast. growth_spacing: least time between forecasts for growth.
     max_age: of a forecast. grace: for late reports after a window's end.
     min_resolved: resolved forecasts of a window before the model's skill is judged.
+    refit: a workspace's model older than this is learned anew.
     """
 
     growth: float = 1.5
     growth_spacing: timedelta = timedelta(seconds=60)
     max_age: timedelta = timedelta(hours=24)
     grace: timedelta = timedelta(hours=24)
-    min_resolved: int = 50
+    min_resolved: int = 300
+    refit: timedelta = timedelta(hours=24)
 
     @classmethod
     def of(cls, settings: PredictionSettings) -> "Rules":
@@ -54,6 +65,7 @@ class Rules(Struct, frozen=True, kw_only=True):
             max_age=timedelta(hours=settings.prediction_max_age_hours),
             grace=timedelta(hours=settings.prediction_grace_hours),
             min_resolved=settings.prediction_min_resolved,
+            refit=timedelta(hours=settings.prediction_refit_hours),
         )
 
 
@@ -106,6 +118,36 @@ class Forecaster:
         ):
             self._memory.due.setdefault(tracked.key, Due(tracked.forecast_id, None))
         await self._decide(now)
+        workspace_id = self._memory.due_to_learn(now, refit=self._rules.refit)
+        if workspace_id is not None:
+            await self._learn(workspace_id, now)
+
+    async def _learn(self, workspace_id: str, now: datetime) -> None:
+        """Learn a workspace's model apart and say so; one at a time, so that a night costs one core at most."""
+        async with self._pool.connection() as conn:
+            past = await load_past(conn, workspace_id, now=now)
+        model = None if past is None else await learn_apart(past)
+        if model is None:
+            return
+        last = self._memory.models.get(workspace_id)
+        # From the one before: a second leader that decides the same conflicts.
+        model_id = derived_id("mdl_", workspace_id, "" if last is None else last.model_id)
+        event = record(
+            model_fitted(model_id, model),
+            workspace_id=workspace_id,
+            aggregate_id=model_id,
+            occurred_at=now,
+            recorded_at=now,
+            source=SERVICE,
+            correlation_id=model_id,
+            event_id=derived_id("evt_", model_id),
+        )
+        try:
+            await self._log.append(Append(event, expected=0))
+        except ConflictError:
+            log.info("model.already_fitted", model_id=model_id)
+            return
+        log.info("model.fitted", workspace_id=workspace_id, model_id=model_id)
 
     async def _decide(self, now: datetime) -> None:
         if self._memory.hits:
@@ -189,7 +231,7 @@ class Forecaster:
         async with self._pool.connection() as conn:
             material = await load_material(conn, [tracked.key for tracked, _ in chosen])
             workspaces = sorted({tracked.workspace_id for tracked, _ in chosen})
-            scores = await load_scores(conn, workspaces, now=now)
+            tallies = await load_tallies(conn, workspaces, now=now)
         by_workspace: dict[str, list[tuple[Tracked, Due, list[Append]]]] = {}
         for tracked, due in chosen:
             rows = material.get(tracked.key)
@@ -197,15 +239,17 @@ class Forecaster:
                 # Every issue was taken out of it: nothing to forecast from until the next one.
                 self._memory.due.pop(tracked.key, None)
                 continue
-            command = self._command(tracked, due, rows, scores.get(tracked.workspace_id, {}))
+            command = self._command(tracked, due, rows, tallies.get(tracked.workspace_id, {}))
             appends = _made(command, due, now=now)
             by_workspace.setdefault(tracked.workspace_id, []).append((tracked, due, appends))
         for decided in by_workspace.values():
             await self._append(decided, now)
 
     def _command(
-        self, tracked: Tracked, due: Due, rows: Material, scores: Mapping[int, Mapping[str, Score]]
+        self, tracked: Tracked, due: Due, rows: Material, tallies: Mapping[int, Tally]
     ) -> ForecastPattern:
+        learned = self._memory.models.get(tracked.workspace_id)
+        n_shown = self._memory.n_shown[tracked.workspace_id]
         return ForecastPattern(
             workspace_id=tracked.workspace_id,
             pattern_id=tracked.pattern_id,
@@ -214,10 +258,12 @@ class Forecaster:
             severities=rows.severities,
             zone=zone_of(self._memory.zones.get(tracked.workspace_id, "UTC")),
             neighbours=rows.neighbours,
-            scores=scores,
+            tallies=tallies,
             outlooks=tracked.outlooks,
             alert_probability=self._memory.threshold(tracked.workspace_id),
             min_resolved=self._rules.min_resolved,
+            model=None if learned is None or learned.model is None else (learned.model_id, learned.model),
+            is_held_out=is_held_out(tracked.workspace_id, tracked.pattern_id, n_shown=n_shown),
         )
 
     async def _append(self, decided: Sequence[tuple[Tracked, Due, list[Append]]], now: datetime) -> None:

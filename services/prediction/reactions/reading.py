@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+from contracts import prediction
 from contracts.generated.ingest import Severity
 from contracts.generated.pattern import PatternStatus
 from contracts.generated.prediction import Outcome
@@ -12,11 +13,11 @@ from eventlog import Connection
 from msgspec import Struct
 
 from services.prediction import _queries
-from services.prediction.commands import Outlook
+from services.prediction.commands import Outlook, model_of
 from services.prediction.engine.episodes import episodes
-from services.prediction.engine.scoring import Score
+from services.prediction.engine.scoring import Score, Tally
 from services.prediction.engine.trigger import MIN_EPISODES, Occurrence
-from services.prediction.reactions.memory import Key, Memory, Tracked
+from services.prediction.reactions.memory import Key, Learned, Memory, Tracked
 from services.prediction.state import Prediction
 
 SCORED_FOR = timedelta(days=365)
@@ -38,6 +39,10 @@ async def load_memory(conn: Connection, *, is_ours: Callable[[str], bool]) -> Me
     for setting in await _queries.list_workspaces(conn):
         memory.zones[setting.workspace_id] = setting.timezone
         memory.thresholds[setting.workspace_id] = setting.alert_probability
+    for fitted in await _queries.list_models(conn):
+        if is_ours(fitted.workspace_id):
+            data = msgspec.json.decode(fitted.model, type=prediction.ModelFitted)
+            memory.models[fitted.workspace_id] = Learned(fitted.model_id, fitted.fitted_at, model_of(data))
     for row in await _queries.list_shown_patterns(conn):
         if is_ours(row.workspace_id):
             _add_pattern(memory, row)
@@ -59,7 +64,7 @@ def _add_pattern(memory: Memory, row: _queries.ListShownPatternsRow) -> None:
         n_issues=row.n_issues,
         merged_into=row.merged_into,
     )
-    memory.patterns[tracked.key] = tracked
+    memory.add(tracked)
     if row.forecast_at is not None:
         memory.set_forecast(
             tracked,
@@ -97,16 +102,32 @@ async def load_material(conn: Connection, keys: Sequence[Key]) -> dict[Key, Mate
     return found
 
 
-async def load_scores(
+async def load_tallies(
     conn: Connection, workspace_ids: Sequence[str], *, now: datetime
-) -> dict[str, dict[int, dict[str, Score]]]:
-    """The scores of the last twelve months by workspace, window and version of the prior."""
+) -> dict[str, dict[int, Tally]]:
+    """The records of the last twelve months by workspace and window."""
+    today = now.astimezone(UTC).date()
     since: date = (now - SCORED_FOR).astimezone(UTC).date().replace(day=1)
-    scores: dict[str, dict[int, dict[str, Score]]] = {}
+    found: dict[str, dict[int, list[_queries.ListScoresRow]]] = {}
     for row in await _queries.list_scores(conn, workspace_ids=list(workspace_ids), since=since):
-        of_window = scores.setdefault(row.workspace_id, {}).setdefault(row.window_days, {})
-        of_window[row.model_version] = Score(row.n_resolved, row.n_hits, row.brier_nano)
-    return scores
+        found.setdefault(row.workspace_id, {}).setdefault(row.window_days, []).append(row)
+    return {
+        workspace_id: {window: _tally(rows, today) for window, rows in of_window.items()}
+        for workspace_id, of_window in found.items()
+    }
+
+
+def _tally(rows: Sequence[_queries.ListScoresRow], today: date) -> Tally:
+    return Tally(
+        Score(
+            n_resolved=sum(row.n_resolved for row in rows),
+            n_hits=sum(row.n_hits for row in rows),
+            brier_nano=sum(row.brier_nano for row in rows),
+            base_nano=sum(row.base_nano for row in rows),
+            span_days=(today - min(row.first_month for row in rows)).days,
+        ),
+        {row.bin: (row.n_resolved, row.n_hits) for row in rows},
+    )
 
 
 def zone_of(name: str) -> tzinfo:

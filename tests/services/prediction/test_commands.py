@@ -1,5 +1,6 @@
 """Decisions: what is forecast, when an alert fires, what people may say about it."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -17,9 +18,16 @@ from services.prediction.commands import (
     dismiss_prediction,
     forecast_pattern,
     give_feedback,
+    is_held_out,
+    model_fitted,
+    model_of,
     resolve_hit,
     resolve_miss,
 )
+from services.prediction.engine.behaviour import Behaviour, logit
+from services.prediction.engine.fitting import Past, learn
+from services.prediction.engine.recurrence import Model, opinion
+from services.prediction.engine.scoring import NANO, Score, Tally
 from services.prediction.engine.trigger import Occurrence
 from services.prediction.errors import PredictionRecurredError
 from services.prediction.state import Prediction, fold
@@ -47,11 +55,20 @@ def ask(outlooks: Mapping[int, Outlook] | None = None, threshold: float = 0.7) -
         severities={Severity.P2: 12},
         zone=UTC,
         neighbours={},
-        scores={},
+        tallies={},
         outlooks=outlooks or {},
         alert_probability=threshold,
         min_resolved=50,
     )
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """What sixty patterns, each with a rhythm of its own, teach."""
+    rows = [(day, f"pat_{gap}") for gap in range(1, 61) for day in range(0, 240, gap)]
+    learnt = learn(Past(tuple(sorted((float(day), name) for day, name in rows)), 240.0))
+    assert learnt is not None
+    return learnt
 
 
 def alerts(events: list[prediction.PredictionMade | prediction.AlertFired]) -> list[int]:
@@ -69,6 +86,77 @@ def test_a_forecast_covers_three_windows_with_rising_chances() -> None:
     assert windows[0].inputs.exposure_days == 22.0
     assert windows[0].impact is prediction.Impact.HIGH
     assert windows[2].expires_at == NOW + timedelta(days=90)
+
+
+def test_the_probability_can_be_computed_again_from_the_event(model: Model) -> None:
+    """The frozen inputs and the fitted model give what was frozen."""
+    asked = msgspec.structs.replace(ask(threshold=1.0), model=("mdl_1", model))
+    for made in forecast_pattern(asked, now=NOW):
+        assert isinstance(made, prediction.PredictionMade)
+        given, known = made.inputs.basis, made.inputs
+        assert given is not None
+        assert (made.model, given.model_id) == ("ensemble", "mdl_1")
+        state = Behaviour(
+            first_at=-known.exposure_days,
+            last_at=-known.quiet_days,
+            episode_at=-given.episode_quiet_days,
+            n_events=given.n_events,
+            n_episodes=known.n_recurrences + 1,
+            pace=list(given.pace),
+            burst=list(given.burst),
+            gap_weight=given.gap_weight,
+            gap_sum=given.gap_sum,
+            gap_square=given.gap_square,
+            last_gap=given.last_gap_days,
+        )
+        # Faded already, so that nothing fades from here on.
+        assert (given.episode_quiet_days, known.quiet_days) == (0.0, 0.0)
+        again = opinion(state, 0.0, made.window_days, model)
+        assert again.probability == pytest.approx(given.model_probability, abs=1e-5)
+        parts = math.fsum(part.log_odds for part in given.drivers)
+        assert parts == pytest.approx(logit(made.probability) - logit(known.base_rate), abs=1e-4)
+        assert all(part.text for part in given.drivers)
+
+
+def test_a_fitted_model_survives_its_event(model: Model) -> None:
+    """What was learned is in the log, whole."""
+    event = model_fitted("mdl_1", model)
+    assert model_of(event) == model
+    assert model_of(msgspec.structs.replace(event, version="another@2020-01-01")) is None
+
+
+def test_the_base_rate_answers_while_the_models_are_behind_it() -> None:
+    """Enough resolved forecasts, over long enough, further off than the base rate: it answers and says so."""
+    behind = Score(300, 30, 60 * NANO, 30 * NANO, span_days=300.0)
+    asked = msgspec.structs.replace(
+        ask(threshold=1.0), tallies={7: Tally(behind, {1: (40, 4)})}, min_resolved=300
+    )
+    week, month, _ = (
+        one for one in forecast_pattern(asked, now=NOW) if isinstance(one, prediction.PredictionMade)
+    )
+    basis = week.inputs.basis
+    assert basis is not None
+    assert (week.model, week.inputs.skill, basis.drivers) == ("base_rate", -1.0, ())
+    assert week.probability == pytest.approx(30.5 / 301, abs=1e-6)
+    assert week.lower < week.probability < week.upper
+    assert basis.model_probability > 0.5
+    assert (basis.bucket_n, basis.bucket_hits) == (40, 4)
+    assert month.model == "gamma_poisson"
+    few = msgspec.structs.replace(asked, min_resolved=301)
+    assert {
+        one.model for one in forecast_pattern(few, now=NOW) if isinstance(one, prediction.PredictionMade)
+    } == {"gamma_poisson"}
+
+
+def test_what_is_held_out_is_forecast_and_never_fires() -> None:
+    """One pattern in fifty, always the same ones, where there are many."""
+    events = forecast_pattern(msgspec.structs.replace(ask(), is_held_out=True), now=NOW)
+    assert [one.held_out for one in events if isinstance(one, prediction.PredictionMade)] == [True] * 3
+    assert alerts(events) == []
+    kept = [name for name in map(str, range(5_000)) if is_held_out("ws", name, n_shown=200)]
+    assert 60 <= len(kept) <= 140
+    assert kept == [name for name in map(str, range(5_000)) if is_held_out("ws", name, n_shown=5_000)]
+    assert not any(is_held_out("ws", name, n_shown=199) for name in kept)
 
 
 def test_deciding_again_gives_the_same_bytes() -> None:

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
 from testkit.servers import Database
 
-from services.prediction.engine.gamma_poisson import MIXED, PRIORS, History, probability
+from services.prediction.engine.gamma_poisson import MIXED
 from services.prediction.engine.scoring import brier_nano
 from services.prediction.projections import PROJECTION
 
@@ -39,9 +39,31 @@ def made(name: str, pattern_id: str, window: int, probability: float = 0.4) -> p
             prior_rate_days=MIXED.rate_days,
             base_rate=0.5,
             n_resolved=0,
+            basis=prediction.ForecastBasis(
+                n_events=5,
+                episode_quiet_days=2.0,
+                gap_weight=1.0,
+                gap_sum=1.0,
+                gap_square=1.0,
+                last_gap_days=3.0,
+                model_probability=0.3,
+                gamma_poisson=0.3,
+                model_id="",
+                bucket_n=0,
+                bucket_hits=0,
+            ),
         ),
         expires_at=at(window),
         low_confidence=False,
+    )
+
+
+def fitted(name: str, n_active: int) -> prediction.ModelFitted:
+    window = prediction.FittedWindow(
+        window_days=7, n_outcomes=40, n_hits=8, mix=(0.1,) * 8, regression=(0.0,) * 23
+    )
+    return prediction.ModelFitted(
+        model_id=name, version="test@2026-11-22", n_active=n_active, rates=(1.0,) * 5, windows=(window,)
     )
 
 
@@ -117,6 +139,8 @@ def story() -> list[Recorded[Event]]:
         ("pat_a", linked("pat_a", at(-0.05), n_issues=7)),
         ("pat_a", moved("pat_a", PatternStatus.EMERGING, PatternStatus.ACTIVE)),
         ("ws_one", workspace.WorkspaceSettingsChanged(workspace_id="ws_one", alert_probability=0.5)),
+        ("mdl_1", fitted("mdl_1", 3)),
+        ("mdl_2", fitted("mdl_2", 4)),
         ("pat_c", pattern.PatternDescribed(pattern_id="pat_c", name="Renamed", assessment=assessment(1))),
     ]
     return [envelope(data, aggregate_id) for aggregate_id, data in happened]
@@ -143,12 +167,12 @@ async def test_rows_hold_what_the_events_say(database: Database, event_log: Even
     hours = await _table(database, "occurrences")
     assert sum(row["n_issues"] for row in hours if row["pattern_id"] == "pat_a") == 7
     assert {row["pattern_id"] for row in hours} == {"pat_a", "pat_c"}
-    scores = {r["model_version"]: r for r in await _table(database, "scores") if r["n_resolved"]}
-    known = History(n_recurrences=3, exposure_days=30.0, quiet_days=2.0)
-    for version, prior in PRIORS.items():
-        said = round(probability(known, 7, prior=prior), 6)
-        assert (scores[version]["n_resolved"], scores[version]["n_hits"]) == (1, 1)
-        assert scores[version]["brier_nano"] == brier_nano(said, is_hit=True)
+    (score,) = [row for row in await _table(database, "scores") if row["n_resolved"]]
+    assert (score["bin"], score["n_resolved"], score["n_hits"]) == (4, 1, 1)
+    assert score["brier_nano"] == brier_nano(0.3, is_hit=True)
+    assert score["base_nano"] == brier_nano(0.5, is_hit=True)
+    (fitted,) = await _table(database, "models")
+    assert (fitted["model_id"], fitted["model"]["n_active"]) == ("mdl_2", 4)
     (setting,) = await _table(database, "workspaces")
     assert (setting["timezone"], setting["alert_probability"]) == ("UTC", 0.5)
     assert [row["window_days"] for row in await _table(database, "outlooks")] == [7, 30]

@@ -347,12 +347,43 @@ async def test_negative_skill_switches_to_the_base_rate(make_rig: Callable[..., 
             await rig.until(MADE, 3 * number + 3)
             await rig.tell(name, linked(name, at(0.1), n_issues=1))
             await rig.until(RESOLVED, 3 * number + 3)
-        await detect(rig, "pat_last", days=(-1.0,))
-        made = (await rig.until(MADE, 15))[-3:]
+        # Four windows later, so that it was not the surprise of a day.
+        rig.clock.now = at(40)
+        await detect(rig, "pat_last", days=(39.0,))
+        await eventually(lambda: _is_forecast(rig, "pat_last"))
+        made = [one for one in await rig.said(MADE) if one.pattern_id == "pat_last"]
     assert made[0].model == "base_rate"
     assert made[0].inputs.skill is not None
     assert made[0].inputs.skill < 0
     assert made[0].probability == pytest.approx(made[0].inputs.base_rate)
+
+
+async def test_a_workspace_teaches_its_own_model(rig: Rig) -> None:
+    """Learned apart from the rows, said as an event, used from then on, and the same after a restart."""
+    async with rig.running():
+        for gap in range(2, 14):
+            name = f"pat_{gap}"
+            times = tuple(at(-float(day)) for day in range(1, 120, gap))
+            await rig.tell(name, linked(name, *times, n_issues=len(times)), detected(name, len(times)))
+        (fitted,) = await rig.until(prediction.ModelFitted, 1)
+        await eventually(lambda: _says(rig, "ensemble", 36))
+        await rig.assert_rebuild_is_equal()
+    assert [window.window_days for window in fitted.windows] == [7, 30, 90]
+    made = [one for one in await rig.said(MADE) if one.model == "ensemble"]
+    assert {one.inputs.basis.model_id for one in made if one.inputs.basis} == {fitted.model_id}
+    async with rig.running():
+        rig.clock.now = at(0.5)
+        await rig.tell("pat_2", moved("pat_2", EMERGING, ACTIVE))
+        await eventually(lambda: _says(rig, "ensemble", 39))
+        assert len(await rig.said(prediction.ModelFitted)) == 1
+
+
+async def _is_forecast(rig: Rig, pattern_id: str) -> bool:
+    return len([one for one in await rig.said(MADE) if one.pattern_id == pattern_id]) == 3
+
+
+async def _says(rig: Rig, model: str, count: int) -> bool:
+    return len([one for one in await rig.said(MADE) if one.model == model]) == count
 
 
 async def test_an_idle_batch_costs_no_query(rig: Rig) -> None:
@@ -385,7 +416,16 @@ async def _pass_over_everything(rig: Rig, *, forget_forecasts: bool = False) -> 
 async def _forget_rows(rig: Rig) -> None:
     """As if the database were new: all rows and the position are gone."""
     async with await psycopg.AsyncConnection.connect(rig.database.projector_url) as conn:
-        for table in ("patterns", "occurrences", "links", "predictions", "outlooks", "scores", "workspaces"):
+        for table in (
+            "patterns",
+            "occurrences",
+            "links",
+            "predictions",
+            "outlooks",
+            "scores",
+            "models",
+            "workspaces",
+        ):
             await conn.execute(f"DELETE FROM prediction.{table}".encode())
         await conn.execute("DELETE FROM prediction.checkpoint")
 

@@ -21,8 +21,8 @@ from services.prediction.engine.backtest import (
 from services.prediction.engine.behaviour import APART_DAYS, begin, behaviour, grow, history_of, logit
 from services.prediction.engine.fitting import Learner, Past, learn
 from services.prediction.engine.gamma_poisson import LEAST, MOST, WINDOWS_DAYS, probability
-from services.prediction.engine.record import MIN_RECORD, NANO, Score, calibration_error, reliability
 from services.prediction.engine.recurrence import Model, drivers, opinion, opinions
+from services.prediction.engine.scoring import MIN_RECORD, NANO, Score, calibration_error, reliability
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

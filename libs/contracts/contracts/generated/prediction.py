@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A fact that a prediction rests on.
 
-    kind: last_gap, rate_change, weekday, hour_of_day, co_occurrence or history.
+    kind: last_gap, rate_change, drift, weekday, hour_of_day, co_occurrence or history.
     text: The fact in a sentence, with its numbers.
     issue_ids: Issues that it is drawn from, at most 10.
     """
@@ -52,6 +52,58 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
     text: str
     issue_ids: tuple[str, ...] = ()
+
+
+class Driver(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A part of the distance between the base rate and the probability; all parts together are that distance.
+
+    kind: history, pace, silence, frequency, rhythm or workspace.
+    text: The part in a sentence, with its numbers.
+    log_odds: Its size in log odds; above 0 it makes a recurrence likelier.
+    """
+
+    kind: str
+    text: str
+    log_odds: float
+
+
+class ForecastBasis(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the models looked at and said: with the prior and the fitted model, enough to compute it again.
+
+    model_id: Id of the fitted model; empty while nothing is fitted.
+    n_events: Events so far.
+    episode_quiet_days: Days since the last episode began; an episode is what n_recurrences counts.
+    pace: Episodes, each counted half after 3.5, 14, 45, 150 and 500 days.
+    burst: Events, each counted half after 3.5, 14 and 45 days.
+    gap_weight: Sum of the weights of the gaps between episodes; each newer gap weighs 1.25 times the one before.
+    gap_sum: Weighted sum of the logarithms of the gaps in days.
+    gap_square: Weighted sum of their squares.
+    last_gap_days: Days between the last two episodes; 0 while there is one.
+    model_probability: What the models say, whether or not the base rate answers.
+    gamma_poisson: What Gamma-Poisson alone says.
+    intensity_mix: What the intensity mix alone says; absent while nothing is fitted.
+    regression: What the regression alone says; absent while nothing is fitted.
+    drivers: Why the probability is not the base rate, the strongest part first; empty when the base rate answers.
+    bucket_n: Resolved predictions of the window in the last twelve months whose probability was in the same tenth.
+    bucket_hits: How many of these came true.
+    """
+
+    model_id: str
+    n_events: int
+    episode_quiet_days: float
+    pace: tuple[float, ...] = ()
+    burst: tuple[float, ...] = ()
+    gap_weight: float
+    gap_sum: float
+    gap_square: float
+    last_gap_days: float
+    model_probability: float
+    gamma_poisson: float
+    intensity_mix: float | None = None
+    regression: float | None = None
+    drivers: tuple[Driver, ...] = ()
+    bucket_n: int
+    bucket_hits: int
 
 
 class ForecastInputs(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,9 +114,11 @@ class ForecastInputs(Struct, frozen=True, kw_only=True, omit_defaults=True):
     quiet_days: Days since the last event.
     prior_shape: Shape of the Gamma prior.
     prior_rate_days: Rate of the Gamma prior, in days.
-    base_rate: Share of this workspace's resolved predictions of the window that were hits, in [0, 1].
-    n_resolved: Resolved predictions behind base_rate and skill.
-    skill: Rolling Brier skill of the model over the base rate; absent below the data floor.
+    base_rate: How often patterns of this workspace recur within the window, in [0.002, 0.98]: among the outcomes that the model
+    was fitted on, or among resolved predictions while nothing is fitted.
+    n_resolved: Resolved predictions of the window in the last twelve months.
+    skill: Brier skill of the model over the base rate in these; absent below the data floor.
+    basis: What the models looked at and said; absent in predictions made before there was more than one.
     """
 
     n_recurrences: int
@@ -75,6 +129,7 @@ class ForecastInputs(Struct, frozen=True, kw_only=True, omit_defaults=True):
     base_rate: float
     n_resolved: int
     skill: float | None = None
+    basis: ForecastBasis | None = None
 
 
 class PredictionMade(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,11 +147,12 @@ class PredictionMade(Struct, frozen=True, kw_only=True, omit_defaults=True):
     impact: What a recurrence would cost.
     likely_trigger: What is likely to set it off, in a sentence; empty when the evidence names nothing.
     evidence: What the trigger and the probability rest on.
-    model: gamma_poisson or base_rate.
+    model: gamma_poisson, ensemble or base_rate.
     model_version: Dated version of the model.
     inputs: What it was computed from.
     expires_at: When the window ends.
     low_confidence: Too little history for more than the prior.
+    held_out: Made and scored but not shown, so that what people do about forecasts can be told from what would have happened.
     """
 
     prediction_id: str
@@ -114,6 +170,43 @@ class PredictionMade(Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: ForecastInputs
     expires_at: Timestamp
     low_confidence: bool
+    held_out: bool | None = None
+
+
+class FittedWindow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was learned for one window.
+
+    window_days: Length of the window in days: 7, 30 or 90.
+    n_outcomes: Outcomes that it was learned from.
+    n_hits: How many of these were recurrences.
+    mix: Weights of the eight parts of the intensity mix.
+    regression: Weights of a constant and the features, in log odds on top of the mix.
+    """
+
+    window_days: int
+    n_outcomes: int
+    n_hits: int
+    mix: tuple[float, ...] = ()
+    regression: tuple[float, ...] = ()
+
+
+class ModelFitted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A workspace's own model was learned from its past. Which features and how: docs/reference/forecast.md.
+
+    Emitted by prediction on prediction/<model_id>. The envelope's time is the last moment that it knows of.
+
+    model_id: Id of the model, prefix "mdl_".
+    version: Dated version of the method.
+    n_active: Patterns with two events or more, the last at most 365 days ago.
+    rates: Events per day of all patterns together, by half-lives of 3.5, 14, 45, 150 and 500 days.
+    windows: What was learned, shortest window first; a window with too few outcomes is absent.
+    """
+
+    model_id: str
+    version: str
+    n_active: int
+    rates: tuple[float, ...] = ()
+    windows: tuple[FittedWindow, ...] = ()
 
 
 class PredictionResolved(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -223,6 +316,7 @@ class PredictionChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 Event: TypeAlias = (
     PredictionMade
+    | ModelFitted
     | PredictionResolved
     | PredictionFeedbackGiven
     | PredictionDismissed
@@ -232,6 +326,7 @@ Event: TypeAlias = (
 
 AGGREGATES: dict[type[Event], str] = {
     PredictionMade: "prediction",
+    ModelFitted: "prediction",
     PredictionResolved: "prediction",
     PredictionFeedbackGiven: "prediction",
     PredictionDismissed: "prediction",
