@@ -195,7 +195,8 @@ def _linked(state: Pattern | None, data: pattern.IssuesLinked, event: Recorded[E
     known = state or Pattern(
         workspace_id=event.workspace_id,
         pattern_id=data.pattern_id,
-        exemplar=data.exemplar or "",
+        # Its first line is text; what follows are hashes.
+        exemplar=(data.exemplar or "").partition("\n")[0],
         issue_count=data.assessment.issue_count,
         confidence=data.assessment.confidence,
         first_seen_at=data.assessment.first_seen_at,

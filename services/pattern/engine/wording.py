@@ -1,9 +1,12 @@
 """What is compared of a person's report: its masked title, the content words of its body, its names and numbers.
 
-It is written as one text of three lines, which is what the log keeps of the issue for later comparisons.
+It is written as one text of three lines, which is what the log keeps of the issue for later comparisons: the masked
+title, then 18-bit hashes of the words, names and numbers, then the embedding. No word of a body can be read from it,
+so nothing that is purged with its issue lives on there.
 """
 
 import re
+from base64 import b64decode, b64encode
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -26,6 +29,7 @@ _RUN = re.compile(r"[^\s,;()\[\]{}|<>\"'`]+")
 _IDENTIFIER = re.compile(r"[a-z][A-Z]|[a-z0-9][._/#$:\\]+[A-Za-z]|_|[A-Za-z]-?\d")
 _DIGIT = re.compile(r"\d")
 _BUCKETS = (1 << WORD_BITS) - 1
+_MARKS: Final = {"@": IDENTIFIER, "#": NUMBER}
 STOP_WORDS: Final = frozenset(
     [
         "a",
@@ -112,7 +116,10 @@ def written(title: str, masked_title: str, body: str) -> str:
         word[:_MAX_WORD] for word in words_of(body[:N_BODY_CHARACTERS]) if word not in STOP_WORDS
     )
     kept = list(words)[:_MAX_BODY_WORDS]
-    return "\n".join([masked_title, " ".join(kept), " ".join(_names(title))])
+    # Sorted, so that not even the order of the words is kept.
+    hashed = sorted(_hashed(word) for word in kept) + [name[0] + _hashed(name) for name in _names(title)]
+    embedding = embedding_of(words_of(masked_title) + kept)
+    return "\n".join([masked_title, " ".join(hashed), b64encode(embedding.tobytes()).decode()])
 
 
 def is_written(text: str) -> bool:
@@ -128,29 +135,36 @@ def title_of(text: str) -> str:
 @lru_cache(maxsize=128)
 def wording_of(text: str) -> Wording:
     """What `written` wrote, ready to be compared."""
-    title, _, rest = text.partition("\n")
-    body, _, names = rest.partition("\n")
-    in_title, in_body = words_of(title), body.split()
+    title, hashed, embedding = text.split("\n")
+    in_title = words_of(title)
     counted: dict[int, tuple[int, int]] = {}
-    for words, mark in ((in_title, TITLE), (in_body, 0)):
-        for word in words:
-            if word not in STOP_WORDS:
-                _count(counted, word, mark)
-    for name in names.split():
-        _count(counted, name, NUMBER if name.startswith("#") else IDENTIFIER)
+    for word in in_title:
+        if word not in STOP_WORDS:
+            _count(counted, _bucket(word), TITLE)
+    for each in hashed.split():
+        mark = _MARKS.get(each[0], 0)
+        _count(counted, int(each[1:] if mark else each, 16), mark)
     buckets = sorted(counted)
     terms = Terms(
         np.array(buckets, dtype=np.int64),
         np.array([min(counted[bucket][0], 255) for bucket in buckets], dtype=np.uint8),
         np.array([counted[bucket][1] for bucket in buckets], dtype=np.uint8),
     )
-    return Wording(title, grams_of(title), terms, embedding_of(in_title), embedding_of(in_title + in_body))
+    of_all = np.frombuffer(b64decode(embedding), dtype=np.int8)
+    return Wording(title, grams_of(title), terms, embedding_of(in_title), of_all)
 
 
-def _count(counted: dict[int, tuple[int, int]], word: str, mark: int) -> None:
-    bucket = crc32(word.encode("utf-8", "replace")) & _BUCKETS
+def _count(counted: dict[int, tuple[int, int]], bucket: int, mark: int) -> None:
     n, marks = counted.get(bucket, (0, 0))
     counted[bucket] = (n + 1, marks | mark)
+
+
+def _bucket(word: str) -> int:
+    return crc32(word.encode("utf-8", "replace")) & _BUCKETS
+
+
+def _hashed(word: str) -> str:
+    return f"{_bucket(word):05x}"
 
 
 def _names(title: str) -> list[str]:

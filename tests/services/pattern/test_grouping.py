@@ -193,6 +193,20 @@ def test_reports_of_people_join_by_what_the_linker_learned_and_are_suggested_bel
     assert [(each.pattern_id, each.score) for each in third.suggestions] == [(first.pattern_id, second.score)]
 
 
+def test_the_log_keeps_no_word_of_a_body_nor_a_name_that_is_masked() -> None:
+    """A person's text may be purged with its issue: the log has its masked title, hashes and an embedding."""
+    (first,) = grouped(
+        Grouper("ws"),
+        issue(1, "Login of jane.doe@example.com fails", source="jira", body="Jane Doe lives in Elm Street 7"),
+    )
+    assert first.exemplar is not None
+    title, hashes, embedding = first.exemplar.split("\n")
+    assert title == "login of ~ fails"
+    assert all(len(each.lstrip("@#")) == 5 for each in hashes.split())
+    assert len(embedding) == 344
+    assert not {"jane", "doe", "elm", "street"} & set(first.exemplar.lower().replace("\n", " ").split())
+
+
 def test_other_names_and_numbers_keep_alike_reports_apart() -> None:
     """A backport of one change is not the backport of another."""
     first, second = grouped(
