@@ -18,6 +18,7 @@ _WORD = re.compile(r"[^\W\d_][\w.\-]{1,39}")
 _EMPTY = frozenset(
     [
         "a",
+        "after",
         "an",
         "and",
         "are",
