@@ -96,12 +96,20 @@ class Inhabited:
         """Issues that become a pattern with predictions and a recommendation, and an ingestion job."""
         word = self.word
         key = {"Idempotency-Key": "the-same-for-all"}
-        body = {"title": f"{word} alone", "external_id": "the same for all", "body": word, "team": word}
+        # A machine's reports: what people write alike with a rare word in it may be joined.
+        body = {
+            "title": f"{word} alone",
+            "external_id": "the same for all",
+            "body": word,
+            "team": word,
+            "source": "datadog",
+        }
         self._did(self.owner, "POST", "/v1/issues", body, headers=key)
         records = [
             {
                 "external_id": f"{word}-{number}",
                 "title": f"{word} connection pool exhausted",
+                "source": "datadog",
                 "service": word,
                 "error_type": "PoolTimeout",
                 "severity": "high",
@@ -113,11 +121,12 @@ class Inhabited:
         for path in ("/v1/patterns", "/v1/predictions", "/v1/recommendations"):
             self._wait(lambda path=path: self._did(self.owner, "GET", path)["data"])
         pattern_id = self.ids["pat_"][0]
-        # The last ones join after the pattern is found; whether the lone one is of it too is for grouping to say.
+        # The last ones join after the pattern is found.
         path = f"/v1/patterns/{pattern_id}"
-        self._wait(lambda: self._did(self.owner, "GET", path)["issue_count"] >= len(records))
+        self._wait(lambda: self._did(self.owner, "GET", path)["issue_count"] == len(records))
         self._did(self.owner, "PATCH", f"/v1/patterns/{pattern_id}", {"name": f"{word} pattern"})
-        lone = self._did(self.owner, "POST", "/v1/issues", {"title": f"{word} linked by hand"})["id"]
+        by_hand = {"title": f"{word} linked by hand", "source": "datadog"}
+        lone = self._did(self.owner, "POST", "/v1/issues", by_hand)["id"]
         self._did(self.owner, "POST", f"/v1/issues/{lone}/link-pattern", {"pattern_id": pattern_id})
         # The one that was linked has made the predictions of before come true; new ones take their place.
         prediction = self._wait(lambda: self._did(self.owner, "GET", "/v1/predictions")["data"])[0]["id"]
@@ -130,12 +139,13 @@ class Inhabited:
         one = f"/v1/issues/{lone}"
         self._wait(lambda: self._did(self.owner, "GET", one)["analysis"])
         self._did(self.owner, "POST", f"/v1/issues/{lone}/unlink-pattern")
-        again = self._did(self.owner, "POST", "/v1/issues", {"title": f"{word} linked by hand"})["id"]
+        again = self._did(self.owner, "POST", "/v1/issues", by_hand)["id"]
         self._did(self.owner, "POST", f"/v1/issues/{again}/link-pattern", {"pattern_id": pattern_id})
         # Sure enough of nothing, so that what is only alike is suggested.
         self._did(self.owner, "PATCH", "/v1/workspace", {"confidence_threshold": 1.0})
         near = {
             "title": f"{word} connection pool exhausted soon",
+            "source": "datadog",
             "service": word,
             "error_type": "PoolTimeout",
         }
