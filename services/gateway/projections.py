@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 
 import msgspec
-from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, remainder_id, workspace
+from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
 from eventlog import Projection
 from psycopg import AsyncConnection
 
 from services.gateway import _queries
 from services.gateway.curation import Curation, follow_merge
+from services.gateway.purging import purge
 
 Row: TypeAlias = dict[str, object]
 Key: TypeAlias = tuple[str, str]
@@ -52,32 +53,10 @@ async def project(batch: Sequence[Recorded[Event]], conn: AsyncConnection[Any]) 
             fold = _Fold()
         if isinstance(event.data, ingest.IssuesPurged):
             await fold.write(conn)
-            await _purge(event.workspace_id, event.data, conn)
+            await purge(event.workspace_id, event.data, conn)
             fold = _Fold()
         fold.add(event)
     await fold.write(conn)
-
-
-async def _purge(workspace_id: str, purged: ingest.IssuesPurged, conn: AsyncConnection[Any]) -> None:
-    """Delete the issues and what was said of them; their patterns go on counting them."""
-    issues = _json(
-        [
-            {
-                "issue_id": each.issue_id,
-                "last_sequence": each.last_sequence,
-                "remainder_id": remainder_id(each.issue_id, each.last_sequence),
-            }
-            for each in purged.issues
-        ]
-    )
-    for statement in (
-        _queries.purge_issues,
-        _queries.purge_comments,
-        _queries.purge_analyses,
-        _queries.purge_suggestions,
-        _queries.rename_members,
-    ):
-        await statement(conn, workspace_id=workspace_id, issues=issues)
 
 
 async def _merge(event: Recorded[Event], merged: pattern.PatternsMerged, conn: AsyncConnection[Any]) -> None:
@@ -175,22 +154,8 @@ class _Fold:
         match event.data:
             case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
                 self._add_issue(event, issue)
-            case ingest.IssueExpired() as expired:
-                key = (event.workspace_id, expired.issue_id)
-                self.expired[key] = {
-                    "workspace_id": key[0],
-                    "issue_id": key[1],
-                    "expired_at": event.recorded_at,
-                }
-            case ingest.IssueRestored() as restored:
-                key = (event.workspace_id, restored.issue_id)
-                self.issues[key] = _issue_row(event, restored.issue)
-                self.restored[key] = {"workspace_id": key[0], "issue_id": key[1]}
-                self.issue_changes.pop(key, None)
-                self.expired.pop(key, None)
-            case ingest.IssuesPurged():
-                # Done by itself, between what is before it and what is behind it.
-                pass
+            case ingest.IssueExpired() | ingest.IssueRestored() | ingest.IssuesPurged() as retired:
+                self._retire(event, retired)
             case ingest.IssueCommented() as comment:
                 self.comments[event.workspace_id, comment.comment_id] = {
                     "workspace_id": event.workspace_id,
@@ -268,6 +233,22 @@ class _Fold:
                 self._change_issue(event, key, change=closed, cleared=())
             case never:
                 assert_never(never)
+
+    def _retire(
+        self, event: Recorded[Event], data: ingest.IssueExpired | ingest.IssueRestored | ingest.IssuesPurged
+    ) -> None:
+        if isinstance(data, ingest.IssuesPurged):
+            # Done by itself, between what is before it and what is behind it.
+            return
+        key = (event.workspace_id, data.issue_id)
+        row: Row = {"workspace_id": key[0], "issue_id": key[1]}
+        if isinstance(data, ingest.IssueExpired):
+            self.expired[key] = {**row, "expired_at": event.recorded_at}
+            return
+        self.issues[key] = _issue_row(event, data.issue)
+        self.restored[key] = row
+        self.issue_changes.pop(key, None)
+        self.expired.pop(key, None)
 
     def _add_analysis(
         self, event: Recorded[Event], data: ingest.AnalysisStarted | ingest.AnalysisRecorded

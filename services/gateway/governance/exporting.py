@@ -48,17 +48,19 @@ _IDENTITY: Final[Mapping[str, LiteralString]] = {
     " last_used_at, revoked_at FROM api_tokens WHERE workspace_id = {id} ORDER BY created_at",
     "audit": _AUDIT,
 }
-_READ_MODEL: Final[Mapping[str, LiteralString]] = {
-    "issues": "SELECT * FROM issue_rows WHERE workspace_id = {id} ORDER BY seq",
-    "comments": "SELECT * FROM comments WHERE workspace_id = {id} ORDER BY seq",
-    "patterns": "SELECT * FROM patterns WHERE workspace_id = {id} ORDER BY seq",
-    "pattern_members": "SELECT * FROM pattern_members WHERE workspace_id = {id} ORDER BY seq",
-    "suggestions": "SELECT * FROM suggestions WHERE workspace_id = {id} ORDER BY seq",
-    "constraints": "SELECT * FROM constraints WHERE workspace_id = {id} ORDER BY seq",
-    "contradictions": "SELECT * FROM contradictions WHERE workspace_id = {id} ORDER BY seq",
-    "predictions": "SELECT * FROM prediction_rows WHERE workspace_id = {id} ORDER BY seq",
-    "recommendations": "SELECT * FROM recommendation_rows WHERE workspace_id = {id} ORDER BY seq",
+_SHOWN: Final[Mapping[str, LiteralString]] = {
+    "issues": "issue_rows",
+    "predictions": "prediction_rows",
+    "recommendations": "recommendation_rows",
 }
+"""Tables of the read model that the API shows through a view, which says more; every other one is copied as it is."""
+_TABLES: Final = (
+    # In the order of the log, where a table says its place in it, else of its first column.
+    b"SELECT c.relname, coalesce(max(a.attname) FILTER (WHERE a.attname = 'seq'),"
+    b" max(a.attname) FILTER (WHERE a.attnum = 2)) FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid"
+    b" WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND NOT a.attisdropped"
+    b" AND c.relname NOT IN ('checkpoint', 'erased_workspaces') GROUP BY c.relname ORDER BY c.relname"
+)
 
 
 class Written(Struct, frozen=True):
@@ -166,7 +168,7 @@ class Exporter:
         files: dict[str, int] = {}
         try:
             with tarfile.open(part, "w:gz", compresslevel=6) as archive:
-                for name, pages in self._contents(job):
+                for name, pages in await self._contents(job):
                     with tempfile.TemporaryFile(dir=folder) as spool:
                         files[name] = await _spool(spool, pages)
                         await asyncio.to_thread(_add, archive, name, spool, self._clock())
@@ -185,29 +187,38 @@ class Exporter:
         digest = await asyncio.to_thread(_digest, path)
         return Written(path, path.stat().st_size, digest, files)
 
-    def _contents(self, job: OpenExport) -> Sequence[tuple[str, AsyncIterator[Sequence[bytes]]]]:
+    async def _contents(self, job: OpenExport) -> Sequence[tuple[str, AsyncIterator[Sequence[bytes]]]]:
+        """What the archive consists of: of the read model whatever tables it has, so that none is forgotten."""
         if job.kind == "audit":
-            return [("audit.jsonl", self._rows(self._people, job.workspace_id, _AUDIT))]
+            audit = sql.SQL(_AUDIT).format(id=sql.Literal(job.workspace_id))
+            return [("audit.jsonl", self._rows(self._people, job.workspace_id, audit))]
+        id_ = sql.Literal(job.workspace_id)
+        async with tenant(self._pool, job.workspace_id) as conn:
+            cursor = await conn.execute(_TABLES)
+            tables = [(str(name), str(order)) for name, order in await cursor.fetchall()]
         return [
             *(
-                (f"{name}.jsonl", self._rows(self._people, job.workspace_id, statement))
+                (
+                    f"{name}.jsonl",
+                    self._rows(self._people, job.workspace_id, sql.SQL(statement).format(id=id_)),
+                )
                 for name, statement in _IDENTITY.items()
             ),
             *(
-                (f"{name}.jsonl", self._rows(self._pool, job.workspace_id, statement))
-                for name, statement in _READ_MODEL.items()
+                (f"{table}.jsonl", self._rows(self._pool, job.workspace_id, _rows_of(table, order, id_)))
+                for table, order in tables
             ),
             ("events.jsonl", self._events(job.workspace_id)),
         ]
 
     async def _rows(
-        self, pool: Pool, workspace_id: str, statement: LiteralString
+        self, pool: Pool, workspace_id: str, statement: sql.Composed
     ) -> AsyncIterator[Sequence[bytes]]:
         """The rows of a statement as JSON, a page at a time, in one snapshot."""
         async with tenant(pool, workspace_id) as conn:
             declared = sql.SQL(
                 "DECLARE pages NO SCROLL CURSOR FOR SELECT row_to_json(r)::text FROM ({statement}) AS r"
-            ).format(statement=sql.SQL(statement).format(id=sql.Literal(workspace_id)))
+            ).format(statement=statement)
             await conn.execute(declared.as_string(conn).encode())
             while True:
                 cursor = await conn.execute(_FETCH)
@@ -237,6 +248,13 @@ class Exporter:
                     if event.aggregate_id not in expired
                     and not (isinstance(event.data, ingest.ModelAsked) and event.data.issue_id in expired)
                 ]
+
+
+def _rows_of(table: str, order: str, workspace_id: sql.Literal) -> sql.Composed:
+    """Every row of a table of the read model, as the API shows it. order: the column that they are in order of."""
+    return sql.SQL("SELECT * FROM {table} WHERE workspace_id = {id} ORDER BY {order}").format(
+        table=sql.Identifier(_SHOWN.get(table, table)), id=workspace_id, order=sql.Identifier(order)
+    )
 
 
 async def _spool(spool: IO[bytes], pages: AsyncIterator[Sequence[bytes]]) -> int:

@@ -30,6 +30,7 @@ class Retirement:
     def __init__(self, log: EventLog, *, clock: Callable[[], datetime]) -> None:
         self._log = log
         self._clock = clock
+        self._deleted: dict[str, int] = {}
 
     async def expire_issues(self, cmd: ingest.ExpireIssues, context: CommandContext) -> ingest.IssuesRetired:
         """Hide those that nobody has changed; one that somebody changes at this moment stays.
@@ -68,7 +69,7 @@ class Retirement:
         workspace_id = context.workspace_id
         latest = await self._log.latest(workspace_id, RETENTION, workspace_id)
         if latest is not None:
-            await self._delete(latest)
+            await self._delete(latest, latest.seq)
         histories = await self._log.histories(workspace_id, AGGREGATE, ids)
         kept = [
             (issue, history)
@@ -89,12 +90,15 @@ class Retirement:
         except ConflictError:
             # Somebody else is at it; what is left is asked for again.
             return ingest.IssuesRetired(n_issues=0, sequence=0)
-        await self._delete(fact)
+        await self._delete(fact, sequence)
         return ingest.IssuesRetired(n_issues=len(kept), sequence=sequence)
 
-    async def _delete(self, fact: Recorded[Event]) -> None:
-        """Delete the events that a fact says are purged: whatever is told about these issues, by whomever."""
-        if not isinstance(fact.data, ingest.IssuesPurged):
+    async def _delete(self, fact: Recorded[Event], sequence: int) -> None:
+        """Delete the events that a fact says are purged: whatever is told about these issues, by whomever.
+
+        sequence: of the fact; what this process has deleted once is not looked for again.
+        """
+        if not isinstance(fact.data, ingest.IssuesPurged) or self._deleted.get(fact.workspace_id) == sequence:
             return
         bound = asyncio.Semaphore(_PURGES_AT_ONCE)
 
@@ -105,6 +109,7 @@ class Retirement:
                 await self._log.purge(fact.workspace_id, "*", issue.issue_id, before=issue.last_sequence + 1)
 
         await asyncio.gather(*map(one, fact.data.issues))
+        self._deleted[fact.workspace_id] = sequence
 
     def _recorded(
         self, event: ingest.Event, aggregate_id: str, version: int, context: CommandContext

@@ -139,11 +139,13 @@ _JOINTS = re.compile(r"([\-_.])")
 _INTERLEAVED = re.compile(r"\d[a-z]+\d|[a-z]\d+[a-z]")
 _URL = re.compile(r"\b[a-z][a-z0-9+.\-]*://\S*[^\s.,;:!?)\]}\"']")
 
+_MAIL = re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")
+
 # Tried in this order on a whole run; the first that fits names its placeholder.
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("<uuid>", re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")),
     ("<url>", re.compile(r"[a-z][a-z0-9+.\-]*://.+")),
-    ("<mail>", re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")),
+    ("<mail>", _MAIL),
     ("<host>", re.compile(r"[\w.\-]*/?(?:\d{1,3}\.){3}\d{1,3}(?:[:/]\d+)?")),
     ("<mac>", re.compile(r"(?:[0-9a-f]{2}[:\-]){5,}[0-9a-f]{2}")),
     (
@@ -263,8 +265,11 @@ def key_of(kind: str, *parts: str | None) -> str:
 
 
 def readable(title: str) -> str:
-    """A title as a pattern's name: list brackets off, volatile parts as "…", one line, at most 200 characters."""
-    text = _SPACES.sub(" ", title).strip()
+    """A title as a pattern's name: list brackets off, volatile parts as "…", one line, at most 200 characters.
+
+    Whoever's address it is, it is no part of a name: names outlive the issues that they come from.
+    """
+    text = _MAIL.sub("…", _SPACES.sub(" ", title)).strip()
     if text.startswith("['") and text.endswith("']"):
         text = text[2:-2].strip()
     if is_machine_text("", text):

@@ -171,6 +171,12 @@ async def test_a_workspace_is_exported_whole_and_by_a_link_alone(
     )
     content = httpx.get(link, timeout=20)
     assert content.status_code == 200
+    tables = await execute(
+        stack.database.owner_url,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'gateway'::regnamespace AND relkind = 'r'",
+    )
+    copied = {name.removesuffix(".jsonl") for name in unpacked(content.content)}
+    assert {table for (table,) in tables} - copied == {"checkpoint", "erased_workspaces"}
     assert (len(content.content), hashlib.sha256(content.content).hexdigest()) == (
         done["size_bytes"],
         done["sha256"],
