@@ -10,6 +10,7 @@ from eventlog import Projection
 from psycopg import AsyncConnection
 
 from services.gateway import _queries
+from services.gateway.clustering import Clusterings
 from services.gateway.curation import Curation, follow_merge
 from services.gateway.purging import purge
 
@@ -105,9 +106,7 @@ class _Fold:
         self.recommendations: dict[Key, Row] = {}
         self.recommendation_changes: dict[Key, Row] = {}
         self.curation = Curation()
-        self.clusterings: dict[str, Row] = {}
-        self.clusters: dict[str, list[Row]] = {}
-        self.relations: dict[str, list[Row]] = {}
+        self.clusterings = Clusterings()
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
         """Write all rows; members after their patterns, what ends predictions before new ones."""
@@ -134,24 +133,27 @@ class _Fold:
             if rows:
                 await statement(conn, rows=_json(list(rows.values())))
         await self.curation.write(conn)
-        if self.clusterings:
-            await self._write_clusterings(conn)
-
-    async def _write_clusterings(self, conn: AsyncConnection[Any]) -> None:
-        """Put the latest clustering of each workspace in the place of what was there."""
-        latest = _json(list(self.clusterings.values()))
-        await _queries.delete_clusters(conn, rows=latest)
-        await _queries.delete_relations(conn, rows=latest)
-        await _queries.upsert_clusterings(conn, rows=latest)
-        for write, rows in (
-            (_queries.insert_clusters, self.clusters),
-            (_queries.insert_relations, self.relations),
-        ):
-            await write(conn, rows=_json([row for each in rows.values() for row in each]))
+        await self.clusterings.write(conn)
 
     def add(self, event: Recorded[Event]) -> None:
         """Take one event in."""
-        match event.data:
+        data = event.data
+        if isinstance(data, ingest.Event):
+            self._add_ingested(event, data)
+        elif isinstance(data, pattern.Event):
+            self._add_pattern(event, data)
+        elif isinstance(data, prediction.Event):
+            self._add_prediction(event, data)
+        elif isinstance(data, recommendation.Event):
+            self._add_recommendation(event, data)
+        elif isinstance(data, workspace.Event):
+            # The gateway reads workspaces from the rows of identity, which these events come from.
+            return
+        else:
+            assert_never(data)
+
+    def _add_ingested(self, event: Recorded[Event], data: ingest.Event) -> None:
+        match data:
             case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
                 self._add_issue(event, issue)
             case ingest.IssueExpired() | ingest.IssueRestored() | ingest.IssuesPurged() as retired:
@@ -167,47 +169,6 @@ class _Fold:
                 self._add_analysis(event, analysed)
             case ingest.ModelAsked():
                 # It is read from the log alone: whatever is forgotten there is forgotten.
-                pass
-            case (
-                pattern.IssuesLinked()
-                | pattern.PatternDetected()
-                | pattern.PatternDescribed()
-                | pattern.PatternStatusChanged()
-                | pattern.IssueUnlinked()
-                | pattern.LinkConstrained()
-                | pattern.PatternsMerged()
-                | pattern.PatternSplit()
-                | pattern.LinkSuggested()
-                | pattern.DecisionsContradicted()
-                | pattern.ContradictionAnswered() as grouped
-            ):
-                self._add_pattern(event, grouped)
-            case pattern.ClustersComputed() as clustered:
-                self._add_clustering(event, clustered)
-            case (
-                prediction.PredictionMade()
-                | prediction.PredictionResolved()
-                | prediction.PredictionFeedbackGiven()
-                | prediction.PredictionDismissed()
-                | prediction.AlertFired()
-                | prediction.ModelFitted() as predicted
-            ):
-                self._add_prediction(event, predicted)
-            case (
-                recommendation.RecommendationMade()
-                | recommendation.RecommendationReassessed()
-                | recommendation.RecommendationStatusChanged()
-                | recommendation.RecommendationStepChecked() as recommended
-            ):
-                self._add_recommendation(event, recommended)
-            case (
-                workspace.WorkspaceCreated()
-                | workspace.WorkspaceSettingsChanged()
-                | workspace.WorkspaceSuspended()
-                | workspace.WorkspaceReinstated()
-                | workspace.WorkspaceErased()
-            ):
-                # The gateway reads workspaces from the rows of identity, which these events come from.
                 pass
             case never:
                 assert_never(never)
@@ -312,7 +273,7 @@ class _Fold:
             case pattern.LinkSuggested() | pattern.DecisionsContradicted() | pattern.ContradictionAnswered():
                 self.curation.ask(event, data)
             case pattern.ClustersComputed():
-                pass
+                self.clusterings.add(event, data)
             case never:
                 assert_never(never)
 
@@ -360,39 +321,6 @@ class _Fold:
             "issue_id": data.issue_id,
             "pattern_id": data.pattern_id,
         }
-
-    def _add_clustering(self, event: Recorded[Event], data: pattern.ClustersComputed) -> None:
-        workspace_id = event.workspace_id
-        self.clusterings[workspace_id] = {
-            "workspace_id": workspace_id,
-            "seq": event.seq,
-            "run_id": data.run_id,
-            "computed_at": event.time,
-            "method_version": data.method_version,
-            "n_patterns": data.n_patterns,
-            "n_left_out": data.n_left_out,
-        }
-        self.clusters[workspace_id] = [
-            {
-                "workspace_id": workspace_id,
-                "cluster_id": cluster.cluster_id,
-                "seq": place,
-                "name": cluster.name,
-                "pattern_ids": cluster.pattern_ids,
-                "reasons": _json(cluster.reasons),
-            }
-            for place, cluster in enumerate(data.clusters, start=1)
-        ]
-        self.relations[workspace_id] = [
-            {
-                "workspace_id": workspace_id,
-                "pattern_id": relation.pattern_id,
-                "other_pattern_id": relation.other_pattern_id,
-                "weight": relation.weight,
-                "reasons": _json(relation.reasons),
-            }
-            for relation in data.relations
-        ]
 
     def _add_prediction(self, event: Recorded[Event], data: prediction.Event) -> None:
         match data:
