@@ -280,6 +280,7 @@ PREFIXES = {
     "invitation_id": "inv_",
     "suggestion_id": "sug_",
     "contradiction_id": "ctr_",
+    "analysis_id": "ana_",
 }
 """What the ids begin with that a parameter takes; a new parameter has to be added, or its routes are not proved."""
 
