@@ -115,6 +115,41 @@ class ListReliabilityRow(Struct, frozen=True):
     brier_sum: float
 
 
+class ListScorecardRow(Struct, frozen=True):
+    """One row of list_scorecard."""
+
+    window_days: int
+    model: str
+    model_version: str
+    n: int
+    n_hits: int
+    brier_sum: float
+    base_sum: float
+
+
+class DryRunAlertsRow(Struct, frozen=True):
+    """One row of dry_run_alerts."""
+
+    prediction_id: str
+    pattern_id: str
+    pattern_name: str | None
+    probability: float
+    generated_at: datetime
+    outcome: str
+    resolved_at: datetime | None
+    n_fired: int
+    n_true: int
+    n_false: int
+    lead_time_days: float | None
+
+
+class DryRunRecallRow(Struct, frozen=True):
+    """One row of dry_run_recall."""
+
+    n_hits: int
+    n_caught: int
+
+
 class ScoreAlertsRow(Struct, frozen=True):
     """One row of score_alerts."""
 
@@ -1036,6 +1071,93 @@ async def list_reliability(
     async with AsyncRawCursor(conn, row_factory=args_row(ListReliabilityRow)) as cursor:
         await cursor.execute(_LIST_RELIABILITY, (workspace_id, window_days))
         fetched: list[ListReliabilityRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_SCORECARD = """
+SELECT window_days, model, model_version, count(*) AS n, count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
+    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum,
+    sum(((inputs::jsonb ->> 'base_rate')::double precision - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)
+        ::double precision AS base_sum
+FROM predictions
+WHERE workspace_id = $1 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND ($2::integer IS NULL OR window_days = $2::integer)
+GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3
+"""
+
+
+async def list_scorecard(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    window_days: int | None,
+) -> list[ListScorecardRow]:
+    """Resolved predictions by window and version of the model, with what the base rate of their time scored."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListScorecardRow)) as cursor:
+        await cursor.execute(_LIST_SCORECARD, (workspace_id, window_days))
+        fetched: list[ListScorecardRow] = await cursor.fetchall()
+        return fetched
+
+
+_DRY_RUN_ALERTS = """
+SELECT fired.prediction_id, fired.pattern_id, t.name AS pattern_name, fired.probability, fired.generated_at,
+    fired.outcome, fired.resolved_at, count(*) OVER () AS n_fired,
+    count(*) FILTER (WHERE fired.outcome = 'hit') OVER () AS n_true,
+    count(*) FILTER (WHERE fired.outcome = 'miss') OVER () AS n_false,
+    (avg(extract(epoch FROM fired.resolved_at - fired.generated_at)) FILTER (WHERE fired.outcome = 'hit') OVER ()
+        / 86400)::double precision AS lead_time_days
+FROM (
+    SELECT p.prediction_id, p.pattern_id, p.probability, p.generated_at, p.resolved_at, p.workspace_id,
+        (CASE WHEN p.feedback = 'prevented' THEN 'prevented' ELSE coalesce(p.outcome, 'open') END)::text AS outcome,
+        lag(p.probability) OVER (PARTITION BY p.pattern_id ORDER BY p.generated_at, p.seq) AS before
+    FROM predictions AS p
+    WHERE p.workspace_id = $1 AND p.window_days = $2::integer
+      AND p.generated_at >= $3::timestamptz) AS fired
+LEFT JOIN patterns AS t ON t.workspace_id = fired.workspace_id AND t.pattern_id = fired.pattern_id
+WHERE fired.probability >= $4::double precision
+  AND (fired.before IS NULL OR fired.before < $4::double precision)
+ORDER BY fired.generated_at DESC, fired.prediction_id LIMIT 50
+"""
+
+
+async def dry_run_alerts(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    window_days: int,
+    since: datetime,
+    threshold: float,
+) -> list[DryRunAlertsRow]:
+    """The alerts that a draft threshold would have fired since a moment: each when a pattern's forecast reaches it from below. The counts are over all of them, the rows only the latest."""
+    async with AsyncRawCursor(conn, row_factory=args_row(DryRunAlertsRow)) as cursor:
+        await cursor.execute(_DRY_RUN_ALERTS, (workspace_id, window_days, since, threshold))
+        fetched: list[DryRunAlertsRow] = await cursor.fetchall()
+        return fetched
+
+
+_DRY_RUN_RECALL = """
+SELECT count(*) AS n_hits,
+    count(*) FILTER (WHERE probability >= $1::double precision) AS n_caught
+FROM predictions
+WHERE workspace_id = $2 AND window_days = $3::integer
+  AND generated_at >= $4::timestamptz AND outcome = 'hit' AND feedback IS DISTINCT FROM 'prevented'
+"""
+
+
+async def dry_run_recall(
+    conn: AsyncConnection[Any],
+    *,
+    threshold: float,
+    workspace_id: str,
+    window_days: int,
+    since: datetime,
+) -> DryRunRecallRow:
+    """How many resolved predictions of a window since a moment came true, and how many of those were at a draft threshold or above."""
+    async with AsyncRawCursor(conn, row_factory=args_row(DryRunRecallRow)) as cursor:
+        await cursor.execute(_DRY_RUN_RECALL, (threshold, workspace_id, window_days, since))
+        fetched: DryRunRecallRow | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("dry_run_recall gave no row")
         return fetched
 
 

@@ -423,6 +423,49 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
 GROUP BY 1 ORDER BY 1;
 
+-- Resolved predictions by window and version of the model, with what the base rate of their time scored.
+-- name: ListScorecard :many
+SELECT window_days, model, model_version, count(*) AS n, count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
+    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum,
+    sum(((inputs::jsonb ->> 'base_rate')::double precision - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)
+        ::double precision AS base_sum
+FROM predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
+GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3;
+
+-- The alerts that a draft threshold would have fired since a moment: each when a pattern's forecast reaches it from below. The counts are over all of them, the rows only the latest.
+-- column lead_time_days: float | None
+-- column resolved_at: datetime | None
+-- column pattern_name: str | None
+-- name: DryRunAlerts :many
+SELECT fired.prediction_id, fired.pattern_id, t.name AS pattern_name, fired.probability, fired.generated_at,
+    fired.outcome, fired.resolved_at, count(*) OVER () AS n_fired,
+    count(*) FILTER (WHERE fired.outcome = 'hit') OVER () AS n_true,
+    count(*) FILTER (WHERE fired.outcome = 'miss') OVER () AS n_false,
+    (avg(extract(epoch FROM fired.resolved_at - fired.generated_at)) FILTER (WHERE fired.outcome = 'hit') OVER ()
+        / 86400)::double precision AS lead_time_days
+FROM (
+    SELECT p.prediction_id, p.pattern_id, p.probability, p.generated_at, p.resolved_at, p.workspace_id,
+        (CASE WHEN p.feedback = 'prevented' THEN 'prevented' ELSE coalesce(p.outcome, 'open') END)::text AS outcome,
+        lag(p.probability) OVER (PARTITION BY p.pattern_id ORDER BY p.generated_at, p.seq) AS before
+    FROM predictions AS p
+    WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.window_days = sqlc.arg(window_days)::integer
+      AND p.generated_at >= sqlc.arg(since)::timestamptz) AS fired
+LEFT JOIN patterns AS t ON t.workspace_id = fired.workspace_id AND t.pattern_id = fired.pattern_id
+WHERE fired.probability >= sqlc.arg(threshold)::double precision
+  AND (fired.before IS NULL OR fired.before < sqlc.arg(threshold)::double precision)
+ORDER BY fired.generated_at DESC, fired.prediction_id LIMIT 50;
+
+-- How many resolved predictions of a window since a moment came true, and how many of those were at a draft threshold or above.
+-- always
+-- name: DryRunRecall :one
+SELECT count(*) AS n_hits,
+    count(*) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision) AS n_caught
+FROM predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND window_days = sqlc.arg(window_days)::integer
+  AND generated_at >= sqlc.arg(since)::timestamptz AND outcome = 'hit' AND feedback IS DISTINCT FROM 'prevented';
+
 -- Precision, recall and lead time of resolved forecasts at a threshold; what a person calls prevented does not count.
 -- always
 -- column lead_time_days: float | None

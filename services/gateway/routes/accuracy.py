@@ -1,12 +1,13 @@
 """How well resolved predictions did."""
 
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
-from services.gateway.routes.operation import Call, Gateway
+from services.gateway.routes.operation import Call, Gateway, NoQuery
 from services.gateway.routes.workspaces import read_alert_probability
 
 WindowDays = Literal[7, 30, 90]
@@ -26,6 +27,21 @@ class ReliabilityBin(Struct, frozen=True, kw_only=True):
     n: int
     mean_probability: float
     hit_rate: float
+
+
+class VersionScore(Struct, frozen=True, kw_only=True):
+    """How one version of the model did with one window."""
+
+    window_days: int
+    model: str
+    model_version: str
+    n: int
+    hits: int
+    brier: float
+    base_rate_brier: Annotated[
+        float, Meta(description="What the base rate scored, as it was when each prediction was made.")
+    ]
+    skill: float | None
 
 
 class Accuracy(Struct, frozen=True, kw_only=True):
@@ -49,7 +65,12 @@ class Accuracy(Struct, frozen=True, kw_only=True):
         float | None, Meta(description="Share of the hits that were at the threshold or above.")
     ]
     lead_time_days: Annotated[float | None, Meta(description="Mean time from such a prediction to its hit.")]
+    calibration_error: Annotated[
+        float | None,
+        Meta(description="ECE: mean distance of what was said from what happened, over ten bins."),
+    ]
     reliability: tuple[ReliabilityBin, ...]
+    versions: Annotated[tuple[VersionScore, ...], Meta(description="By window and version of the model.")]
 
 
 async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accuracy:
@@ -64,6 +85,9 @@ async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accurac
             workspace_id=call.workspace_id,
             threshold=threshold,
             window_days=call.query.window_days,
+        )
+        versions = await _queries.list_scorecard(
+            conn, workspace_id=call.workspace_id, window_days=call.query.window_days
         )
     n, hits = sum(row.n for row in bins), sum(row.n_hits for row in bins)
     brier = _ratio(sum(row.brier_sum for row in bins), n)
@@ -80,7 +104,9 @@ async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accurac
         precision=_ratio(alerts.n_true, alerts.n_alerted),
         recall=_ratio(alerts.n_true, alerts.n_hits),
         lead_time_days=alerts.lead_time_days,
+        calibration_error=_ratio(sum(abs(row.n * row.mean_probability - row.n_hits) for row in bins), n),
         reliability=tuple(_bin(row) for row in bins),
+        versions=tuple(_version(row) for row in versions),
     )
 
 
@@ -95,4 +121,99 @@ def _bin(row: _queries.ListReliabilityRow) -> ReliabilityBin:
         n=row.n,
         mean_probability=row.mean_probability,
         hit_rate=row.n_hits / row.n,
+    )
+
+
+def _version(row: _queries.ListScorecardRow) -> VersionScore:
+    return VersionScore(
+        window_days=row.window_days,
+        model=row.model,
+        model_version=row.model_version,
+        n=row.n,
+        hits=row.n_hits,
+        brier=row.brier_sum / row.n,
+        base_rate_brier=row.base_sum / row.n,
+        skill=1 - row.brier_sum / row.base_sum if row.base_sum else None,
+    )
+
+
+class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A draft of an alert threshold."""
+
+    probability: Annotated[float, Meta(ge=0, le=1)]
+    window_days: WindowDays = 7
+    days: Annotated[int, Meta(ge=1, le=365, description="How far back to look.")] = 90
+
+
+class DryAlert(Struct, frozen=True, kw_only=True):
+    """An alert that would have fired."""
+
+    prediction_id: str
+    pattern_id: str
+    pattern_name: str | None
+    probability: float
+    at: datetime
+    outcome: Annotated[str, Meta(description="hit, miss, prevented, or open: its window has not ended.")]
+
+
+class DryRunResult(Struct, frozen=True, kw_only=True):
+    """What a threshold would have done with the predictions that this workspace really got."""
+
+    probability: float
+    window_days: int
+    since: datetime
+    fired: Annotated[int, Meta(description="Alerts, each when a forecast reached it from below.")]
+    hits: Annotated[int, Meta(description="Alerts after which the pattern did recur within the window.")]
+    misses: int
+    undecided: Annotated[int, Meta(description="Alerts still open, or prevented.")]
+    precision: Annotated[float | None, Meta(description="hits / (hits + misses).")]
+    recall: Annotated[
+        float | None, Meta(description="Share of the predictions that came true which were at it or above.")
+    ]
+    lead_time_days: Annotated[float | None, Meta(description="Mean time from an alert to its hit.")]
+    alerts: Annotated[tuple[DryAlert, ...], Meta(description="The latest 50.")]
+
+
+async def dry_run(gateway: Gateway, call: Call[NoQuery, DryRun]) -> DryRunResult:
+    """What a draft threshold would have fired over this workspace's own predictions; changes nothing."""
+    draft = call.body
+    since = gateway.resources.clock() - timedelta(days=draft.days)
+    async with tenant(gateway.pool, call.workspace_id) as conn:
+        rows = await _queries.dry_run_alerts(
+            conn,
+            workspace_id=call.workspace_id,
+            window_days=draft.window_days,
+            since=since,
+            threshold=draft.probability,
+        )
+        recall = await _queries.dry_run_recall(
+            conn,
+            threshold=draft.probability,
+            workspace_id=call.workspace_id,
+            window_days=draft.window_days,
+            since=since,
+        )
+    n, hits, misses = (rows[0].n_fired, rows[0].n_true, rows[0].n_false) if rows else (0, 0, 0)
+    return DryRunResult(
+        probability=draft.probability,
+        window_days=draft.window_days,
+        since=since,
+        fired=n,
+        hits=hits,
+        misses=misses,
+        undecided=n - hits - misses,
+        precision=_ratio(hits, hits + misses),
+        recall=_ratio(recall.n_caught, recall.n_hits),
+        lead_time_days=rows[0].lead_time_days if rows else None,
+        alerts=tuple(
+            DryAlert(
+                prediction_id=row.prediction_id,
+                pattern_id=row.pattern_id,
+                pattern_name=row.pattern_name,
+                probability=row.probability,
+                at=row.generated_at,
+                outcome=row.outcome,
+            )
+            for row in rows
+        ),
     )

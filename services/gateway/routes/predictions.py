@@ -13,7 +13,15 @@ from runtime.database import tenant
 from services.gateway import _queries
 from services.gateway.forecasting import Outlook, Point, composite, curve, first_breach
 from services.gateway.listing import Filter, Listing, SortKey
-from services.gateway.routes.accuracy import Accuracy, AccuracyQuery, WindowDays, accuracy
+from services.gateway.routes.accuracy import (
+    Accuracy,
+    AccuracyQuery,
+    DryRun,
+    DryRunResult,
+    WindowDays,
+    accuracy,
+    dry_run,
+)
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
     Accepted,
@@ -555,6 +563,17 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         replies={200: Accuracy},
         refusals=(404,),
         handle=accuracy,
+    ),
+    Operation(
+        id="dryRunAlertThreshold",
+        tag="Predictions",
+        method="POST",
+        path=f"{_ALL}/dry-run",
+        scope="predictions:read",
+        summary="See what a draft alert threshold would have fired, hit and missed.",
+        body=DryRun,
+        replies={200: DryRunResult},
+        handle=dry_run,
     ),
     _Read(
         id="getPrediction",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from operator import mul
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -88,27 +89,41 @@ class Opinion(Struct, frozen=True):
     regression: float | None = None
 
 
-def opinion(
-    state: Behaviour, at: float, window_days: int, model: Model | None, faded: Sequence[float] | None = None
-) -> Opinion:
-    """The ensemble's probability and its parts.
+def opinion(state: Behaviour, at: float, window_days: int, model: Model | None) -> Opinion:
+    """The ensemble's probability for one window, and its parts."""
+    return opinions(state, at, (window_days,), model)[0]
 
-    faded: `paces(state, at)`, if known already.
-    """
+
+def opinions(state: Behaviour, at: float, windows: Sequence[int], model: Model | None) -> list[Opinion]:
+    """One per window, shortest first; a longer window is never less probable than a shorter one."""
+    faded = paces(state, at)
+    known = [] if model is None else features(state, at, model.around, faded)
+    said: list[Opinion] = []
+    floor = 0.0
+    for window in windows:
+        one = _opinion(state, at, window, model, faded, known)
+        floor = max(floor, one.probability)
+        said.append(
+            one if one.probability == floor else Opinion(floor, one.gamma_poisson, one.mix, one.regression)
+        )
+    return said
+
+
+def _opinion(
+    state: Behaviour,
+    at: float,
+    window_days: int,
+    model: Model | None,
+    faded: Sequence[float],
+    known: Sequence[float],
+) -> Opinion:
     said = gamma_poisson(state, at, window_days)
     fitted = None if model is None else model.of(window_days)
     if model is None or fitted is None:
         return Opinion(said, said)
-    faded = paces(state, at) if faded is None else faded
     mixed = _mixed(fitted, intensities(state, at, window_days, model.around, faded))
-    correction = math.fsum(
-        weight * value
-        for weight, value in zip(
-            fitted.regression,
-            standardised([*features(state, at, model.around, faded), logit(said)], window_days),
-            strict=True,
-        )
-    )
+    given = standardised([*known, logit(said)], window_days)
+    correction = math.fsum(map(mul, fitted.regression, given))
     regressed = clamp(sigmoid(logit(mixed) + correction))
     return Opinion(
         clamp(sigmoid(SHARES[0] * logit(said) + SHARES[1] * logit(mixed) + SHARES[2] * logit(regressed))),
@@ -116,20 +131,6 @@ def opinion(
         mixed,
         regressed,
     )
-
-
-def opinions(state: Behaviour, at: float, windows: Sequence[int], model: Model | None) -> list[Opinion]:
-    """One per window, shortest first; a longer window is never less probable than a shorter one."""
-    faded = paces(state, at)
-    said: list[Opinion] = []
-    floor = 0.0
-    for window in windows:
-        one = opinion(state, at, window, model, faded)
-        floor = max(floor, one.probability)
-        said.append(
-            one if one.probability == floor else Opinion(floor, one.gamma_poisson, one.mix, one.regression)
-        )
-    return said
 
 
 def drivers(
@@ -175,5 +176,5 @@ def sigmoid(log_odds: float) -> float:
 
 
 def _mixed(fitted: WindowModel, expected: Sequence[float]) -> float:
-    total = math.fsum(weight * value for weight, value in zip(fitted.mix, expected, strict=True))
+    total = math.fsum(map(mul, fitted.mix, expected))
     return min(MOST, max(LEAST, -math.expm1(-total)))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import math
 import random
 import re
 import time
@@ -306,6 +307,15 @@ def test_predictions_are_judged_and_dismissed(api: httpx.Client) -> None:
     mine = {"pattern_id": pattern["id"], "window_days": 30}
     prediction = wait_for(lambda: api.get("/v1/predictions", params=mine).json()["data"])[0]
     path = f"/v1/predictions/{prediction['id']}"
+    # The drivers lead from the base rate to the probability, in log odds.
+    distance = _log_odds(prediction["probability"]) - _log_odds(prediction["base_rate"])
+    assert sum(driver["log_odds"] for driver in prediction["drivers"]) == pytest.approx(distance, abs=1e-3)
+    assert prediction["bucket"]["n"] >= prediction["bucket"]["hits"]
+    draft = {"probability": prediction["probability"], "window_days": 30, "days": 365}
+    tried = api.post("/v1/predictions/dry-run", json=draft).json()
+    assert tried["fired"] == tried["hits"] + tried["misses"] + tried["undecided"]
+    assert prediction["id"] in {alert["prediction_id"] for alert in tried["alerts"]}
+    assert api.post("/v1/predictions/dry-run", json=draft | {"probability": 1}).json()["fired"] == 0
     judged = api.post(f"{path}/feedback", json={"outcome": "prevented", "note": "Rolled back."})
     assert judged.status_code == 200, judged.text
     assert (judged.json()["feedback"], judged.json()["feedback_note"]) == ("prevented", "Rolled back.")
@@ -328,7 +338,13 @@ def test_predictions_are_judged_and_dismissed(api: httpx.Client) -> None:
         "skill",
         "n",
         "reliability",
+        "calibration_error",
+        "versions",
     }
+
+
+def _log_odds(chance: float) -> float:
+    return math.log(chance / (1 - chance))
 
 
 def test_recommendations_are_taken_up(api: httpx.Client) -> None:
