@@ -271,6 +271,45 @@ class FindClusterOfRow(Struct, frozen=True):
     name: str
 
 
+class FixesRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    fix_id: str
+    seq: int
+    pattern_id: str
+    recommendation_ids: str
+    note: str
+    environment: str | None
+    version: str | None
+    fixed_at: datetime
+    standing: str
+    ended_as: str | None
+    judged_at: datetime | None
+    quiet_days: float | None
+    confidence: float | None
+    broken_by: str | None
+    broken_at: datetime | None
+    was_verified: bool
+    inputs: str
+    rate_drop: str | None
+    ledger: str
+    updated_at: datetime
+
+
+class LedgerRow(Struct, frozen=True):
+    """One row of a result."""
+
+    fix_id: str
+    pattern_id: str
+    pattern_name: str | None
+    fixed_at: datetime
+    standing: str
+    inputs: str
+    ledger: str
+    ended_at: datetime | None
+
+
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
@@ -1718,4 +1757,106 @@ async def find_cluster_of(
     async with AsyncRawCursor(conn, row_factory=args_row(FindClusterOfRow)) as cursor:
         await cursor.execute(_FIND_CLUSTER_OF, (workspace_id, pattern_id))
         fetched: FindClusterOfRow | None = await cursor.fetchone()
+        return fetched
+
+
+_INSERT_FIXES = """
+INSERT INTO fixes (workspace_id, fix_id, seq, pattern_id, recommendation_ids, note, environment, version, fixed_at,
+    standing, ended_as, judged_at, quiet_days, confidence, broken_by, broken_at, was_verified, inputs, rate_drop, ledger,
+    updated_at)
+SELECT r.workspace_id, r.fix_id, r.seq, r.pattern_id, r.recommendation_ids, r.note, r.environment, r.version, r.fixed_at,
+    r.standing, r.ended_as, r.judged_at, r.quiet_days, r.confidence, r.broken_by, r.broken_at, r.was_verified, r.inputs,
+    r.rate_drop, r.ledger, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, fix_id text, seq bigint, pattern_id text, recommendation_ids text, note text, environment text,
+    version text, fixed_at timestamptz, standing text, ended_as text, judged_at timestamptz, quiet_days double precision,
+    confidence double precision, broken_by text, broken_at timestamptz, was_verified boolean, inputs text, rate_drop text,
+    ledger text, updated_at timestamptz)
+ON CONFLICT (workspace_id, fix_id) DO NOTHING
+"""
+
+
+async def insert_fixes(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Begin the proofs of fixes (ProofStarted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_FIXES, (rows,))
+
+
+_UPDATE_FIXES = """
+UPDATE fixes AS f SET
+    note = coalesce(r.note, f.note),
+    standing = coalesce(r.standing, f.standing),
+    ended_as = CASE WHEN r.standing IS NULL THEN f.ended_as ELSE r.ended_as END,
+    judged_at = coalesce(r.judged_at, f.judged_at),
+    quiet_days = coalesce(r.quiet_days, f.quiet_days),
+    confidence = coalesce(r.confidence, f.confidence),
+    broken_by = coalesce(r.broken_by, f.broken_by),
+    broken_at = coalesce(r.broken_at, f.broken_at),
+    was_verified = coalesce(r.was_verified, f.was_verified),
+    inputs = coalesce(r.inputs, f.inputs),
+    rate_drop = coalesce(r.rate_drop, f.rate_drop),
+    updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, fix_id text, note text, standing text, ended_as text, judged_at timestamptz,
+    quiet_days double precision, confidence double precision, broken_by text, broken_at timestamptz,
+    was_verified boolean, inputs text, rate_drop text, updated_at timestamptz)
+WHERE f.workspace_id = r.workspace_id AND f.fix_id = r.fix_id
+"""
+
+
+async def update_fixes(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Change what a batch says of fixes; what it does not mention stays (every other event of a fix)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_FIXES, (rows,))
+
+
+_LIST_FIXES = """
+SELECT workspace_id, fix_id, seq, pattern_id, recommendation_ids, note, environment, version, fixed_at, standing, ended_as,
+       judged_at, quiet_days, confidence, broken_by, broken_at, was_verified, inputs, rate_drop, ledger, updated_at
+FROM fixes
+WHERE workspace_id = $1 AND pattern_id = ANY($2::text[])
+ORDER BY seq DESC
+LIMIT $3::bigint
+"""
+
+
+async def list_fixes(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_ids: list[str],
+    n_most: int,
+) -> list[FixesRow]:
+    """The fixes of these patterns, the latest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FixesRow)) as cursor:
+        await cursor.execute(_LIST_FIXES, (workspace_id, pattern_ids, n_most))
+        fetched: list[FixesRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_LEDGER = """
+SELECT f.fix_id, f.pattern_id, t.name::text AS pattern_name, f.fixed_at, f.standing, f.inputs, f.ledger,
+       (SELECT min(n.fixed_at) FROM fixes AS n
+        WHERE n.workspace_id = f.workspace_id AND n.pattern_id = f.pattern_id AND n.seq > f.seq
+          AND n.ended_as IS DISTINCT FROM 'withdrawn')::timestamptz AS ended_at
+FROM fixes AS f
+LEFT JOIN patterns AS t ON t.workspace_id = f.workspace_id AND t.pattern_id = f.pattern_id
+WHERE f.workspace_id = $1 AND f.ended_as IS DISTINCT FROM 'withdrawn'
+  AND ($2::text IS NULL OR f.pattern_id = $2::text)
+ORDER BY f.seq DESC
+LIMIT $3::bigint
+"""
+
+
+async def list_ledger(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str | None,
+    n_most: int,
+) -> list[LedgerRow]:
+    """The fixes that the ledger counts, the latest first, each with the time of the pattern's next one; pattern_id NULL = all."""
+    async with AsyncRawCursor(conn, row_factory=args_row(LedgerRow)) as cursor:
+        await cursor.execute(_LIST_LEDGER, (workspace_id, pattern_id, n_most))
+        fetched: list[LedgerRow] = await cursor.fetchall()
         return fetched

@@ -89,6 +89,7 @@ _TAGS: Mapping[str, str] = {
     "Ingestion": "Failures by the hundred.",
     "Patterns": "Root causes that issues share.",
     "Clusters": "Patterns that hang together, and why.",
+    "Fixes": "What fixes have prevented.",
     "Predictions": "How likely a pattern is to recur.",
     "Recommendations": "What to do about it, best first.",
     "Provisioning": "Making clients, by whoever runs the platform.",

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from services.gateway import _queries
 from services.gateway.clustering import Clusterings
 from services.gateway.curation import Curation, follow_merge
+from services.gateway.fixing import FixEvent, RecommendationEvent, fix_change, fix_row
 from services.gateway.purging import purge
 
 Row: TypeAlias = dict[str, object]
@@ -107,6 +108,8 @@ class _Fold:
         self.recommendation_changes: dict[Key, Row] = {}
         self.curation = Curation()
         self.clusterings = Clusterings()
+        self.fixes: dict[Key, Row] = {}
+        self.fix_changes: dict[Key, Row] = {}
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
         """Write all rows; members after their patterns, what ends predictions before new ones."""
@@ -128,6 +131,8 @@ class _Fold:
             (_queries.update_predictions, self.prediction_changes),
             (_queries.insert_recommendations, self.recommendations),
             (_queries.update_recommendations, self.recommendation_changes),
+            (_queries.insert_fixes, self.fixes),
+            (_queries.update_fixes, self.fix_changes),
         )
         for statement, rows in statements:
             if rows:
@@ -144,6 +149,8 @@ class _Fold:
             self._add_pattern(event, data)
         elif isinstance(data, prediction.Event):
             self._add_prediction(event, data)
+        elif isinstance(data, FixEvent):
+            self._add_fix(event, data)
         elif isinstance(data, recommendation.Event):
             self._add_recommendation(event, data)
         elif isinstance(data, workspace.Event):
@@ -370,7 +377,17 @@ class _Fold:
         row.update(change)
         row["updated_at"] = event.recorded_at
 
-    def _add_recommendation(self, event: Recorded[Event], data: recommendation.Event) -> None:
+    def _add_fix(self, event: Recorded[Event], data: FixEvent) -> None:
+        key = (event.workspace_id, data.fix_id)
+        if isinstance(data, recommendation.ProofStarted):
+            self.fixes.setdefault(key, fix_row(event, data))
+            return
+        row = self.fixes.get(key) or self.fix_changes.setdefault(
+            key, {"workspace_id": key[0], "fix_id": key[1]}
+        )
+        row.update(fix_change(event, data))
+
+    def _add_recommendation(self, event: Recorded[Event], data: RecommendationEvent) -> None:
         key = (event.workspace_id, data.recommendation_id)
         if isinstance(data, recommendation.RecommendationMade):
             self.recommendations.setdefault(key, _recommendation_row(event, data))

@@ -713,3 +713,65 @@ ORDER BY r.weight DESC, p.pattern_id LIMIT sqlc.arg(n)::bigint;
 SELECT cluster_id, name FROM clusters
 WHERE workspace_id = sqlc.arg(workspace_id) AND sqlc.arg(pattern_id)::text = ANY(pattern_ids)
 ORDER BY seq LIMIT 1;
+
+-- Begin the proofs of fixes (ProofStarted).
+-- name: InsertFixes :exec
+INSERT INTO fixes (workspace_id, fix_id, seq, pattern_id, recommendation_ids, note, environment, version, fixed_at,
+    standing, ended_as, judged_at, quiet_days, confidence, broken_by, broken_at, was_verified, inputs, rate_drop, ledger,
+    updated_at)
+SELECT r.workspace_id, r.fix_id, r.seq, r.pattern_id, r.recommendation_ids, r.note, r.environment, r.version, r.fixed_at,
+    r.standing, r.ended_as, r.judged_at, r.quiet_days, r.confidence, r.broken_by, r.broken_at, r.was_verified, r.inputs,
+    r.rate_drop, r.ledger, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, fix_id text, seq bigint, pattern_id text, recommendation_ids text, note text, environment text,
+    version text, fixed_at timestamptz, standing text, ended_as text, judged_at timestamptz, quiet_days double precision,
+    confidence double precision, broken_by text, broken_at timestamptz, was_verified boolean, inputs text, rate_drop text,
+    ledger text, updated_at timestamptz)
+ON CONFLICT (workspace_id, fix_id) DO NOTHING;
+
+-- Change what a batch says of fixes; what it does not mention stays (every other event of a fix).
+-- name: UpdateFixes :exec
+UPDATE fixes AS f SET
+    note = coalesce(r.note, f.note),
+    standing = coalesce(r.standing, f.standing),
+    ended_as = CASE WHEN r.standing IS NULL THEN f.ended_as ELSE r.ended_as END,
+    judged_at = coalesce(r.judged_at, f.judged_at),
+    quiet_days = coalesce(r.quiet_days, f.quiet_days),
+    confidence = coalesce(r.confidence, f.confidence),
+    broken_by = coalesce(r.broken_by, f.broken_by),
+    broken_at = coalesce(r.broken_at, f.broken_at),
+    was_verified = coalesce(r.was_verified, f.was_verified),
+    inputs = coalesce(r.inputs, f.inputs),
+    rate_drop = coalesce(r.rate_drop, f.rate_drop),
+    updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, fix_id text, note text, standing text, ended_as text, judged_at timestamptz,
+    quiet_days double precision, confidence double precision, broken_by text, broken_at timestamptz,
+    was_verified boolean, inputs text, rate_drop text, updated_at timestamptz)
+WHERE f.workspace_id = r.workspace_id AND f.fix_id = r.fix_id;
+
+-- The fixes of these patterns, the latest first.
+-- row: FixesRow
+-- name: ListFixes :many
+SELECT workspace_id, fix_id, seq, pattern_id, recommendation_ids, note, environment, version, fixed_at, standing, ended_as,
+       judged_at, quiet_days, confidence, broken_by, broken_at, was_verified, inputs, rate_drop, ledger, updated_at
+FROM fixes
+WHERE workspace_id = sqlc.arg('workspace_id') AND pattern_id = ANY(sqlc.arg('pattern_ids')::text[])
+ORDER BY seq DESC
+LIMIT sqlc.arg('n_most')::bigint;
+
+-- The fixes that the ledger counts, the latest first, each with the time of the pattern's next one; pattern_id NULL = all.
+-- row: LedgerRow
+-- column ended_at: datetime | None
+-- column pattern_name: str | None
+-- name: ListLedger :many
+SELECT f.fix_id, f.pattern_id, t.name::text AS pattern_name, f.fixed_at, f.standing, f.inputs, f.ledger,
+       (SELECT min(n.fixed_at) FROM fixes AS n
+        WHERE n.workspace_id = f.workspace_id AND n.pattern_id = f.pattern_id AND n.seq > f.seq
+          AND n.ended_as IS DISTINCT FROM 'withdrawn')::timestamptz AS ended_at
+FROM fixes AS f
+LEFT JOIN patterns AS t ON t.workspace_id = f.workspace_id AND t.pattern_id = f.pattern_id
+WHERE f.workspace_id = sqlc.arg('workspace_id') AND f.ended_as IS DISTINCT FROM 'withdrawn'
+  AND (sqlc.narg('pattern_id')::text IS NULL OR f.pattern_id = sqlc.narg('pattern_id')::text)
+ORDER BY f.seq DESC
+LIMIT sqlc.arg('n_most')::bigint;

@@ -293,6 +293,33 @@ CREATE TABLE pattern_relations (
 COMMENT ON TABLE pattern_relations IS 'Why two patterns hang together, as the latest clustering found it.';
 CREATE INDEX pattern_relations_by_other ON pattern_relations (workspace_id, other_pattern_id);
 
+CREATE TABLE fixes (
+    workspace_id text COLLATE "C" NOT NULL,
+    fix_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,
+    recommendation_ids text NOT NULL,         -- a JSON list
+    note text NOT NULL,
+    environment text,
+    version text,
+    fixed_at timestamptz NOT NULL,
+    standing text NOT NULL,                   -- proving, verified, broken or inconclusive
+    ended_as text,                            -- why it is inconclusive
+    judged_at timestamptz,                    -- when it ended, or was broken
+    quiet_days double precision,              -- until then
+    confidence double precision,              -- that was reached
+    broken_by text,                           -- the issue
+    broken_at timestamptz,                    -- when the pattern failed
+    was_verified boolean NOT NULL,            -- before it was broken
+    inputs text NOT NULL,                     -- a JSON object: what the proof rests on
+    rate_drop text,                           -- a JSON object: the test of the rate
+    ledger text NOT NULL,                     -- a JSON object: what the ledger rests on
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, fix_id)
+);
+COMMENT ON TABLE fixes IS 'What was done about a pattern, and how the proof of it stands.';
+CREATE INDEX fixes_by_pattern ON fixes (workspace_id, pattern_id, seq);
+
 -- What the lists show. The row-level security of whoever asks applies in each view.
 
 CREATE VIEW issue_rows WITH (security_invoker = true) AS

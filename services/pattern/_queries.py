@@ -14,7 +14,6 @@ class WorkspacesRow(Struct, frozen=True):
     workspace_id: str
     confidence_threshold: float | None
     minimum_cluster_size: int | None
-    proof_window_days: int | None
     newest_at: datetime | None
 
 
@@ -82,6 +81,17 @@ class Mate(Struct, frozen=True):
     issue_id: str
 
 
+class VerdictsRow(Struct, frozen=True):
+    """One row of the table verdicts."""
+
+    workspace_id: str
+    pattern_id: str
+    fixed_at: datetime
+    to_status: str
+    reason: str
+    seq: int
+
+
 class RecommendationsRow(Struct, frozen=True):
     """One row of the table recommendations."""
 
@@ -111,6 +121,7 @@ class IssueWithMembership(Struct, frozen=True):
     error_type: str | None
     team: str | None
     environment: str | None
+    version: str | None
     occurred_at: datetime
     pattern_id: str | None
     grouping_key: str | None
@@ -159,14 +170,13 @@ class HourOfPattern(Struct, frozen=True):
 
 
 _UPSERT_WORKSPACES = """
-INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at)
-SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.proof_window_days, r.newest_at
+INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, newest_at)
+SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.newest_at
 FROM json_to_recordset($1::json) AS r(
-    workspace_id text, confidence_threshold double precision, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
+    workspace_id text, confidence_threshold double precision, minimum_cluster_size integer, newest_at timestamptz)
 ON CONFLICT (workspace_id) DO UPDATE SET
     confidence_threshold = coalesce(excluded.confidence_threshold, workspaces.confidence_threshold),
     minimum_cluster_size = coalesce(excluded.minimum_cluster_size, workspaces.minimum_cluster_size),
-    proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
     newest_at = greatest(excluded.newest_at, workspaces.newest_at)
 """
 
@@ -178,13 +188,13 @@ async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 
 _INSERT_ISSUES = """
-INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, version, occurred_at,
     ended_at)
-SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at,
+SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.version, r.occurred_at,
     r.ended_at
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, issue_id text, title text, source text, severity text, service text, component text,
-    error_type text, team text, environment text, occurred_at timestamptz, ended_at timestamptz)
+    error_type text, team text, environment text, version text, occurred_at timestamptz, ended_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING
 """
 
@@ -533,8 +543,24 @@ async def upsert_recommendation(
         await cursor.execute(_UPSERT_RECOMMENDATION, (workspace_id, recommendation_id, pattern_id, status, changed_at, seq))
 
 
+_UPSERT_VERDICTS = """
+INSERT INTO verdicts (workspace_id, pattern_id, fixed_at, to_status, reason, seq)
+SELECT r.workspace_id, r.pattern_id, r.fixed_at, r.to_status, r.reason, r.seq
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, pattern_id text, fixed_at timestamptz, to_status text, reason text, seq bigint)
+ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
+    fixed_at = excluded.fixed_at, to_status = excluded.to_status, reason = excluded.reason, seq = excluded.seq
+"""
+
+
+async def upsert_verdicts(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the latest verdict on a fix of each pattern (FixVerified, FixBroken, FixInconclusive)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_VERDICTS, (rows,))
+
+
 _LIST_WORKSPACES = """
-SELECT workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at FROM workspaces ORDER BY workspace_id
+SELECT workspace_id, confidence_threshold, minimum_cluster_size, newest_at FROM workspaces ORDER BY workspace_id
 """
 
 
@@ -701,6 +727,19 @@ async def has_others(conn: AsyncConnection[Any], *, workspace_id: str, issue_id:
         return fetched
 
 
+_LIST_VERDICTS = """
+SELECT workspace_id, pattern_id, fixed_at, to_status, reason, seq FROM verdicts WHERE workspace_id = $1 ORDER BY pattern_id
+"""
+
+
+async def list_verdicts(conn: AsyncConnection[Any], *, workspace_id: str) -> list[VerdictsRow]:
+    """The latest verdict on a fix of each pattern."""
+    async with AsyncRawCursor(conn, row_factory=args_row(VerdictsRow)) as cursor:
+        await cursor.execute(_LIST_VERDICTS, (workspace_id,))
+        fetched: list[VerdictsRow] = await cursor.fetchall()
+        return fetched
+
+
 _LIST_RECOMMENDATIONS = """
 SELECT workspace_id, recommendation_id, pattern_id, status, changed_at, seq FROM recommendations WHERE workspace_id = $1 ORDER BY recommendation_id
 """
@@ -732,7 +771,7 @@ async def list_undecided(conn: AsyncConnection[Any], *, workspace_id: str) -> li
 
 _FIND_ISSUES = """
 SELECT i.issue_id, i.title, i.source, i.severity, i.service, i.component, i.error_type, i.team, i.environment,
-       i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
+       i.version, i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
 FROM issues AS i
 LEFT JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
 WHERE i.workspace_id = $1 AND i.issue_id = ANY($2::text[])

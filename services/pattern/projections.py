@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from . import _queries
 from .engine.clusters import Known
+from .engine.lifecycle import verdict_of
 from .state import has_ended
 
 HumanDecision: TypeAlias = (
@@ -25,7 +26,6 @@ class _WorkspaceRow(Struct, kw_only=True, omit_defaults=True):
     workspace_id: str
     confidence_threshold: float | None = None
     minimum_cluster_size: int | None = None
-    proof_window_days: int | None = None
     newest_at: datetime | None = None
 
 
@@ -60,6 +60,7 @@ class _IssueRow(Struct, frozen=True, omit_defaults=True):
     error_type: str | None
     team: str | None
     environment: str | None
+    version: str | None
     ended_at: datetime | None
 
 
@@ -86,6 +87,15 @@ class _ExemplarRow(Struct, frozen=True):
     exemplar: str
 
 
+class _VerdictRow(Struct, frozen=True):
+    workspace_id: str
+    pattern_id: str
+    fixed_at: datetime
+    to_status: str
+    reason: str
+    seq: int
+
+
 class _Rows(Struct):
     """The rows of the events since the last human decision of a batch, folded: each at most once."""
 
@@ -97,6 +107,7 @@ class _Rows(Struct):
     members: dict[tuple[str, str], _MemberRow] = field(default_factory=dict)
     clusterings: dict[str, _ClusteringRow] = field(default_factory=dict)
     exemplars: dict[tuple[str, str], _ExemplarRow] = field(default_factory=dict)
+    verdicts: dict[tuple[str, str], _VerdictRow] = field(default_factory=dict)
 
     def workspace(self, workspace_id: str) -> _WorkspaceRow:
         """The workspace's row of this fold."""
@@ -132,6 +143,8 @@ class _Rows(Struct):
             await _queries.insert_patterns(conn, rows=_json(list(self.begun.values())))
         if self.patterns:
             await _queries.update_patterns(conn, rows=_json(list(self.patterns.values())))
+        if self.verdicts:
+            await _queries.upsert_verdicts(conn, rows=_json(list(self.verdicts.values())))
         for rows in (
             self.workspaces,
             self.patterns,
@@ -141,6 +154,7 @@ class _Rows(Struct):
             self.members,
             self.exemplars,
             self.clusterings,
+            self.verdicts,
         ):
             rows.clear()
 
@@ -189,6 +203,12 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 rows.clusterings[event.workspace_id] = _ClusteringRow(
                     event.workspace_id, event.seq, _json(known)
                 )
+            case recommendation.FixVerified() | recommendation.FixBroken() | recommendation.FixInconclusive():
+                verdict = verdict_of(data, seq=event.seq)
+                if verdict is not None:
+                    rows.verdicts[event.workspace_id, data.pattern_id] = _VerdictRow(
+                        event.workspace_id, *msgspec.structs.astuple(verdict)
+                    )
             case workspace.WorkspaceSettingsChanged():
                 _configured(rows.workspace(event.workspace_id), data)
             case _:
@@ -199,7 +219,7 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
 
 PROJECTION = Projection(
     name="pattern",
-    aggregates=("issue", "pattern", "recommendation", "retention", "workspace", "clustering"),
+    aggregates=("fix", "issue", "pattern", "recommendation", "retention", "workspace", "clustering"),
     project=project,
     schema_sql=Path(__file__).with_name("schema.sql").read_text(),
     linger_seconds=0.05,
@@ -221,6 +241,7 @@ def _reported(rows: _Rows, event: Recorded[Event], data: ingest.IssueReported) -
             error_type=data.error_type,
             team=data.team,
             environment=data.environment,
+            version=data.version,
             ended_at=data.source_updated_at if has_ended(data.status) else None,
         )
     )
@@ -312,8 +333,6 @@ def _configured(row: _WorkspaceRow, data: workspace.WorkspaceSettingsChanged) ->
         row.confidence_threshold = data.confidence_threshold
     if data.minimum_cluster_size is not None:
         row.minimum_cluster_size = data.minimum_cluster_size
-    if data.proof_window_days is not None:
-        row.proof_window_days = data.proof_window_days
 
 
 async def _decided(conn: Connection, event: Recorded[Event], data: HumanDecision) -> None:

@@ -1,24 +1,23 @@
 -- Write the settings that a person changed and the newest event time of each workspace (WorkspaceSettingsChanged, IssueReported).
 -- name: UpsertWorkspaces :exec
-INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, proof_window_days, newest_at)
-SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.proof_window_days, r.newest_at
+INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, newest_at)
+SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.newest_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, confidence_threshold double precision, minimum_cluster_size integer, proof_window_days integer, newest_at timestamptz)
+    workspace_id text, confidence_threshold double precision, minimum_cluster_size integer, newest_at timestamptz)
 ON CONFLICT (workspace_id) DO UPDATE SET
     confidence_threshold = coalesce(excluded.confidence_threshold, workspaces.confidence_threshold),
     minimum_cluster_size = coalesce(excluded.minimum_cluster_size, workspaces.minimum_cluster_size),
-    proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
     newest_at = greatest(excluded.newest_at, workspaces.newest_at);
 
 -- Write new issues (IssueReported); an issue is reported only once.
 -- name: InsertIssues :exec
-INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, version, occurred_at,
     ended_at)
-SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.occurred_at,
+SELECT r.workspace_id, r.issue_id, r.title, r.source, r.severity, r.service, r.component, r.error_type, r.team, r.environment, r.version, r.occurred_at,
     r.ended_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, issue_id text, title text, source text, severity text, service text, component text,
-    error_type text, team text, environment text, occurred_at timestamptz, ended_at timestamptz)
+    error_type text, team text, environment text, version text, occurred_at timestamptz, ended_at timestamptz)
 ON CONFLICT (workspace_id, issue_id) DO NOTHING;
 
 -- Write when issues ended, or that they are open again (IssueUpdated, IssueClosed, IssueRestored).
@@ -165,6 +164,15 @@ SELECT sqlc.arg(workspace_id), sqlc.arg(recommendation_id),
 ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
     pattern_id = excluded.pattern_id, status = excluded.status, changed_at = excluded.changed_at, seq = excluded.seq;
 
+-- Write the latest verdict on a fix of each pattern (FixVerified, FixBroken, FixInconclusive).
+-- name: UpsertVerdicts :exec
+INSERT INTO verdicts (workspace_id, pattern_id, fixed_at, to_status, reason, seq)
+SELECT r.workspace_id, r.pattern_id, r.fixed_at, r.to_status, r.reason, r.seq
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, pattern_id text, fixed_at timestamptz, to_status text, reason text, seq bigint)
+ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
+    fixed_at = excluded.fixed_at, to_status = excluded.to_status, reason = excluded.reason, seq = excluded.seq;
+
 -- Every workspace with its settings.
 -- name: ListWorkspaces :many
 SELECT * FROM workspaces ORDER BY workspace_id;
@@ -244,6 +252,9 @@ ORDER BY occurred_at DESC, issue_id LIMIT sqlc.arg(n);
 SELECT EXISTS (
     SELECT 1 FROM issues
     WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id <> sqlc.arg(issue_id))::boolean AS has_others;
+-- The latest verdict on a fix of each pattern.
+-- name: ListVerdicts :many
+SELECT * FROM verdicts WHERE workspace_id = $1 ORDER BY pattern_id;
 
 -- Every recommendation that somebody has touched.
 -- name: ListRecommendations :many
@@ -261,7 +272,7 @@ ORDER BY i.issue_id;
 -- row: IssueWithMembership
 -- name: FindIssues :many
 SELECT i.issue_id, i.title, i.source, i.severity, i.service, i.component, i.error_type, i.team, i.environment,
-       i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
+       i.version, i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
 FROM issues AS i
 LEFT JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
 WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])

@@ -5,13 +5,11 @@ CREATE TABLE workspaces (
     workspace_id text NOT NULL PRIMARY KEY,
     confidence_threshold double precision,
     minimum_cluster_size integer,
-    proof_window_days integer,
     newest_at timestamptz
 );
 COMMENT ON TABLE workspaces IS 'One row per workspace that has reported an issue or changed a setting.';
 COMMENT ON COLUMN workspaces.confidence_threshold IS 'Least score to link by itself; NULL = never set.';
 COMMENT ON COLUMN workspaces.minimum_cluster_size IS 'Issues before a pattern is shown; NULL = never set.';
-COMMENT ON COLUMN workspaces.proof_window_days IS 'Days of quiet that prove a fix; NULL = never set.';
 COMMENT ON COLUMN workspaces.newest_at IS 'Newest event time of an issue, at most its recorded time; NULL = no issue yet.';
 
 -- One row per issue, as first reported.
@@ -26,6 +24,7 @@ CREATE TABLE issues (
     error_type text,
     team text,
     environment text,
+    version text,
     occurred_at timestamptz NOT NULL,
     ended_at timestamptz,
     PRIMARY KEY (workspace_id, issue_id)
@@ -129,3 +128,17 @@ CREATE TABLE clusterings (
 COMMENT ON TABLE clusterings IS 'The latest clustering of each workspace, as far as the next one needs it.';
 COMMENT ON COLUMN clusterings.seq IS 'Stream sequence of its event; the next one is guarded with it.';
 COMMENT ON COLUMN clusterings.clusters IS 'A JSON list of {cluster_id, pattern_ids}.';
+
+-- The latest verdict on a fix of a pattern; it moves the pattern.
+CREATE TABLE verdicts (
+    workspace_id text NOT NULL,
+    pattern_id text NOT NULL,
+    fixed_at timestamptz NOT NULL,
+    to_status text NOT NULL,
+    reason text NOT NULL,
+    seq bigint NOT NULL,
+    PRIMARY KEY (workspace_id, pattern_id)
+);
+COMMENT ON TABLE verdicts IS 'The latest verdict on a fix of a pattern; it moves the pattern.';
+COMMENT ON COLUMN verdicts.fixed_at IS 'When the fix was made.';
+COMMENT ON COLUMN verdicts.seq IS 'Sequence of the verdict.';

@@ -65,6 +65,7 @@ def issue_of(event: Recorded[Event], data: ingest.IssueReported) -> Issue:
         error_type=data.error_type,
         team=data.team,
         environment=data.environment,
+        version=data.version,
     )
 
 

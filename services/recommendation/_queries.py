@@ -26,6 +26,7 @@ class PatternsRow(Struct, frozen=True):
     n_p3: int
     n_p4: int
     exposure: str | None
+    watch: str | None
     seq: int
 
 
@@ -44,14 +45,64 @@ class RecommendationsRow(Struct, frozen=True):
     n_steps: int
     done_steps: str
     implemented_at: datetime | None
+    environment: str | None
+    version: str | None
     seq: int
+
+
+class FixesRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    fix_id: str
+    pattern_id: str
+    fixed_at: datetime
+    environment: str | None
+    version: str | None
+    recommendation_ids: str
+    note: str
+    standing: str
+    ended_as: str | None
+    inputs: str
+    due_at: datetime | None
+    seq: int
+
+
+class FailuresRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    issue_id: str
+    pattern_id: str
+    occurred_at: datetime
+    environment: str | None
+    version: str | None
+
+
+class ReferenceFailure(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+    occurred_at: datetime
+
+
+class PatternOfFix(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    pattern_id: str
 
 
 class WorkspacesRow(Struct, frozen=True):
     """One row of a result."""
 
     workspace_id: str
-    confidence_threshold: float
+    confidence_threshold: float | None
+    proof_window_days: int | None
+    proof_window_max_days: int | None
+    proof_confidence: float | None
+    n_hits: float
+    n_foretold: float
 
 
 class ListTrackRecordsRow(Struct, frozen=True):
@@ -60,13 +111,13 @@ class ListTrackRecordsRow(Struct, frozen=True):
     workspace_id: str
     type: str
     effort: str
-    n_held: int
-    n_recurred: int
+    n_verified: int
+    n_broken: int
 
 
 _FIND_PATTERNS = """
 SELECT p.workspace_id, p.pattern_id, p.status, p.name, p.exemplar, p.fingerprint, p.issue_count, p.confidence,
-       p.first_seen_at, p.last_seen_at, p.n_p1, p.n_p2, p.n_p3, p.n_p4, p.exposure, p.seq
+       p.first_seen_at, p.last_seen_at, p.n_p1, p.n_p2, p.n_p3, p.n_p4, p.exposure, p.watch, p.seq
 FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
 JOIN patterns AS p ON p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
 ORDER BY p.workspace_id, p.pattern_id
@@ -83,19 +134,20 @@ async def find_patterns(conn: AsyncConnection[Any], *, keys: str) -> list[Patter
 
 _UPSERT_PATTERNS = """
 INSERT INTO patterns (workspace_id, pattern_id, status, name, exemplar, fingerprint, issue_count, confidence,
-                      first_seen_at, last_seen_at, n_p1, n_p2, n_p3, n_p4, exposure, seq)
+                      first_seen_at, last_seen_at, n_p1, n_p2, n_p3, n_p4, exposure, watch, seq)
 SELECT r.workspace_id, r.pattern_id, r.status, r.name, r.exemplar, r.fingerprint, r.issue_count, r.confidence,
-       r.first_seen_at, r.last_seen_at, r.n_p1, r.n_p2, r.n_p3, r.n_p4, r.exposure, r.seq
+       r.first_seen_at, r.last_seen_at, r.n_p1, r.n_p2, r.n_p3, r.n_p4, r.exposure, r.watch, r.seq
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, pattern_id text, status text, name text, exemplar text, fingerprint text,
     issue_count bigint, confidence double precision, first_seen_at timestamptz, last_seen_at timestamptz,
-    n_p1 bigint, n_p2 bigint, n_p3 bigint, n_p4 bigint, exposure text, seq bigint)
+    n_p1 bigint, n_p2 bigint, n_p3 bigint, n_p4 bigint, exposure text, watch text,
+    seq bigint)
 ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
     status = excluded.status, name = excluded.name, fingerprint = excluded.fingerprint,
     issue_count = excluded.issue_count, confidence = excluded.confidence,
     first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at,
     n_p1 = excluded.n_p1, n_p2 = excluded.n_p2, n_p3 = excluded.n_p3, n_p4 = excluded.n_p4,
-    exposure = excluded.exposure, seq = excluded.seq
+    exposure = excluded.exposure, watch = excluded.watch, seq = excluded.seq
 """
 
 
@@ -107,7 +159,7 @@ async def upsert_patterns(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 _FIND_RECOMMENDATIONS = """
 SELECT m.workspace_id, m.recommendation_id, m.pattern_id, m.play_id, m.type, m.effort, m.impact, m.status, m.score,
-       m.n_steps, m.done_steps, m.implemented_at, m.seq
+       m.n_steps, m.done_steps, m.implemented_at, m.environment, m.version, m.seq
 FROM json_to_recordset($1::json) AS r(workspace_id text, recommendation_id text)
 JOIN recommendations AS m ON m.workspace_id = r.workspace_id AND m.recommendation_id = r.recommendation_id
 ORDER BY m.workspace_id, m.recommendation_id
@@ -124,15 +176,18 @@ async def find_recommendations(conn: AsyncConnection[Any], *, keys: str) -> list
 
 _UPSERT_RECOMMENDATIONS = """
 INSERT INTO recommendations (workspace_id, recommendation_id, pattern_id, play_id, type, effort, impact, status, score,
-                             n_steps, done_steps, implemented_at, seq)
+                             n_steps, done_steps, implemented_at, environment, version, seq)
 SELECT r.workspace_id, r.recommendation_id, r.pattern_id, r.play_id, r.type, r.effort, r.impact, r.status, r.score,
-       r.n_steps, r.done_steps, r.implemented_at, r.seq
+       r.n_steps, r.done_steps, r.implemented_at, r.environment,
+       r.version, r.seq
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, recommendation_id text, pattern_id text, play_id text, type text, effort text, impact text,
-    status text, score double precision, n_steps integer, done_steps text, implemented_at timestamptz, seq bigint)
+    status text, score double precision, n_steps integer, done_steps text, implemented_at timestamptz,
+    environment text, version text, seq bigint)
 ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
     impact = excluded.impact, status = excluded.status, score = excluded.score, done_steps = excluded.done_steps,
-    implemented_at = excluded.implemented_at, seq = excluded.seq
+    implemented_at = excluded.implemented_at, environment = excluded.environment, version = excluded.version,
+    seq = excluded.seq
 """
 
 
@@ -143,22 +198,248 @@ async def upsert_recommendations(conn: AsyncConnection[Any], *, rows: str) -> No
 
 
 _UPSERT_WORKSPACES = """
-INSERT INTO workspaces (workspace_id, confidence_threshold)
-SELECT r.workspace_id, r.confidence_threshold
-FROM json_to_recordset($1::json) AS r(workspace_id text, confidence_threshold double precision)
-ON CONFLICT (workspace_id) DO UPDATE SET confidence_threshold = excluded.confidence_threshold
+INSERT INTO workspaces (workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence,
+                        n_hits, n_foretold)
+SELECT r.workspace_id, r.confidence_threshold, r.proof_window_days, r.proof_window_max_days, r.proof_confidence, 0, 0
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, confidence_threshold double precision, proof_window_days integer, proof_window_max_days integer,
+    proof_confidence double precision)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    confidence_threshold = coalesce(excluded.confidence_threshold, workspaces.confidence_threshold),
+    proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
+    proof_window_max_days = coalesce(excluded.proof_window_max_days, workspaces.proof_window_max_days),
+    proof_confidence = coalesce(excluded.proof_confidence, workspaces.proof_confidence)
 """
 
 
 async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Write the thresholds that a batch has set (WorkspaceSettingsChanged)."""
+    """Write what a batch has set of workspaces (WorkspaceSettingsChanged); what it does not mention stays."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_UPSERT_WORKSPACES, (rows,))
 
 
+_UPSERT_CALIBRATIONS = """
+INSERT INTO workspaces (workspace_id, n_hits, n_foretold)
+SELECT r.workspace_id, r.n_hits, r.n_foretold
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, n_hits double precision, n_foretold double precision)
+ON CONFLICT (workspace_id) DO UPDATE SET n_hits = excluded.n_hits, n_foretold = excluded.n_foretold
+"""
+
+
+async def upsert_calibrations(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write how forecasts have come true (PredictionResolved)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_CALIBRATIONS, (rows,))
+
+
+_UPSERT_FAILURES = """
+INSERT INTO failures (workspace_id, issue_id, pattern_id, occurred_at, environment, version)
+SELECT r.workspace_id, r.issue_id, r.pattern_id, r.occurred_at, r.environment, r.version
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, occurred_at timestamptz, environment text, version text)
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, occurred_at = excluded.occurred_at, environment = excluded.environment,
+    version = excluded.version
+"""
+
+
+async def upsert_failures(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write when patterns failed (IssuesLinked); an issue that was linked anew is where it was linked last."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_FAILURES, (rows,))
+
+
+_DELETE_FAILURES = """
+DELETE FROM failures
+WHERE workspace_id = $1 AND pattern_id = $2
+  AND issue_id = ANY($3::text[])
+"""
+
+
+async def delete_failures(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+    issue_ids: list[str],
+) -> None:
+    """Take issues out of a pattern (IssueUnlinked, PatternSplit)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_FAILURES, (workspace_id, pattern_id, issue_ids))
+
+
+_MOVE_FAILURES = """
+UPDATE failures SET pattern_id = $1
+WHERE workspace_id = $2 AND pattern_id = $3
+"""
+
+
+async def move_failures(
+    conn: AsyncConnection[Any],
+    *,
+    target_id: str,
+    workspace_id: str,
+    source_id: str,
+) -> None:
+    """Move all failures into the pattern that remains (PatternsMerged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_MOVE_FAILURES, (target_id, workspace_id, source_id))
+
+
+_FIND_FIXES = """
+SELECT f.workspace_id, f.fix_id, f.pattern_id, f.fixed_at, f.environment, f.version, f.recommendation_ids, f.note,
+       f.standing, f.ended_as, f.inputs, f.due_at, f.seq
+FROM json_to_recordset($1::json) AS r(workspace_id text, fix_id text)
+JOIN fixes AS f ON f.workspace_id = r.workspace_id AND f.fix_id = r.fix_id
+ORDER BY f.workspace_id, f.fix_id
+"""
+
+
+async def find_fixes(conn: AsyncConnection[Any], *, keys: str) -> list[FixesRow]:
+    """The fixes with these ids, those that are known."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FixesRow)) as cursor:
+        await cursor.execute(_FIND_FIXES, (keys,))
+        fetched: list[FixesRow] = await cursor.fetchall()
+        return fetched
+
+
+_UPSERT_FIXES = """
+INSERT INTO fixes (workspace_id, fix_id, pattern_id, fixed_at, environment, version, recommendation_ids, note, standing,
+                   ended_as, inputs, due_at, seq)
+SELECT r.workspace_id, r.fix_id, r.pattern_id, r.fixed_at, r.environment, r.version, r.recommendation_ids, r.note,
+       r.standing, r.ended_as, r.inputs, r.due_at, r.seq
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, fix_id text, pattern_id text, fixed_at timestamptz, environment text, version text,
+    recommendation_ids text, note text, standing text, ended_as text, inputs text, due_at timestamptz, seq bigint)
+ON CONFLICT (workspace_id, fix_id) DO UPDATE SET
+    note = excluded.note, standing = excluded.standing, ended_as = excluded.ended_as, inputs = excluded.inputs,
+    due_at = excluded.due_at, seq = excluded.seq
+"""
+
+
+async def upsert_fixes(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the newest state of each fix of a batch (every event of a fix)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_FIXES, (rows,))
+
+
+_LIST_FIXES_OF_PATTERNS = """
+SELECT f.workspace_id, f.fix_id, f.pattern_id, f.fixed_at, f.environment, f.version, f.recommendation_ids, f.note,
+       f.standing, f.ended_as, f.inputs, f.due_at, f.seq
+FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
+JOIN fixes AS f ON f.workspace_id = r.workspace_id AND f.pattern_id = r.pattern_id
+ORDER BY f.workspace_id, f.pattern_id, f.fixed_at, f.fix_id
+"""
+
+
+async def list_fixes_of_patterns(conn: AsyncConnection[Any], *, keys: str) -> list[FixesRow]:
+    """All fixes of these patterns, each pattern's in the order in which they were made."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FixesRow)) as cursor:
+        await cursor.execute(_LIST_FIXES_OF_PATTERNS, (keys,))
+        fetched: list[FixesRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_FAILURES = """
+SELECT workspace_id, issue_id, pattern_id, occurred_at, environment, version FROM failures
+WHERE workspace_id = $1 AND pattern_id = $2
+ORDER BY occurred_at DESC, issue_id
+LIMIT $3::bigint
+"""
+
+
+async def list_failures(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+    n_most: int,
+) -> list[FailuresRow]:
+    """When a pattern failed, and where; the newest where there are very many."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FailuresRow)) as cursor:
+        await cursor.execute(_LIST_FAILURES, (workspace_id, pattern_id, n_most))
+        fetched: list[FailuresRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_REFERENCE_FAILURES = """
+SELECT c.pattern_id, f.at::timestamptz AS occurred_at
+FROM (SELECT p.pattern_id FROM patterns AS p
+      WHERE p.workspace_id = $1 AND p.status NOT IN ('candidate', 'merged')
+        AND p.first_seen_at < $2::timestamptz
+        AND NOT EXISTS (SELECT 1 FROM fixes AS x
+                        WHERE x.workspace_id = p.workspace_id AND x.pattern_id = p.pattern_id)
+      ORDER BY p.pattern_id LIMIT $3::bigint) AS c
+CROSS JOIN LATERAL (
+    SELECT DISTINCT date_trunc('hour', g.occurred_at) AS at FROM failures AS g
+    WHERE g.workspace_id = $1 AND g.pattern_id = c.pattern_id
+      AND g.occurred_at < $2::timestamptz
+    ORDER BY 1 DESC LIMIT $4::bigint) AS f
+ORDER BY c.pattern_id, f.at
+"""
+
+
+async def list_reference_failures(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    before: datetime,
+    n_patterns: int,
+    n_each: int,
+) -> list[ReferenceFailure]:
+    """When patterns failed that nobody fixed, one failure an hour of each at most: what a fixed one is held against."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ReferenceFailure)) as cursor:
+        await cursor.execute(_LIST_REFERENCE_FAILURES, (workspace_id, before, n_patterns, n_each))
+        fetched: list[ReferenceFailure] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_DUE_FIXES = """
+SELECT workspace_id, pattern_id FROM fixes WHERE due_at <= $1::timestamptz
+ORDER BY due_at, workspace_id, fix_id LIMIT $2::bigint
+"""
+
+
+async def list_due_fixes(conn: AsyncConnection[Any], *, now: datetime, n_most: int) -> list[PatternOfFix]:
+    """Patterns whose proof's window has ended."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PatternOfFix)) as cursor:
+        await cursor.execute(_LIST_DUE_FIXES, (now, n_most))
+        fetched: list[PatternOfFix] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_BROKEN_FIXES = """
+SELECT workspace_id, pattern_id FROM fixes
+WHERE standing = 'broken' AND fixed_at > $1::timestamptz
+ORDER BY workspace_id, fix_id
+"""
+
+
+async def list_broken_fixes(conn: AsyncConnection[Any], *, since: datetime) -> list[PatternOfFix]:
+    """Patterns whose fix was broken and is still counted in the ledger."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PatternOfFix)) as cursor:
+        await cursor.execute(_LIST_BROKEN_FIXES, (since,))
+        fetched: list[PatternOfFix] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_PROVING_FIXES = """
+SELECT pattern_id FROM fixes WHERE workspace_id = $1 AND due_at IS NOT NULL ORDER BY fix_id
+"""
+
+
+async def list_proving_fixes(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str]:
+    """Patterns of a workspace whose fix is being proved."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_PROVING_FIXES, (workspace_id,))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
 _LIST_RECOMMENDATIONS_OF_PATTERNS = """
 SELECT m.workspace_id, m.recommendation_id, m.pattern_id, m.play_id, m.type, m.effort, m.impact, m.status, m.score,
-       m.n_steps, m.done_steps, m.implemented_at, m.seq
+       m.n_steps, m.done_steps, m.implemented_at, m.environment, m.version, m.seq
 FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
 JOIN recommendations AS m ON m.workspace_id = r.workspace_id AND m.pattern_id = r.pattern_id
 ORDER BY m.workspace_id, m.pattern_id, m.recommendation_id
@@ -192,29 +473,30 @@ async def list_open_patterns(conn: AsyncConnection[Any], *, workspace_id: str) -
         return fetched
 
 
-_LIST_THRESHOLDS = """
-SELECT workspace_id, confidence_threshold FROM workspaces
+_LIST_WORKSPACES = """
+SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold
+FROM workspaces
 WHERE workspace_id = ANY($1::text[])
 ORDER BY workspace_id
 """
 
 
-async def list_thresholds(conn: AsyncConnection[Any], *, workspace_ids: list[str]) -> list[WorkspacesRow]:
-    """The thresholds of those of these workspaces that have their own."""
+async def list_workspaces(conn: AsyncConnection[Any], *, workspace_ids: list[str]) -> list[WorkspacesRow]:
+    """What is known of those of these workspaces that have rows."""
     async with AsyncRawCursor(conn, row_factory=args_row(WorkspacesRow)) as cursor:
-        await cursor.execute(_LIST_THRESHOLDS, (workspace_ids,))
+        await cursor.execute(_LIST_WORKSPACES, (workspace_ids,))
         fetched: list[WorkspacesRow] = await cursor.fetchall()
         return fetched
 
 
 _LIST_TRACK_RECORDS = """
 SELECT m.workspace_id, m.type, m.effort,
-       (count(*) FILTER (WHERE p.status = 'resolved' AND p.last_seen_at <= m.implemented_at + interval '1 day'))::bigint
-           AS n_held,
-       (count(*) FILTER (WHERE p.last_seen_at > m.implemented_at + interval '1 day'))::bigint AS n_recurred
-FROM recommendations AS m
-JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
-WHERE m.workspace_id = ANY($1::text[]) AND m.status = 'implemented'
+       (count(*) FILTER (WHERE f.standing = 'verified'))::bigint AS n_verified,
+       (count(*) FILTER (WHERE f.standing = 'broken'))::bigint AS n_broken
+FROM fixes AS f
+CROSS JOIN LATERAL json_array_elements_text(f.recommendation_ids::json) AS e(recommendation_id)
+JOIN recommendations AS m ON m.workspace_id = f.workspace_id AND m.recommendation_id = e.recommendation_id
+WHERE f.workspace_id = ANY($1::text[]) AND f.standing IN ('verified', 'broken')
 GROUP BY m.workspace_id, m.type, m.effort
 ORDER BY m.workspace_id, m.type, m.effort
 """
@@ -225,9 +507,7 @@ async def list_track_records(
     *,
     workspace_ids: list[str],
 ) -> list[ListTrackRecordsRow]:
-    """What became of these workspaces' implemented fixes, by type and effort: a failure more than a day after the
-    fix is a recurrence (the same day belongs to the old episode); a resolved pattern without one has held.
-    """
+    """What became of these workspaces' implemented fixes, by type and effort; those without a verdict do not count."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListTrackRecordsRow)) as cursor:
         await cursor.execute(_LIST_TRACK_RECORDS, (workspace_ids,))
         fetched: list[ListTrackRecordsRow] = await cursor.fetchall()

@@ -15,6 +15,7 @@ from services.recommendation.errors import (
     LogUnreachableError,
     RecommendationContendedError,
     RecommendationNotFoundError,
+    ScopeError,
 )
 from services.recommendation.state import Recommendation, evolve, fold
 
@@ -46,7 +47,10 @@ class Desk:
         self, command: recommendation.ChangeStatus, context: CommandContext
     ) -> recommendation.RecommendationChanged:
         """Take up, finish, reopen or dismiss a recommendation."""
-        return await self._decide(command, context, change_status)
+        at = command.implemented_at
+        if at is not None and at > self._clock():
+            raise ScopeError("implemented_at", "must not be in the future")
+        return await self._decide(command, context, change_status, at=at)
 
     async def check_step(
         self, command: recommendation.CheckStep, context: CommandContext
@@ -55,14 +59,14 @@ class Desk:
         return await self._decide(command, context, check_step)
 
     async def _decide(
-        self, command: C, context: CommandContext, decision: Decision[C]
+        self, command: C, context: CommandContext, decision: Decision[C], *, at: datetime | None = None
     ) -> recommendation.RecommendationChanged:
-        """Decide on the history and append; when somebody was faster, again, at most 5 times."""
+        """Decide on the history and append; when somebody was faster, again, at most 5 times. at: event time; None: now."""
         try:
             for _ in range(MAX_ATTEMPTS):
                 state = await self._load(command.recommendation_id, context)
                 try:
-                    return await self._append(decision(command, state), state, context)
+                    return await self._append(decision(command, state), state, context, at=at)
                 except ConflictError:
                     continue
         except LogUnavailableError as error:
@@ -82,6 +86,8 @@ class Desk:
         ],
         state: Recommendation,
         context: CommandContext,
+        *,
+        at: datetime | None,
     ) -> recommendation.RecommendationChanged:
         for event in events:
             now = self._clock()
@@ -89,7 +95,7 @@ class Desk:
                 event,
                 workspace_id=context.workspace_id,
                 aggregate_id=state.recommendation_id,
-                occurred_at=now,
+                occurred_at=at or now,
                 recorded_at=now,
                 source="recommendation",
                 actor=context.actor,

@@ -69,6 +69,13 @@ class ReasonNotStorableError(ValidationFailedError):
         )
 
 
+class ScopeError(ValidationFailedError):
+    """Where or when a recommendation was implemented cannot be so."""
+
+    def __init__(self, field: str, fault: str) -> None:
+        super().__init__(f"{field}: {fault}", details={field: fault})
+
+
 class RecommendationContendedError(StateConflictError):
     """Others kept changing the recommendation while the command was being decided."""
 

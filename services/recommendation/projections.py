@@ -8,10 +8,22 @@ from eventlog import Connection
 from msgspec import Struct
 
 from services.recommendation import _queries
-from services.recommendation.engine.ranking import Exposure
-from services.recommendation.state import Pattern, Recommendation, evolve, evolve_pattern
+from services.recommendation.engine.proof import Standing
+from services.recommendation.engine.ranking import Calibration, Exposure
+from services.recommendation.state import (
+    Fix,
+    Pattern,
+    Recommendation,
+    Watch,
+    calibrated,
+    evolve,
+    evolve_fix,
+    evolve_pattern,
+)
 
-AGGREGATES = ("pattern", "prediction", "recommendation", "workspace")
+AGGREGATES = ("fix", "pattern", "prediction", "recommendation", "workspace")
+
+_SETTINGS = ("confidence_threshold", "proof_window_days", "proof_window_max_days", "proof_confidence")
 
 Key = tuple[str, str]
 """Workspace and id."""
@@ -29,11 +41,33 @@ class _RecommendationKey(Struct, frozen=True):
     recommendation_id: str
 
 
+class _FixKey(Struct, frozen=True):
+    workspace_id: str
+    fix_id: str
+
+
+class _SettingsRow(Struct, omit_defaults=True):
+    workspace_id: str
+    confidence_threshold: float | None = None
+    proof_window_days: int | None = None
+    proof_window_max_days: int | None = None
+    proof_confidence: float | None = None
+
+
+class _CalibrationRow(Struct, frozen=True):
+    workspace_id: str
+    n_hits: float
+    n_foretold: float
+
+
 async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    """Write what the batch says of patterns, recommendations and workspaces; one statement for each."""
+    """Write what the batch says of patterns, fixes, recommendations and workspaces; one statement for each."""
     await _project_patterns(batch, conn)
+    await _project_failures(batch, conn)
+    await _project_fixes(batch, conn)
     await _project_recommendations(batch, conn)
     await _project_workspaces(batch, conn)
+    await _project_calibrations(batch, conn)
 
 
 def pattern_ids(event: Recorded[Event]) -> tuple[str, ...]:
@@ -73,8 +107,58 @@ async def _project_patterns(batch: Sequence[Recorded[Event]], conn: Connection) 
         await _queries.upsert_patterns(conn, rows=as_json(rows))
 
 
+async def _project_failures(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+    """What moves between patterns is applied at its place between the links."""
+    linked: dict[Key, _queries.FailuresRow] = {}
+
+    async def flush() -> None:
+        if linked:
+            await _queries.upsert_failures(conn, rows=as_json(list(linked.values())))
+            linked.clear()
+
+    for event in batch:
+        data, workspace_id = event.data, event.workspace_id
+        match data:
+            case pattern.IssuesLinked():
+                for link in data.links:
+                    linked[workspace_id, link.issue_id] = _failure_row(workspace_id, data.pattern_id, link)
+            case pattern.IssueUnlinked() | pattern.PatternSplit():
+                await flush()
+                left = [data.issue_id] if isinstance(data, pattern.IssueUnlinked) else list(data.issue_ids)
+                await _queries.delete_failures(
+                    conn, workspace_id=workspace_id, pattern_id=data.pattern_id, issue_ids=left
+                )
+            case pattern.PatternsMerged():
+                await flush()
+                await _queries.move_failures(
+                    conn,
+                    workspace_id=workspace_id,
+                    target_id=data.target_pattern_id,
+                    source_id=data.source_pattern_id,
+                )
+            case _:
+                continue
+    await flush()
+
+
+async def _project_fixes(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+    events = [event for event in batch if event.aggregate_type == "fix"]
+    if not events:
+        return
+    keys = {(event.workspace_id, event.aggregate_id) for event in events}
+    found = await _queries.find_fixes(conn, keys=as_json([_FixKey(*key) for key in sorted(keys)]))
+    now = {(row.workspace_id, row.fix_id): fix_of(row) for row in found}
+    for event in events:
+        key = (event.workspace_id, event.aggregate_id)
+        after = evolve_fix(now.get(key), event)
+        if after is not None:
+            now[key] = after
+    if now:
+        await _queries.upsert_fixes(conn, rows=as_json([_fix_row(state) for state in now.values()]))
+
+
 async def _project_recommendations(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    events = [event for event in batch if isinstance(event.data, recommendation.Event)]
+    events = [event for event in batch if event.aggregate_type == "recommendation"]
     if not events:
         return
     keys = {(event.workspace_id, event.aggregate_id) for event in events}
@@ -94,13 +178,32 @@ async def _project_recommendations(batch: Sequence[Recorded[Event]], conn: Conne
 
 
 async def _project_workspaces(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    rows: dict[str, _queries.WorkspacesRow] = {}
+    rows: dict[str, _SettingsRow] = {}
     for event in batch:
         data = event.data
-        if isinstance(data, workspace.WorkspaceSettingsChanged) and data.confidence_threshold is not None:
-            rows[event.workspace_id] = _queries.WorkspacesRow(event.workspace_id, data.confidence_threshold)
+        if isinstance(data, workspace.WorkspaceSettingsChanged):
+            row = rows.setdefault(event.workspace_id, _SettingsRow(event.workspace_id))
+            for name in _SETTINGS:
+                value = getattr(data, name)
+                if value is not None:
+                    setattr(row, name, value)
     if rows:
         await _queries.upsert_workspaces(conn, rows=as_json(list(rows.values())))
+
+
+async def _project_calibrations(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+    resolved = [event for event in batch if isinstance(event.data, prediction.PredictionResolved)]
+    if not resolved:
+        return
+    ids = sorted({event.workspace_id for event in resolved})
+    now = {
+        row.workspace_id: Calibration(n_hits=row.n_hits, n_foretold=row.n_foretold)
+        for row in await _queries.list_workspaces(conn, workspace_ids=ids)
+    }
+    for event in resolved:
+        now[event.workspace_id] = calibrated(now.get(event.workspace_id, Calibration()), event)
+    rows = [_CalibrationRow(key, each.n_hits, each.n_foretold) for key, each in sorted(now.items())]
+    await _queries.upsert_calibrations(conn, rows=as_json(rows))
 
 
 async def find_patterns(conn: Connection, keys: Iterable[Key]) -> dict[Key, Pattern]:
@@ -129,7 +232,56 @@ def recommendation_of(row: _queries.RecommendationsRow) -> Recommendation:
         n_steps=row.n_steps,
         done_steps=msgspec.json.decode(row.done_steps, type=tuple[int, ...]),
         implemented_at=row.implemented_at,
+        environment=row.environment,
+        version=row.version,
         seq=row.seq,
+    )
+
+
+def fix_of(row: _queries.FixesRow) -> Fix:
+    """A row as the state that it was written from."""
+    return Fix(
+        workspace_id=row.workspace_id,
+        fix_id=row.fix_id,
+        pattern_id=row.pattern_id,
+        fixed_at=row.fixed_at,
+        environment=row.environment,
+        version=row.version,
+        recommendation_ids=msgspec.json.decode(row.recommendation_ids, type=tuple[str, ...]),
+        note=row.note,
+        standing=msgspec.convert(row.standing, Standing),
+        ended_as=None if row.ended_as is None else recommendation.InconclusiveReason(row.ended_as),
+        inputs=msgspec.json.decode(row.inputs, type=recommendation.ProofInputs),
+        seq=row.seq,
+    )
+
+
+def _fix_row(state: Fix) -> _queries.FixesRow:
+    return _queries.FixesRow(
+        workspace_id=state.workspace_id,
+        fix_id=state.fix_id,
+        pattern_id=state.pattern_id,
+        fixed_at=state.fixed_at,
+        environment=state.environment,
+        version=state.version,
+        recommendation_ids=msgspec.json.encode(state.recommendation_ids).decode(),
+        note=state.note,
+        standing=state.standing,
+        ended_as=state.ended_as,
+        inputs=msgspec.json.encode(state.inputs).decode(),
+        due_at=state.due_at,
+        seq=state.seq,
+    )
+
+
+def _failure_row(workspace_id: str, pattern_id: str, link: pattern.Link) -> _queries.FailuresRow:
+    return _queries.FailuresRow(
+        workspace_id=workspace_id,
+        issue_id=link.issue_id,
+        pattern_id=pattern_id,
+        occurred_at=link.occurred_at,
+        environment=link.environment,
+        version=link.version,
     )
 
 
@@ -147,6 +299,8 @@ def _recommendation_row(state: Recommendation) -> _queries.RecommendationsRow:
         n_steps=state.n_steps,
         done_steps=msgspec.json.encode(state.done_steps).decode(),
         implemented_at=state.implemented_at,
+        environment=state.environment,
+        version=state.version,
         seq=state.seq,
     )
 
@@ -168,6 +322,7 @@ def _pattern_of(row: _queries.PatternsRow) -> Pattern:
         n_p3=row.n_p3,
         n_p4=row.n_p4,
         exposure=None if row.exposure is None else msgspec.json.decode(row.exposure, type=Exposure),
+        watch=None if row.watch is None else msgspec.json.decode(row.watch, type=Watch),
         seq=row.seq,
     )
 
@@ -189,5 +344,6 @@ def _pattern_row(state: Pattern) -> _queries.PatternsRow:
         n_p3=state.n_p3,
         n_p4=state.n_p4,
         exposure=None if state.exposure is None else msgspec.json.encode(state.exposure).decode(),
+        watch=None if state.watch is None else msgspec.json.encode(state.watch).decode(),
         seq=state.seq,
     )

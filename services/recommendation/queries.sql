@@ -2,7 +2,7 @@
 -- row: PatternsRow
 -- name: FindPatterns :many
 SELECT p.workspace_id, p.pattern_id, p.status, p.name, p.exemplar, p.fingerprint, p.issue_count, p.confidence,
-       p.first_seen_at, p.last_seen_at, p.n_p1, p.n_p2, p.n_p3, p.n_p4, p.exposure, p.seq
+       p.first_seen_at, p.last_seen_at, p.n_p1, p.n_p2, p.n_p3, p.n_p4, p.exposure, p.watch, p.seq
 FROM json_to_recordset(sqlc.arg(keys)::json) AS r(workspace_id text, pattern_id text)
 JOIN patterns AS p ON p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
 ORDER BY p.workspace_id, p.pattern_id;
@@ -10,25 +10,26 @@ ORDER BY p.workspace_id, p.pattern_id;
 -- Write the newest state of each pattern of a batch (IssuesLinked and every other event of a pattern, PredictionMade).
 -- name: UpsertPatterns :exec
 INSERT INTO patterns (workspace_id, pattern_id, status, name, exemplar, fingerprint, issue_count, confidence,
-                      first_seen_at, last_seen_at, n_p1, n_p2, n_p3, n_p4, exposure, seq)
+                      first_seen_at, last_seen_at, n_p1, n_p2, n_p3, n_p4, exposure, watch, seq)
 SELECT r.workspace_id, r.pattern_id, r.status, r.name, r.exemplar, r.fingerprint, r.issue_count, r.confidence,
-       r.first_seen_at, r.last_seen_at, r.n_p1, r.n_p2, r.n_p3, r.n_p4, r.exposure, r.seq
+       r.first_seen_at, r.last_seen_at, r.n_p1, r.n_p2, r.n_p3, r.n_p4, r.exposure, r.watch, r.seq
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, pattern_id text, status text, name text, exemplar text, fingerprint text,
     issue_count bigint, confidence double precision, first_seen_at timestamptz, last_seen_at timestamptz,
-    n_p1 bigint, n_p2 bigint, n_p3 bigint, n_p4 bigint, exposure text, seq bigint)
+    n_p1 bigint, n_p2 bigint, n_p3 bigint, n_p4 bigint, exposure text, watch text,
+    seq bigint)
 ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
     status = excluded.status, name = excluded.name, fingerprint = excluded.fingerprint,
     issue_count = excluded.issue_count, confidence = excluded.confidence,
     first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at,
     n_p1 = excluded.n_p1, n_p2 = excluded.n_p2, n_p3 = excluded.n_p3, n_p4 = excluded.n_p4,
-    exposure = excluded.exposure, seq = excluded.seq;
+    exposure = excluded.exposure, watch = excluded.watch, seq = excluded.seq;
 
 -- The recommendations with these ids, those that are known.
 -- row: RecommendationsRow
 -- name: FindRecommendations :many
 SELECT m.workspace_id, m.recommendation_id, m.pattern_id, m.play_id, m.type, m.effort, m.impact, m.status, m.score,
-       m.n_steps, m.done_steps, m.implemented_at, m.seq
+       m.n_steps, m.done_steps, m.implemented_at, m.environment, m.version, m.seq
 FROM json_to_recordset(sqlc.arg(keys)::json) AS r(workspace_id text, recommendation_id text)
 JOIN recommendations AS m ON m.workspace_id = r.workspace_id AND m.recommendation_id = r.recommendation_id
 ORDER BY m.workspace_id, m.recommendation_id;
@@ -36,28 +37,140 @@ ORDER BY m.workspace_id, m.recommendation_id;
 -- Write the newest state of each recommendation of a batch (every event of a recommendation).
 -- name: UpsertRecommendations :exec
 INSERT INTO recommendations (workspace_id, recommendation_id, pattern_id, play_id, type, effort, impact, status, score,
-                             n_steps, done_steps, implemented_at, seq)
+                             n_steps, done_steps, implemented_at, environment, version, seq)
 SELECT r.workspace_id, r.recommendation_id, r.pattern_id, r.play_id, r.type, r.effort, r.impact, r.status, r.score,
-       r.n_steps, r.done_steps, r.implemented_at, r.seq
+       r.n_steps, r.done_steps, r.implemented_at, r.environment,
+       r.version, r.seq
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, recommendation_id text, pattern_id text, play_id text, type text, effort text, impact text,
-    status text, score double precision, n_steps integer, done_steps text, implemented_at timestamptz, seq bigint)
+    status text, score double precision, n_steps integer, done_steps text, implemented_at timestamptz,
+    environment text, version text, seq bigint)
 ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
     impact = excluded.impact, status = excluded.status, score = excluded.score, done_steps = excluded.done_steps,
-    implemented_at = excluded.implemented_at, seq = excluded.seq;
+    implemented_at = excluded.implemented_at, environment = excluded.environment, version = excluded.version,
+    seq = excluded.seq;
 
--- Write the thresholds that a batch has set (WorkspaceSettingsChanged).
+-- Write what a batch has set of workspaces (WorkspaceSettingsChanged); what it does not mention stays.
 -- name: UpsertWorkspaces :exec
-INSERT INTO workspaces (workspace_id, confidence_threshold)
-SELECT r.workspace_id, r.confidence_threshold
-FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, confidence_threshold double precision)
-ON CONFLICT (workspace_id) DO UPDATE SET confidence_threshold = excluded.confidence_threshold;
+INSERT INTO workspaces (workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence,
+                        n_hits, n_foretold)
+SELECT r.workspace_id, r.confidence_threshold, r.proof_window_days, r.proof_window_max_days, r.proof_confidence, 0, 0
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, confidence_threshold double precision, proof_window_days integer, proof_window_max_days integer,
+    proof_confidence double precision)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    confidence_threshold = coalesce(excluded.confidence_threshold, workspaces.confidence_threshold),
+    proof_window_days = coalesce(excluded.proof_window_days, workspaces.proof_window_days),
+    proof_window_max_days = coalesce(excluded.proof_window_max_days, workspaces.proof_window_max_days),
+    proof_confidence = coalesce(excluded.proof_confidence, workspaces.proof_confidence);
+
+-- Write how forecasts have come true (PredictionResolved).
+-- name: UpsertCalibrations :exec
+INSERT INTO workspaces (workspace_id, n_hits, n_foretold)
+SELECT r.workspace_id, r.n_hits, r.n_foretold
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, n_hits double precision, n_foretold double precision)
+ON CONFLICT (workspace_id) DO UPDATE SET n_hits = excluded.n_hits, n_foretold = excluded.n_foretold;
+
+-- Write when patterns failed (IssuesLinked); an issue that was linked anew is where it was linked last.
+-- name: UpsertFailures :exec
+INSERT INTO failures (workspace_id, issue_id, pattern_id, occurred_at, environment, version)
+SELECT r.workspace_id, r.issue_id, r.pattern_id, r.occurred_at, r.environment, r.version
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, issue_id text, pattern_id text, occurred_at timestamptz, environment text, version text)
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
+    pattern_id = excluded.pattern_id, occurred_at = excluded.occurred_at, environment = excluded.environment,
+    version = excluded.version;
+
+-- Take issues out of a pattern (IssueUnlinked, PatternSplit).
+-- name: DeleteFailures :exec
+DELETE FROM failures
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(pattern_id)
+  AND issue_id = ANY(sqlc.arg(issue_ids)::text[]);
+
+-- Move all failures into the pattern that remains (PatternsMerged).
+-- name: MoveFailures :exec
+UPDATE failures SET pattern_id = sqlc.arg(target_id)
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(source_id);
+
+-- The fixes with these ids, those that are known.
+-- row: FixesRow
+-- name: FindFixes :many
+SELECT f.workspace_id, f.fix_id, f.pattern_id, f.fixed_at, f.environment, f.version, f.recommendation_ids, f.note,
+       f.standing, f.ended_as, f.inputs, f.due_at, f.seq
+FROM json_to_recordset(sqlc.arg(keys)::json) AS r(workspace_id text, fix_id text)
+JOIN fixes AS f ON f.workspace_id = r.workspace_id AND f.fix_id = r.fix_id
+ORDER BY f.workspace_id, f.fix_id;
+
+-- Write the newest state of each fix of a batch (every event of a fix).
+-- name: UpsertFixes :exec
+INSERT INTO fixes (workspace_id, fix_id, pattern_id, fixed_at, environment, version, recommendation_ids, note, standing,
+                   ended_as, inputs, due_at, seq)
+SELECT r.workspace_id, r.fix_id, r.pattern_id, r.fixed_at, r.environment, r.version, r.recommendation_ids, r.note,
+       r.standing, r.ended_as, r.inputs, r.due_at, r.seq
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, fix_id text, pattern_id text, fixed_at timestamptz, environment text, version text,
+    recommendation_ids text, note text, standing text, ended_as text, inputs text, due_at timestamptz, seq bigint)
+ON CONFLICT (workspace_id, fix_id) DO UPDATE SET
+    note = excluded.note, standing = excluded.standing, ended_as = excluded.ended_as, inputs = excluded.inputs,
+    due_at = excluded.due_at, seq = excluded.seq;
+
+-- All fixes of these patterns, each pattern's in the order in which they were made.
+-- row: FixesRow
+-- name: ListFixesOfPatterns :many
+SELECT f.workspace_id, f.fix_id, f.pattern_id, f.fixed_at, f.environment, f.version, f.recommendation_ids, f.note,
+       f.standing, f.ended_as, f.inputs, f.due_at, f.seq
+FROM json_to_recordset(sqlc.arg(keys)::json) AS r(workspace_id text, pattern_id text)
+JOIN fixes AS f ON f.workspace_id = r.workspace_id AND f.pattern_id = r.pattern_id
+ORDER BY f.workspace_id, f.pattern_id, f.fixed_at, f.fix_id;
+
+-- When a pattern failed, and where; the newest where there are very many.
+-- row: FailuresRow
+-- name: ListFailures :many
+SELECT workspace_id, issue_id, pattern_id, occurred_at, environment, version FROM failures
+WHERE workspace_id = sqlc.arg('workspace_id') AND pattern_id = sqlc.arg('pattern_id')
+ORDER BY occurred_at DESC, issue_id
+LIMIT sqlc.arg('n_most')::bigint;
+
+-- When patterns failed that nobody fixed, one failure an hour of each at most: what a fixed one is held against.
+-- row: ReferenceFailure
+-- name: ListReferenceFailures :many
+SELECT c.pattern_id, f.at::timestamptz AS occurred_at
+FROM (SELECT p.pattern_id FROM patterns AS p
+      WHERE p.workspace_id = sqlc.arg('workspace_id') AND p.status NOT IN ('candidate', 'merged')
+        AND p.first_seen_at < sqlc.arg('before')::timestamptz
+        AND NOT EXISTS (SELECT 1 FROM fixes AS x
+                        WHERE x.workspace_id = p.workspace_id AND x.pattern_id = p.pattern_id)
+      ORDER BY p.pattern_id LIMIT sqlc.arg('n_patterns')::bigint) AS c
+CROSS JOIN LATERAL (
+    SELECT DISTINCT date_trunc('hour', g.occurred_at) AS at FROM failures AS g
+    WHERE g.workspace_id = sqlc.arg('workspace_id') AND g.pattern_id = c.pattern_id
+      AND g.occurred_at < sqlc.arg('before')::timestamptz
+    ORDER BY 1 DESC LIMIT sqlc.arg('n_each')::bigint) AS f
+ORDER BY c.pattern_id, f.at;
+
+-- Patterns whose proof's window has ended.
+-- row: PatternOfFix
+-- name: ListDueFixes :many
+SELECT workspace_id, pattern_id FROM fixes WHERE due_at <= sqlc.arg('now')::timestamptz
+ORDER BY due_at, workspace_id, fix_id LIMIT sqlc.arg('n_most')::bigint;
+
+-- Patterns whose fix was broken and is still counted in the ledger.
+-- row: PatternOfFix
+-- name: ListBrokenFixes :many
+SELECT workspace_id, pattern_id FROM fixes
+WHERE standing = 'broken' AND fixed_at > sqlc.arg('since')::timestamptz
+ORDER BY workspace_id, fix_id;
+
+-- Patterns of a workspace whose fix is being proved.
+-- name: ListProvingFixes :many
+SELECT pattern_id FROM fixes WHERE workspace_id = sqlc.arg('workspace_id') AND due_at IS NOT NULL ORDER BY fix_id;
 
 -- All recommendations of these patterns.
 -- row: RecommendationsRow
 -- name: ListRecommendationsOfPatterns :many
 SELECT m.workspace_id, m.recommendation_id, m.pattern_id, m.play_id, m.type, m.effort, m.impact, m.status, m.score,
-       m.n_steps, m.done_steps, m.implemented_at, m.seq
+       m.n_steps, m.done_steps, m.implemented_at, m.environment, m.version, m.seq
 FROM json_to_recordset(sqlc.arg(keys)::json) AS r(workspace_id text, pattern_id text)
 JOIN recommendations AS m ON m.workspace_id = r.workspace_id AND m.pattern_id = r.pattern_id
 ORDER BY m.workspace_id, m.pattern_id, m.recommendation_id;
@@ -68,22 +181,22 @@ SELECT pattern_id FROM patterns
 WHERE workspace_id = sqlc.arg('workspace_id') AND status NOT IN ('candidate', 'resolved', 'merged')
 ORDER BY pattern_id;
 
--- The thresholds of those of these workspaces that have their own.
+-- What is known of those of these workspaces that have rows.
 -- row: WorkspacesRow
--- name: ListThresholds :many
-SELECT workspace_id, confidence_threshold FROM workspaces
+-- name: ListWorkspaces :many
+SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold
+FROM workspaces
 WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[])
 ORDER BY workspace_id;
 
--- What became of these workspaces' implemented fixes, by type and effort: a failure more than a day after the
--- fix is a recurrence (the same day belongs to the old episode); a resolved pattern without one has held.
+-- What became of these workspaces' implemented fixes, by type and effort; those without a verdict do not count.
 -- name: ListTrackRecords :many
 SELECT m.workspace_id, m.type, m.effort,
-       (count(*) FILTER (WHERE p.status = 'resolved' AND p.last_seen_at <= m.implemented_at + interval '1 day'))::bigint
-           AS n_held,
-       (count(*) FILTER (WHERE p.last_seen_at > m.implemented_at + interval '1 day'))::bigint AS n_recurred
-FROM recommendations AS m
-JOIN patterns AS p ON p.workspace_id = m.workspace_id AND p.pattern_id = m.pattern_id
-WHERE m.workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND m.status = 'implemented'
+       (count(*) FILTER (WHERE f.standing = 'verified'))::bigint AS n_verified,
+       (count(*) FILTER (WHERE f.standing = 'broken'))::bigint AS n_broken
+FROM fixes AS f
+CROSS JOIN LATERAL json_array_elements_text(f.recommendation_ids::json) AS e(recommendation_id)
+JOIN recommendations AS m ON m.workspace_id = f.workspace_id AND m.recommendation_id = e.recommendation_id
+WHERE f.workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND f.standing IN ('verified', 'broken')
 GROUP BY m.workspace_id, m.type, m.effort
 ORDER BY m.workspace_id, m.type, m.effort;

@@ -16,6 +16,7 @@ CREATE TABLE patterns (
     n_p3 bigint NOT NULL,
     n_p4 bigint NOT NULL,
     exposure text,                            -- a JSON object: the numbers of the latest forecast
+    watch text,                               -- a JSON object: its latest fix
     seq bigint NOT NULL,                      -- of the last event that changed the row
     PRIMARY KEY (workspace_id, pattern_id)
 );
@@ -34,6 +35,8 @@ CREATE TABLE recommendations (
     n_steps integer NOT NULL,
     done_steps text NOT NULL,                 -- a JSON list of the ticked positions
     implemented_at timestamptz,               -- NULL unless it is implemented
+    environment text,                         -- where it was implemented, if somebody said so
+    version text,
     seq bigint NOT NULL,                      -- of its last event
     PRIMARY KEY (workspace_id, recommendation_id)
 );
@@ -41,9 +44,46 @@ COMMENT ON TABLE recommendations IS 'Each recommendation as it is now.';
 CREATE INDEX recommendations_by_pattern ON recommendations (workspace_id, pattern_id);
 CREATE INDEX recommendations_implemented ON recommendations (workspace_id) WHERE status = 'implemented';
 
+CREATE TABLE failures (
+    workspace_id text NOT NULL,
+    issue_id text NOT NULL,
+    pattern_id text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    environment text,
+    version text,
+    PRIMARY KEY (workspace_id, issue_id)
+);
+COMMENT ON TABLE failures IS 'When, and where, each pattern failed; an issue that is erased or expires takes nothing from it.';
+CREATE INDEX failures_by_pattern ON failures (workspace_id, pattern_id, occurred_at);
+
+CREATE TABLE fixes (
+    workspace_id text NOT NULL,
+    fix_id text NOT NULL,
+    pattern_id text NOT NULL,
+    fixed_at timestamptz NOT NULL,
+    environment text,
+    version text,
+    recommendation_ids text NOT NULL,         -- a JSON list
+    note text NOT NULL,
+    standing text NOT NULL,                   -- proving, verified, broken or inconclusive
+    ended_as text,                            -- why it is inconclusive
+    inputs text NOT NULL,                     -- a JSON object: what the proof rests on
+    due_at timestamptz,                       -- when it ends; NULL once it has
+    seq bigint NOT NULL,                      -- of its last event
+    PRIMARY KEY (workspace_id, fix_id)
+);
+COMMENT ON TABLE fixes IS 'Each fix and how its proof stands.';
+CREATE INDEX fixes_by_pattern ON fixes (workspace_id, pattern_id);
+CREATE INDEX fixes_by_due ON fixes (due_at) WHERE due_at IS NOT NULL;
+
 CREATE TABLE workspaces (
     workspace_id text NOT NULL,
-    confidence_threshold double precision NOT NULL,   -- least confidence to recommend by itself
+    confidence_threshold double precision,    -- least confidence to recommend by itself; NULL = never set, as below
+    proof_window_days integer,
+    proof_window_max_days integer,
+    proof_confidence double precision,
+    n_hits double precision NOT NULL,         -- resolved forecasts that came true, the older the less they count
+    n_foretold double precision NOT NULL,     -- the sum of their probabilities
     PRIMARY KEY (workspace_id)
 );
-COMMENT ON TABLE workspaces IS 'Workspaces that have settings of their own.';
+COMMENT ON TABLE workspaces IS 'Workspaces that have settings of their own, or resolved forecasts.';

@@ -1,14 +1,21 @@
 """The folds: what a recommendation is, and what is known here of a pattern, after their events."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from contracts import Event, Recorded, ingest, pattern, prediction, recommendation
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.recommendation.engine.ranking import Exposure, Risk, observed_exposure, severity_weight
+from services.recommendation.engine import proof
+from services.recommendation.engine.ranking import (
+    Calibration,
+    Exposure,
+    Risk,
+    observed_exposure,
+    severity_weight,
+)
 
 FORECAST_WINDOW_DAYS = 30
 """The forecasts of this window carry the numbers that the ranking uses; the other windows have the same."""
@@ -23,11 +30,18 @@ OPEN_STATUSES = frozenset(
 )
 
 
+_Change = (
+    recommendation.RecommendationReassessed
+    | recommendation.RecommendationStatusChanged
+    | recommendation.RecommendationStepChecked
+)
+
+
 class Recommendation(Struct, frozen=True, kw_only=True):
     """A recommendation as it is now.
 
-    done_steps: positions of the ticked steps, in order. implemented_at: when its last implementation was
-    reported; None unless it is implemented. seq: stream sequence of its last event.
+    done_steps: positions of the ticked steps, in order. implemented_at: when it was; None unless it is implemented.
+    environment, version: where it was, as far as somebody said so. seq: stream sequence of its last event.
     """
 
     workspace_id: str
@@ -42,14 +56,63 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     n_steps: int
     done_steps: tuple[int, ...] = ()
     implemented_at: datetime | None = None
+    environment: str | None = None
+    version: str | None = None
     seq: int
+
+
+class Watch(Struct, frozen=True, kw_only=True):
+    """A pattern has been fixed and is watched since: what its service said of that.
+
+    watch_id: of the event that began it. environment, version: of the fix. note: what was done, the latest words.
+    """
+
+    watch_id: str
+    fixed_at: datetime
+    environment: str | None = None
+    version: str | None = None
+    note: str = ""
+
+
+class Fix(Struct, frozen=True, kw_only=True):
+    """A fix of a pattern and how its proof stands.
+
+    ended_as: why the proof ended without a verdict. due_at: when it ends unless the pattern fails; None once it has.
+    seq: stream sequence of its last event.
+    """
+
+    workspace_id: str
+    fix_id: str
+    pattern_id: str
+    fixed_at: datetime
+    environment: str | None = None
+    version: str | None = None
+    recommendation_ids: tuple[str, ...] = ()
+    note: str = ""
+    standing: proof.Standing = "proving"
+    ended_as: recommendation.InconclusiveReason | None = None
+    inputs: recommendation.ProofInputs
+    seq: int
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the window ends."""
+        if self.standing != "proving":
+            return None
+        return self.fixed_at + timedelta(days=self.inputs.window_days)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that happens to the pattern can change the verdict any more."""
+        reasons = recommendation.InconclusiveReason
+        return self.standing == "broken" or self.ended_as in (reasons.SUPERSEDED, reasons.WITHDRAWN)
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
     """A pattern as far as recommending looks at it.
 
     exemplar: masked text of its first issue. n_p1 … n_p4: links by the severity of the issue.
-    exposure: the numbers of its latest forecast, None before the first.
+    exposure: the numbers of its latest forecast, None before the first. watch: its latest fix.
     """
 
     workspace_id: str
@@ -67,6 +130,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
     n_p3: int = 0
     n_p4: int = 0
     exposure: Exposure | None = None
+    watch: Watch | None = None
     seq: int
 
     @property
@@ -93,8 +157,6 @@ def fold(history: Iterable[Recorded[Event]]) -> Recommendation | None:
 def evolve(state: Recommendation | None, event: Recorded[Event]) -> Recommendation | None:
     """The recommendation after one more event; events of other things change nothing."""
     data = event.data
-    if not isinstance(data, recommendation.Event):
-        return state
     if isinstance(data, recommendation.RecommendationMade):
         return Recommendation(
             workspace_id=event.workspace_id,
@@ -109,24 +171,24 @@ def evolve(state: Recommendation | None, event: Recorded[Event]) -> Recommendati
             n_steps=len(data.steps),
             seq=event.seq,
         )
-    if state is None:
-        return None
+    if state is None or not isinstance(data, _Change):
+        return state
     return replace(_changed(state, data, event.time), seq=event.seq)
 
 
-def _changed(
-    state: Recommendation,
-    data: recommendation.RecommendationReassessed
-    | recommendation.RecommendationStatusChanged
-    | recommendation.RecommendationStepChecked,
-    at: datetime,
-) -> Recommendation:
+def _changed(state: Recommendation, data: _Change, at: datetime) -> Recommendation:
     match data:
         case recommendation.RecommendationReassessed():
             return replace(state, impact=data.impact, score=data.arithmetic.score)
         case recommendation.RecommendationStatusChanged():
             is_implemented = data.to_status is recommendation.RecommendationStatus.IMPLEMENTED
-            return replace(state, status=data.to_status, implemented_at=at if is_implemented else None)
+            return replace(
+                state,
+                status=data.to_status,
+                implemented_at=at if is_implemented else None,
+                environment=data.environment,
+                version=data.version,
+            )
         case recommendation.RecommendationStepChecked():
             others = set(state.done_steps) - {data.step_index}
             done = others | {data.step_index} if data.is_done else others
@@ -147,6 +209,8 @@ def evolve_pattern(
         return _linked(state, data, event)
     if state is None or not isinstance(data, pattern.Event | prediction.PredictionMade):
         return state
+    if isinstance(data, pattern.PatternStatusChanged):
+        state = replace(state, watch=_watched(state.watch, data, event))
     return replace(_pattern_changed(state, data, source), seq=event.seq)
 
 
@@ -168,7 +232,7 @@ def _pattern_changed(
         case prediction.PredictionMade():
             if data.window_days != FORECAST_WINDOW_DAYS:
                 return state
-            return replace(state, exposure=_exposure(data.inputs))
+            return replace(state, exposure=_exposure(data))
         case (
             pattern.IssuesLinked()
             | pattern.LinkConstrained()
@@ -182,12 +246,74 @@ def _pattern_changed(
             assert_never(data)
 
 
-def _exposure(inputs: prediction.ForecastInputs) -> Exposure:
+def _watched(watch: Watch | None, data: pattern.PatternStatusChanged, event: Recorded[Event]) -> Watch | None:
+    """A move to watching begins a new watch; from watching at the same time of the fix, it is a note on that one."""
+    watching = pattern.PatternStatus.WATCHING
+    if data.to_status is not watching:
+        return watch
+    note = data.closure_note or ""
+    if watch is not None and data.from_status is watching and event.time == watch.fixed_at:
+        return replace(watch, note=note or watch.note)
+    return Watch(
+        watch_id=event.id,
+        fixed_at=event.time,
+        environment=data.fix_environment,
+        version=data.fix_version,
+        note=note,
+    )
+
+
+def evolve_fix(state: Fix | None, event: Recorded[Event]) -> Fix | None:
+    """The fix after one more event of its own; any other changes nothing."""
+    data = event.data
+    if isinstance(data, recommendation.ProofStarted):
+        return Fix(
+            workspace_id=event.workspace_id,
+            fix_id=data.fix_id,
+            pattern_id=data.pattern_id,
+            fixed_at=event.time,
+            environment=data.environment,
+            version=data.version,
+            recommendation_ids=data.recommendation_ids,
+            note=data.note,
+            inputs=data.inputs,
+            seq=event.seq,
+        )
+    if state is None:
+        return None
+    match data:
+        case recommendation.ProofNoted():
+            after = replace(state, note=data.note)
+        case recommendation.ProofReassessed():
+            after = replace(state, inputs=data.inputs)
+        case recommendation.FixVerified():
+            after = replace(state, standing="verified", inputs=data.inputs)
+        case recommendation.FixBroken():
+            after = replace(state, standing="broken", ended_as=None, inputs=data.inputs)
+        case recommendation.FixInconclusive():
+            after = replace(state, standing="inconclusive", ended_as=data.reason, inputs=data.inputs)
+        case _:
+            return state
+    return replace(after, seq=event.seq)
+
+
+def calibrated(known: Calibration, event: Recorded[Event]) -> Calibration:
+    """How forecasts come true after one more was resolved; each counts less with every later one."""
+    data = event.data
+    if not isinstance(data, prediction.PredictionResolved):
+        return known
+    return known.resolved(probability=data.probability, is_hit=data.outcome is prediction.Outcome.HIT)
+
+
+def _exposure(made: prediction.PredictionMade) -> Exposure:
+    inputs = made.inputs
     return Exposure(
         n_recurrences=inputs.n_recurrences,
         exposure_days=inputs.exposure_days,
         prior_shape=inputs.prior_shape,
         prior_rate_days=inputs.prior_rate_days,
+        probability=made.probability,
+        window_days=made.window_days,
     )
 
 

@@ -15,6 +15,7 @@ from services.gateway.routes.membership import Decider, decider
 from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation
 from services.gateway.routes.pages import read_one
 from services.gateway.routes.patterns import LISTING
+from services.gateway.routes.proofs import Prevented, Proof, prevented_by_fix, proofs_by_pattern, shown_proof
 
 _SECONDS_PER_DAY: Final = 86_400.0
 
@@ -41,6 +42,13 @@ class Fix(Struct, frozen=True, kw_only=True):
     quiet_days: Annotated[
         float | None, Meta(description="From its start to its end; null: it has not ended.")
     ]
+    proof: Annotated[
+        Proof | None, Meta(description="Whether it holds; null in the moment before it is weighed.")
+    ] = None
+    prevented: Annotated[
+        Prevented | None,
+        Meta(description="Null when the pattern had ended before, or the fix was withdrawn."),
+    ] = None
 
 
 class Tried(Struct, frozen=True, kw_only=True):
@@ -75,12 +83,30 @@ async def list_fixes(gateway: Gateway, call: Call[NoQuery, None]) -> Fixes:
         ids = [pattern_id, *(row.pattern_id for row in merged)]
         rows = await _queries.list_tried(conn, workspace_id=space, pattern_ids=ids)
     histories = await gateway.resources.event_log.histories(space, "pattern", ids)
-    fixes = [fix for history in histories for fix in fixes_in(history)]
+    fixes = [
+        fix
+        for each, history in zip(ids, histories, strict=True)
+        for fix in await _weighed(gateway, space, each, fixes_in(history))
+    ]
     return Fixes(
         pattern_id=pattern_id,
         fixes=tuple(sorted(fixes, key=lambda fix: fix.started_at, reverse=True)),
         recommendations=tuple(_tried(row) for row in rows),
     )
+
+
+async def _weighed(gateway: Gateway, workspace_id: str, pattern_id: str, fixes: list[Fix]) -> list[Fix]:
+    """The same with their proofs, which are known by when the fix was made."""
+    rows = (await proofs_by_pattern(gateway, workspace_id, [pattern_id])).get(pattern_id, []) if fixes else []
+    prevented = await prevented_by_fix(gateway, workspace_id, pattern_id) if rows else {}
+    by_time = {row.fixed_at: row for row in reversed(rows)}
+    now = gateway.resources.clock()
+    return [
+        msgspec.structs.replace(fix, proof=shown_proof(row, now=now), prevented=prevented.get(row.fix_id))
+        if (row := by_time.get(fix.started_at)) is not None
+        else fix
+        for fix in fixes
+    ]
 
 
 def fixes_in(history: Sequence[Recorded[Event]]) -> list[Fix]:
@@ -92,6 +118,10 @@ def fixes_in(history: Sequence[Recorded[Event]]) -> list[Fix]:
     for event in history:
         data = event.data
         if not isinstance(data, pattern.PatternStatusChanged):
+            continue
+        if fixes and fixes[-1].outcome == "watching" and event.time == fixes[-1].started_at:
+            # A note on the fix that is watched already.
+            fixes[-1] = msgspec.structs.replace(fixes[-1], note=data.closure_note or fixes[-1].note)
             continue
         if fixes and fixes[-1].outcome in ("watching", "held"):
             fixes[-1] = _ended(fixes[-1], event, data)

@@ -15,7 +15,7 @@ from services.gateway.engine.evidence import Kind
 from services.gateway.explaining.material import explain_pattern
 from services.gateway.forecasting import expected_counts
 from services.gateway.listing import Filter, Listing, SortKey
-from services.gateway.routes.issues import Identifier
+from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
@@ -35,6 +35,7 @@ from services.gateway.routes.pages import (
     read_one,
     shown,
 )
+from services.gateway.routes.proofs import Proof, Scope, proofs_by_pattern, shown_proof
 from services.gateway.routes.timeline import Timeline, timeline_page
 from services.gateway.vocabulary import (
     PATTERN_GROUPS,
@@ -145,11 +146,12 @@ class RootCause(Struct, frozen=True, kw_only=True):
 
 
 class PatternDetail(Pattern, frozen=True, kw_only=True):
-    """A pattern with the evidence of its cause."""
+    """A pattern with the evidence of its cause, and how its latest fix stands."""
 
     root_cause: Annotated[
         RootCause | None, Meta(description="As of updated_at; null when it has no issue any more.")
     ]
+    proof: Annotated[Proof | None, Meta(description="Of the latest fix; null while nothing was fixed.")]
 
 
 class PatternPage(Struct, frozen=True, kw_only=True):
@@ -232,6 +234,11 @@ class Closure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was done about a pattern."""
 
     closure_note: Annotated[str, Meta(min_length=1, max_length=10_000, pattern=VISIBLE)]
+    environment: Annotated[Scope | None, Meta(description="Where it was fixed; absent: everywhere.")] = None
+    version: Annotated[Scope | None, Meta(description="First version with the fix, if it is known.")] = None
+    fixed_at: Annotated[
+        Moment | None, Meta(description="Absent: now, or that of the fix that is being proved already.")
+    ] = None
 
 
 class Merge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -314,7 +321,9 @@ async def get_pattern(gateway: Gateway, call: Call[PastQuery, None]) -> PatternD
 async def _detail(gateway: Gateway, workspace_id: str, row: PatternRow) -> PatternDetail:
     found = await explain_pattern(gateway.pool, workspace_id, row.pattern_id, known_at=row.updated_at)
     cause = None if found is None else msgspec.convert(found, RootCause, from_attributes=True)
-    return PatternDetail(**msgspec.structs.asdict(present(row)), root_cause=cause)
+    fixes = (await proofs_by_pattern(gateway, workspace_id, [row.pattern_id])).get(row.pattern_id)
+    proof = shown_proof(fixes[0], now=gateway.resources.clock()) if fixes else None
+    return PatternDetail(**msgspec.structs.asdict(present(row)), root_cause=cause, proof=proof)
 
 
 async def get_frequency(gateway: Gateway, call: Call[FrequencyQuery, None]) -> Frequency:
@@ -406,7 +415,13 @@ async def update_pattern(gateway: Gateway, call: Call[NoQuery, PatternChange]) -
 
 async def close_pattern(gateway: Gateway, call: Call[NoQuery, Closure]) -> PatternDetail:
     """Record what was done; the proof window starts."""
-    request = pattern.ClosePattern(pattern_id=call.path["pattern_id"], closure_note=call.body.closure_note)
+    request = pattern.ClosePattern(
+        pattern_id=call.path["pattern_id"],
+        closure_note=call.body.closure_note,
+        environment=call.body.environment,
+        version=call.body.version,
+        fixed_at=call.body.fixed_at,
+    )
     return await _changed(gateway, call, request)
 
 
@@ -487,7 +502,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     _Change(
         id="closePattern",
         path=f"{_ONE}/close",
-        summary="Record what was done about a pattern; the proof window starts.",
+        summary="Record what was done about a pattern; the proof of it starts.",
         body=Closure,
         handle=close_pattern,
     ),

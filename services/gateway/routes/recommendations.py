@@ -12,7 +12,7 @@ from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.listing import Filter, Listing, SortKey
-from services.gateway.routes.issues import Identifier
+from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
@@ -31,6 +31,7 @@ from services.gateway.routes.pages import (
     page_info,
     read_one,
 )
+from services.gateway.routes.proofs import Proof, Scope, proofs_by_pattern, shown_proof
 from services.gateway.vocabulary import Note
 
 Type = Literal["code_fix", "config_change", "process", "monitoring"]
@@ -82,7 +83,7 @@ class PlanStep(Struct, frozen=True, kw_only=True):
 
 
 class Score(Struct, frozen=True, kw_only=True):
-    """score = expected_loops_prevented · severity_weight / effort_days."""
+    """score = expected_loops_prevented · severity_weight / effort_days; docs/reference/ranking.md has the rest."""
 
     fix_holds_probability: float
     expected_recurrences: float
@@ -92,6 +93,14 @@ class Score(Struct, frozen=True, kw_only=True):
     expected_loops_prevented: float
     score: float
     explanation: str
+    fit: Annotated[float, Meta(ge=0, le=1, description="How well the play's marks fit the pattern.")]
+    holds_probability: Annotated[float, Meta(ge=0, le=1, description="That such a fix holds where it fits.")]
+    n_verified: Annotated[int, Meta(ge=0, description="Verified fixes of its type and effort here.")]
+    n_broken: Annotated[int, Meta(ge=0, description="Broken fixes of its type and effort here.")]
+    alive_probability: Annotated[float, Meta(ge=0, le=1, description="That the pattern is not over yet.")]
+    calibration_ratio: Annotated[
+        float, Meta(ge=0, description="Recurrences seen here over those that forecasts foretold.")
+    ]
 
 
 class Recommendation(Struct, frozen=True, kw_only=True):
@@ -114,6 +123,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     steps: tuple[PlanStep, ...]
     verification: Annotated[str, Meta(description="What would show that it worked.")]
     evidence: Annotated[tuple[str, ...], Meta(description="Why it fits this pattern.")]
+    proof: Annotated[Proof | None, Meta(description="Of the latest fix that it is part of; null: none.")]
     play_id: str
     playbook_version: str
     created_at: datetime
@@ -150,6 +160,13 @@ class StatusChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(description="accepted is the same as in_progress."),
     ]
     reason: Note = ""
+    environment: Annotated[
+        Scope | None, Meta(description="With implemented: where it was; absent: everywhere.")
+    ] = None
+    version: Annotated[
+        Scope | None, Meta(description="With implemented: first version that has it, if it is known.")
+    ] = None
+    implemented_at: Annotated[Moment | None, Meta(description="With implemented: when; absent: now.")] = None
 
 
 class StepCheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,7 +199,7 @@ LISTING = Listing(
 )
 
 
-def present(row: RecommendationRow, *, rank: int | None) -> Recommendation:
+def present(row: RecommendationRow, *, rank: int | None, proof: Proof | None = None) -> Recommendation:
     """A row as the API shows it."""
     fields = msgspec.structs.asdict(row)
     steps = msgspec.json.decode(row.steps, type=tuple[recommendation.Step, ...])
@@ -195,6 +212,7 @@ def present(row: RecommendationRow, *, rank: int | None) -> Recommendation:
         ],
         "evidence": msgspec.json.decode(row.evidence),
         "arithmetic": msgspec.json.decode(row.arithmetic),
+        "proof": proof,
     }
     return msgspec.convert(fields, Recommendation)
 
@@ -208,7 +226,18 @@ async def _ranked(
             conn, workspace_id=workspace_id, recommendation_ids=[row.recommendation_id for row in rows]
         )
     ranks = {row.recommendation_id: row.rank for row in ranked}
-    return tuple(present(row, rank=ranks.get(row.recommendation_id)) for row in rows)
+    fixes = await proofs_by_pattern(
+        gateway, workspace_id, [row.pattern_id for row in rows if row.status == "implemented"]
+    )
+    now = gateway.resources.clock()
+
+    def proof_of(row: RecommendationRow) -> Proof | None:
+        for fix in fixes.get(row.pattern_id, ()):
+            if row.recommendation_id in msgspec.json.decode(fix.recommendation_ids, type=list[str]):
+                return shown_proof(fix, now=now)
+        return None
+
+    return tuple(present(row, rank=ranks.get(row.recommendation_id), proof=proof_of(row)) for row in rows)
 
 
 async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery, None]) -> RecommendationPage:
@@ -239,6 +268,9 @@ async def change_status(gateway: Gateway, call: Call[NoQuery, StatusChange]) -> 
         recommendation_id=call.path["recommendation_id"],
         status=recommendation.RecommendationStatus(word),
         reason=call.body.reason,
+        environment=call.body.environment,
+        version=call.body.version,
+        implemented_at=call.body.implemented_at,
     )
     return await _changed(gateway, call, request)
 

@@ -31,10 +31,20 @@ WholeClusterSize = Annotated[
     float, Meta(ge=2, le=50, multiple_of=1, description="Issues before a pattern is shown.")
 ]
 WholeProofDays = Annotated[
-    float, Meta(ge=7, le=365, multiple_of=1, description="Days of quiet that prove a fix.")
+    float, Meta(ge=7, le=365, multiple_of=1, description="Least days of quiet that prove a fix.")
+]
+WholeProofMaxDays = Annotated[
+    float,
+    Meta(ge=7, le=365, multiple_of=1, description="Most days that the proof of a fix is waited for."),
 ]
 MinimumClusterSize = Annotated[int, Meta(ge=2, le=50, description="Issues before a pattern is shown.")]
-ProofWindowDays = Annotated[int, Meta(ge=7, le=365, description="Days of quiet that prove a fix.")]
+ProofWindowDays = Annotated[int, Meta(ge=7, le=365, description="Least days of quiet that prove a fix.")]
+ProofWindowMaxDays = Annotated[
+    int, Meta(ge=7, le=365, description="Most days that the proof of a fix is waited for.")
+]
+ProofConfidence = Annotated[
+    float, Meta(ge=0.8, le=0.99, description="Confidence at which a fix counts as verified.")
+]
 Name: TypeAlias = Annotated[str, Meta(min_length=2, max_length=100, pattern=VISIBLE)]
 Slug: TypeAlias = Annotated[
     str,
@@ -63,6 +73,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     alert_probability: AlertProbability
     minimum_cluster_size: MinimumClusterSize
     proof_window_days: ProofWindowDays
+    proof_window_max_days: ProofWindowMaxDays
+    proof_confidence: ProofConfidence
 
 
 class Workspace(Struct, frozen=True, kw_only=True):
@@ -101,6 +113,8 @@ class WorkspaceChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     alert_probability: AlertProbability | None = None
     minimum_cluster_size: WholeClusterSize | None = None
     proof_window_days: WholeProofDays | None = None
+    proof_window_max_days: WholeProofMaxDays | None = None
+    proof_confidence: ProofConfidence | None = None
 
 
 class PlanCard(Struct, frozen=True, kw_only=True):
@@ -168,7 +182,7 @@ async def change_workspace(gateway: Gateway, call: Call[NoQuery, WorkspaceChange
     given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not None}
     if "sso_enforced" in given and "sso:admin" not in call.principal.scopes:
         raise ForbiddenError("sso_enforced needs the scope sso:admin.", details={"scope": "sso:admin"})
-    for name in ("minimum_cluster_size", "proof_window_days"):
+    for name in ("minimum_cluster_size", "proof_window_days", "proof_window_max_days"):
         if name in given:
             given[name] = int(given[name])
     async with tenant(gateway.people, call.workspace_id) as conn:

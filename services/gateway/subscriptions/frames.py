@@ -8,6 +8,8 @@ import msgspec
 from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
 from msgspec import Struct
 
+from services.gateway.fixing import RecommendationEvent
+
 SCOPES: Final[Mapping[str, str]] = {
     "issue": "issues:read",
     "pattern": "patterns:read",
@@ -145,6 +147,12 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | pattern.ContradictionAnswered()
             | pattern.ClustersComputed()
             | prediction.ModelFitted()
+            | recommendation.ProofStarted()
+            | recommendation.ProofNoted()
+            | recommendation.ProofReassessed()
+            | recommendation.FixVerified()
+            | recommendation.FixBroken()
+            | recommendation.FixInconclusive()
             | workspace.WorkspaceCreated()
             | workspace.WorkspaceSettingsChanged()
             | workspace.WorkspaceSuspended()
@@ -249,7 +257,7 @@ def _of_prediction(event: Recorded[Event], data: prediction.Event) -> list[Frame
             assert_never(never)
 
 
-def _of_recommendation(event: Recorded[Event], data: recommendation.Event) -> list[Frame]:
+def _of_recommendation(event: Recorded[Event], data: RecommendationEvent) -> list[Frame]:
     match data:
         case recommendation.RecommendationMade():
             payload = {

@@ -14,7 +14,7 @@ from .curating import (
     unlink_issue,
     update_pattern,
 )
-from .deciding import Decided, Gathered, Subject, group, measure, prove, settle, subject_of
+from .deciding import Decided, Gathered, Subject, group, measure, settle, subject_of
 
 __all__ = [
     "MAX_SPLIT",
@@ -28,7 +28,6 @@ __all__ = [
     "link_issue",
     "measure",
     "merge_patterns",
-    "prove",
     "settle",
     "split_pattern",
     "subject_of",

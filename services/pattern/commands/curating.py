@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ..engine.describing import fingerprint, name_of
 from ..engine.grouping import Grouper
-from ..engine.issues import agreement_of
+from ..engine.issues import DIMENSIONS, agreement_of
 from ..engine.lifecycle import Transition
 from ..engine.memory import Pattern
 from ..engine.risk import assess
@@ -28,6 +28,7 @@ HUMAN_VERSION = "human@2026-11-22"
 MAX_SPLIT = 500
 MAX_NAME = 200
 MAX_NOTE = 10_000
+_ENVIRONMENT = DIMENSIONS.index("environment")
 
 
 def link_issue(grouper: Grouper, command: pattern.LinkIssue, gathered: Gathered) -> list[Decided]:
@@ -160,7 +161,7 @@ def update_pattern(grouper: Grouper, command: pattern.UpdatePattern, _gathered: 
 def close_pattern(
     grouper: Grouper, command: pattern.ClosePattern, _gathered: Gathered, *, now: datetime
 ) -> list[Decided]:
-    """Record what was done about a pattern and start its proof window."""
+    """Record what was done about a pattern and start the proof of it, unless one runs already that the note is about."""
     found = _living(grouper, command.pattern_id)
     note = command.closure_note.strip()
     if not 1 <= len(note) <= MAX_NOTE:
@@ -168,12 +169,25 @@ def close_pattern(
     _check_text("closure_note", note)
     if found.status is PatternStatus.CANDIDATE:
         raise StatusNotAllowedError("watching", "it has too few issues to be a pattern yet")
+    for field, text in (("environment", command.environment), ("version", command.version)):
+        if text is not None and not 1 <= len(text.strip()) <= MAX_NAME:
+            raise InvalidCommandError(field, f"must have 1 to {MAX_NAME} characters")
+        _check_text(field, text or "")
+    reason = "A person closed it with a note; the proof of the fix runs."
+    transition = Transition(PatternStatus.WATCHING, reason, _fixed_at(found, command, now=now))
+    return [move(grouper, found, transition, closure=command, is_by_person=True)]
+
+
+def _fixed_at(found: Pattern, command: pattern.ClosePattern, *, now: datetime) -> datetime:
+    """When the fix was made that a closure is about."""
+    if command.fixed_at is not None:
+        if command.fixed_at > now:
+            raise InvalidCommandError("fixed_at", "must not be in the future")
+        return command.fixed_at
+    if found.status is PatternStatus.WATCHING and not (command.environment or command.version):
+        return found.watched_since
     # A source's clock may be ahead: what is known of the failure now does not break the proof.
-    at = max(now, found.last_seen_at)
-    reason = "A person closed it with a note; the proof window runs."
-    return [
-        move(grouper, found, Transition(PatternStatus.WATCHING, reason, at), note=note, is_by_person=True)
-    ]
+    return max(now, found.last_seen_at)
 
 
 def _leave(grouper: Grouper, leaving: Leaving, *, new_pattern_id: str | None = None) -> list[Decided]:
@@ -222,6 +236,8 @@ def _join(grouper: Grouper, pattern_id: str, subjects: Sequence[Subject]) -> Dec
             grouping_key=subject.grouping_key,
             occurred_at=subject.occurred_at,
             severity=subject.severity,
+            environment=subject.dimensions[_ENVIRONMENT],
+            version=subject.version,
         )
         for subject in subjects
     )
@@ -262,7 +278,7 @@ def _check_status(found: Pattern, status: PatternStatus) -> None:
             raise StatusNotAllowedError(status.value, "close it with a note of what was done")
         case PatternStatus.RESOLVED:
             raise StatusNotAllowedError(
-                status.value, "close it with a note; it is resolved once it stayed quiet for the proof window"
+                status.value, "close it with a note; it is resolved once the fix is verified"
             )
         case PatternStatus.CANDIDATE | PatternStatus.EMERGING | PatternStatus.MERGED:
             raise StatusNotAllowedError(status.value, "set it to active or mitigating, or close it")

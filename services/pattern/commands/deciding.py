@@ -1,4 +1,4 @@
-"""What happens by itself: undecided issues are grouped, patterns are detected, moved, described and proved."""
+"""What happens by itself: undecided issues are grouped, patterns are detected, moved and described."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ..engine.describing import GROWTH_TO_DESCRIBE_ANEW, fingerprint, name_of
 from ..engine.grouping import Assignment, Grouper, New
 from ..engine.issues import Dimensions, Issue, compared_text, features_of
-from ..engine.lifecycle import Transition, due, is_to_detect, proven
+from ..engine.lifecycle import Transition, due, is_to_detect
 from ..engine.memory import NEVER, Member, Pattern
 from ..engine.repairing import Failure, is_worth_saying, mttr_seconds
 from ..engine.risk import assess
@@ -38,6 +38,7 @@ class Subject(Struct, frozen=True):
     """An issue that a person's command is about, as the rows and the log tell of it.
 
     member: its membership; None while it is undecided. text: what the index compares, if it is known.
+    version: in which it failed, if it is known.
     """
 
     issue_id: str
@@ -48,6 +49,7 @@ class Subject(Struct, frozen=True):
     dimensions: Dimensions
     member: Member | None
     text: str | None = None
+    version: str | None = None
 
     @property
     def pattern_id(self) -> str | None:
@@ -126,12 +128,6 @@ def settle(grouper: Grouper, found: Pattern) -> list[Decided]:
     return decided
 
 
-def prove(grouper: Grouper, found: Pattern, *, now: datetime) -> list[Decided]:
-    """The move to resolved, when the proof window of a watched pattern has passed in silence."""
-    transition = proven(found, grouper.settings, now=now)
-    return [] if transition is None else [move(grouper, found, transition)]
-
-
 def measure(grouper: Grouper, found: Pattern, failures: Sequence[Failure]) -> list[Decided]:
     """Describe a pattern anew when its mean time to repair has moved. failures: in order of occurrence."""
     closed_at = None if found.watched_since == NEVER else found.watched_since
@@ -156,6 +152,7 @@ def subject_of(issue: Issue) -> Subject:
         dimensions=issue.dimensions,
         member=None,
         text=compared_text(issue, features) or None,
+        version=issue.version,
     )
 
 
@@ -172,13 +169,17 @@ def described(grouper: Grouper, found: Pattern, name: str | None = None) -> patt
     )
 
 
-def _changed(found: Pattern, transition: Transition, note: str | None = None) -> pattern.PatternStatusChanged:
+def _changed(
+    found: Pattern, transition: Transition, closure: pattern.ClosePattern | None = None
+) -> pattern.PatternStatusChanged:
     return pattern.PatternStatusChanged(
         pattern_id=found.pattern_id,
         from_status=found.status,
         to_status=transition.to_status,
         reason=transition.reason,
-        closure_note=note,
+        closure_note=None if closure is None else closure.closure_note.strip(),
+        fix_environment=None if closure is None else closure.environment,
+        fix_version=None if closure is None else closure.version,
     )
 
 
@@ -187,11 +188,11 @@ def move(
     found: Pattern,
     transition: Transition,
     *,
-    note: str | None = None,
+    closure: pattern.ClosePattern | None = None,
     is_by_person: bool = False,
 ) -> Decided:
-    """Take a change of status."""
-    changed = _changed(found, transition, note)
+    """Take a change of status. closure: what a person says of the fix."""
+    changed = _changed(found, transition, closure)
     evolve(grouper, changed, at=transition.at or grouper.newest_at, is_by_person=is_by_person)
     return Decided(changed, found.pattern_id, transition.at, is_by_person=is_by_person)
 
@@ -211,7 +212,7 @@ def _next_due(grouper: Grouper, found: Pattern) -> Decided | None:
             assessment=assess(found, newest_at=grouper.newest_at),
         )
         return Decided(detected, found.pattern_id)
-    transition = due(found, grouper.recommendations_of(found))
+    transition = due(found, grouper.recommendations_of(found), grouper.verdict_of(found))
     if transition is not None:
         return Decided(_changed(found, transition), found.pattern_id, transition.at)
     has_grown = found.n_members >= GROWTH_TO_DESCRIBE_ANEW * found.described_count
@@ -230,6 +231,8 @@ def _link(assignment: Assignment, issue: Issue) -> pattern.Link:
         grouping_key=assignment.grouping_key,
         occurred_at=issue.occurred_at,
         severity=issue.severity,
+        environment=issue.environment,
+        version=issue.version,
     )
 
 

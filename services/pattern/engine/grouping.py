@@ -34,6 +34,7 @@ from .memory import (
     Settings,
     Snapshot,
     Totals,
+    VerdictRow,
     pattern_from,
 )
 from .texts import HumanTexts, MachineTexts, Near
@@ -130,6 +131,7 @@ class Grouper:
         self.patterns: dict[str, Pattern] = {}
         self.totals = Totals()
         self._recommendations: dict[str, dict[str, RecommendationRow]] = {}
+        self._verdicts: dict[str, VerdictRow] = {}
         self.exemplars: dict[int, Exemplar] = {}
         self._weights = checked(linker or shipped(), FEATURES)
         self._n_entered = 0
@@ -167,6 +169,8 @@ class Grouper:
         grouper._constraints = Constraints(snapshot.constraints)
         for recommendation in snapshot.recommendations:
             grouper.note_recommendation(recommendation)
+        for verdict in snapshot.verdicts:
+            grouper.note_verdict(verdict)
         return grouper
 
     def snapshot(self) -> Snapshot:
@@ -186,6 +190,7 @@ class Grouper:
             recommendations=tuple(
                 sorted(row for rows in self._recommendations.values() for row in rows.values())
             ),
+            verdicts=tuple(sorted(self._verdicts.values())),
         )
 
     def assign(self, issue: Issue) -> Decision:
@@ -274,6 +279,14 @@ class Grouper:
     def recommendations_of(self, pattern: Pattern) -> Iterable[RecommendationRow]:
         """The recommendations for a pattern that somebody has touched."""
         return self._recommendations.get(pattern.pattern_id, {}).values()
+
+    def note_verdict(self, row: VerdictRow) -> None:
+        """Remember the latest verdict on a fix of a pattern."""
+        self._verdicts[row.pattern_id] = row
+
+    def verdict_of(self, pattern: Pattern) -> VerdictRow | None:
+        """The latest verdict on a fix of a pattern."""
+        return self._verdicts.get(pattern.pattern_id)
 
     def has_exemplar(self, issue_id: str) -> bool:
         """Whether an issue's text is in the index."""

@@ -40,6 +40,7 @@ class Issue(Struct, frozen=True, kw_only=True):
     error_type: str | None = None
     team: str | None = None
     environment: str | None = None
+    version: str | None = None
 
     @property
     def dimensions(self) -> Dimensions:

@@ -1,14 +1,20 @@
 """When a pattern moves to another status by itself."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
+from typing import Final, assert_never
 
 from contracts.generated.pattern import PatternStatus
-from contracts.generated.recommendation import RecommendationStatus
+from contracts.generated.recommendation import (
+    FixBroken,
+    FixInconclusive,
+    FixVerified,
+    InconclusiveReason,
+    RecommendationStatus,
+)
 from msgspec import Struct
 
-from .memory import Pattern, RecommendationRow, Settings
+from .memory import Pattern, RecommendationRow, Settings, VerdictRow
 
 ACTIVE_MEMBERS: Final = 5
 ACTIVE_DAYS: Final = 3
@@ -33,11 +39,36 @@ def is_to_detect(pattern: Pattern, settings: Settings) -> bool:
     return pattern.status is PatternStatus.CANDIDATE and pattern.n_members >= settings.minimum_cluster_size
 
 
-def due(pattern: Pattern, recommendations: Iterable[RecommendationRow]) -> Transition | None:
-    """The next change that members or recommendations cause; a person's later decision stands."""
+def verdict_of(event: FixVerified | FixBroken | FixInconclusive, *, seq: int) -> VerdictRow | None:
+    """Where the end of a proof moves its pattern; None: nowhere, for nothing was claimed, or a later fix took over."""
+    fixed = event.fixed_at.strftime("%Y-%m-%d %H:%M UTC")
+    match event:
+        case FixVerified():
+            status = PatternStatus.RESOLVED
+            reason = (
+                f"Its fix of {fixed} is verified: {event.quiet_days:.0f} quiet days, "
+                f"confidence {event.confidence:.1%}."
+            )
+        case FixBroken():
+            status = PatternStatus.ACTIVE
+            reason = f"It recurred {event.quiet_days:.1f} days after the fix of {fixed}."
+        case FixInconclusive():
+            if event.reason is not InconclusiveReason.WITHDRAWN:
+                return None
+            status = PatternStatus.ACTIVE
+            reason = f"Its fix of {fixed} was withdrawn."
+        case never:
+            assert_never(never)
+    return VerdictRow(event.pattern_id, event.fixed_at, status, reason, seq)
+
+
+def due(
+    pattern: Pattern, recommendations: Iterable[RecommendationRow], verdict: VerdictRow | None
+) -> Transition | None:
+    """The next change that members, recommendations or a verdict cause; a person's later decision stands."""
     status = pattern.status
     if status in _QUIET:
-        return _recurrence(pattern)
+        return _by_verdict(pattern, verdict) or _by_further_fix(pattern, recommendations)
     if status not in _OPEN:
         return None
     by_fix = _by_recommendations(pattern, recommendations)
@@ -51,27 +82,29 @@ def due(pattern: Pattern, recommendations: Iterable[RecommendationRow]) -> Trans
     return None
 
 
-def proven(pattern: Pattern, settings: Settings, *, now: datetime) -> Transition | None:
-    """The end of watching, once the pattern stayed quiet for the workspace's proof window."""
+def _by_verdict(pattern: Pattern, verdict: VerdictRow | None) -> Transition | None:
+    """Follow the verdict on the fix that the pattern is watched for; one on an earlier fix says nothing any more."""
+    if verdict is None or verdict.seq <= pattern.status_seq or verdict.fixed_at < pattern.watched_since:
+        return None
+    if verdict.to_status is pattern.status:
+        return None
+    return Transition(verdict.to_status, verdict.reason)
+
+
+def _by_further_fix(pattern: Pattern, recommendations: Iterable[RecommendationRow]) -> Transition | None:
+    """Another recommendation was implemented while a fix was being proved: from now on both are."""
     if pattern.status is not PatternStatus.WATCHING:
         return None
-    if now - pattern.watched_since < timedelta(days=settings.proof_window_days):
+    fresh = [
+        row.changed_at
+        for row in recommendations
+        if row.seq > pattern.status_seq and row.status is RecommendationStatus.IMPLEMENTED
+    ]
+    if not fresh:
         return None
-    reason = f"It stayed quiet for the proof window of {settings.proof_window_days} days."
-    return Transition(PatternStatus.RESOLVED, reason)
-
-
-def _recurrence(pattern: Pattern) -> Transition | None:
-    """Event time decides: an issue that happened before the fix and arrived late breaks nothing."""
-    if pattern.n_members == 0 or pattern.last_seen_at <= pattern.watched_since:
-        return None
-    seen = pattern.last_seen_at.strftime("%Y-%m-%d %H:%M UTC")
-    since = (
-        "while the fix was being watched"
-        if pattern.status is PatternStatus.WATCHING
-        else "after it was resolved"
+    return Transition(
+        PatternStatus.WATCHING, "A further recommendation was implemented; its proof runs.", max(fresh)
     )
-    return Transition(PatternStatus.ACTIVE, f"It recurred at {seen}, {since}.")
 
 
 def _by_recommendations(pattern: Pattern, recommendations: Iterable[RecommendationRow]) -> Transition | None:
@@ -80,9 +113,10 @@ def _by_recommendations(pattern: Pattern, recommendations: Iterable[Recommendati
     if not fresh:
         return None
     at = fresh[-1].changed_at
-    if any(row.status is RecommendationStatus.IMPLEMENTED for row in fresh):
-        reason = "A recommendation was implemented; the proof window runs."
-        return Transition(PatternStatus.WATCHING, reason, at)
+    implemented = [row.changed_at for row in fresh if row.status is RecommendationStatus.IMPLEMENTED]
+    if implemented:
+        reason = "A recommendation was implemented; the proof of it runs."
+        return Transition(PatternStatus.WATCHING, reason, max(implemented))
     is_mitigating = pattern.status is PatternStatus.MITIGATING
     if not is_mitigating and any(row.status is RecommendationStatus.IN_PROGRESS for row in fresh):
         return Transition(PatternStatus.MITIGATING, "A recommendation is being worked on.", at)

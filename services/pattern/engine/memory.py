@@ -103,6 +103,16 @@ class RecommendationRow(Struct, frozen=True, order=True):
     seq: int
 
 
+class VerdictRow(Struct, frozen=True, order=True):
+    """The latest verdict on a fix of a pattern, and where it moves that. fixed_at: when the fix was made."""
+
+    pattern_id: str
+    fixed_at: datetime
+    to_status: PatternStatus
+    reason: str
+    seq: int
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """How the workspace wants its patterns judged.
 
@@ -111,7 +121,6 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     confidence_threshold: float = 0.7
     minimum_cluster_size: int = 3
-    proof_window_days: int = 14
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -125,6 +134,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     exemplars: tuple[ExemplarRow, ...] = ()
     constraints: tuple[ConstraintRow, ...] = ()
     recommendations: tuple[RecommendationRow, ...] = ()
+    verdicts: tuple[VerdictRow, ...] = ()
 
 
 def day_of(moment: datetime) -> int:

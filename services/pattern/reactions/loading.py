@@ -25,6 +25,7 @@ from ..engine.memory import (
     Snapshot,
     SummaryRow,
     TallyRow,
+    VerdictRow,
 )
 from ..engine.repairing import Failure
 from ..state import Leaving
@@ -46,6 +47,7 @@ async def snapshot(conn: Connection, workspace: Workspace) -> Snapshot:
     exemplars = await _queries.list_exemplars(conn, workspace_id=workspace_id)
     constraints = await _queries.list_constraints(conn, workspace_id=workspace_id)
     recommendations = await _queries.list_recommendations(conn, workspace_id=workspace_id)
+    verdicts = await _queries.list_verdicts(conn, workspace_id=workspace_id)
     return Snapshot(
         settings=_settings(workspace),
         newest_at=workspace.newest_at or NEVER,
@@ -72,6 +74,12 @@ async def snapshot(conn: Connection, workspace: Workspace) -> Snapshot:
                     r.recommendation_id, r.pattern_id, RecommendationStatus(r.status), r.changed_at, r.seq
                 )
                 for r in recommendations
+            )
+        ),
+        verdicts=tuple(
+            sorted(
+                VerdictRow(v.pattern_id, v.fixed_at, PatternStatus(v.to_status), v.reason, v.seq)
+                for v in verdicts
             )
         ),
     )
@@ -175,7 +183,6 @@ def _settings(workspace: Workspace) -> Settings:
     return Settings(
         confidence_threshold=default.confidence_threshold if threshold is None else threshold,
         minimum_cluster_size=workspace.minimum_cluster_size or default.minimum_cluster_size,
-        proof_window_days=workspace.proof_window_days or default.proof_window_days,
     )
 
 
@@ -206,6 +213,7 @@ def _issue(row: IssueWithMembership) -> Issue:
         error_type=row.error_type,
         team=row.team,
         environment=row.environment,
+        version=row.version,
     )
 
 

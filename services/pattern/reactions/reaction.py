@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
 
-from ..commands import Decided, Gathered, Subject, group, prove, settle, subject_of
+from ..commands import Decided, Gathered, Subject, group, settle, subject_of
 from ..engine.grouping import Grouper
-from ..engine.issues import compared_text, features_of
+from ..engine.issues import Issue, compared_text, features_of
+from ..engine.lifecycle import verdict_of
 from ..engine.memory import Member, Pattern, RecommendationRow
 from ..errors import IssueNotFoundError, NotReadyError, PatternContendedError, PatternNotFoundError
 from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, stamp
@@ -31,7 +32,7 @@ COMMAND_SECONDS = 4.0
 # How long commands may hold up grouping in one go; several such turns fit into a command's patience.
 HOLD_SECONDS = 1.0
 _POLL_SECONDS = 0.01
-_PROVE_EVERY = timedelta(seconds=10)
+_MEASURE_EVERY = timedelta(seconds=10)
 
 log = structlog.get_logger("pattern.reaction")
 
@@ -94,7 +95,7 @@ class PatternReaction:
         self._clusterings = Clusterings(event_log, pool)
         self._n_commands = 0
         self._held_since: float | None = None
-        self._proved_at: datetime | None = None
+        self._measured_at: datetime | None = None
 
     async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
         """Load every workspace of the partition from the rows."""
@@ -138,7 +139,7 @@ class PatternReaction:
                     await self._decide()
 
     async def tick(self, *, now: datetime) -> None:
-        """Decide what commands held up, and resolve the watched patterns whose proof window has passed."""
+        """Decide what commands held up, and measure how long repairs take."""
         async with self._lock:
             self._insist_on_memory()
             if not self._is_live:
@@ -147,17 +148,11 @@ class PatternReaction:
                 await self._decide()
             groupers = {key: known.grouper for key, known in self._workspaces.items()}
             await self._clusterings.tick(groupers, now=now)
-            if self._proved_at is not None and timedelta(0) <= now - self._proved_at < _PROVE_EVERY:
+            if self._measured_at is not None and timedelta(0) <= now - self._measured_at < _MEASURE_EVERY:
                 return
-            self._proved_at = now
+            self._measured_at = now
             for known in self._workspaces.values():
-                decided = [
-                    each
-                    for found in known.grouper.patterns.values()
-                    for each in prove(known.grouper, found, now=now)
-                ]
-                decided += await self._repairs.measured(known.grouper)
-                await self._append(known, decided, now=now)
+                await self._append(known, await self._repairs.measured(known.grouper), now=now)
 
     def grouper_of(self, workspace_id: str) -> Grouper:
         """The memory of a workspace; a new one's is empty."""
@@ -259,7 +254,7 @@ class PatternReaction:
                     continue
                 if member is None:
                     return None
-                subjects[issue.issue_id] = _subject(issue.title, member)
+                subjects[issue.issue_id] = _subject(issue, member)
                 if member.pattern_id is not None:
                     by_pattern.setdefault(member.pattern_id, []).append(member)
             for each in {*by_pattern, *pattern_ids}:
@@ -335,6 +330,15 @@ class PatternReaction:
                 )
                 found = known.grouper.patterns.get(data.pattern_id)
                 known.touched.add((found.merged_into if found else "") or data.pattern_id)
+            case (
+                recommendation.FixVerified()
+                | recommendation.FixBroken()
+                | recommendation.FixInconclusive() as data
+            ):
+                verdict = verdict_of(data, seq=event.seq)
+                if verdict is not None:
+                    known.grouper.note_verdict(verdict)
+                    known.touched.add(data.pattern_id)
             case workspace.WorkspaceSettingsChanged() as data:
                 _configure(known, data)
             case data if isinstance(data, _PATTERN_EVENTS):
@@ -495,8 +499,6 @@ def _configure(known: _Workspace, data: workspace.WorkspaceSettingsChanged) -> N
     settings = known.grouper.settings
     if data.confidence_threshold is not None:
         settings = replace(settings, confidence_threshold=data.confidence_threshold)
-    if data.proof_window_days is not None:
-        settings = replace(settings, proof_window_days=data.proof_window_days)
     if data.minimum_cluster_size is not None:
         settings = replace(settings, minimum_cluster_size=data.minimum_cluster_size)
         # Candidates may be large enough now.
@@ -504,15 +506,16 @@ def _configure(known: _Workspace, data: workspace.WorkspaceSettingsChanged) -> N
     known.grouper.settings = settings
 
 
-def _subject(title: str, member: Member) -> Subject:
+def _subject(issue: Issue, member: Member) -> Subject:
     return Subject(
         issue_id=member.issue_id,
-        title=title,
+        title=issue.title,
         grouping_key=member.grouping_key,
         severity=member.severity,
         occurred_at=member.occurred_at,
         dimensions=member.dimensions,
         member=member,
+        version=issue.version,
     )
 
 

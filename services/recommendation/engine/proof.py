@@ -21,6 +21,8 @@ APART: Final = timedelta(hours=24)
 """Failures closer to the one that was counted before them are part of it: a burst is one failure."""
 SECONDS_PER_DAY: Final = 86_400.0
 SIGNIFICANCE: Final = 0.05
+LEDGER_DAYS: Final = 90
+"""A fix is held against so many days after it, the horizon that recommendations are ranked by."""
 HALF: Final = 0.5
 """The power of the rate test is that of seeing the rate fall to half."""
 _EPISODES_MAX: Final = 2_000
@@ -107,7 +109,7 @@ class Judgement(Struct, frozen=True, kw_only=True):
 
     window_days: quiet days that it takes, inside the bounds. quiet_days: since the fix, until now or the first recurrence.
     needs_quiet_days: still missing. recurrence: the first failure that breaks the proof. n_recurrences_after: failures in
-    the fix's reach since it, at least 24 hours apart. n_residual: failures elsewhere or of older versions since the fix.
+    the fix's reach within 90 days of it, at least 24 hours apart. n_residual: failures elsewhere or of older versions since the fix.
     """
 
     standing: Standing
@@ -153,7 +155,8 @@ def judge(
     quiet = days_between(fix.fixed_at, min(now, recurrence.occurred_at) if recurrence else now)
     window = window_of(baseline, terms)
     confidence = baseline.confidence(quiet)
-    n_after = len(episodes(f.occurred_at for f in after))
+    horizon = fix.fixed_at + timedelta(days=LEDGER_DAYS)
+    n_after = len(episodes(f.occurred_at for f in after if f.occurred_at <= horizon))
     return Judgement(
         standing=_standing(recurrence, quiet=quiet, window=window, confidence=confidence, level=terms.level),
         baseline=baseline,
@@ -168,7 +171,7 @@ def judge(
             n_before=baseline.n_recurrences,
             days_before=baseline.exposure_days,
             n_after=n_after,
-            days_after=days_between(fix.fixed_at, now),
+            days_after=days_between(fix.fixed_at, min(now, horizon)),
         ),
     )
 

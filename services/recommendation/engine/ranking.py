@@ -3,6 +3,7 @@
 The formula, with a worked example, is in docs/reference/ranking.md.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -14,6 +15,10 @@ from msgspec import Struct
 HORIZON_DAYS = 90
 PRIOR_FIXES = 8.0
 """How many observed fixes the play's own chance to hold is worth."""
+PRIOR_HITS = 20.0
+"""How many hits that were foretold exactly the ratio of 1 is worth."""
+FADING = 0.999
+"""Weight of a resolved forecast after each later one."""
 PRIOR_SHAPE = 0.0649
 PRIOR_RATE_DAYS = 9.82
 """With the shape: the forecast's shipped prior, so that the first forecast changes only what was observed."""
@@ -32,25 +37,58 @@ EFFORT_DAYS: Mapping[recommendation.Effort, float] = MappingProxyType(
 
 
 class Exposure(Struct, frozen=True, kw_only=True):
-    """How often a pattern has recurred in how long, with the Gamma prior on its rate."""
+    """How often a pattern has recurred in how long, with the Gamma prior on its rate, and what is forecast of it.
+
+    probability: of a recurrence within window_days; None before the first forecast.
+    """
 
     n_recurrences: int
     exposure_days: float
     prior_shape: float = PRIOR_SHAPE
     prior_rate_days: float = PRIOR_RATE_DAYS
+    probability: float | None = None
+    window_days: int = 30
+
+    @property
+    def alive_probability(self) -> float:
+        """Chance that the pattern is not over yet: its forecast, which knows of patterns that end, over its rate's."""
+        if self.probability is None:
+            return 1.0
+        shape, days = self.prior_shape + self.n_recurrences, self.prior_rate_days + self.exposure_days
+        by_rate = -math.expm1(-shape * math.log1p(self.window_days / days))
+        return min(1.0, self.probability / by_rate)
 
     @property
     def expected_recurrences(self) -> float:
-        """Posterior mean of the number of recurrences within the horizon if nothing is done."""
+        """Mean number of recurrences within the horizon if nothing is done."""
         rate = (self.prior_shape + self.n_recurrences) / (self.prior_rate_days + self.exposure_days)
-        return rate * HORIZON_DAYS
+        return rate * HORIZON_DAYS * self.alive_probability
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """How a workspace's resolved forecasts came true: hits, and the sum of their probabilities, fading with age."""
+
+    n_hits: float = 0.0
+    n_foretold: float = 0.0
+
+    def resolved(self, *, probability: float, is_hit: bool) -> "Calibration":
+        """After one more; the last thousand or so count."""
+        return Calibration(
+            n_hits=round(self.n_hits * FADING + is_hit, 9),
+            n_foretold=round(self.n_foretold * FADING + probability, 9),
+        )
+
+    @property
+    def ratio(self) -> float:
+        """Actual over foretold, drawn to 1 while there is little of both."""
+        return round((self.n_hits + PRIOR_HITS) / (self.n_foretold + PRIOR_HITS), 4)
 
 
 class TrackRecord(Struct, frozen=True, kw_only=True):
-    """What became of this workspace's implemented fixes of one type and effort."""
+    """What became of this workspace's fixes of one type and effort; those without a verdict do not count."""
 
-    n_held: int = 0
-    n_recurred: int = 0
+    n_verified: int = 0
+    n_broken: int = 0
 
 
 class Worth(Struct, frozen=True, kw_only=True):
@@ -79,16 +117,18 @@ def severity_weight(counts: Mapping[ingest.Severity, int]) -> float:
 
 def hold_probability(holds: float, record: TrackRecord) -> float:
     """Chance that a fitting fix holds: the play's prior as 8 fixes, and what was seen of its kind."""
-    seen = record.n_held + record.n_recurred
-    return (holds * PRIOR_FIXES + record.n_held) / (PRIOR_FIXES + seen)
+    seen = record.n_verified + record.n_broken
+    return (holds * PRIOR_FIXES + record.n_verified) / (PRIOR_FIXES + seen)
 
 
 def assess(
     *, fit: float, holds: float, effort: recommendation.Effort, record: TrackRecord, risk: "Risk"
 ) -> Worth:
     """The worth of a play with this fit for a pattern with this risk; the same inputs give the same bytes."""
-    probability = round(fit * hold_probability(holds, record), 4)
-    expected = round(risk.exposure.expected_recurrences, 4)
+    such = round(hold_probability(holds, record), 4)
+    probability = round(fit * such, 4)
+    alive, ratio = round(risk.exposure.alive_probability, 4), risk.calibration.ratio
+    expected = round(risk.exposure.expected_recurrences * ratio, 4)
     prevented = round(probability * expected, 4)
     days = EFFORT_DAYS[effort]
     score = round(prevented * risk.severity_weight / days, 4)
@@ -101,22 +141,30 @@ def assess(
         expected_loops_prevented=prevented,
         score=score,
         explanation=(
-            f"The play fits with {fit:.2f} and such a fix holds with {hold_probability(holds, record):.2f} "
-            f"({record.n_held} of {record.n_held + record.n_recurred} like it held here), together {probability:.3f}; "
-            f"{expected:.1f} recurrences are expected in {HORIZON_DAYS} days without it "
-            f"({risk.exposure.n_recurrences} seen in {risk.exposure.exposure_days:.1f} days), "
+            f"The play fits with {fit:.2f} and such a fix holds with {such:.2f} "
+            f"({record.n_verified} of {record.n_verified + record.n_broken} like it were verified here), "
+            f"together {probability:.3f}; {expected:.1f} recurrences are expected in {HORIZON_DAYS} days without it "
+            f"({risk.exposure.n_recurrences} seen in {risk.exposure.exposure_days:.1f} days, "
+            f"still alive with {alive:.2f}, and forecasts here come true {ratio:.2f} times), "
             f"so it prevents {prevented:.2f} loops; times severity weight {risk.severity_weight:.1f}, "
             f"divided by {days:g} {'day' if days == 1.0 else 'days'} of effort, the score is {score:.2f}."
         ),
+        fit=fit,
+        holds_probability=such,
+        n_verified=record.n_verified,
+        n_broken=record.n_broken,
+        alive_probability=alive,
+        calibration_ratio=ratio,
     )
     return Worth(arithmetic=arithmetic, impact=impact_of(prevented * risk.severity_weight, effort))
 
 
 class Risk(Struct, frozen=True, kw_only=True):
-    """What a pattern threatens: how often, and how bad."""
+    """What a pattern threatens: how often, how far that can be believed, and how bad."""
 
     exposure: Exposure
     severity_weight: float
+    calibration: Calibration = Calibration()
 
 
 def impact_of(worth: float, effort: recommendation.Effort) -> recommendation.RecommendationImpact:

@@ -12,13 +12,12 @@ from msgspec import Struct
 
 from services.recommendation.engine.proof import (
     DEFAULT_GAP_DAYS,
+    LEDGER_DAYS,
     baseline_of,
     days_between,
     episodes,
 )
 
-LEDGER_DAYS: Final = 90
-"""A fix is credited with what it prevents in so many days, the horizon that recommendations are ranked by."""
 GAP_BOUNDS_DAYS: Final = (1.0, 90.0)
 PATTERNS_MIN: Final = 8
 """Patterns that came back, below which a workspace's own gap is not known."""

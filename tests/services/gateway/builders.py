@@ -203,6 +203,12 @@ def arithmetic(score: float) -> recommendation.Arithmetic:
         expected_loops_prevented=score / 2,
         score=score,
         explanation="0.5 of them, weighted.",
+        fit=0.8,
+        holds_probability=0.625,
+        n_verified=0,
+        n_broken=0,
+        alive_probability=1.0,
+        calibration_ratio=1.0,
     )
 
 

@@ -4,18 +4,20 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
+import msgspec
 import pytest
 import pytest_asyncio
-from contracts import ingest, pattern, recommendation, workspace
+from contracts import Event, ingest, pattern, recommendation, workspace
 from eventlog import Append, EventLog, verify
 from runtime.errors import AppError, NotFoundError, StateConflictError, ValidationFailedError
 from testkit.builders import recorded
 from testkit.servers import Database
 from testkit.waiting import eventually
 
+from services.pattern.errors import InvalidCommandError
 from services.pattern.projections import PROJECTION
 from services.pattern.reactions import loading
 
@@ -149,24 +151,87 @@ async def test_after_a_split_later_failures_go_with_their_part(service: Running)
     await service.assert_memory_equals_rows()
 
 
-async def test_a_closed_pattern_is_resolved_after_its_proof_window_and_wakes_on_recurrence(
-    service: Running,
-) -> None:
-    """Watching, resolved on tick, active again when it happens again; a late arrival breaks nothing."""
+async def test_a_closed_pattern_follows_the_verdict_on_its_fix(service: Running) -> None:
+    """Watching while it is proved, whatever arrives; resolved when verified, active again when broken."""
     ids = await service.report(*[failure(n, "Login loop", at=NOW - timedelta(hours=n + 1)) for n in range(3)])
     found = (await service.patterns_of(ids))[0] or ""
-    close = pattern.ClosePattern(pattern_id=found, closure_note="Rolled back the token change.")
+    close = pattern.ClosePattern(pattern_id=found, closure_note="Rolled back.", version="2.4.0")
     assert (await service.endpoints.close_pattern(close, CONTEXT)).status is Status.WATCHING
-    await service.report(failure(4, "Login loop", at=NOW - timedelta(days=1)))
+    fixed_at = service.memory().patterns[0].watched_since
+    noted = pattern.ClosePattern(pattern_id=found, closure_note="Rolled back the token change.")
+    service.now += timedelta(days=1)
+    await service.endpoints.close_pattern(noted, CONTEXT)
+    assert service.memory().patterns[0].watched_since == fixed_at, "a note does not restart the proof"
+    await service.report(failure(4, "Login loop", at=NOW + timedelta(days=2)))
     assert service.memory().patterns[0].status is Status.WATCHING
-    service.now = NOW + timedelta(days=15)
-    await service.reaction.tick(now=service.now)
-    await service.grouped()
+    await judged(service, found, fixed_at=fixed_at, is_verified=True)
     assert service.memory().patterns[0].status is Status.RESOLVED
-    await service.report(failure(5, "Login loop", at=NOW + timedelta(days=20)))
+    await judged(service, found, fixed_at=fixed_at, is_verified=False)
     assert service.memory().patterns[0].status is Status.ACTIVE
-    last = [e for e in await service.events(found) if isinstance(e, pattern.PatternStatusChanged)][-1]
-    assert "recurred" in last.reason
+    changes = [e for e in await service.events(found) if isinstance(e, pattern.PatternStatusChanged)]
+    assert (changes[-4].fix_version, changes[-4].closure_note) == ("2.4.0", "Rolled back.")
+    assert "recurred" in changes[-1].reason
+    await service.assert_memory_equals_rows()
+
+
+async def judged(service: Running, pattern_id: str, *, fixed_at: datetime, is_verified: bool) -> None:
+    """A verdict as the service recommendation gives it."""
+    verdict: Event = recommendation.FixVerified(
+        fix_id="fix_1",
+        pattern_id=pattern_id,
+        fixed_at=fixed_at,
+        quiet_days=48.0,
+        confidence=0.951,
+        inputs=PROOF_INPUTS,
+    )
+    if not is_verified:
+        verdict = recommendation.FixBroken(
+            fix_id="fix_1",
+            pattern_id=pattern_id,
+            fixed_at=fixed_at,
+            issue_id="iss_1",
+            quiet_days=60.0,
+            confidence=0.97,
+            was_verified=True,
+            inputs=PROOF_INPUTS,
+        )
+    await service.event_log.append(Append(recorded(verdict, "fix_1", source="recommendation"), None))
+    await service.grouped()
+
+
+PROOF_INPUTS = recommendation.ProofInputs(
+    prior_shape=1.0,
+    gap_days=14.0,
+    n_recurrences=2,
+    exposure_days=10.0,
+    level=0.95,
+    least_days=14,
+    most_days=365,
+    window_days=48.0,
+    n_recurrences_after=0,
+    n_residual=0,
+    model_version="gamma-quiet@2026-11-22",
+)
+
+
+async def test_closures_say_where_and_when_within_reason(service: Running) -> None:
+    ids = await service.report(*[failure(n, "Login loop", at=NOW - timedelta(hours=n + 1)) for n in range(3)])
+    found = (await service.patterns_of(ids))[0] or ""
+    for wrong in (
+        {"fixed_at": service.now + timedelta(hours=1)},
+        {"environment": " "},
+        {"version": "v" * 201},
+        {"version": "1\x00"},
+    ):
+        command = msgspec.convert(
+            {"pattern_id": found, "closure_note": "Done.", **wrong}, pattern.ClosePattern
+        )
+        with pytest.raises(InvalidCommandError):
+            await service.endpoints.close_pattern(command, CONTEXT)
+    earlier = service.now - timedelta(days=3)
+    told = pattern.ClosePattern(pattern_id=found, closure_note="Done.", fixed_at=earlier)
+    await service.endpoints.close_pattern(told, CONTEXT)
+    assert service.memory().patterns[0].watched_since == earlier
     await service.assert_memory_equals_rows()
 
 

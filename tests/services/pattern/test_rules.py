@@ -1,6 +1,6 @@
 """When a pattern moves by itself, what it is called, and what its risk is."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from contracts import ingest, pattern, recommendation
@@ -8,8 +8,8 @@ from testkit.builders import NOW
 
 from services.pattern.engine.describing import fingerprint, name_of
 from services.pattern.engine.grouping import Exemplar
-from services.pattern.engine.lifecycle import due, is_to_detect, proven
-from services.pattern.engine.memory import Member, Pattern, RecommendationRow, Settings, Totals
+from services.pattern.engine.lifecycle import due, is_to_detect, verdict_of
+from services.pattern.engine.memory import Member, Pattern, RecommendationRow, Settings, Totals, VerdictRow
 from services.pattern.engine.repairing import Failure, is_worth_saying, mttr_seconds
 from services.pattern.engine.risk import assess, confidence, risk_score
 
@@ -59,10 +59,10 @@ def test_a_candidate_is_detected_at_the_minimum_cluster_size() -> None:
 )
 def test_an_emerging_pattern_becomes_active_by_number_or_by_days(found: Pattern, word: str) -> None:
     """The reason says which."""
-    transition = due(found, [])
+    transition = due(found, [], None)
     assert transition is not None and transition.to_status is Status.ACTIVE
     assert word in transition.reason
-    assert due(a_pattern(4), []) is None
+    assert due(a_pattern(4), [], None) is None
 
 
 def test_recommendations_move_a_pattern_and_a_later_person_stays_right() -> None:
@@ -75,32 +75,85 @@ def test_recommendations_move_a_pattern_and_a_later_person_stays_right() -> None
         (mitigating, work(Work.IMPLEMENTED), Status.WATCHING),
         (mitigating, work(Work.DISMISSED), Status.ACTIVE),
     ):
-        transition = due(found, [row])
+        transition = due(found, [row], None)
         assert transition is not None
         assert (expected, NOW) == (transition.to_status, transition.at)
     active.status_seq = 10
-    assert due(active, [work(Work.IN_PROGRESS)]) is None
+    assert due(active, [work(Work.IN_PROGRESS)], None) is None
 
 
-def test_a_recurrence_ends_watching_and_a_late_arrival_does_not() -> None:
-    """Event time decides."""
+def verdict(*, is_verified: bool, fixed_at: datetime = NOW, seq: int = 20) -> VerdictRow:
+    inputs = recommendation.ProofInputs(
+        prior_shape=1.0,
+        gap_days=14.0,
+        n_recurrences=5,
+        exposure_days=60.0,
+        level=0.95,
+        least_days=14,
+        most_days=365,
+        window_days=48.0,
+        n_recurrences_after=0,
+        n_residual=0,
+        model_version="v",
+    )
+    broken = recommendation.FixBroken(
+        fix_id="fix_1",
+        pattern_id="pat_1",
+        fixed_at=fixed_at,
+        issue_id="iss_1",
+        quiet_days=3.0,
+        confidence=0.2,
+        was_verified=False,
+        inputs=inputs,
+    )
+    verified = recommendation.FixVerified(
+        fix_id="fix_1",
+        pattern_id="pat_1",
+        fixed_at=fixed_at,
+        quiet_days=48.0,
+        confidence=0.951,
+        inputs=inputs,
+    )
+    row = verdict_of(verified if is_verified else broken, seq=seq)
+    assert row is not None
+    return row
+
+
+def test_the_verdict_on_its_fix_moves_a_pattern() -> None:
+    """Verified: resolved; broken: active, even from resolved; twice the same: nothing more."""
     found = a_pattern(3, status=Status.WATCHING)
     found.watched_since = NOW
-    assert due(found, []) is None
-    found.watched_since = NOW - timedelta(hours=1)
-    transition = due(found, [])
-    assert transition is not None and transition.to_status is Status.ACTIVE
-
-
-def test_quiet_for_the_whole_window_is_proof() -> None:
-    """Neither a day less nor another status."""
-    found = a_pattern(3, status=Status.WATCHING)
-    found.watched_since = NOW
-    assert proven(found, Settings(), now=NOW + timedelta(days=13)) is None
-    transition = proven(found, Settings(), now=NOW + timedelta(days=14))
+    assert due(found, [], None) is None, "failures alone move nothing: where they happened decides"
+    transition = due(found, [], verdict(is_verified=True))
     assert transition is not None and transition.to_status is Status.RESOLVED
+    assert (
+        transition.reason == "Its fix of 2026-03-01 12:00 UTC is verified: 48 quiet days, confidence 95.1%."
+    )
+    found.status = Status.RESOLVED
+    assert due(found, [], verdict(is_verified=True)) is None
+    transition = due(found, [], verdict(is_verified=False))
+    assert transition is not None and transition.to_status is Status.ACTIVE
     found.status = Status.ACTIVE
-    assert proven(found, Settings(), now=NOW + timedelta(days=99)) is None
+    assert due(found, [], verdict(is_verified=True)) is None
+
+
+def test_a_verdict_on_an_earlier_fix_moves_nothing() -> None:
+    """Nor does one that came before the status it would change."""
+    found = a_pattern(3, status=Status.WATCHING)
+    found.watched_since = NOW
+    assert due(found, [], verdict(is_verified=False, fixed_at=NOW - timedelta(days=1))) is None
+    found.status_seq = 20
+    assert due(found, [], verdict(is_verified=False)) is None
+
+
+def test_a_further_fix_restarts_the_watch() -> None:
+    """One that was implemented before the watch began does not."""
+    found = a_pattern(3, status=Status.WATCHING)
+    transition = due(found, [work(Work.IMPLEMENTED)], None)
+    assert transition is not None
+    assert (transition.to_status, transition.at) == (Status.WATCHING, NOW)
+    found.status_seq = 10
+    assert due(found, [work(Work.IMPLEMENTED)], None) is None
 
 
 def test_risk_is_the_documented_sum() -> None:

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import msgspec
 from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
 from eventlog import Append, EventLog
 from testkit.builders import NOW, WORKSPACE, recorded
@@ -81,6 +82,121 @@ def described(
     return on_pattern(data, pattern_id)
 
 
+def failed(*days: float, pattern_id: str = PATTERN, version: str | None = None) -> Recorded[Event]:
+    """Failures so many days after NOW."""
+    links = tuple(
+        pattern.Link(
+            issue_id=f"iss_{pattern_id}_{round(day * 1000)}",
+            score=1.0,
+            method=pattern.LinkMethod.EXACT_KEY,
+            method_version="exact-key@2026-11-22",
+            grouping_key="key",
+            occurred_at=NOW + timedelta(days=day),
+            severity=ingest.Severity.P2,
+            environment="production",
+            version=version,
+        )
+        for day in days
+    )
+    known = assessment(count=len(days), last_at=NOW + timedelta(days=max(days)))
+    data = pattern.IssuesLinked(
+        pattern_id=pattern_id, links=links, assessment=known, exemplar="pool exhausted"
+    )
+    return on_pattern(data, pattern_id)
+
+
+def fixed(
+    day: float, *, before: str = "active", pattern_id: str = PATTERN, note: str | None = None, **scope: str
+) -> Recorded[Event]:
+    """The pattern is watched since so many days after NOW."""
+    data = pattern.PatternStatusChanged(
+        pattern_id=pattern_id,
+        from_status=pattern.PatternStatus(before),
+        to_status=pattern.PatternStatus.WATCHING,
+        reason="A rule.",
+        closure_note=note,
+        fix_environment=scope.get("environment"),
+        fix_version=scope.get("version"),
+    )
+    return recorded(data, pattern_id, at=NOW + timedelta(days=day), source="pattern")
+
+
+def resolved(*, probability: float, is_hit: bool, number: int = 0) -> Recorded[Event]:
+    outcome = prediction.Outcome.HIT if is_hit else prediction.Outcome.MISS
+    data = prediction.PredictionResolved(
+        prediction_id=f"prd_{number}",
+        pattern_id=PATTERN,
+        outcome=outcome,
+        brier=(probability - is_hit) ** 2,
+        window_days=30,
+        probability=probability,
+    )
+    return recorded(data, f"prd_{number}", source="prediction")
+
+
+def proof_inputs(**changed: float) -> recommendation.ProofInputs:
+    numbers: dict[str, float] = {
+        "prior_shape": 1.0,
+        "gap_days": 14.0,
+        "n_recurrences": 5,
+        "exposure_days": 60.0,
+        "level": 0.95,
+        "least_days": 14,
+        "most_days": 365,
+        "window_days": 47.918624,
+        "n_recurrences_after": 0,
+        "n_residual": 0,
+    }
+    return msgspec.convert(
+        {**numbers, **changed, "model_version": "gamma-quiet@2026-11-22"}, recommendation.ProofInputs
+    )
+
+
+def on_fix(data: recommendation.Event, *, day: float = 0.0) -> Recorded[Event]:
+    return recorded(data, "fix_1", at=NOW + timedelta(days=day), source="recommendation")
+
+
+def proof_started(day: float = 0.0) -> Recorded[Event]:
+    data = recommendation.ProofStarted(
+        fix_id="fix_1",
+        pattern_id=PATTERN,
+        recommendation_ids=("rec_1",),
+        note="Sized it.",
+        environment="production",
+        inputs=proof_inputs(),
+        ledger=recommendation.LedgerInputs(
+            is_credited=True, ratio=0.8, ratio_variance=0.14, dispersion=1.2, n_patterns=12
+        ),
+    )
+    return on_fix(data, day=day)
+
+
+def fix_broken(day: float, *, was_verified: bool = True) -> Recorded[Event]:
+    data = recommendation.FixBroken(
+        fix_id="fix_1",
+        pattern_id=PATTERN,
+        fixed_at=NOW,
+        issue_id="iss_late",
+        quiet_days=day,
+        confidence=0.96,
+        was_verified=was_verified,
+        inputs=proof_inputs(n_recurrences_after=1),
+    )
+    return on_fix(data, day=day)
+
+
+def fix_verified(day: float) -> Recorded[Event]:
+    data = recommendation.FixVerified(
+        fix_id="fix_1",
+        pattern_id=PATTERN,
+        fixed_at=NOW,
+        quiet_days=day,
+        confidence=0.951,
+        inputs=proof_inputs(n_residual=1),
+    )
+    return on_fix(data, day=day)
+
+
 def pattern_moved(before: str, after: str, *, pattern_id: str = PATTERN) -> Recorded[Event]:
     data = pattern.PatternStatusChanged(
         pattern_id=pattern_id,
@@ -99,9 +215,9 @@ def forecast(
         prediction_id=prediction_id,
         pattern_id=pattern_id,
         window_days=window_days,
-        probability=0.5,
-        lower=0.3,
-        upper=0.7,
+        probability=0.9,
+        lower=0.8,
+        upper=0.95,
         impact=prediction.Impact.HIGH,
         likely_trigger="",
         model="gamma_poisson",
@@ -136,6 +252,12 @@ def arithmetic(score: float = 10.0) -> recommendation.Arithmetic:
         expected_loops_prevented=2.5,
         score=score,
         explanation="Because.",
+        fit=0.8,
+        holds_probability=0.625,
+        n_verified=0,
+        n_broken=0,
+        alive_probability=1.0,
+        calibration_ratio=1.0,
     )
 
 

@@ -215,14 +215,14 @@ def test_a_play_that_left_the_playbook_keeps_its_score() -> None:
 def test_the_workspace_record_moves_the_score() -> None:
     seen = pattern_after()
     [before, *_] = recommend(Situation(pattern=seen), MATCHER)
-    records = {(before.type, before.effort): TrackRecord(n_held=0, n_recurred=12)}
+    records = {(before.type, before.effort): TrackRecord(n_verified=0, n_broken=12)}
     [same] = [
         event
         for event in recommend(Situation(pattern=seen, records=records), MATCHER)
         if event.play_id == before.play_id
     ]
     assert same.arithmetic.score < before.arithmetic.score
-    assert "0 of 12 like it held here" in same.arithmetic.explanation
+    assert "0 of 12 like it were verified here" in same.arithmetic.explanation
 
 
 def test_merge_counts_the_links_of_both() -> None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import psycopg
-from contracts import pattern
+from contracts import pattern, recommendation
 from eventlog import EventLog
 from msgspec.structs import replace
 from testkit.builders import NOW
@@ -16,13 +16,21 @@ from tests.services.recommendation.builders import (
     checked,
     described,
     detected,
+    failed,
+    fix_broken,
+    fix_verified,
+    fixed,
     forecast,
     linked,
     made,
     moved,
+    on_fix,
     on_pattern,
     pattern_moved,
+    proof_inputs,
+    proof_started,
     reassessed,
+    resolved,
     threshold,
 )
 
@@ -64,6 +72,20 @@ STORY = [
     ),
     forecast(5, 33.25),
     pattern_moved("emerging", "active"),
+    failed(1, 2, 3, version="2.3.0"),
+    fixed(4, note="Sized it.", version="2.4.0"),
+    fixed(4, before="watching", note="Sized it twice."),
+    proof_started(),
+    on_fix(recommendation.ProofNoted(fix_id="fix_1", pattern_id="pat_1", note="Sized it twice.")),
+    on_fix(
+        recommendation.ProofReassessed(
+            fix_id="fix_1", pattern_id="pat_1", inputs=proof_inputs(n_residual=1, window_days=40.0)
+        )
+    ),
+    fix_verified(50),
+    fix_broken(60),
+    resolved(probability=0.7, is_hit=True),
+    resolved(probability=0.2, is_hit=False, number=1),
 ]
 
 
@@ -71,14 +93,19 @@ async def test_rows_do_not_depend_on_how_the_log_is_cut(database: Database) -> N
     numbered = [replace(event, seq=seq) for seq, event in enumerate(STORY, start=1)]
     rows = await assert_projection_laws(projection(), numbered, database=database)
     assert [len(rows[table]) for table in ("patterns", "recommendations", "workspaces")] == [3, 2, 1]
-    [merged] = [row for row in rows["patterns"] if ",pat_1,active," in row and row.startswith("(ws_test,")]
-    assert ",1,4,0,1," in merged  # links by severity, those of the merged pattern included
+    [merged] = [row for row in rows["patterns"] if ",pat_1,watching," in row and row.startswith("(ws_test,")]
+    assert ",1,7,0,1," in merged  # links by severity, those of the merged pattern included
     assert "33.25" in merged
+    assert "Sized it twice." in merged
+    [proved] = rows["fixes"]
+    assert ",broken," in proved and "Sized it twice." in proved
+    moved_here = [row for row in rows["failures"] if ",pat_1," in row]
+    assert any("2.3.0" in row for row in moved_here) and any("iss_pat_2_0" in row for row in moved_here)
     assert any(
         row.startswith("(ws_test,rec_1,") and ",implemented,14," in row and "[1]" in row
         for row in rows["recommendations"]
     )
-    assert rows["workspaces"] == ["(ws_test,0.55)"]
+    assert rows["workspaces"] == ["(ws_test,0.55,,,,0.999,0.8993)"]
 
 
 async def test_live_rows_equal_a_rebuild(database: Database, event_log: EventLog) -> None:

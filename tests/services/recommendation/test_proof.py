@@ -12,6 +12,7 @@ from pytest import approx
 from services.gateway.proving import Entry, loops
 from services.gateway.proving import confidence as shown_confidence
 from services.recommendation.engine.proof import (
+    LEDGER_DAYS,
     Baseline,
     Failure,
     Fix,
@@ -23,7 +24,7 @@ from services.recommendation.engine.proof import (
     rate_drop,
     window_of,
 )
-from services.recommendation.engine.reference import LEDGER_DAYS, Reference, reference_of, was_active
+from services.recommendation.engine.reference import Reference, reference_of, was_active
 from services.recommendation.engine.versions import order_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

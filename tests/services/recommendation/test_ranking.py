@@ -12,6 +12,7 @@ from services.recommendation.engine.ranking import (
     EFFORT_DAYS,
     PRIOR_RATE_DAYS,
     PRIOR_SHAPE,
+    Calibration,
     Exposure,
     Risk,
     TrackRecord,
@@ -32,7 +33,7 @@ chances = st.floats(min_value=0.01, max_value=0.99)
 counts = st.integers(min_value=0, max_value=500)
 days = st.floats(min_value=0.0, max_value=2_000.0)
 efforts = st.sampled_from(list(Effort))
-records = st.builds(TrackRecord, n_held=counts, n_recurred=counts)
+records = st.builds(TrackRecord, n_verified=counts, n_broken=counts)
 risks = st.builds(
     Risk,
     exposure=st.builds(Exposure, n_recurrences=counts, exposure_days=days),
@@ -45,25 +46,36 @@ def worked_example() -> Worth:
         fit=0.9,
         holds=0.6,
         effort=Effort.LOW,
-        record=TrackRecord(n_held=3, n_recurred=1),
+        record=TrackRecord(n_verified=3, n_broken=1),
         risk=Risk(
-            exposure=Exposure(n_recurrences=8, exposure_days=72.0, prior_shape=0.5, prior_rate_days=30.0),
+            exposure=Exposure(
+                n_recurrences=8,
+                exposure_days=72.0,
+                prior_shape=0.5,
+                prior_rate_days=30.0,
+                probability=0.7106,
+            ),
             severity_weight=4.0,
+            calibration=Calibration(n_hits=20.0, n_foretold=30.0),
         ),
     )
 
 
 def test_worked_example_of_the_documentation() -> None:
     arithmetic = worked_example().arithmetic
+    assert arithmetic.holds_probability == 0.65
     assert arithmetic.fix_holds_probability == 0.585
-    assert arithmetic.expected_recurrences == 7.5
-    assert arithmetic.expected_loops_prevented == 4.3875
-    assert arithmetic.score == 17.55
+    assert arithmetic.alive_probability == 0.8
+    assert arithmetic.calibration_ratio == 0.8
+    assert arithmetic.expected_recurrences == 4.8
+    assert arithmetic.expected_loops_prevented == 2.808
+    assert arithmetic.score == 11.232
     assert worked_example().impact is Impact.QUICK_WIN
     assert arithmetic.explanation == (
-        "The play fits with 0.90 and such a fix holds with 0.65 (3 of 4 like it held here), together 0.585; "
-        "7.5 recurrences are expected in 90 days without it (8 seen in 72.0 days), so it prevents 4.39 loops; "
-        "times severity weight 4.0, divided by 1 day of effort, the score is 17.55."
+        "The play fits with 0.90 and such a fix holds with 0.65 (3 of 4 like it were verified here), together 0.585; "
+        "4.8 recurrences are expected in 90 days without it (8 seen in 72.0 days, still alive with 0.80, and forecasts "
+        "here come true 0.80 times), so it prevents 2.81 loops; "
+        "times severity weight 4.0, divided by 1 day of effort, the score is 11.23."
     )
 
 
@@ -89,8 +101,8 @@ def test_arithmetic_is_consistent_and_its_bytes_are_stable(
 @given(chances, records)
 def test_a_fix_that_held_makes_the_next_one_likelier(holds: float, record: TrackRecord) -> None:
     now = hold_probability(holds, record)
-    better = hold_probability(holds, TrackRecord(n_held=record.n_held + 1, n_recurred=record.n_recurred))
-    worse = hold_probability(holds, TrackRecord(n_held=record.n_held, n_recurred=record.n_recurred + 1))
+    better = hold_probability(holds, TrackRecord(n_verified=record.n_verified + 1, n_broken=record.n_broken))
+    worse = hold_probability(holds, TrackRecord(n_verified=record.n_verified, n_broken=record.n_broken + 1))
     assert worse < now < better
     assert 0.0 < now < 1.0
 
@@ -110,6 +122,26 @@ def test_expectation_grows_with_recurrences_and_falls_with_time(n: int, exposure
 def test_nothing_seen_leaves_the_prior() -> None:
     exposure = Exposure(n_recurrences=0, exposure_days=0.0)
     assert exposure.expected_recurrences == pytest.approx(90 * PRIOR_SHAPE / PRIOR_RATE_DAYS)
+
+
+def test_a_forecast_that_knows_of_an_end_lowers_the_expectation_and_none_raises_it() -> None:
+    alive = Exposure(n_recurrences=8, exposure_days=72.0)
+    assert alive.alive_probability == 1.0
+    assert msgspec.structs.replace(alive, probability=0.98).alive_probability == 1.0
+    ending = msgspec.structs.replace(alive, probability=0.1)
+    assert ending.expected_recurrences == pytest.approx(alive.expected_recurrences * ending.alive_probability)
+    assert ending.alive_probability < 0.2
+
+
+def test_forecasts_that_come_true_too_seldom_lower_the_expectation() -> None:
+    seen = Calibration()
+    assert seen.ratio == 1.0
+    for _ in range(200):
+        seen = seen.resolved(probability=0.5, is_hit=False)
+    assert seen.ratio < 0.2
+    for _ in range(3000):
+        seen = seen.resolved(probability=0.5, is_hit=True)
+    assert 1.5 < seen.ratio < 2.0, "what is long ago fades"
 
 
 def test_a_burst_within_a_day_is_no_recurrence() -> None:

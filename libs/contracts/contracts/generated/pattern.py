@@ -21,8 +21,8 @@ class PatternStatus(StrEnum):
     emerging: Reached the minimum cluster size.
     active: Recurs.
     mitigating: A fix is being worked on.
-    watching: A closure note is recorded and the proof window runs.
-    resolved: Stayed quiet for the whole proof window.
+    watching: It was fixed, and the proof of that runs.
+    resolved: Its fix is verified.
     merged: Its issues moved into another pattern.
     """
 
@@ -98,6 +98,8 @@ class Link(Struct, frozen=True, kw_only=True, omit_defaults=True):
     grouping_key: Digest of the issue's masked title and service; equal keys are the same failure.
     occurred_at: When the failure happened at its source.
     severity: Severity of the issue when it was linked.
+    environment: Deployment environment of the issue when it was linked.
+    version: Version in which it failed, when it was linked.
     """
 
     issue_id: str
@@ -108,6 +110,8 @@ class Link(Struct, frozen=True, kw_only=True, omit_defaults=True):
     grouping_key: str
     occurred_at: Timestamp
     severity: ingest.Severity
+    environment: str | None = None
+    version: str | None = None
 
 
 class Assessment(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -237,13 +241,15 @@ class PatternDescribed(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PatternStatusChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A pattern moved to another status.
 
-    Emitted by pattern on pattern/<pattern_id>.
+    Emitted by pattern on pattern/<pattern_id>. The envelope's time of a move to watching is when it was fixed.
 
     pattern_id: Id of the pattern.
     from_status: The status before.
     to_status: The status now.
     reason: The rule or the person's reason, in a sentence.
     closure_note: What was done about it, when a person closed the pattern.
+    fix_environment: Environment in which it was fixed; absent: everywhere.
+    fix_version: First version with the fix; absent: not known.
     """
 
     pattern_id: str
@@ -251,6 +257,8 @@ class PatternStatusChanged(Struct, frozen=True, kw_only=True, omit_defaults=True
     to_status: PatternStatus
     reason: str
     closure_note: str | None = None
+    fix_environment: str | None = None
+    fix_version: str | None = None
 
 
 class IssueUnlinked(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -497,14 +505,20 @@ class UpdatePattern(Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
 
 
 class ClosePattern(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Record what was done about a pattern; the proof window starts. Endpoint: pattern.close_pattern.
+    """Record what was done about a pattern; the proof of it starts. Endpoint: pattern.close_pattern.
 
     pattern_id: Id of the pattern.
     closure_note: What was done, 1 to 10,000 characters.
+    environment: Environment in which it was fixed, at most 200 characters; absent: everywhere.
+    version: First version with the fix, at most 200 characters; absent: not known.
+    fixed_at: When it was fixed, not in the future; absent: now, or when the fix was made that is being proved.
     """
 
     pattern_id: str
     closure_note: str
+    environment: str | None = None
+    version: str | None = None
+    fixed_at: Timestamp | None = None
 
 
 class AnswerSuggestion(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

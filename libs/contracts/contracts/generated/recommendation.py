@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from contracts.types import Timestamp
+
 
 class RecommendationType(StrEnum):
     """What kind of change a remediation is.
@@ -67,6 +69,19 @@ class RecommendationImpact(StrEnum):
     QUICK_WIN = "quick_win"
 
 
+class InconclusiveReason(StrEnum):
+    """Why a proof ended without a verdict.
+
+    bound_reached: The workspace's longest window passed before the confidence was reached.
+    superseded: A later fix of the same pattern took over.
+    withdrawn: A person took the fix back, or set the pattern to another status.
+    """
+
+    BOUND_REACHED = "bound_reached"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+
+
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a remediation.
 
@@ -89,6 +104,12 @@ class Arithmetic(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expected_loops_prevented: fix_holds_probability * expected_recurrences.
     score: What recommendations are ranked by, highest first.
     explanation: The whole in a sentence, with its numbers.
+    fit: How well the play's marks fit the pattern, in [0, 1].
+    holds_probability: Chance that such a fix holds where it fits: the play's own estimate and this workspace's experience, in [0, 1].
+    n_verified: Verified fixes of the same type and effort in this workspace.
+    n_broken: Broken fixes of the same type and effort in this workspace.
+    alive_probability: Chance that the pattern is still alive, from its forecast over its rate, in [0, 1].
+    calibration_ratio: Recurrences seen over those foretold, in this workspace's patterns without a fix.
     """
 
     fix_holds_probability: float
@@ -99,6 +120,12 @@ class Arithmetic(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expected_loops_prevented: float
     score: float
     explanation: str
+    fit: float
+    holds_probability: float
+    n_verified: int
+    n_broken: int
+    alive_probability: float
+    calibration_ratio: float
 
 
 class RecommendationMade(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -156,13 +183,15 @@ class RecommendationReassessed(Struct, frozen=True, kw_only=True, omit_defaults=
 class RecommendationStatusChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody took a recommendation up, finished it or dismissed it.
 
-    Emitted by recommendation on recommendation/<recommendation_id>.
+    Emitted by recommendation on recommendation/<recommendation_id>. The envelope's time of implemented is when it was.
 
     recommendation_id: Id of the recommendation.
     pattern_id: The pattern.
     from_status: The status before.
     to_status: The status now.
     reason: Why; may be empty.
+    environment: With implemented: environment in which it was; absent: everywhere.
+    version: With implemented: first version that has it; absent: not known.
     """
 
     recommendation_id: str
@@ -170,6 +199,8 @@ class RecommendationStatusChanged(Struct, frozen=True, kw_only=True, omit_defaul
     from_status: RecommendationStatus
     to_status: RecommendationStatus
     reason: str
+    environment: str | None = None
+    version: str | None = None
 
 
 class RecommendationStepChecked(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -187,17 +218,208 @@ class RecommendationStepChecked(Struct, frozen=True, kw_only=True, omit_defaults
     is_done: bool
 
 
+class ProofInputs(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The numbers that a proof rests on; the same numbers give the same verdict. Formulas: docs/reference/proof.md.
+
+    prior_shape: Shape of the Gamma prior on the rate.
+    gap_days: Rate of the prior in days: the median gap of the workspace's patterns when the proof started.
+    n_recurrences: Recurrences before the fix, at least 24 hours apart, in its environment.
+    exposure_days: Days from the first failure to the fix.
+    level: Confidence wanted by the workspace, in (0.5, 1).
+    least_days: Least quiet days wanted by the workspace.
+    most_days: Most quiet days waited for by the workspace.
+    window_days: Quiet days that the proof takes: those that the level needs, inside the bounds.
+    n_recurrences_after: Recurrences within 90 days of the fix, at least 24 hours apart, in its environment and versions.
+    n_residual: Failures since the fix in other environments or of older versions.
+    model_version: Dated version of the formulas.
+    """
+
+    prior_shape: float
+    gap_days: float
+    n_recurrences: int
+    exposure_days: float
+    level: float
+    least_days: int
+    most_days: int
+    window_days: float
+    n_recurrences_after: int
+    n_residual: int
+    model_version: str
+
+
+class LedgerInputs(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the ledger needs to know of a fix: how patterns without one fare.
+
+    is_credited: The pattern was alive when it was fixed; otherwise nothing is credited.
+    ratio: Recurrences seen over those foretold, in patterns without a fix.
+    ratio_variance: Variance of that ratio, relative to its square.
+    dispersion: Scatter of single patterns beyond the model, at least 1.
+    n_patterns: Patterns that the three numbers come from.
+    """
+
+    is_credited: bool
+    ratio: float
+    ratio_variance: float
+    dispersion: float
+    n_patterns: int
+
+
+class RateDrop(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Exact one-sided test whether a pattern comes back less often than before its fix.
+
+    days_after: Days since the fix.
+    p_value: Chance of so few recurrences if nothing had changed, in [0, 1].
+    power: Chance that the test sees a rate cut in half, in [0, 1].
+    """
+
+    days_after: float
+    p_value: float
+    power: float
+
+
+class ProofStarted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pattern was fixed, by a recommendation or by what its closure note says: quiet time counts from now on.
+
+    Emitted by recommendation on fix/<fix_id>. The envelope's time is when it was fixed.
+
+    fix_id: Id of the fix, prefix "fix_".
+    pattern_id: The pattern.
+    recommendation_ids: The recommendations that were implemented.
+    note: What was done, in a person's words; may be empty.
+    environment: Environment of the fix; absent: everywhere.
+    version: First version with the fix; absent: not known.
+    inputs: What the proof rests on.
+    ledger: What the ledger rests on.
+    """
+
+    fix_id: str
+    pattern_id: str
+    recommendation_ids: tuple[str, ...] = ()
+    note: str
+    environment: str | None = None
+    version: str | None = None
+    inputs: ProofInputs
+    ledger: LedgerInputs
+
+
+class ProofNoted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person said more about a fix that is being proved.
+
+    Emitted by recommendation on fix/<fix_id>.
+
+    fix_id: Id of the fix.
+    pattern_id: The pattern.
+    note: What was done, in a person's words.
+    """
+
+    fix_id: str
+    pattern_id: str
+    note: str
+
+
+class ProofReassessed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a fix has changed without a verdict: failures arrived late, elsewhere, or again.
+
+    Emitted by recommendation on fix/<fix_id>.
+
+    fix_id: Id of the fix.
+    pattern_id: The pattern.
+    inputs: What the proof rests on now.
+    rate_drop: The test of the rate, once there are recurrences on either side.
+    """
+
+    fix_id: str
+    pattern_id: str
+    inputs: ProofInputs
+    rate_drop: RateDrop | None = None
+
+
+class FixVerified(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fix held: the pattern stayed quiet for the window.
+
+    Emitted by recommendation on fix/<fix_id>.
+
+    fix_id: Id of the fix.
+    pattern_id: The pattern.
+    fixed_at: When it was fixed.
+    quiet_days: Days without a recurrence.
+    confidence: Confidence that the fix holds, in [0, 1).
+    inputs: What the verdict rests on.
+    """
+
+    fix_id: str
+    pattern_id: str
+    fixed_at: Timestamp
+    quiet_days: float
+    confidence: float
+    inputs: ProofInputs
+
+
+class FixBroken(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fix did not hold: the pattern failed again where the fix should have prevented it, even if it had been verified.
+
+    Emitted by recommendation on fix/<fix_id>. The envelope's time is when the pattern failed.
+
+    fix_id: Id of the fix.
+    pattern_id: The pattern.
+    fixed_at: When it was fixed.
+    issue_id: The first failure since then.
+    quiet_days: Days without one until then.
+    confidence: Confidence that had been reached, in [0, 1).
+    was_verified: Whether the fix had been verified.
+    inputs: What the verdict rests on.
+    """
+
+    fix_id: str
+    pattern_id: str
+    fixed_at: Timestamp
+    issue_id: str
+    quiet_days: float
+    confidence: float
+    was_verified: bool
+    inputs: ProofInputs
+
+
+class FixInconclusive(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A proof ended without a verdict.
+
+    Emitted by recommendation on fix/<fix_id>.
+
+    fix_id: Id of the fix.
+    pattern_id: The pattern.
+    fixed_at: When it was fixed.
+    reason: Why.
+    quiet_days: Days without a recurrence.
+    confidence: Confidence that was reached, in [0, 1).
+    inputs: What the end rests on.
+    """
+
+    fix_id: str
+    pattern_id: str
+    fixed_at: Timestamp
+    reason: InconclusiveReason
+    quiet_days: float
+    confidence: float
+    inputs: ProofInputs
+
+
 class ChangeStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Take up, finish, reopen or dismiss. Endpoint: recommendation.change_status.
 
     recommendation_id: Id of the recommendation.
     status: The status wanted.
     reason: At most 2,000 characters.
+    environment: With implemented: environment in which it was, at most 200 characters; absent: everywhere.
+    version: With implemented: first version that has it, at most 200 characters; absent: not known.
+    implemented_at: With implemented: when, not in the future; absent: now.
     """
 
     recommendation_id: str
     status: RecommendationStatus
     reason: str
+    environment: str | None = None
+    version: str | None = None
+    implemented_at: Timestamp | None = None
 
 
 class CheckStep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -231,6 +453,12 @@ Event: TypeAlias = (
     | RecommendationReassessed
     | RecommendationStatusChanged
     | RecommendationStepChecked
+    | ProofStarted
+    | ProofNoted
+    | ProofReassessed
+    | FixVerified
+    | FixBroken
+    | FixInconclusive
 )
 """Any event of recommendation."""
 
@@ -239,6 +467,12 @@ AGGREGATES: dict[type[Event], str] = {
     RecommendationReassessed: "recommendation",
     RecommendationStatusChanged: "recommendation",
     RecommendationStepChecked: "recommendation",
+    ProofStarted: "fix",
+    ProofNoted: "fix",
+    ProofReassessed: "fix",
+    FixVerified: "fix",
+    FixBroken: "fix",
+    FixInconclusive: "fix",
 }
 """The type of the aggregate that each event is about."""
 

@@ -36,8 +36,10 @@ class WorkspaceSettingsChanged(Struct, frozen=True, kw_only=True, omit_defaults=
     confidence_threshold: Least confidence to link or to recommend by itself, in [0, 1]; default 0.7.
     alert_probability: Probability at which an alert fires, in [0, 1]; default 0.7.
     minimum_cluster_size: Issues before a pattern is shown, 2 to 50; default 3.
-    proof_window_days: Days of quiet that prove a fix, 7 to 365; default 14.
+    proof_window_days: Least days of quiet that prove a fix, 7 to 365; default 14.
     timezone: IANA time zone.
+    proof_window_max_days: Most days that a fix is watched before its proof ends without a verdict, 7 to 365; default 365.
+    proof_confidence: Confidence at which a fix counts as verified, 0.8 to 0.99; default 0.95.
     """
 
     workspace_id: str
@@ -46,6 +48,8 @@ class WorkspaceSettingsChanged(Struct, frozen=True, kw_only=True, omit_defaults=
     minimum_cluster_size: int | None = None
     proof_window_days: int | None = None
     timezone: str | None = None
+    proof_window_max_days: int | None = None
+    proof_confidence: float | None = None
 
 
 class WorkspaceSuspended(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -81,6 +81,8 @@ CREATE TABLE workspace_settings (
     alert_probability double precision NOT NULL DEFAULT 0.7 CHECK (alert_probability BETWEEN 0 AND 1),
     minimum_cluster_size integer NOT NULL DEFAULT 3 CHECK (minimum_cluster_size BETWEEN 2 AND 50),
     proof_window_days integer NOT NULL DEFAULT 14 CHECK (proof_window_days BETWEEN 7 AND 365),
+    proof_window_max_days integer NOT NULL DEFAULT 365 CHECK (proof_window_max_days BETWEEN 7 AND 365),
+    proof_confidence double precision NOT NULL DEFAULT 0.95 CHECK (proof_confidence BETWEEN 0.8 AND 0.99),
     issues_days integer NOT NULL DEFAULT 365 CHECK (issues_days >= 1),
     activity_days integer NOT NULL DEFAULT 365 CHECK (activity_days >= 1),
     audit_days integer NOT NULL DEFAULT 365 CHECK (audit_days >= 365),

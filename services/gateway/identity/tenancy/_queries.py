@@ -37,6 +37,8 @@ class WorkspaceRow(Struct, frozen=True):
     alert_probability: float
     minimum_cluster_size: int
     proof_window_days: int
+    proof_window_max_days: int
+    proof_confidence: float
     created_at: datetime
     updated_at: datetime
 
@@ -230,7 +232,8 @@ async def insert_membership(
 
 _GET_WORKSPACE = """
 SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
-    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days,
+    s.proof_window_max_days, s.proof_confidence, w.created_at,
     greatest(w.updated_at, s.updated_at)::timestamptz AS updated_at
 FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = $1
@@ -247,7 +250,8 @@ async def get_workspace(conn: AsyncConnection[Any], *, workspace_id: str) -> Wor
 
 _LOCK_WORKSPACE = """
 SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
-    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days,
+    s.proof_window_max_days, s.proof_confidence, w.created_at,
     greatest(w.updated_at, s.updated_at)::timestamptz AS updated_at
 FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = $1
@@ -301,8 +305,10 @@ UPDATE workspace_settings SET
     alert_probability = coalesce($2, alert_probability),
     minimum_cluster_size = coalesce($3, minimum_cluster_size),
     proof_window_days = coalesce($4, proof_window_days),
-    updated_at = $5
-WHERE workspace_id = $6
+    proof_window_max_days = coalesce($5, proof_window_max_days),
+    proof_confidence = coalesce($6, proof_confidence),
+    updated_at = $7
+WHERE workspace_id = $8
 """
 
 
@@ -313,12 +319,14 @@ async def update_settings(
     alert_probability: float | None,
     minimum_cluster_size: int | None,
     proof_window_days: int | None,
+    proof_window_max_days: int | None,
+    proof_confidence: float | None,
     updated_at: datetime,
     workspace_id: str,
 ) -> None:
     """Change what is given of how the services judge."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_UPDATE_SETTINGS, (confidence_threshold, alert_probability, minimum_cluster_size, proof_window_days, updated_at, workspace_id))
+        await cursor.execute(_UPDATE_SETTINGS, (confidence_threshold, alert_probability, minimum_cluster_size, proof_window_days, proof_window_max_days, proof_confidence, updated_at, workspace_id))
 
 
 _EMIT = """

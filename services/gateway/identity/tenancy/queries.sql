@@ -53,7 +53,8 @@ ON CONFLICT (workspace_id, user_id) DO NOTHING;
 -- row: WorkspaceRow
 -- name: GetWorkspace :one
 SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
-    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days,
+    s.proof_window_max_days, s.proof_confidence, w.created_at,
     greatest(w.updated_at, s.updated_at)::timestamptz AS updated_at
 FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = sqlc.arg(workspace_id);
@@ -62,7 +63,8 @@ WHERE w.workspace_id = sqlc.arg(workspace_id);
 -- row: WorkspaceRow
 -- name: LockWorkspace :one
 SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.industry, w.timezone, w.theme, w.sso_enforced,
-    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days, w.created_at,
+    s.confidence_threshold, s.alert_probability, s.minimum_cluster_size, s.proof_window_days,
+    s.proof_window_max_days, s.proof_confidence, w.created_at,
     greatest(w.updated_at, s.updated_at)::timestamptz AS updated_at
 FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = sqlc.arg(workspace_id)
@@ -88,6 +90,8 @@ UPDATE workspace_settings SET
     alert_probability = coalesce(sqlc.narg(alert_probability), alert_probability),
     minimum_cluster_size = coalesce(sqlc.narg(minimum_cluster_size), minimum_cluster_size),
     proof_window_days = coalesce(sqlc.narg(proof_window_days), proof_window_days),
+    proof_window_max_days = coalesce(sqlc.narg(proof_window_max_days), proof_window_max_days),
+    proof_confidence = coalesce(sqlc.narg(proof_confidence), proof_confidence),
     updated_at = sqlc.arg(updated_at)
 WHERE workspace_id = sqlc.arg(workspace_id);
 

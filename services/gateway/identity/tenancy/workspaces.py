@@ -15,7 +15,14 @@ from services.gateway.identity.tenancy import _queries
 from services.gateway.identity.tenancy._queries import WorkspaceRow
 from services.gateway.identity.tenancy.plans import load_plan
 
-JUDGING: Final = ("confidence_threshold", "alert_probability", "minimum_cluster_size", "proof_window_days")
+JUDGING: Final = (
+    "confidence_threshold",
+    "alert_probability",
+    "minimum_cluster_size",
+    "proof_window_days",
+    "proof_window_max_days",
+    "proof_confidence",
+)
 """Settings that the services judge by."""
 _IDENTITY: Final = ("name", "slug", "description", "industry", "timezone", "theme", "sso_enforced")
 _TOLD: Final = (*JUDGING, "timezone")

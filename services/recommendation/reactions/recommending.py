@@ -1,4 +1,4 @@
-"""Patterns and forecasts change → recommendations are made and reassessed. Never runs in a replay."""
+"""Patterns and forecasts change → recommendations are made and reassessed."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,18 +21,18 @@ from services.recommendation.commands import (
     retire,
 )
 from services.recommendation.engine.matching import Matcher
-from services.recommendation.engine.ranking import TrackRecord
-from services.recommendation.projections import Key, PatternKey, as_json, find_patterns, recommendation_of
-from services.recommendation.state import FORECAST_WINDOW_DAYS, Recommendation
+from services.recommendation.engine.ranking import Calibration, TrackRecord
+from services.recommendation.projections import Key, find_patterns
+from services.recommendation.reactions.proving import SERVICE, Prover, made_for
+from services.recommendation.state import FORECAST_WINDOW_DAYS
 
-SERVICE = "recommendation"
 PATTERNS_PER_ROUND = 200
 
 log = structlog.get_logger()
 
 
 class Recommender:
-    """Decides for the patterns that events have touched, from the rows as they are after those events.
+    """Decides for the patterns that events have touched, from the rows as they are after those events; proofs as well.
 
     Memory is what waits for a decision and nothing else, so it does not grow with the number of patterns.
     Doing it twice is harmless: an id derives from pattern and play and is appended expecting an empty subject,
@@ -46,6 +46,8 @@ class Recommender:
         self._pool = pool
         self._matcher = matcher
         self._clock = clock
+        self._prover = Prover(event_log, pool, clock=clock)
+        self._is_live = False
         # Pattern or workspace → the latest event that asks for a decision; it becomes the decision's cause.
         self._patterns: dict[Key, Recorded[Event]] = {}
         self._workspaces: dict[str, Recorded[Event]] = {}
@@ -57,19 +59,29 @@ class Recommender:
         self._patterns.clear()
         self._workspaces.clear()
         self._in_flight.clear()
+        self._is_live = False
+        await self._prover.start(partition=partition)
 
     async def observe(self, batch: Sequence[Recorded[Event]], *, live: bool) -> None:
         """Note what a batch touches; once live, decide all that is noted."""
         for event in batch:
             self._note(event)
+            self._prover.note(event)
+            if isinstance(event.data, workspace.WorkspaceSettingsChanged):
+                await self._prover.terms_changed(event)
         if batch:  # going live on an empty log comes without an event
             landed = batch[-1].seq
             self._in_flight = {key: seq for key, seq in self._in_flight.items() if seq > landed}
+            self._prover.landed(landed)
         if live:
+            self._is_live = True
             await self._decide()
+            await self._prover.decide()
 
     async def tick(self, *, now: datetime) -> None:
-        """Time alone asks for no decision."""
+        """Time alone asks for verdicts on fixes, for nothing else."""
+        if self._is_live:
+            await self._prover.look(now=now)
 
     def _note(self, event: Recorded[Event]) -> None:
         data = event.data
@@ -80,6 +92,8 @@ class Recommender:
                 | pattern.PatternStatusChanged()
                 | pattern.PatternSplit()
                 | recommendation.RecommendationStatusChanged()
+                | recommendation.FixVerified()
+                | recommendation.FixBroken()
             ):
                 self._patterns[event.workspace_id, data.pattern_id] = event
             case pattern.PatternsMerged():
@@ -138,18 +152,18 @@ class Recommender:
     ) -> dict[Key, Situation]:
         workspace_ids = sorted({workspace_id for workspace_id, _ in causes})
         patterns = await find_patterns(conn, causes)
-        made = await _made_for(conn, causes)
-        thresholds = {
-            row.workspace_id: row.confidence_threshold
-            for row in await _queries.list_thresholds(conn, workspace_ids=workspace_ids)
+        made = await made_for(conn, causes)
+        known = {
+            row.workspace_id: row for row in await _queries.list_workspaces(conn, workspace_ids=workspace_ids)
         }
         records = await _records(conn, workspace_ids)
         return {
             key: Situation(
                 pattern=seen,
-                threshold=thresholds.get(seen.workspace_id, DEFAULT_CONFIDENCE_THRESHOLD),
+                threshold=_threshold(known.get(seen.workspace_id)),
                 made=made.get(key, ()),
                 records=records.get(seen.workspace_id, {}),
+                calibration=_calibration(known.get(seen.workspace_id)),
             )
             for key, seen in patterns.items()
         }
@@ -198,13 +212,14 @@ class Recommender:
             raise ConflictError(f"recommendation/{lost[0][0]}", lost[0][1])
 
 
-async def _made_for(conn: Connection, keys: Mapping[Key, object]) -> dict[Key, list[Recommendation]]:
-    """The recommendations of each pattern."""
-    wanted = as_json([PatternKey(*key) for key in sorted(keys)])
-    made: defaultdict[Key, list[Recommendation]] = defaultdict(list)
-    for row in await _queries.list_recommendations_of_patterns(conn, keys=wanted):
-        made[row.workspace_id, row.pattern_id].append(recommendation_of(row))
-    return made
+def _threshold(row: _queries.WorkspacesRow | None) -> float:
+    if row is None or row.confidence_threshold is None:
+        return DEFAULT_CONFIDENCE_THRESHOLD
+    return row.confidence_threshold
+
+
+def _calibration(row: _queries.WorkspacesRow | None) -> Calibration:
+    return Calibration() if row is None else Calibration(n_hits=row.n_hits, n_foretold=row.n_foretold)
 
 
 async def _records(conn: Connection, workspace_ids: Sequence[str]) -> dict[str, Mapping[Kind, TrackRecord]]:
@@ -212,5 +227,5 @@ async def _records(conn: Connection, workspace_ids: Sequence[str]) -> dict[str, 
     found: defaultdict[str, list[tuple[Kind, TrackRecord]]] = defaultdict(list)
     for row in await _queries.list_track_records(conn, workspace_ids=list(workspace_ids)):
         kind = (recommendation.RecommendationType(row.type), recommendation.Effort(row.effort))
-        found[row.workspace_id].append((kind, TrackRecord(n_held=row.n_held, n_recurred=row.n_recurred)))
+        found[row.workspace_id].append((kind, TrackRecord(n_verified=row.n_verified, n_broken=row.n_broken)))
     return {workspace_id: records_by_kind(records) for workspace_id, records in found.items()}

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from contracts import derived_id, pattern, recommendation
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.recommendation.engine.matching import (
     PLAYS_MAX,
@@ -15,17 +16,19 @@ from services.recommendation.engine.matching import (
     Matcher,
     Traits,
 )
-from services.recommendation.engine.ranking import TrackRecord, Worth, assess, is_material
+from services.recommendation.engine.ranking import Calibration, TrackRecord, Worth, assess, is_material
 from services.recommendation.errors import (
     DismissedError,
     MoveNotAllowedError,
     NoSuchStepError,
     ReasonNotStorableError,
     ReasonTooLongError,
+    ScopeError,
 )
 from services.recommendation.state import CLOSED_PATTERNS, OPEN_STATUSES, Pattern, Recommendation
 
 REASON_MAX = 2_000
+SCOPE_MAX = 200
 DEFAULT_CONFIDENCE_THRESHOLD = 0.7
 
 ALLOWED_MOVES: Mapping[
@@ -61,13 +64,15 @@ Kind = tuple[recommendation.RecommendationType, recommendation.Effort]
 class Situation(Struct, frozen=True, kw_only=True):
     """Everything that recommending for one pattern depends on.
 
-    made: the recommendations that the pattern has. records: what became of this workspace's implemented fixes, by kind.
+    made: the recommendations that the pattern has. records: what became of this workspace's fixes, by kind.
+    calibration: how its forecasts come true.
     """
 
     pattern: Pattern
     threshold: float = DEFAULT_CONFIDENCE_THRESHOLD
     made: Sequence[Recommendation] = ()
     records: Mapping[Kind, TrackRecord] = MappingProxyType({})
+    calibration: Calibration = Calibration()
 
 
 def change_status(
@@ -75,12 +80,13 @@ def change_status(
 ) -> list[recommendation.RecommendationStatusChanged]:
     """Move to another status; the status it has already needs no event.
 
-    Raises MoveNotAllowedError, ReasonTooLongError, ReasonNotStorableError.
+    Raises MoveNotAllowedError, ReasonTooLongError, ReasonNotStorableError, ScopeError.
     """
     if len(command.reason) > REASON_MAX:
         raise ReasonTooLongError(len(command.reason), REASON_MAX)
     if "\x00" in command.reason:
         raise ReasonNotStorableError
+    _check_scope(command)
     if command.status is state.status:
         return []
     allowed = ALLOWED_MOVES[state.status]
@@ -93,8 +99,21 @@ def change_status(
             from_status=state.status,
             to_status=command.status,
             reason=command.reason,
+            environment=command.environment,
+            version=command.version,
         )
     ]
+
+
+def _check_scope(command: recommendation.ChangeStatus) -> None:
+    """Where and when it was implemented can be said of what is implemented only."""
+    given = {"environment": command.environment, "version": command.version}
+    is_implemented = command.status is recommendation.RecommendationStatus.IMPLEMENTED
+    if not is_implemented and (any(given.values()) or command.implemented_at is not None):
+        raise ScopeError("status", "where and when goes with implemented only")
+    for field, text in given.items():
+        if text is not None and (not 1 <= len(text.strip()) <= SCOPE_MAX or "\x00" in text):
+            raise ScopeError(field, f"must have 1 to {SCOPE_MAX} characters and no U+0000")
 
 
 def check_step(
@@ -203,7 +222,7 @@ def _worth(fit: Fit, situation: Situation) -> Worth:
         holds=play.holds,
         effort=play.effort,
         record=situation.records.get((play.type, play.effort), TrackRecord()),
-        risk=situation.pattern.risk,
+        risk=replace(situation.pattern.risk, calibration=situation.calibration),
     )
 
 
