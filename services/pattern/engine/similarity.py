@@ -22,9 +22,10 @@ _SHIFT = np.uint64(64 - GRAM_BITS)
 
 # 1 + ln(count): a term that occurs twice says little more than one that occurs once.
 _WEIGHTS: Floats = (1 + np.log(np.maximum(np.arange(256), 1))).astype(np.float32)
-# ln(1 + n) of how many texts have a term; beyond a quarter of a million a term is as common as any.
-_MOST_COUNTED = 1 << 18
+# ln(1 + n) of how many texts have a term; beyond 65,536 a term is as common as any.
+_MOST_COUNTED = 1 << 16
 _LOG_AFTER: Floats = np.log1p(np.arange(_MOST_COUNTED + 1)).astype(np.float32)
+_NO_MARKS: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
 
 MAX_CHARACTERS = 320
 # Terms of a query that are looked up, rarest first.
@@ -36,7 +37,8 @@ _LEAST_TO_COMPACT = 1024
 class Terms(Struct, frozen=True):
     """A text as its distinct hashed terms.
 
-    buckets: ascending. counts: how often each occurs, at most 255. marks: one bit set per term, the caller's meaning.
+    buckets: ascending. counts: how often each occurs, at most 255. marks: bits with a meaning of the caller's; kept
+    by a marked index only.
     """
 
     buckets: Ids
@@ -47,8 +49,8 @@ class Terms(Struct, frozen=True):
 class Rows(Struct, frozen=True):
     """Terms of several texts, one text after the other.
 
-    starts: where each text begins. weights: TF-IDF. idf: of each term. is_filled: which texts have terms at all;
-    None = all.
+    marks: empty in an index without. weights: TF-IDF. idf: of each term. starts: where each text begins. is_filled:
+    which texts have terms at all; None = all.
     """
 
     buckets: NDArray[np.int32]
@@ -86,7 +88,7 @@ class TermIndex:
     answers the same. A query reads at most 64 x depth entries, however many texts there are.
     """
 
-    def __init__(self, *, bits: int, depth: int, first: int = 0) -> None:
+    def __init__(self, *, bits: int, depth: int, is_marked: bool = False) -> None:
         n_buckets = 1 << bits
         self._depth = depth
         # Zeroed pages are only taken from the system when touched, so an idle workspace costs little.
@@ -96,12 +98,13 @@ class TermIndex:
         self._newest: NDArray[np.int32] = np.zeros((_FIRST_CAPACITY, depth), dtype=np.int32)
         self._turn_of: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY, dtype=np.uint8)
         self._n_rows = 1  # Row 0 is nobody's.
-        # The text numbered `first + _n_dropped` is the first that the arrays hold, `_first` the oldest that lives.
-        self._base = self._first = self._end = first
+        # Numbers: of the first text that the arrays hold, of the oldest that lives, and of the next one.
+        self._base = self._first = self._end = 0
         self._starts: Ids = np.zeros(_FIRST_CAPACITY + 1, dtype=np.int64)
         self._buckets: NDArray[np.int32] = np.zeros(_FIRST_CAPACITY * 64, dtype=np.int32)
         self._counts: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY * 64, dtype=np.uint8)
-        self._marks: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY * 64, dtype=np.uint8)
+        self._is_marked = is_marked
+        self._marks: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY * 64 * is_marked, dtype=np.uint8)
         self._votes_for: NDArray[np.float64] = np.zeros(_FIRST_CAPACITY, dtype=np.float64)
 
     def __len__(self) -> int:
@@ -134,10 +137,11 @@ class TermIndex:
         self._votes_for = _with_room(self._votes_for, position + 2)
         self._buckets = _with_room(self._buckets, end)
         self._counts = _with_room(self._counts, end)
-        self._marks = _with_room(self._marks, end)
+        self._marks = _with_room(self._marks, end * self._is_marked)
         self._buckets[start:end] = buckets
         self._counts[start:end] = terms.counts
-        self._marks[start:end] = terms.marks
+        if self._is_marked:
+            self._marks[start:end] = terms.marks
         self._starts[position + 1] = end
         self._enter(number, buckets)
         self._end = number + 1
@@ -198,7 +202,8 @@ class TermIndex:
         buckets = self._buckets[at]
         idf = self.idf(buckets)
         is_filled = None if lengths.all() else lengths > 0
-        return Rows(buckets, self._marks[at], _WEIGHTS[self._counts[at]] * idf, idf, offsets, is_filled)
+        marks = self._marks[at] if self._is_marked else _NO_MARKS
+        return Rows(buckets, marks, _WEIGHTS[self._counts[at]] * idf, idf, offsets, is_filled)
 
     def _enter(self, number: int, buckets: Ids) -> None:
         rows = self._row_of[buckets]
@@ -217,7 +222,10 @@ class TermIndex:
     def _compact(self, n_dead: int) -> None:
         n_stored = self._end - self._base
         start, end = int(self._starts[n_dead]), int(self._starts[n_stored])
-        for array in (self._buckets, self._counts, self._marks):
+        kept = (
+            (self._buckets, self._counts, self._marks) if self._is_marked else (self._buckets, self._counts)
+        )
+        for array in kept:
             array[: end - start] = array[start:end].copy()
         self._starts[: n_stored - n_dead + 1] = self._starts[n_dead : n_stored + 1] - start
         self._base = self._first

@@ -81,7 +81,7 @@ class HumanTexts:
 
     def __init__(self) -> None:
         self.grams = TermIndex(bits=GRAM_BITS, depth=_GRAM_DEPTH)
-        self.words = TermIndex(bits=WORD_BITS, depth=_WORD_DEPTH)
+        self.words = TermIndex(bits=WORD_BITS, depth=_WORD_DEPTH, is_marked=True)
         self.keys: deque[int] = deque()
         self._vectors: NDArray[np.int8] = np.zeros((64, 2, N_DIMENSIONS), dtype=np.int8)
         self._lengths: Floats = np.ones((64, 2), dtype=np.float32)
