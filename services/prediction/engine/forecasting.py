@@ -74,9 +74,9 @@ def forecast(
         skill = score.skill(window, min_resolved=min_resolved)
         falls_back = skill is not None and skill < 0.0
         answers.append(
-            _by_base_rate(state, at, window, said, base, score, skill)
+            _by_base_rate(state, at, window, said, base=base, skill=skill, score=score)
             if falls_back
-            else _by_model(state, at, window, said, base, model, skill)
+            else _by_model(state, at, window, said, base=base, skill=skill, model=model)
         )
     return answers
 
@@ -92,9 +92,10 @@ def _by_model(
     at: float,
     window: int,
     said: Opinion,
+    *,
     base: float,
-    model: Model | None,
     skill: float | None,
+    model: Model | None,
 ) -> Forecast:
     chance = said.probability
     known = history_of(state, at)
@@ -113,13 +114,20 @@ def _by_model(
         said=said,
         base_rate=base,
         skill=skill,
-        drivers=drivers(state, at, window, model, base, chance),
+        drivers=drivers(state, at, window, model, base_rate=base, probability=chance),
         low_confidence=_is_thin(state, at),
     )
 
 
 def _by_base_rate(
-    state: Behaviour, at: float, window: int, said: Opinion, base: float, score: Score, skill: float | None
+    state: Behaviour,
+    at: float,
+    window: int,
+    said: Opinion,
+    *,
+    base: float,
+    skill: float | None,
+    score: Score,
 ) -> Forecast:
     """The share of patterns that recur, with its Wilson interval; the same for every pattern."""
     n = max(score.n_resolved, 1)

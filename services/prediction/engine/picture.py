@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from services.prediction.engine.scoring import Bin
 
 Colour: TypeAlias = tuple[int, int, int]
+Spot: TypeAlias = tuple[int, int]
 
 _SIDE: Final = 360
 _MARGIN: Final = 50
@@ -41,16 +42,18 @@ class _Canvas:
         self.width, self.height = width, height
         self._rows = [bytearray(_WHITE * width) for _ in range(height)]
 
-    def box(self, left: int, top: int, right: int, bottom: int, colour: Colour) -> None:
+    def box(self, corner: Spot, opposite: Spot, colour: Colour) -> None:
+        (left, top), (right, bottom) = corner, opposite
         left, right = max(0, left), min(self.width, right)
         for row in self._rows[max(0, top) : min(self.height, bottom)]:
             row[3 * left : 3 * right] = bytes(colour) * max(0, right - left)
 
-    def line(self, x0: int, y0: int, x1: int, y1: int, colour: Colour, width: int = 1) -> None:
+    def line(self, start: Spot, end: Spot, colour: Colour, width: int = 1) -> None:
+        (x0, y0), (x1, y1) = start, end
         n = max(abs(x1 - x0), abs(y1 - y0), 1)
         for step in range(n + 1):
             x, y = round(x0 + (x1 - x0) * step / n), round(y0 + (y1 - y0) * step / n)
-            self.box(x, y, x + width, y + width, colour)
+            self.box((x, y), (x + width, y + width), colour)
 
     def text(self, left: int, top: int, words: str, size: int = 2) -> None:
         for letter in words:
@@ -58,7 +61,7 @@ class _Canvas:
                 for right, cell in enumerate(cells):
                     if cell == "#":
                         x, y = left + right * size, top + down * size
-                        self.box(x, y, x + size, y + size, _DARK)
+                        self.box((x, y), (x + size, y + size), _DARK)
             left += 4 * size
 
     def png(self) -> bytes:
@@ -89,21 +92,21 @@ def _panel(canvas: _Canvas, left: int, title: str, bins: Sequence[Bin | None]) -
     for place, one in enumerate(bins):
         if one is not None:
             x = left + place * _SIDE // 10
-            canvas.box(x + 2, bottom - round(_SIDE * one.n / total), x + _SIDE // 10 - 2, bottom, _PALE)
+            canvas.box((x + 2, bottom - round(_SIDE * one.n / total)), (x + _SIDE // 10 - 2, bottom), _PALE)
     for tick in range(0, 101, 25):
         offset = _SIDE * tick // 100
-        canvas.line(left, bottom - offset, left + _SIDE, bottom - offset, _GREY)
-        canvas.line(left + offset, _MARGIN, left + offset, bottom, _GREY)
+        canvas.line((left, bottom - offset), (left + _SIDE, bottom - offset), _GREY)
+        canvas.line((left + offset, _MARGIN), (left + offset, bottom), _GREY)
         canvas.text(left - 38, bottom - offset - 5, f"{tick}%")
         canvas.text(left + offset - 12, bottom + 10, f"{tick}%")
-    for start in range(0, _SIDE, 12):
-        canvas.line(left + start, bottom - start, left + start + 6, bottom - start - 6, _DARK)
+    for dash in range(0, _SIDE, 12):
+        canvas.line((left + dash, bottom - dash), (left + dash + 6, bottom - dash - 6), _DARK)
     points = [
         (left + round(_SIDE * one.mean_probability), bottom - round(_SIDE * one.hit_rate))
         for one in bins
         if one is not None
     ]
-    for (x0, y0), (x1, y1) in pairwise(points):
-        canvas.line(x0, y0, x1, y1, _BLUE, width=2)
+    for start, end in pairwise(points):
+        canvas.line(start, end, _BLUE, width=2)
     for x, y in points:
-        canvas.box(x - 4, y - 4, x + 5, y + 5, _BLUE)
+        canvas.box((x - 4, y - 4), (x + 5, y + 5), _BLUE)

@@ -101,7 +101,7 @@ def opinions(state: Behaviour, at: float, windows: Sequence[int], model: Model |
     said: list[Opinion] = []
     floor = 0.0
     for window in windows:
-        one = _opinion(state, at, window, model, faded, known)
+        one = _opinion(state, at, window, model, faded=faded, known=known)
         floor = max(floor, one.probability)
         said.append(
             one if one.probability == floor else Opinion(floor, one.gamma_poisson, one.mix, one.regression)
@@ -114,6 +114,7 @@ def _opinion(
     at: float,
     window_days: int,
     model: Model | None,
+    *,
     faded: Sequence[float],
     known: Sequence[float],
 ) -> Opinion:
@@ -134,7 +135,13 @@ def _opinion(
 
 
 def drivers(
-    state: Behaviour, at: float, window_days: int, model: Model | None, base_rate: float, probability: float
+    state: Behaviour,
+    at: float,
+    window_days: int,
+    model: Model | None,
+    *,
+    base_rate: float,
+    probability: float,
 ) -> tuple[Driver, ...]:
     """Why the probability is not the base rate, the strongest part first; the parts add up exactly.
 

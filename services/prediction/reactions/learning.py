@@ -1,7 +1,6 @@
 """A workspace's model, learned apart: numpy and the points stay in a process that ends with the fit."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -53,10 +52,9 @@ async def load_past(conn: Connection, workspace_id: str, *, now: datetime) -> Pa
 async def learn_apart(past: Past) -> Model | None:
     """The model, fitted by a process of its own; None when there is too little or the process fails."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "services.prediction.engine.fitting"),
         # One thread: sums then have one order, and the same past gives the same bytes.
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        *("env", "OPENBLAS_NUM_THREADS=1"),
+        *(sys.executable, "-m", "services.prediction.engine.fitting"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

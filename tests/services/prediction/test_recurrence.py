@@ -108,7 +108,7 @@ def test_probabilities_stay_in_bounds_and_drivers_add_up(
     assert chances == sorted(chances)
     assert all(LEAST <= chance <= MOST for chance in chances)
     chance = chances[WINDOWS_DAYS.index(window)]
-    parts = drivers(state, now, window, model, 0.2, chance)
+    parts = drivers(state, now, window, model, base_rate=0.2, probability=chance)
     assert math.fsum(part.log_odds for part in parts) == pytest.approx(logit(chance) - logit(0.2))
 
 
