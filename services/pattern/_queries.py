@@ -219,13 +219,13 @@ async def end_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 
 _KEEP_REMAINDERS = """
-INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
-    ended_at)
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, version,
+    occurred_at, ended_at)
 SELECT m.workspace_id, r.remainder_id, '', r.source, r.severity, r.service, r.component, r.error_type, r.team,
-    r.environment, r.occurred_at, r.ended_at
+    r.environment, r.version, r.occurred_at, r.ended_at
 FROM json_to_recordset($1::json) AS r(
     issue_id text, remainder_id text, source text, severity text, service text, component text, error_type text,
-    team text, environment text, occurred_at timestamptz, ended_at timestamptz)
+    team text, environment text, version text, occurred_at timestamptz, ended_at timestamptz)
 JOIN members AS m ON m.workspace_id = $2 AND m.issue_id = r.issue_id
 ON CONFLICT (workspace_id, issue_id) DO NOTHING
 """

@@ -28,13 +28,13 @@ WHERE issues.workspace_id = r.workspace_id AND issues.issue_id = r.issue_id;
 
 -- Keep of purged issues what counts need, under ids of their own; nothing of one in no pattern ever (IssuesPurged).
 -- name: KeepRemainders :exec
-INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, occurred_at,
-    ended_at)
+INSERT INTO issues (workspace_id, issue_id, title, source, severity, service, component, error_type, team, environment, version,
+    occurred_at, ended_at)
 SELECT m.workspace_id, r.remainder_id, '', r.source, r.severity, r.service, r.component, r.error_type, r.team,
-    r.environment, r.occurred_at, r.ended_at
+    r.environment, r.version, r.occurred_at, r.ended_at
 FROM json_to_recordset(sqlc.arg(issues)::json) AS r(
     issue_id text, remainder_id text, source text, severity text, service text, component text, error_type text,
-    team text, environment text, occurred_at timestamptz, ended_at timestamptz)
+    team text, environment text, version text, occurred_at timestamptz, ended_at timestamptz)
 JOIN members AS m ON m.workspace_id = sqlc.arg(workspace_id) AND m.issue_id = r.issue_id
 ON CONFLICT (workspace_id, issue_id) DO NOTHING;
 

@@ -1,6 +1,7 @@
 """The rows are a pure fold of the log: twice is once, and batches do not matter."""
 
 from contracts import Event, Recorded, ingest, pattern, recommendation, workspace
+from msgspec.structs import replace
 from testkit.builders import NOW, WORKSPACE, recorded
 from testkit.laws import assert_projection_laws, in_order, rows_after
 from testkit.servers import Database
@@ -120,7 +121,9 @@ def purged(*reports: Recorded[Event]) -> Recorded[Event]:
             error_type=data.error_type,
             environment=data.environment,
             team=data.team,
+            version=data.version,
             status=data.status,
+            ended_at=data.source_updated_at,
         )
 
     issues = tuple(map(one, reports))
@@ -143,6 +146,29 @@ async def test_a_replay_without_purged_issues_gives_the_rows_that_they_left(data
     assert issues.count("-99,") == members.count("-99,") == 4
     assert again.aggregate_id + "," in issues and again.aggregate_id + "," not in members
     assert "".join(rows["exemplars"]).count("-99,") == 2
+
+
+async def test_a_purge_keeps_every_column_of_an_issue_but_its_title(database: Database) -> None:
+    """What patterns and proofs are counted by, also what is added to the table later."""
+    report = failure(1, "Gone")
+    assert isinstance(report.data, ingest.IssueReported)
+    said = {name: f"its {name}" for name in ("component", "error_type", "team", "environment", "version")}
+    whole = replace(
+        report,
+        data=replace(
+            report.data,
+            service="its service",
+            status=ingest.IssueStatus.RESOLVED,
+            source_updated_at=NOW,
+            **said,  # type: ignore[arg-type]  # fields by name
+        ),
+    )
+    events = in_order(whole, linked("pat_a", [whole], "key a"))
+    [before] = (await rows_after(PROJECTION, [events], database=database, schema="before"))["issues"]
+    gone = in_order(*events, purged(whole))
+    [after] = (await rows_after(PROJECTION, [gone], database=database, schema="after"))["issues"]
+    assert ",," not in before
+    assert after == before.replace(report.aggregate_id, f"{report.aggregate_id}-99").replace("Gone", '""')
 
 
 async def test_batches_do_not_matter_and_twice_is_once(database: Database) -> None:
