@@ -99,23 +99,8 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             return _of_issue(event, issue)
         case ingest.IssueCommented() as comment:
             return [Frame("issue.commented", msgspec.structs.asdict(comment), event.recorded_at)]
-        case ingest.AnalysisStarted() as begun:
-            started = {"id": begun.issue_id, "status": "analyzing", "analysis_id": begun.analysis_id}
-            return [Frame("issue.status.changed", started, event.recorded_at)]
-        case ingest.AnalysisRecorded() as answered:
-            analyzed = {
-                "id": answered.issue_id,
-                "analysis_id": answered.analysis_id,
-                "root_cause": answered.analysis.root_cause.text,
-                "confidence": answered.analysis.confidence,
-                "model": answered.analysis.model,
-            }
-            # Its own status; where it follows a pattern, the lookup tells what that makes of it.
-            ended = {"id": answered.issue_id, "status": answered.status.value, "previous_status": "analyzing"}
-            return [
-                Frame("issue.analyzed", analyzed, event.recorded_at),
-                Frame("issue.status.changed", ended, event.recorded_at),
-            ]
+        case ingest.AnalysisStarted() | ingest.AnalysisRecorded() as analysed:
+            return _of_analysis(event, analysed)
         case ingest.ModelAsked():
             return []
         case (
@@ -223,6 +208,27 @@ def _of_issue(
             return [Frame("issue.status.changed", payload, at)]
         case never:
             assert_never(never)
+
+
+def _of_analysis(
+    event: Recorded[Event], data: ingest.AnalysisStarted | ingest.AnalysisRecorded
+) -> list[Frame]:
+    if isinstance(data, ingest.AnalysisStarted):
+        started = {"id": data.issue_id, "status": "analyzing", "analysis_id": data.analysis_id}
+        return [Frame("issue.status.changed", started, event.recorded_at)]
+    analyzed = {
+        "id": data.issue_id,
+        "analysis_id": data.analysis_id,
+        "root_cause": data.analysis.root_cause.text,
+        "confidence": data.analysis.confidence,
+        "model": data.analysis.model,
+    }
+    # Its own status; where it follows a pattern, the lookup tells what that makes of it.
+    ended = {"id": data.issue_id, "status": data.status.value, "previous_status": "analyzing"}
+    return [
+        Frame("issue.analyzed", analyzed, event.recorded_at),
+        Frame("issue.status.changed", ended, event.recorded_at),
+    ]
 
 
 def _of_prediction(event: Recorded[Event], data: prediction.Event) -> list[Frame]:
