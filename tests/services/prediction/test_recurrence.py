@@ -20,6 +20,7 @@ from services.prediction.engine.backtest import (
 )
 from services.prediction.engine.behaviour import APART_DAYS, begin, behaviour, grow, history_of, logit
 from services.prediction.engine.fitting import Learner, Past, learn
+from services.prediction.engine.forecasting import forecast
 from services.prediction.engine.gamma_poisson import LEAST, MOST, WINDOWS_DAYS, probability
 from services.prediction.engine.recurrence import Model, drivers, opinion, opinions
 from services.prediction.engine.scoring import MIN_RECORD, NANO, Score, calibration_error, reliability
@@ -164,6 +165,29 @@ def test_probabilities_come_true_as_often_as_they_say() -> None:
     result = judge(said, events, 30)
     assert result.calibration_error < 0.06
     assert result.skill > 0.15
+
+
+@pytest.mark.parametrize("window", [7, 30])
+def test_intervals_of_a_learned_model_hold_the_true_probability(window: int) -> None:
+    """Patterns with known constant rates: at least eight times in ten, and on average not too high or too low."""
+    rng = random.Random(5)
+    rates = {f"pat_{number}": rng.gammavariate(0.8, 1 / 25) for number in range(200)}
+    rows: dict[str, list[float]] = {}
+    for pattern, rate in rates.items():
+        at = rng.uniform(0.0, 150.0)
+        while at < 300.0:
+            rows.setdefault(pattern, []).append(at)
+            at += rng.expovariate(max(rate, 1e-4))
+    learnt = learn(Past(tuple(sorted((at, key) for key, days in rows.items() for at in days)), 300.0))
+    often = {key: days for key, days in rows.items() if len(days) >= 2}
+    held, errors = 0, []
+    for pattern, days in often.items():
+        (answer,) = forecast(behaviour(days), 300.0, model=learnt, windows=(window,))
+        truth = -math.expm1(-rates[pattern] * window)
+        held += answer.lower <= truth <= answer.upper
+        errors.append(answer.probability - truth)
+    assert held >= 0.8 * len(often)
+    assert abs(math.fsum(errors) / len(errors)) < 0.03
 
 
 def test_a_backtest_never_peeks() -> None:
