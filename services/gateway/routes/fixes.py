@@ -34,7 +34,7 @@ class Fix(Struct, frozen=True, kw_only=True):
         Outcome,
         Meta(
             description="watching: nothing yet. held: it stayed quiet and was resolved. recurred: it happened again,"
-            " even after it was resolved. reopened: a person did not wait. replaced: something else was done meanwhile."
+            " even after it was resolved. reopened: a person did not wait, or withdrew it. replaced: something else was done meanwhile."
         ),
     ]
     because: Annotated[str | None, Meta(description="Why it ended so; null: it has not.")]
@@ -119,6 +119,11 @@ def fixes_in(history: Sequence[Recorded[Event]]) -> list[Fix]:
         data = event.data
         if not isinstance(data, pattern.PatternStatusChanged):
             continue
+        is_watched = bool(fixes) and fixes[-1].outcome == "watching"
+        if is_watched and data.to_status is PatternStatus.WATCHING and event.time == fixes[-1].started_at:
+            # A note on the fix that is being watched, not another one.
+            fixes[-1] = msgspec.structs.replace(fixes[-1], note=data.closure_note or fixes[-1].note)
+            continue
         if fixes and fixes[-1].outcome == "watching" and event.time == fixes[-1].started_at:
             # A note on the fix that is watched already.
             fixes[-1] = msgspec.structs.replace(fixes[-1], note=data.closure_note or fixes[-1].note)
@@ -152,7 +157,9 @@ def _ended(fix: Fix, event: Recorded[Event], data: pattern.PatternStatusChanged)
             # The pattern that remains goes on from here; this fix was neither broken nor proved.
             return fix
         case _:
-            outcome = "recurred" if event.actor is None else "reopened"
+            # Only the reason tells a fix that was taken back from one that was broken.
+            is_broken = event.actor is None and "withdrawn" not in data.reason
+            outcome = "recurred" if is_broken else "reopened"
     quiet = (event.time - fix.started_at).total_seconds() / _SECONDS_PER_DAY
     return msgspec.structs.replace(
         fix,

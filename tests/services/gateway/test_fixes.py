@@ -26,7 +26,8 @@ def test_each_fix_says_what_was_done_by_whom_and_how_it_ended() -> None:
             moved(Status.WATCHING, days=1, note="Raised the limit.", by="usr_ann"),
             moved(Status.ACTIVE, days=4),
             moved(Status.WATCHING, days=5),
-            moved(Status.WATCHING, days=6, note="Sharded it.", by="usr_ben"),
+            moved(Status.WATCHING, days=6, by="usr_ben"),
+            moved(Status.WATCHING, days=6, note="Sharded it.", by="usr_cem"),
         ]
     )
     assert [(fix.note, fix.started_by.id, fix.outcome, fix.quiet_days) for fix in fixes] == [

@@ -16,7 +16,7 @@ from services.pattern.engine.memory import Settings
 
 from .ledger import Ledger
 
-Kind, Side, Status = pattern.ConstraintKind, pattern.Side, pattern.PatternStatus
+Kind, Side = pattern.ConstraintKind, pattern.Side
 LAG = "Replication lag of the primary database cluster is above its limit"
 NEARLY = "Replication lag of the primary database cluster is above the limit"
 CARD = "Payment provider declined the request after a timeout in checkout"
@@ -214,18 +214,3 @@ def test_a_merge_asks_about_the_unlink_that_it_overrules_and_about_no_other() ->
     (later,) = desk.report(CARD)
     assert desk.pattern_of(later) != target
     assert desk.pattern_of(apart) == target
-
-
-def test_a_failure_of_a_merged_pattern_reopens_what_was_closed() -> None:
-    """A merge into a closed pattern swallows nothing: what failed since is a recurrence there."""
-    desk = Desk()
-    (card, *_) = desk.report(CARD, CARD, CARD)
-    target = desk.pattern_of(card)
-    close = pattern.ClosePattern(pattern_id=target, closure_note="Raised the timeout.")
-    desk.store(commands.close_pattern(desk.grouper, close, desk.ledger.gathered([]), now=NOW))
-    assert desk.ledger.patterns[target].status is Status.WATCHING
-    lag, *_ = desk.report(LAG, LAG, LAG, at=timedelta(days=1))
-    events = desk.merge(target, desk.pattern_of(lag))
-    reopened = [event for event in events if isinstance(event, pattern.PatternStatusChanged)][-1]
-    assert (reopened.pattern_id, reopened.to_status) == (target, Status.ACTIVE)
-    assert "recurred" in reopened.reason
