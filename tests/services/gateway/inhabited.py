@@ -151,6 +151,13 @@ class Inhabited:
         }
         self._did(self.owner, "POST", "/v1/issues", near)
         self._wait(lambda: self._did(self.owner, "GET", "/v1/suggestions")["data"])
+        # A second pattern of the same service, so that two hang together.
+        other = {"title": f"{word} certificate of the gate has expired", "source": "datadog", "service": word}
+        for _ in range(3):
+            self._did(self.owner, "POST", "/v1/issues", other)
+        self._wait(lambda: len(self._did(self.owner, "GET", "/v1/patterns")["data"]) > 1)
+        self._did(self.owner, "POST", "/v1/clusters/recompute")
+        self._wait(lambda: self._did(self.owner, "GET", "/v1/clusters")["data"])
 
     def _staff(self) -> None:
         """Members, an invitation, preferences, settings."""
