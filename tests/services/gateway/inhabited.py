@@ -235,6 +235,8 @@ class Inhabited:
             " VALUES (%s, new_id('mail_'), 'x', now() + interval '1 year', now())",
             space,
         )
+        statement = "INSERT INTO prediction.models VALUES (%s, 'mdl_1', now(), '{}')"
+        asyncio.run(execute(self.stack.database.projector_url, statement, space))
         self.sql(
             "INSERT INTO user_identities (provider, subject, user_id) VALUES ('https://idp.example', %s, %s)",
             self.word,
@@ -288,6 +290,7 @@ PREFIXES = {
     "suggestion_id": "sug_",
     "contradiction_id": "ctr_",
     "analysis_id": "ana_",
+    "cluster_id": "clu_",
 }
 """What the ids begin with that a parameter takes; a new parameter has to be added, or its routes are not proved."""
 
