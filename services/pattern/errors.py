@@ -54,8 +54,7 @@ class SuggestionLapsedError(StateConflictError):
 class ContradictionSettledError(StateConflictError):
     """The two decisions do not contradict each other any more."""
 
-    def __init__(self) -> None:
-        why = "a person has taken the earlier decision again"
+    def __init__(self, why: str) -> None:
         super().__init__(f"there is nothing to answer: {why}", details={"contradiction": why})
 
 

@@ -4,6 +4,7 @@ from contracts import pattern
 from contracts.generated.pattern import ConstraintKind, PatternStatus, Side
 
 from ..engine.grouping import Grouper
+from ..engine.memory import ConstraintRow
 from ..errors import (
     ContradictionSettledError,
     InvalidCommandError,
@@ -49,7 +50,8 @@ def answer_contradiction(
 ) -> list[Decided]:
     """Keep the later of two decisions, or take the earlier one again. No issue that is a member moves.
 
-    Raises ContradictionSettledError when the earlier one is in force again.
+    Raises ContradictionSettledError when the earlier one is in force again, and when a third decision has overruled
+    the later one or would be overruled by the earlier: nobody was asked about that.
     """
     earlier, key = command.earlier, command.grouping_key
     if earlier.issue_id is None:
@@ -57,10 +59,11 @@ def answer_contradiction(
     for pattern_id in (command.pattern_id, earlier.pattern_id):
         if pattern_id not in grouper.patterns:
             raise PatternNotFoundError(pattern_id)
-    pattern_id = grouper.patterns[earlier.pattern_id].merged_into or earlier.pattern_id
-    must = earlier.kind is ConstraintKind.MUST_LINK
-    if (grouper.must_of(key) == pattern_id) if must else grouper.is_forbidden(key, pattern_id):
-        raise ContradictionSettledError
+    pattern_id = _standing(grouper, earlier.pattern_id)
+    if _is_in_force(grouper, ConstraintRow(key, pattern_id, earlier.kind)):
+        raise ContradictionSettledError("a person has taken the earlier decision again")
+    if _has_third(grouper, command, pattern_id):
+        raise ContradictionSettledError("a person has decided anew about issues like these since")
     answered = pattern.ContradictionAnswered(
         contradiction_id=command.contradiction_id, pattern_id=command.pattern_id, keep=command.keep
     )
@@ -71,6 +74,36 @@ def answer_contradiction(
         )
         decided.append(take(grouper, again, pattern_id, issue_id=earlier.issue_id))
     return decided
+
+
+def _has_third(grouper: Grouper, command: pattern.AnswerContradiction, pattern_id: str) -> bool:
+    """Whether a decision that the contradiction does not name stands against the answer.
+
+    pattern_id: of the earlier decision, after merges. The later one follows from it: a "must" is overruled by a
+    "never" about the same pattern or by another "must", a "never" by a "must" about its pattern or by a merge.
+    """
+    earlier, key = command.earlier, command.grouping_key
+    is_never = earlier.kind is ConstraintKind.MUST_LINK and command.pattern_id == earlier.pattern_id
+    kind = ConstraintKind.CANNOT_LINK if is_never else ConstraintKind.MUST_LINK
+    later = ConstraintRow(key, _standing(grouper, command.pattern_id), kind)
+    if command.keep is Side.EARLIER:
+        return any(row != later for row in grouper.overruled_by(key, pattern_id, earlier.kind))
+    if earlier.kind is ConstraintKind.MUST_LINK:
+        return not _is_in_force(grouper, later)
+    # A merge stands whatever is decided later; a "must" does until there is another one.
+    is_merge = command.pattern_id != earlier.pattern_id
+    return not is_merge and grouper.must_of(key) not in (None, later.pattern_id)
+
+
+def _is_in_force(grouper: Grouper, row: ConstraintRow) -> bool:
+    if row.kind is ConstraintKind.MUST_LINK:
+        return grouper.must_of(row.grouping_key) == row.pattern_id
+    return grouper.is_forbidden(row.grouping_key, row.pattern_id)
+
+
+def _standing(grouper: Grouper, pattern_id: str) -> str:
+    """The pattern that remains of one, after merges."""
+    return grouper.patterns[pattern_id].merged_into or pattern_id
 
 
 def _follow(grouper: Grouper, command: pattern.AnswerSuggestion, gathered: Gathered) -> list[Decided]:

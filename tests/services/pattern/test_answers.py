@@ -194,6 +194,36 @@ def test_a_key_cannot_be_promised_to_two_patterns_in_silence() -> None:
     assert asked.earlier.kind is asked.later.kind is Kind.MUST_LINK
 
 
+@pytest.mark.parametrize("keep", list(Side))
+def test_an_answer_never_overrules_a_decision_that_nobody_was_asked_about(keep: Side) -> None:
+    """Decided a third time: the first question is over, whichever side is chosen, and the last decision stands."""
+    desk = Desk()
+    *cards, lag, disk, nearly = desk.report(CARD, CARD, CARD, LAG, DISK, "Certificate of the gateway has expired")
+    desk.link(cards[0], desk.pattern_of(lag))
+    (first,) = asked_in(desk.link(cards[1], desk.pattern_of(disk)))
+    (second,) = asked_in(desk.link(cards[2], desk.pattern_of(nearly)))
+    desk.restart()
+    with pytest.raises(StateConflictError, match="decided anew"):
+        desk.choose(first, keep)
+    (later,) = desk.report(CARD)
+    assert desk.pattern_of(later) == desk.pattern_of(nearly)
+    assert desk.choose(second, keep)
+    (later,) = desk.report(CARD)
+    assert desk.pattern_of(later) == desk.pattern_of(disk if keep is Side.EARLIER else nearly)
+
+
+def test_a_pattern_that_was_ruled_out_since_is_not_taken_again() -> None:
+    """A "must", then another one, then a "never" about the first pattern: the first is no answer any more."""
+    desk = Desk()
+    *cards, lag, disk = desk.report(CARD, CARD, CARD, LAG, DISK)
+    desk.link(cards[0], desk.pattern_of(lag))
+    (asked,) = asked_in(desk.link(cards[1], desk.pattern_of(disk)))
+    desk.unlink(cards[0])
+    with pytest.raises(StateConflictError, match="decided anew"):
+        desk.choose(asked, Side.EARLIER)
+    assert desk.choose(asked, Side.LATER)
+
+
 def test_a_merge_asks_about_the_unlink_that_it_overrules_and_about_no_other() -> None:
     """What was taken out of one part and is in the other is asked about; what neither brings stays out for good."""
     desk = Desk()
