@@ -68,9 +68,9 @@ class _Workspace(Struct):
 class PatternReaction:
     """Groups the issues of a partition as they arrive; the only writer of its patterns.
 
-    A decision is appended atomically, at most 500 events at once, guarded with the versions in memory. What a crash
+    A decision is appended atomically, at most some 500 events at once, guarded with the versions in memory. What a crash
     between two appends leaves is healed on the next start: issues without a membership are undecided again, and every
-    pattern is settled again. When an append fails, memory is given up: the projector starts the reaction anew, which
+    pattern is settled again. Nothing would suggest a link again, so suggestions go with the link they come from. When an append fails, memory is given up: the projector starts the reaction anew, which
     loads the rows and reads the log to its end before it decides again.
     """
 
@@ -423,8 +423,7 @@ class PatternReaction:
         """
         last = 0
         try:
-            for start in range(0, len(decided), self._max_events_per_append):
-                chunk = decided[start : start + self._max_events_per_append]
+            for chunk in in_batches(decided, self._max_events_per_append):
                 events = [_record(known, each, now, context) for each in chunk]
                 appends = [
                     Append(event, known.grouper.patterns[event.aggregate_id].version) for event in events
@@ -463,6 +462,17 @@ class PatternReaction:
         reports.sort(key=lambda report: report.seq)
         pending = {report.aggregate_id: report for report in reports}
         return _Workspace(grouper, pending, set(grouper.patterns))
+
+
+def in_batches(decided: Sequence[Decided], n: int) -> Iterator[Sequence[Decided]]:
+    """Decisions in order, n at once; a suggestion stays with what comes before it, though that makes one more."""
+    start = 0
+    while start < len(decided):
+        end = start + n
+        while end < len(decided) and isinstance(decided[end].event, pattern.LinkSuggested):
+            end += 1
+        yield decided[start:end]
+        start = end
 
 
 class _consistent:  # noqa: N801  # reads as the word it is: `async with _consistent(conn)`

@@ -10,7 +10,10 @@ from eventlog import Append, EventLog, LogUnavailableError
 from testkit.servers import Database
 from testkit.waiting import eventually
 
-from .running import CONTEXT, WORKSPACE, Running, failure, running
+from services.pattern.commands import Decided
+from services.pattern.reactions.reaction import in_batches
+
+from .running import CONTEXT, NOW, WORKSPACE, Running, failure, running
 
 Fault = Literal["lost_before", "lost_after", "crash_before", "crash_after"]
 N_ISSUES = 9
@@ -109,3 +112,17 @@ async def test_a_second_writer_makes_the_first_load_its_memory_anew(
             pattern.UpdatePattern(pattern_id=found, name="Stuck"), CONTEXT
         )
         assert changed.pattern_id == found
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_suggestion_is_appended_with_the_link_it_comes_from(n: int) -> None:
+    """Wherever a decision is cut: nothing would suggest it again after a crash between the two."""
+    known = pattern.Assessment(
+        issue_count=1, risk_score=0.0, confidence=1.0, first_seen_at=NOW, last_seen_at=NOW
+    )
+    linked = Decided(pattern.IssuesLinked(pattern_id="pat_1", links=(), assessment=known), "pat_1")
+    suggested = Decided(pattern.LinkSuggested(pattern_id="pat_1", issue_id="iss_1", suggestions=()), "pat_1")
+    decided = [linked, linked, suggested, linked, suggested, suggested, linked]
+    batches = list(in_batches(decided, n))
+    assert [each for batch in batches for each in batch] == decided
+    assert all(batch[0] is linked for batch in batches) and len(batches) > 1
