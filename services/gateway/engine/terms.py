@@ -9,11 +9,14 @@ from typing import Final
 
 from msgspec import Struct
 
+from .redacting import MARKS
+
 Z_LEAST: Final = 3.29
 """Standard errors that a difference has to be away from none: two-sided 0.1 %, as many words are looked at."""
 SHARE_LEAST: Final = 0.5
 """Share of the members that have to have what is said of them."""
 _WORD = re.compile(r"[^\W\d_][\w.\-]{1,39}")
+_MARK = re.compile("|".join(MARKS))
 # What every language of messages is full of; nothing follows from it.
 _EMPTY = frozenset(
     [
@@ -88,10 +91,13 @@ class Contrast(Struct, frozen=True):
 
 
 def words_of(title: str) -> frozenset[str]:
-    """The words of a title and its pairs of neighbours, in lower case, without what is in every title."""
-    words = [word.rstrip(".-") for word in _WORD.findall(title.lower())]
-    pairs = (f"{one} {two}" for one, two in pairwise(words) if not {one, two} & _EMPTY)
-    return frozenset((*(word for word in words if word not in _EMPTY), *pairs))
+    """The words of a title and its pairs of neighbours, in lower case, without what is in every title or redacted."""
+    found: set[str] = set()
+    for part in _MARK.split(title):
+        words = [word.rstrip(".-") for word in _WORD.findall(part.lower())]
+        found.update(word for word in words if word not in _EMPTY)
+        found.update(f"{one} {two}" for one, two in pairwise(words) if not {one, two} & _EMPTY)
+    return frozenset(found)
 
 
 def distinctive(
