@@ -127,6 +127,18 @@ class ListScorecardRow(Struct, frozen=True):
     base_sum: float
 
 
+class PatternMove(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+    seq: int
+    to_status: str
+    reason: str
+    closure_note: str | None
+    moved_by: str | None
+    moved_at: datetime
+
+
 class DryRunAlertsRow(Struct, frozen=True):
     """One row of dry_run_alerts."""
 
@@ -717,31 +729,37 @@ async def move_constraints(
 
 
 _MOVE_CONTRADICTIONS = """
-UPDATE contradictions SET standing_pattern_id = $1
-WHERE workspace_id = $2 AND standing_pattern_id = $3
+UPDATE contradictions SET
+    standing_pattern_id = CASE WHEN standing_pattern_id = $1
+                               THEN $2 ELSE standing_pattern_id END,
+    later_standing_pattern_id = CASE WHEN later_standing_pattern_id = $1
+                                     THEN $2 ELSE later_standing_pattern_id END
+WHERE workspace_id = $3
+  AND $1 IN (standing_pattern_id, later_standing_pattern_id)
 """
 
 
 async def move_contradictions(
     conn: AsyncConnection[Any],
     *,
+    source_pattern_id: str,
     target_pattern_id: str,
     workspace_id: str,
-    source_pattern_id: str,
 ) -> None:
-    """Let contradictions follow the pattern of their earlier decision (PatternsMerged)."""
+    """Let contradictions follow the patterns of their decisions (PatternsMerged)."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_MOVE_CONTRADICTIONS, (target_pattern_id, workspace_id, source_pattern_id))
+        await cursor.execute(_MOVE_CONTRADICTIONS, (source_pattern_id, target_pattern_id, workspace_id))
 
 
 _INSERT_CONTRADICTIONS = """
 INSERT INTO contradictions (workspace_id, contradiction_id, seq, grouping_key, pattern_id, found_at, earlier, later,
-    earlier_kind, standing_pattern_id)
+    earlier_kind, standing_pattern_id, later_kind, later_standing_pattern_id)
 SELECT r.workspace_id, r.contradiction_id, r.seq, r.grouping_key, r.pattern_id, r.found_at, r.earlier, r.later,
-    r.earlier_kind, r.standing_pattern_id
+    r.earlier_kind, r.standing_pattern_id, r.later_kind, r.later_standing_pattern_id
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, contradiction_id text, seq bigint, grouping_key text, pattern_id text, found_at timestamptz,
-    earlier text, later text, earlier_kind text, standing_pattern_id text)
+    earlier text, later text, earlier_kind text, standing_pattern_id text, later_kind text,
+    later_standing_pattern_id text)
 ON CONFLICT (workspace_id, contradiction_id) DO NOTHING
 """
 
@@ -797,18 +815,18 @@ _INSERT_PREDICTIONS = """
 INSERT INTO predictions (workspace_id, prediction_id, seq, pattern_id, window_days, probability, lower, upper,
     expected_next_at, impact, likely_trigger, evidence, model, model_version, inputs, low_confidence, generated_at,
     expires_at, is_current, is_dismissed, dismissed_reason, outcome, brier, resolved_at, hit_issue_id, feedback,
-    feedback_note, alerted_at, updated_at)
+    feedback_note, alerted_at, is_held_out, updated_at)
 SELECT r.workspace_id, r.prediction_id, r.seq, r.pattern_id, r.window_days, r.probability, r.lower, r.upper,
     r.expected_next_at, r.impact, r.likely_trigger, r.evidence, r.model, r.model_version, r.inputs, r.low_confidence,
     r.generated_at, r.expires_at, r.is_current, coalesce(r.is_dismissed, false), r.dismissed_reason, r.outcome,
-    r.brier, r.resolved_at, r.hit_issue_id, r.feedback, r.feedback_note, r.alerted_at, r.updated_at
+    r.brier, r.resolved_at, r.hit_issue_id, r.feedback, r.feedback_note, r.alerted_at, r.is_held_out, r.updated_at
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, prediction_id text, seq bigint, pattern_id text, window_days integer,
     probability double precision, lower double precision, upper double precision, expected_next_at timestamptz,
     impact text, likely_trigger text, evidence text, model text, model_version text, inputs text,
     low_confidence boolean, generated_at timestamptz, expires_at timestamptz, is_current boolean,
     is_dismissed boolean, dismissed_reason text, outcome text, brier double precision, resolved_at timestamptz,
-    hit_issue_id text, feedback text, feedback_note text, alerted_at timestamptz, updated_at timestamptz)
+    hit_issue_id text, feedback text, feedback_note text, alerted_at timestamptz, is_held_out boolean, updated_at timestamptz)
 ON CONFLICT (workspace_id, prediction_id) DO NOTHING
 """
 
@@ -1138,6 +1156,43 @@ async def list_scorecard(
         return fetched
 
 
+_INSERT_PATTERN_MOVES = """
+INSERT INTO pattern_moves (workspace_id, pattern_id, seq, to_status, reason, closure_note, moved_by, moved_at)
+SELECT r.workspace_id, r.pattern_id, r.seq, r.to_status, r.reason, r.closure_note, r.moved_by, r.moved_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, pattern_id text, seq bigint, to_status text, reason text, closure_note text, moved_by text,
+    moved_at timestamptz)
+ON CONFLICT (workspace_id, pattern_id, seq) DO NOTHING
+"""
+
+
+async def insert_pattern_moves(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write moves of patterns from one status to another (PatternStatusChanged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_PATTERN_MOVES, (rows,))
+
+
+_LIST_PATTERN_MOVES = """
+SELECT pattern_id, seq, to_status, reason, closure_note, moved_by, moved_at FROM pattern_moves
+WHERE workspace_id = $1 AND pattern_id = ANY($2::text[])
+ORDER BY seq DESC LIMIT $3
+"""
+
+
+async def list_pattern_moves(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_ids: list[str],
+    n: int,
+) -> list[PatternMove]:
+    """The latest moves of some patterns, the latest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PatternMove)) as cursor:
+        await cursor.execute(_LIST_PATTERN_MOVES, (workspace_id, pattern_ids, n))
+        fetched: list[PatternMove] = await cursor.fetchall()
+        return fetched
+
+
 _DRY_RUN_ALERTS = """
 SELECT fired.prediction_id, fired.pattern_id, t.name AS pattern_name, fired.probability, fired.generated_at,
     fired.outcome, fired.resolved_at, count(*) OVER () AS n_fired,
@@ -1151,9 +1206,9 @@ FROM (
         lag(p.probability) OVER (PARTITION BY p.pattern_id ORDER BY p.generated_at, p.seq) AS before
     FROM predictions AS p
     WHERE p.workspace_id = $1 AND p.window_days = $2::integer
-      AND p.generated_at >= $3::timestamptz) AS fired
+      AND NOT p.is_held_out) AS fired
 LEFT JOIN patterns AS t ON t.workspace_id = fired.workspace_id AND t.pattern_id = fired.pattern_id
-WHERE fired.probability >= $4::double precision
+WHERE fired.generated_at >= $3::timestamptz AND fired.probability >= $4::double precision
   AND (fired.before IS NULL OR fired.before < $4::double precision)
 ORDER BY fired.generated_at DESC, fired.prediction_id LIMIT 50
 """
@@ -1180,6 +1235,7 @@ SELECT count(*) AS n_hits,
 FROM predictions
 WHERE workspace_id = $2 AND window_days = $3::integer
   AND generated_at >= $4::timestamptz AND outcome = 'hit' AND feedback IS DISTINCT FROM 'prevented'
+  AND NOT is_held_out
 """
 
 

@@ -130,6 +130,8 @@ class Curation:
             "later": _json(later),
             "earlier_kind": earlier.kind,
             "standing_pattern_id": earlier.pattern_id,
+            "later_kind": later.kind if later.merged_pattern_id is None else None,
+            "later_standing_pattern_id": later.pattern_id,
         }
 
 

@@ -110,6 +110,7 @@ class _Fold:
         self.clusterings = Clusterings()
         self.fixes: dict[Key, Row] = {}
         self.fix_changes: dict[Key, Row] = {}
+        self.moves: dict[tuple[str, str, int], Row] = {}
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
         """Write all rows; members after their patterns, what ends predictions before new ones."""
@@ -133,6 +134,7 @@ class _Fold:
             (_queries.update_recommendations, self.recommendation_changes),
             (_queries.insert_fixes, self.fixes),
             (_queries.update_fixes, self.fix_changes),
+            (_queries.insert_pattern_moves, self.moves),
         )
         for statement, rows in statements:
             if rows:
@@ -307,6 +309,16 @@ class _Fold:
         row = self._touch_pattern(event, data.pattern_id, None)
         row["status"] = data.to_status
         row["status_reason"] = data.reason
+        self.moves[event.workspace_id, data.pattern_id, event.seq] = {
+            "workspace_id": event.workspace_id,
+            "pattern_id": data.pattern_id,
+            "seq": event.seq,
+            "to_status": data.to_status,
+            "reason": data.reason,
+            "closure_note": data.closure_note,
+            "moved_by": event.actor,
+            "moved_at": event.time,
+        }
         if event.actor is None and data.from_status in _FIXED and data.to_status in _RECURRING:
             row["has_recurred"] = True
         if data.closure_note is not None:
@@ -364,9 +376,6 @@ class _Fold:
         if replaced in self.current:
             self.current[replaced]["is_current"] = False
         self.current[replaced] = row
-        if data.held_out:
-            # Scored, and in nobody's list.
-            row["is_current"] = False
         self.predictions[event.workspace_id, data.prediction_id] = row
 
     def _change_prediction(self, event: Recorded[Event], prediction_id: str, **change: object) -> None:
@@ -505,7 +514,8 @@ def _prediction_row(event: Recorded[Event], data: prediction.PredictionMade) -> 
         "low_confidence": data.low_confidence,
         "generated_at": event.time,
         "expires_at": data.expires_at,
-        "is_current": True,
+        "is_current": not data.held_out,
+        "is_held_out": bool(data.held_out),
         "updated_at": event.recorded_at,
     }
 

@@ -230,20 +230,26 @@ WHERE c.workspace_id = sqlc.arg(workspace_id) AND c.pattern_id = sqlc.arg(source
 UPDATE constraints SET pattern_id = sqlc.arg(target_pattern_id)
 WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = sqlc.arg(source_pattern_id);
 
--- Let contradictions follow the pattern of their earlier decision (PatternsMerged).
+-- Let contradictions follow the patterns of their decisions (PatternsMerged).
 -- name: MoveContradictions :exec
-UPDATE contradictions SET standing_pattern_id = sqlc.arg(target_pattern_id)
-WHERE workspace_id = sqlc.arg(workspace_id) AND standing_pattern_id = sqlc.arg(source_pattern_id);
+UPDATE contradictions SET
+    standing_pattern_id = CASE WHEN standing_pattern_id = sqlc.arg(source_pattern_id)
+                               THEN sqlc.arg(target_pattern_id) ELSE standing_pattern_id END,
+    later_standing_pattern_id = CASE WHEN later_standing_pattern_id = sqlc.arg(source_pattern_id)
+                                     THEN sqlc.arg(target_pattern_id) ELSE later_standing_pattern_id END
+WHERE workspace_id = sqlc.arg(workspace_id)
+  AND sqlc.arg(source_pattern_id) IN (standing_pattern_id, later_standing_pattern_id);
 
 -- Write contradictions (DecisionsContradicted).
 -- name: InsertContradictions :exec
 INSERT INTO contradictions (workspace_id, contradiction_id, seq, grouping_key, pattern_id, found_at, earlier, later,
-    earlier_kind, standing_pattern_id)
+    earlier_kind, standing_pattern_id, later_kind, later_standing_pattern_id)
 SELECT r.workspace_id, r.contradiction_id, r.seq, r.grouping_key, r.pattern_id, r.found_at, r.earlier, r.later,
-    r.earlier_kind, r.standing_pattern_id
+    r.earlier_kind, r.standing_pattern_id, r.later_kind, r.later_standing_pattern_id
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, contradiction_id text, seq bigint, grouping_key text, pattern_id text, found_at timestamptz,
-    earlier text, later text, earlier_kind text, standing_pattern_id text)
+    earlier text, later text, earlier_kind text, standing_pattern_id text, later_kind text,
+    later_standing_pattern_id text)
 ON CONFLICT (workspace_id, contradiction_id) DO NOTHING;
 
 -- Note which of two decisions was chosen (ContradictionAnswered).
@@ -271,18 +277,18 @@ WHERE p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id AND p.wind
 INSERT INTO predictions (workspace_id, prediction_id, seq, pattern_id, window_days, probability, lower, upper,
     expected_next_at, impact, likely_trigger, evidence, model, model_version, inputs, low_confidence, generated_at,
     expires_at, is_current, is_dismissed, dismissed_reason, outcome, brier, resolved_at, hit_issue_id, feedback,
-    feedback_note, alerted_at, updated_at)
+    feedback_note, alerted_at, is_held_out, updated_at)
 SELECT r.workspace_id, r.prediction_id, r.seq, r.pattern_id, r.window_days, r.probability, r.lower, r.upper,
     r.expected_next_at, r.impact, r.likely_trigger, r.evidence, r.model, r.model_version, r.inputs, r.low_confidence,
     r.generated_at, r.expires_at, r.is_current, coalesce(r.is_dismissed, false), r.dismissed_reason, r.outcome,
-    r.brier, r.resolved_at, r.hit_issue_id, r.feedback, r.feedback_note, r.alerted_at, r.updated_at
+    r.brier, r.resolved_at, r.hit_issue_id, r.feedback, r.feedback_note, r.alerted_at, r.is_held_out, r.updated_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, prediction_id text, seq bigint, pattern_id text, window_days integer,
     probability double precision, lower double precision, upper double precision, expected_next_at timestamptz,
     impact text, likely_trigger text, evidence text, model text, model_version text, inputs text,
     low_confidence boolean, generated_at timestamptz, expires_at timestamptz, is_current boolean,
     is_dismissed boolean, dismissed_reason text, outcome text, brier double precision, resolved_at timestamptz,
-    hit_issue_id text, feedback text, feedback_note text, alerted_at timestamptz, updated_at timestamptz)
+    hit_issue_id text, feedback text, feedback_note text, alerted_at timestamptz, is_held_out boolean, updated_at timestamptz)
 ON CONFLICT (workspace_id, prediction_id) DO NOTHING;
 
 -- Change what a batch says of known predictions (PredictionResolved, PredictionFeedbackGiven, PredictionDismissed, AlertFired).
@@ -434,6 +440,22 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
 GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3;
 
+-- Write moves of patterns from one status to another (PatternStatusChanged).
+-- name: InsertPatternMoves :exec
+INSERT INTO pattern_moves (workspace_id, pattern_id, seq, to_status, reason, closure_note, moved_by, moved_at)
+SELECT r.workspace_id, r.pattern_id, r.seq, r.to_status, r.reason, r.closure_note, r.moved_by, r.moved_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, pattern_id text, seq bigint, to_status text, reason text, closure_note text, moved_by text,
+    moved_at timestamptz)
+ON CONFLICT (workspace_id, pattern_id, seq) DO NOTHING;
+
+-- The latest moves of some patterns, the latest first.
+-- row: PatternMove
+-- name: ListPatternMoves :many
+SELECT pattern_id, seq, to_status, reason, closure_note, moved_by, moved_at FROM pattern_moves
+WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
+ORDER BY seq DESC LIMIT sqlc.arg(n);
+
 -- The alerts that a draft threshold would have fired since a moment: each when a pattern's forecast reaches it from below. The counts are over all of them, the rows only the latest.
 -- column lead_time_days: float | None
 -- column resolved_at: datetime | None
@@ -451,9 +473,9 @@ FROM (
         lag(p.probability) OVER (PARTITION BY p.pattern_id ORDER BY p.generated_at, p.seq) AS before
     FROM predictions AS p
     WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.window_days = sqlc.arg(window_days)::integer
-      AND p.generated_at >= sqlc.arg(since)::timestamptz) AS fired
+      AND NOT p.is_held_out) AS fired
 LEFT JOIN patterns AS t ON t.workspace_id = fired.workspace_id AND t.pattern_id = fired.pattern_id
-WHERE fired.probability >= sqlc.arg(threshold)::double precision
+WHERE fired.generated_at >= sqlc.arg(since)::timestamptz AND fired.probability >= sqlc.arg(threshold)::double precision
   AND (fired.before IS NULL OR fired.before < sqlc.arg(threshold)::double precision)
 ORDER BY fired.generated_at DESC, fired.prediction_id LIMIT 50;
 
@@ -464,7 +486,8 @@ SELECT count(*) AS n_hits,
     count(*) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision) AS n_caught
 FROM predictions
 WHERE workspace_id = sqlc.arg(workspace_id) AND window_days = sqlc.arg(window_days)::integer
-  AND generated_at >= sqlc.arg(since)::timestamptz AND outcome = 'hit' AND feedback IS DISTINCT FROM 'prevented';
+  AND generated_at >= sqlc.arg(since)::timestamptz AND outcome = 'hit' AND feedback IS DISTINCT FROM 'prevented'
+  AND NOT is_held_out;
 
 -- Precision, recall and lead time of resolved forecasts at a threshold; what a person calls prevented does not count.
 -- always

@@ -177,6 +177,8 @@ CREATE TABLE contradictions (
     later text NOT NULL,                      -- the same
     earlier_kind text NOT NULL,
     standing_pattern_id text COLLATE "C" NOT NULL,        -- the earlier one's pattern that remains, after merges
+    later_kind text,                                      -- of a merge: none, it stands whatever is decided later
+    later_standing_pattern_id text COLLATE "C" NOT NULL,  -- the later one's pattern that remains, after merges
     kept text,                                -- earlier or later
     answered_by text,
     answered_at timestamptz,
@@ -215,6 +217,7 @@ CREATE TABLE predictions (
     feedback text,                            -- hit, miss or prevented, as a person says
     feedback_note text,
     alerted_at timestamptz,                   -- when its alert fired
+    is_held_out boolean NOT NULL,             -- scored, in nobody's list, and never alerted
     updated_at timestamptz NOT NULL,
     status text NOT NULL GENERATED ALWAYS AS (
         CASE WHEN is_dismissed THEN 'dismissed'
@@ -320,6 +323,19 @@ CREATE TABLE fixes (
 COMMENT ON TABLE fixes IS 'What was done about a pattern, and how the proof of it stands.';
 CREATE INDEX fixes_by_pattern ON fixes (workspace_id, pattern_id, seq);
 
+CREATE TABLE pattern_moves (
+    workspace_id text COLLATE "C" NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    to_status text NOT NULL,
+    reason text NOT NULL,
+    closure_note text,
+    moved_by text,
+    moved_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, pattern_id, seq)
+);
+COMMENT ON TABLE pattern_moves IS 'The moves of a pattern from one status to another.';
+
 -- What the lists show. The row-level security of whoever asks applies in each view.
 
 CREATE VIEW issue_rows WITH (security_invoker = true) AS
@@ -371,14 +387,18 @@ LEFT JOIN LATERAL (
     WHERE e.workspace_id = s.workspace_id AND e.pattern_id = s.pattern_id
     ORDER BY e.occurred_at, e.seq LIMIT 1) x ON true;
 
--- A contradiction has lapsed when the earlier decision is in force again without an answer.
+-- A contradiction has lapsed when without an answer the earlier decision is in force again, or the later one no more.
 CREATE VIEW contradiction_rows WITH (security_invoker = true) AS
 SELECT x.workspace_id, x.contradiction_id, x.seq, x.grouping_key, x.pattern_id, x.found_at, x.earlier, x.later, x.kept,
-       x.answered_by, x.answered_at,
+       x.answered_by, x.answered_at, x.later_kind, x.later_standing_pattern_id,
        CASE WHEN x.kept IS NOT NULL THEN 'answered'
             WHEN EXISTS (SELECT 1 FROM constraints c
                          WHERE c.workspace_id = x.workspace_id AND c.grouping_key = x.grouping_key
                            AND c.pattern_id = x.standing_pattern_id AND c.kind = x.earlier_kind) THEN 'lapsed'
+            WHEN x.later_kind IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM constraints c
+                WHERE c.workspace_id = x.workspace_id AND c.grouping_key = x.grouping_key
+                  AND c.pattern_id = x.later_standing_pattern_id AND c.kind = x.later_kind) THEN 'lapsed'
             ELSE 'open' END AS status
 FROM contradictions x;
 
@@ -392,6 +412,7 @@ LEFT JOIN patterns p ON p.workspace_id = c.workspace_id AND p.pattern_id = c.pat
 LEFT JOIN LATERAL (
     SELECT r.contradiction_id FROM contradiction_rows r
     WHERE r.workspace_id = c.workspace_id AND r.grouping_key = c.grouping_key AND r.status = 'open'
+      AND r.later_standing_pattern_id = c.pattern_id AND r.later_kind = c.kind
     ORDER BY r.seq DESC LIMIT 1) x ON true;
 
 CREATE VIEW prediction_rows WITH (security_invoker = true) AS

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
-from contracts import Event, Recorded, pattern
 from contracts.generated.pattern import PatternStatus
 from msgspec import Meta, Struct
 from runtime.database import tenant
@@ -18,6 +17,9 @@ from services.gateway.routes.patterns import LISTING
 from services.gateway.routes.proofs import Prevented, Proof, prevented_by_fix, proofs_by_pattern, shown_proof
 
 _SECONDS_PER_DAY: Final = 86_400.0
+
+_MOVES_MAX: Final = 1_000
+"""Moves that are looked at, the latest ones; a pattern has few in a year."""
 
 Outcome = Literal["watching", "held", "recurred", "reopened", "replaced"]
 
@@ -82,11 +84,14 @@ async def list_fixes(gateway: Gateway, call: Call[NoQuery, None]) -> Fixes:
         merged = await _queries.list_merged_into(conn, workspace_id=space, pattern_id=pattern_id)
         ids = [pattern_id, *(row.pattern_id for row in merged)]
         rows = await _queries.list_tried(conn, workspace_id=space, pattern_ids=ids)
-    histories = await gateway.resources.event_log.histories(space, "pattern", ids)
+        moves = await _queries.list_pattern_moves(conn, workspace_id=space, pattern_ids=ids, n=_MOVES_MAX)
+    by_pattern: dict[str, list[_queries.PatternMove]] = {}
+    for move in reversed(moves):
+        by_pattern.setdefault(move.pattern_id, []).append(move)
     fixes = [
         fix
-        for each, history in zip(ids, histories, strict=True)
-        for fix in await _weighed(gateway, space, each, fixes_in(history))
+        for each, moved in by_pattern.items()
+        for fix in await _weighed(gateway, space, each, fixes_in(moved))
     ]
     return Fixes(
         pattern_id=pattern_id,
@@ -109,35 +114,29 @@ async def _weighed(gateway: Gateway, workspace_id: str, pattern_id: str, fixes: 
     ]
 
 
-def fixes_in(history: Sequence[Recorded[Event]]) -> list[Fix]:
-    """The fixes that a pattern's own events tell of, oldest first.
+def fixes_in(moves: Sequence[_queries.PatternMove]) -> list[Fix]:
+    """The fixes that a pattern's moves tell of, oldest first as the moves are.
 
     A resolved fix has held until the pattern moves again; when that is a recurrence, it has not.
     """
     fixes: list[Fix] = []
-    for event in history:
-        data = event.data
-        if not isinstance(data, pattern.PatternStatusChanged):
-            continue
+    for move in moves:
+        is_watching = move.to_status == PatternStatus.WATCHING.value
         is_watched = bool(fixes) and fixes[-1].outcome == "watching"
-        if is_watched and data.to_status is PatternStatus.WATCHING and event.time == fixes[-1].started_at:
+        if is_watched and is_watching and move.moved_at == fixes[-1].started_at:
             # A note on the fix that is being watched, not another one.
-            fixes[-1] = msgspec.structs.replace(fixes[-1], note=data.closure_note or fixes[-1].note)
-            continue
-        if fixes and fixes[-1].outcome == "watching" and event.time == fixes[-1].started_at:
-            # A note on the fix that is watched already.
-            fixes[-1] = msgspec.structs.replace(fixes[-1], note=data.closure_note or fixes[-1].note)
+            fixes[-1] = msgspec.structs.replace(fixes[-1], note=move.closure_note or fixes[-1].note)
             continue
         if fixes and fixes[-1].outcome in ("watching", "held"):
-            fixes[-1] = _ended(fixes[-1], event, data)
-        if data.to_status is PatternStatus.WATCHING:
+            fixes[-1] = _ended(fixes[-1], move)
+        if is_watching:
             fixes.append(
                 Fix(
-                    pattern_id=data.pattern_id,
-                    note=data.closure_note,
-                    reason=data.reason,
-                    started_by=decider(event.actor),
-                    started_at=event.time,
+                    pattern_id=move.pattern_id,
+                    note=move.closure_note,
+                    reason=move.reason,
+                    started_by=decider(move.moved_by),
+                    started_at=move.moved_at,
                     outcome="watching",
                     because=None,
                     ended_at=None,
@@ -147,8 +146,8 @@ def fixes_in(history: Sequence[Recorded[Event]]) -> list[Fix]:
     return fixes
 
 
-def _ended(fix: Fix, event: Recorded[Event], data: pattern.PatternStatusChanged) -> Fix:
-    match data.to_status:
+def _ended(fix: Fix, move: _queries.PatternMove) -> Fix:
+    match PatternStatus(move.to_status):
         case PatternStatus.RESOLVED:
             outcome: Outcome = "held"
         case PatternStatus.WATCHING:
@@ -158,14 +157,14 @@ def _ended(fix: Fix, event: Recorded[Event], data: pattern.PatternStatusChanged)
             return fix
         case _:
             # Only the reason tells a fix that was taken back from one that was broken.
-            is_broken = event.actor is None and "withdrawn" not in data.reason
+            is_broken = move.moved_by is None and "withdrawn" not in move.reason
             outcome = "recurred" if is_broken else "reopened"
-    quiet = (event.time - fix.started_at).total_seconds() / _SECONDS_PER_DAY
+    quiet = (move.moved_at - fix.started_at).total_seconds() / _SECONDS_PER_DAY
     return msgspec.structs.replace(
         fix,
         outcome=outcome,
-        because=data.reason,
-        ended_at=event.time,
+        because=move.reason,
+        ended_at=move.moved_at,
         quiet_days=round(max(0.0, quiet), 2),
     )
 
@@ -182,7 +181,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path="/v1/patterns/{pattern_id}/fixes",
         tag="Patterns",
         summary="See what was tried against a pattern, with notes and what came of it.",
-        description="From the log itself, with what was tried against patterns that were merged into it.",
+        description="With what was tried against patterns that were merged into it; of the latest 1,000 moves.",
         scope="patterns:read",
         replies={200: Fixes},
         handle=list_fixes,

@@ -1,27 +1,34 @@
-"""What was tried against a pattern, read from its own events."""
+"""What was tried against a pattern, read from its moves."""
 
 from datetime import timedelta
 
 import pytest
-from contracts import Event, Recorded, pattern
-from msgspec.structs import replace
+from contracts import pattern
 from testkit.builders import NOW
 
+from services.gateway._queries import PatternMove
 from services.gateway.routes.fixes import fixes_in
 from tests.services.gateway import builders as b
 
 Status = pattern.PatternStatus
 
 
-def moved(to: Status, *, days: int, note: str | None = None, by: str | None = None) -> Recorded[Event]:
-    return replace(b.restated(to, note=note), time=NOW + timedelta(days=days), actor=by)
+def moved(to: Status, *, days: int, note: str | None = None, by: str | None = None) -> PatternMove:
+    return PatternMove(
+        pattern_id=b.PATTERN,
+        seq=days,
+        to_status=to.value,
+        reason="A rule.",
+        closure_note=note,
+        moved_by=by,
+        moved_at=NOW + timedelta(days=days),
+    )
 
 
 def test_each_fix_says_what_was_done_by_whom_and_how_it_ended() -> None:
     """One that was broken, one that was replaced, one that still is watched; what is between them is no fix."""
     fixes = fixes_in(
         [
-            b.linked("iss_1", count=1),
             moved(Status.ACTIVE, days=0),
             moved(Status.WATCHING, days=1, note="Raised the limit.", by="usr_ann"),
             moved(Status.ACTIVE, days=4),
@@ -47,7 +54,7 @@ def test_each_fix_says_what_was_done_by_whom_and_how_it_ended() -> None:
     ],
 )
 def test_what_held_has_held_only_until_it_comes_back(
-    later: list[Recorded[Event]], outcome: str, quiet_days: float
+    later: list[PatternMove], outcome: str, quiet_days: float
 ) -> None:
     """A recurrence long after the proof breaks it all the same; a merge does not."""
     resolved = [moved(Status.WATCHING, days=0, note="Fixed."), moved(Status.RESOLVED, days=14)]

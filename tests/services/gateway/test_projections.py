@@ -1,6 +1,7 @@
 """The read model: laws of every projection, and what each event does to the rows."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -9,10 +10,11 @@ from contracts import Event, Recorded, ingest, pattern, prediction, recommendati
 from eventlog import apply_schema
 from msgspec.structs import replace
 from psycopg import AsyncConnection, AsyncRawCursor
-from testkit.builders import WORKSPACE, issue_reported, recorded
+from testkit.builders import NOW, WORKSPACE, issue_reported, recorded
 from testkit.laws import assert_projection_laws
 from testkit.servers import Database
 
+from services.gateway import _queries
 from services.gateway.projections import project, projection
 from services.gateway.vocabulary import followed
 from tests.services.gateway import builders as b
@@ -315,6 +317,71 @@ async def test_an_answer_and_a_merge_decide_what_is_open(conn: AsyncConnection[A
     await write(conn, [b.constrained(b.PATTERN, second, pattern.ConstraintKind.CANNOT_LINK)])
     assert await rows(conn, "SELECT status FROM contradiction_rows") == [{"status": "lapsed"}]
     assert await rows(conn, asked_about) == [{"status": "in_force", "contradiction_id": None}]
+
+
+async def test_only_the_later_of_two_decisions_is_contradicted_and_only_while_it_stands(
+    conn: AsyncConnection[Any],
+) -> None:
+    """An undisputed decision on the same key is in force; a merge takes the question along; a third decision ends it."""
+    must, never = pattern.ConstraintKind.MUST_LINK, pattern.ConstraintKind.CANNOT_LINK
+    four = issues(4)
+    names = ids(four)
+    apart = b.constrained("pat_9", names[2], never)
+    question = b.contradicted("ctr_1", OTHER, names[0], earlier=(OTHER, names[1]))
+    await write(conn, [*four, apart, question, b.constrained(OTHER, names[0], must)])
+    law = "SELECT pattern_id, status FROM constraint_rows ORDER BY pattern_id"
+    disputed = {"pattern_id": OTHER, "status": "contradicted"}
+    undisputed = {"pattern_id": "pat_9", "status": "in_force"}
+    assert await rows(conn, law) == [disputed, undisputed]
+    merged = pattern.PatternsMerged(
+        target_pattern_id=b.PATTERN, source_pattern_id=OTHER, assessment=b.assessment(1)
+    )
+    await write(conn, [recorded(merged, b.PATTERN)])
+    assert await rows(conn, law) == [disputed | {"pattern_id": b.PATTERN}, undisputed]
+    await write(conn, [b.constrained("pat_3", names[3], must)])
+    assert await rows(conn, "SELECT status FROM contradiction_rows") == [{"status": "lapsed"}]
+    assert await rows(conn, law) == [undisputed | {"pattern_id": "pat_3"}, undisputed]
+
+
+async def test_a_dry_run_knows_what_came_before_and_what_nobody_was_shown(
+    conn: AsyncConnection[Any],
+) -> None:
+    """A forecast that stays high fires once, before the range began; one held out fires nothing and is no hit."""
+    held_out = b.predicted("prd_4", probability=0.9, pattern_id=OTHER)
+    assert isinstance(held_out.data, prediction.PredictionMade)
+    hit = prediction.PredictionResolved(
+        prediction_id="prd_4",
+        pattern_id=OTHER,
+        outcome=prediction.Outcome.HIT,
+        brier=0.01,
+        issue_id="iss_1",
+        window_days=30,
+        probability=0.9,
+    )
+    day = timedelta(days=1)
+    await write(
+        conn,
+        [
+            replace(b.predicted("prd_1", probability=0.8), time=NOW - 2 * day),
+            replace(b.predicted("prd_2", probability=0.8), time=NOW + day),
+            replace(b.predicted("prd_3", probability=0.8, pattern_id="pat_3"), time=NOW + day),
+            replace(held_out, data=replace(held_out.data, held_out=True), time=NOW + day),
+            recorded(hit, OTHER),
+        ],
+    )
+
+    async def fired(since: datetime) -> list[str]:
+        alerts = await _queries.dry_run_alerts(
+            conn, workspace_id=WORKSPACE, window_days=30, since=since, threshold=0.5
+        )
+        return sorted(alert.prediction_id for alert in alerts)
+
+    assert await fired(NOW) == ["prd_3"]
+    assert await fired(NOW - 3 * day) == ["prd_1", "prd_3"]
+    recall = await _queries.dry_run_recall(
+        conn, workspace_id=WORKSPACE, window_days=30, since=NOW, threshold=0.5
+    )
+    assert recall.n_hits == 0
 
 
 async def test_a_suggestion_lapses_with_a_move(conn: AsyncConnection[Any]) -> None:
