@@ -61,7 +61,7 @@ def pattern_of(api: httpx.Client, batch: dict[str, Any]) -> dict[str, Any]:
     paths = [f"/v1/issues/{result['issue_id']}" for result in batch["results"]]
 
     def joined() -> str | None:
-        found = {api.get(path).json()["pattern_id"] for path in paths}
+        found = {api.get(path).json().get("pattern_id") for path in paths}
         return found.pop() if len(found) == 1 else None
 
     return dict(api.get(f"/v1/patterns/{wait_for(joined)}").json())
