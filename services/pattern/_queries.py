@@ -916,11 +916,14 @@ async def find_clustering(conn: AsyncConnection[Any], *, workspace_id: str) -> F
 
 
 _LIST_HOURS = """
-SELECT m.pattern_id::text AS pattern_id, floor(extract(epoch FROM m.occurred_at) / 3600)::bigint AS hour
-FROM members AS m
-WHERE m.workspace_id = $1 AND m.pattern_id = ANY($2::text[])
-  AND m.occurred_at >= $3::timestamptz
-GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500000
+SELECT h.pattern_id::text AS pattern_id, h.hour::bigint AS hour FROM (
+    SELECT f.pattern_id, f.hour, row_number() OVER (PARTITION BY f.pattern_id ORDER BY f.hour DESC) AS place FROM (
+        SELECT DISTINCT m.pattern_id, floor(extract(epoch FROM m.occurred_at) / 3600)::bigint AS hour
+        FROM members AS m
+        WHERE m.workspace_id = $1 AND m.pattern_id = ANY($2::text[])
+          AND m.occurred_at >= $3::timestamptz) AS f) AS h
+WHERE h.place <= $4::bigint
+ORDER BY 1, 2
 """
 
 
@@ -930,9 +933,10 @@ async def list_hours(
     workspace_id: str,
     pattern_ids: list[str],
     since: datetime,
+    n: int,
 ) -> list[HourOfPattern]:
-    """The hours since 1970 in which these patterns failed, since a time, at most 500,000."""
+    """The hours since 1970 in which these patterns failed, since a time, of each the latest n."""
     async with AsyncRawCursor(conn, row_factory=args_row(HourOfPattern)) as cursor:
-        await cursor.execute(_LIST_HOURS, (workspace_id, pattern_ids, since))
+        await cursor.execute(_LIST_HOURS, (workspace_id, pattern_ids, since, n))
         fetched: list[HourOfPattern] = await cursor.fetchall()
         return fetched

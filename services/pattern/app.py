@@ -30,5 +30,6 @@ def build(settings: PatternSettings, resources: Resources) -> Service:
         name=PROJECTION.name,
         projection=PROJECTION,
         reaction=reaction,
+        alarms=lambda: [alarm for each in reactions.values() for alarm in each.alarms()],
         endpoints_on_leader=PatternEndpoints(leader_of, clock=resources.clock).all(),
     )

@@ -330,12 +330,15 @@ ON CONFLICT (workspace_id) DO UPDATE SET seq = excluded.seq, clusters = excluded
 -- name: FindClustering :one
 SELECT seq, clusters FROM clusterings WHERE workspace_id = $1;
 
--- The hours since 1970 in which these patterns failed, since a time, at most 500,000.
+-- The hours since 1970 in which these patterns failed, since a time, of each the latest n.
 -- row: HourOfPattern
 -- column pattern_id: str
 -- name: ListHours :many
-SELECT m.pattern_id::text AS pattern_id, floor(extract(epoch FROM m.occurred_at) / 3600)::bigint AS hour
-FROM members AS m
-WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
-  AND m.occurred_at >= sqlc.arg(since)::timestamptz
-GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500000;
+SELECT h.pattern_id::text AS pattern_id, h.hour::bigint AS hour FROM (
+    SELECT f.pattern_id, f.hour, row_number() OVER (PARTITION BY f.pattern_id ORDER BY f.hour DESC) AS place FROM (
+        SELECT DISTINCT m.pattern_id, floor(extract(epoch FROM m.occurred_at) / 3600)::bigint AS hour
+        FROM members AS m
+        WHERE m.workspace_id = sqlc.arg(workspace_id) AND m.pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
+          AND m.occurred_at >= sqlc.arg(since)::timestamptz) AS f) AS h
+WHERE h.place <= sqlc.arg(n)::bigint
+ORDER BY 1, 2;

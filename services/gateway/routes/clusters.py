@@ -238,7 +238,7 @@ async def list_clusters(gateway: Gateway, call: Call[ClusterQuery, None]) -> Clu
     elif not found.total and call.query.q is None:
         reason = (
             f"None of the {clustering.pattern_count} patterns hang together:"
-            " no two fail in the same hours more often than by chance or share a value."
+            " no two share a telling value, or fail in the same hours at least twice and twice as often as by chance."
         )
     return ClusterPage(
         data=shown(found, _present), page=page_info(found), clustering=clustering, reason=reason
@@ -307,7 +307,10 @@ def _why_none(about: patterns.PatternRow, clustering: Clustering | None) -> str:
         return f"It was merged into {about.merged_into}; ask for the patterns related to that one."
     if about.created_at >= clustering.computed_at:
         return "It was detected after the last clustering; the next one looks at it."
-    return "It fails in no hour in which another pattern does more often than by chance, and shares no telling value with one."
+    return (
+        "It shares no telling value with another pattern, and fails with none in the same hours at least twice and"
+        " twice as often as by chance."
+    )
 
 
 async def _clustering(gateway: Gateway, workspace_id: str) -> Clustering | None:

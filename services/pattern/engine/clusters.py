@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
+import msgspec
 from contracts import derived_id
 from msgspec import Struct
 
-VERSION: Final = "louvain@2026-11-22"
+VERSION: Final = "louvain@2026-11-22.2"
 SEED: Final = 20261122
 FACTORS: Final[Mapping[str, float]] = {
     "service": 1.0,
@@ -25,10 +26,16 @@ FACTORS: Final[Mapping[str, float]] = {
 PERIOD_DAYS: Final = 90
 MAX_PATTERNS: Final = 2000
 MAX_RELATIONS: Final = 5000
+# One event holds a clustering: with 1,000 clusters of the longest names and values it stays below half of what the log
+# takes. 5,000 relations with two short reasons each have 1.4 MB.
+MAX_RELATION_BYTES: Final = 1_500_000
+_MAX_VALUE_BYTES: Final = 120
 # What more patterns share says nothing of any two of them, and costs the square of their number.
 _MAX_SHARING: Final = 40
 _MAX_PER_PATTERN: Final = 10
 _LEAST_WEIGHT: Final = 0.02
+# Of two million pairs many meet once by chance.
+_LEAST_MEETINGS: Final = 2
 _MAX_REASONS: Final = 5
 _MAX_NAME: Final = 200
 _DIGITS: Final = 4
@@ -46,7 +53,7 @@ class Node(Struct, frozen=True):
 class Reason(Struct, frozen=True):
     """Why two patterns hang together, or a whole cluster.
 
-    kind: co_occurrence or a factor. value: the shared value. n: hours in which both failed; of a factor, patterns that
+    kind: co_occurrence or a factor. value: the shared value, at most 120 bytes of it. n: hours in which both failed; of a factor, patterns that
     have the value.
     """
 
@@ -102,7 +109,8 @@ def relations(nodes: Sequence[Node]) -> tuple[tuple[Relation, ...], int]:
     """The relations to keep, by pattern ids, and how many were left out.
 
     Every occasion on which k patterns meet is worth 1/(k-1) to each pair of them: an hour in which they failed, or a
-    value that they share. Hours count only where two patterns meet more than twice as often as by chance.
+    value that they share. Hours count only where two patterns meet at least twice, and more than twice as often as by
+    chance.
     """
     found: dict[tuple[str, str], list[Reason]] = {}
     for reason, pair in (*_by_hours(nodes), *_by_factors(nodes)):
@@ -152,7 +160,8 @@ def _by_hours(nodes: Sequence[Node]) -> list[tuple[Reason, tuple[str, str]]]:
     return [
         (Reason("co_occurrence", "", together[pair], round(weight, _DIGITS)), pair)
         for pair, weight in weights.items()
-        if together[pair] > 2 * n_hours[pair[0]] * n_hours[pair[1]] / (PERIOD_DAYS * 24)
+        if together[pair] >= _LEAST_MEETINGS
+        and together[pair] > 2 * n_hours[pair[0]] * n_hours[pair[1]] / (PERIOD_DAYS * 24)
     ]
 
 
@@ -164,20 +173,31 @@ def _by_factors(nodes: Sequence[Node]) -> list[tuple[Reason, tuple[str, str]]]:
     found = []
     for (kind, value), held in sorted(holders.items()):
         if 2 <= len(held) <= _MAX_SHARING:
-            reason = Reason(kind, value, len(held), round(FACTORS[kind] / (len(held) - 1), _DIGITS))
+            reason = Reason(kind, _cut(value), len(held), round(FACTORS[kind] / (len(held) - 1), _DIGITS))
             found += [(reason, pair) for pair in combinations(held, 2)]
     return found
 
 
+def _cut(value: str) -> str:
+    encoded = value.encode()
+    if len(encoded) <= _MAX_VALUE_BYTES:
+        return value
+    return encoded[: _MAX_VALUE_BYTES - len("…".encode())].decode(errors="ignore") + "…"
+
+
 def _strongest(every: Sequence[Relation]) -> list[Relation]:
-    """Of each pattern at least the ten strongest, of all at most 5,000; of equal ones those with the lower ids."""
+    """Of each pattern at least the ten strongest, of all at most 5,000 and 1.5 MB; of equal ones those with the lower ids."""
     taken: Counter[str] = Counter()
+    n_bytes = 0
     kept: list[Relation] = []
     for relation in sorted(every, key=lambda r: (-r.weight, r.pattern_id, r.other_pattern_id)):
         ends = (relation.pattern_id, relation.other_pattern_id)
         if relation.weight < _LEAST_WEIGHT or len(kept) == MAX_RELATIONS:
             break
         if min(taken[end] for end in ends) < _MAX_PER_PATTERN:
+            n_bytes += len(msgspec.json.encode(relation))
+            if n_bytes > MAX_RELATION_BYTES:
+                break
             taken.update(ends)
             kept.append(relation)
     return kept

@@ -3,15 +3,16 @@
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import structlog
 from contracts import Event, Recorded, derived_id, pattern, record, workspace
 from contracts.generated.pattern import PatternStatus
-from eventlog import Append, ConflictError, Connection, EventLog
+from eventlog import Append, AppendRefusedError, ConflictError, Connection, EventLog, LogUnavailableError
 from msgspec import Struct
+from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
 
@@ -32,7 +33,12 @@ from . import loading
 FIRST_AFTER = timedelta(seconds=60)
 AFTER_NEW_PATTERNS = timedelta(minutes=10)
 AFTER_NEW_ISSUES = timedelta(hours=6)
+# Whatever is asked for: a clustering costs up to two minutes of everybody's turn, and the log megabytes.
+AT_LEAST_APART = timedelta(minutes=5)
 COMPUTE_SECONDS = 120.0
+MAX_HOURS = 500_000
+_MAX_TRIES = 2
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _ROOT = Path(__file__).parents[3]
 _LEAST_SHARE = 0.5
 _UNSHOWN = (PatternStatus.CANDIDATE, PatternStatus.MERGED)
@@ -40,11 +46,20 @@ _UNSHOWN = (PatternStatus.CANDIDATE, PatternStatus.MERGED)
 log = structlog.get_logger("pattern.clustering")
 
 
+class _Request(Struct, frozen=True):
+    """Somebody's wish for a clustering, of which n_tries have failed."""
+
+    run_id: str
+    context: CommandContext
+    n_tries: int = 0
+
+
 class _Workspace(Struct):
     """What is known of a workspace's clusterings.
 
-    seq, known: the latest one. has_new_patterns, has_new_issues: since it was begun. due_since: when it was last begun,
-    or heard of first. requested: by whoever asked for the next one.
+    seq, known: the latest one. has_new_patterns, has_new_issues: since it was begun. begun_at: when it was, since the
+    start. heard_at: of the workspace, since the start. requested: by whoever asked for the next one. problem: why the
+    latest one failed.
     """
 
     seq: int = 0
@@ -52,7 +67,9 @@ class _Workspace(Struct):
     has_new_patterns: bool = False
     has_new_issues: bool = False
     begun_at: datetime | None = None
-    requested: tuple[str, CommandContext] | None = None
+    heard_at: datetime | None = None
+    requested: _Request | None = None
+    problem: str | None = None
 
 
 class _Job(Struct, frozen=True):
@@ -60,15 +77,16 @@ class _Job(Struct, frozen=True):
 
     workspace_id: str
     run_id: str
-    context: CommandContext | None
+    request: _Request | None
     task: asyncio.Task[Clustering]
 
 
 class Clusterings:
-    """Clusters the patterns of a partition's workspaces, one workspace at a time.
+    """Clusters the patterns of a partition's workspaces, one workspace at a time, in turn.
 
     After new patterns at the earliest ten minutes, after new issues six hours after the last time, and whenever somebody
-    asks. A crash loses nothing but a request: what is due is seen again from the rows.
+    asks, five minutes apart. A crash loses nothing but a request: what is due is seen again from the rows. Nothing else
+    depends on clusters, so a clustering that fails is logged, shown as an alarm, and never raised.
     """
 
     def __init__(self, event_log: EventLog, pool: Pool) -> None:
@@ -112,8 +130,17 @@ class Clusterings:
         known = self._of(context.workspace_id)
         if known.requested is None:
             run_id = derived_id("run_", context.workspace_id, "requested", now.isoformat(), str(known.seq))
-            known.requested = (run_id, context)
-        return known.requested[0]
+            known.requested = _Request(run_id, context)
+        return known.requested.run_id
+
+    def alarms(self) -> list[str]:
+        """What keeps clusterings from being stored, without names."""
+        problems = sorted(known.problem for known in self._workspaces.values() if known.problem)
+        if not problems:
+            return []
+        return [
+            f"Patterns of {len(problems)} workspaces could not be clustered: {', '.join(sorted(set(problems)))}."
+        ]
 
     async def tick(self, groupers: dict[str, Grouper], *, now: datetime) -> None:
         """Append what has been computed, or begin the next one that is due."""
@@ -122,34 +149,43 @@ class Clusterings:
                 job, self._job = self._job, None
                 await self._finish(job, now=now)
             return
+        due: list[str] = []
         for workspace_id, known in self._workspaces.items():
-            grouper = groupers.get(workspace_id)
-            if known.begun_at is None:
-                known.begun_at = now - AFTER_NEW_PATTERNS + FIRST_AFTER
-            if grouper is not None and _is_due(known, now):
-                self._begin(grouper, known, now=now)
-                return
+            known.heard_at = known.heard_at or now
+            if _is_due(known, now) and (known.requested is not None or workspace_id in groupers):
+                due.append(workspace_id)
+        if due:
+            first = min(due, key=lambda each: self._workspaces[each].begun_at or _NEVER)
+            # A workspace without an issue is asked for, too, and has an answer coming.
+            self._begin(groupers.get(first) or Grouper(first), self._workspaces[first], now=now)
 
     def _begin(self, grouper: Grouper, known: _Workspace, *, now: datetime) -> None:
-        run_id, context = known.requested or (
-            derived_id("run_", grouper.workspace_id, now.isoformat(), str(known.seq)),
-            None,
+        request = known.requested
+        run_id = (
+            request.run_id
+            if request
+            else derived_id("run_", grouper.workspace_id, now.isoformat(), str(known.seq))
         )
         known.requested, known.begun_at = None, now
         known.has_new_patterns = known.has_new_issues = False
         nodes = _nodes(grouper)
         since = grouper.newest_at - timedelta(days=PERIOD_DAYS)
         task = asyncio.create_task(self._compute(grouper.workspace_id, nodes, known.known, since=since))
-        self._job = _Job(grouper.workspace_id, run_id, context, task)
+        self._job = _Job(grouper.workspace_id, run_id, request, task)
 
     async def _compute(
         self, workspace_id: str, nodes: list[Node], known: tuple[Known, ...], *, since: datetime
     ) -> Clustering:
         if len(nodes) < 2:
             return Clustering((), (), len(nodes), 0)
+        n = MAX_HOURS // len(nodes)
         async with self._pool.connection() as conn:
-            hours = await loading.hours(conn, workspace_id, [node.pattern_id for node in nodes], since=since)
-        whole = tuple(msgspec.structs.replace(node, hours=hours.get(node.pattern_id, ())) for node in nodes)
+            ids = [node.pattern_id for node in nodes]
+            hours = await loading.hours(conn, workspace_id, ids, since=since, n=n)
+        n_cut = sum(len(each) == n for each in hours.values())
+        if n_cut and n < PERIOD_DAYS * 24:
+            log.warning("clustering.hours_cut", workspace_id=workspace_id, patterns=n_cut, hours_each=n)
+        whole = tuple(replace(node, hours=hours.get(node.pattern_id, ())) for node in nodes)
         return await _in_a_process(Material(workspace_id, whole, known))
 
     async def _finish(self, job: _Job, *, now: datetime) -> None:
@@ -158,10 +194,25 @@ class Clusterings:
             return
         try:
             found = job.task.result()
-        except (OSError, TimeoutError, RuntimeError) as error:
-            log.error("clustering.failed", workspace_id=job.workspace_id, error=str(error))
+            known.seq = await self._append(job, found, known, now=now)
+        except LogUnavailableError:
+            raise
+        except ConflictError:
+            # Another leader has clustered it meanwhile; its event will be read.
+            _try_again(job, known)
+        except AppendRefusedError as error:
+            # The same would be refused again, until something has changed.
+            _failed(job, known, error)
+        except Exception as error:  # noqa: BLE001  # clusters are worth no other work
+            _failed(job, known, error)
             known.has_new_issues = True
-            return
+            _try_again(job, known)
+        else:
+            known.problem = None
+            known.known = tuple(Known(each.cluster_id, each.pattern_ids) for each in found.clusters)
+
+    async def _append(self, job: _Job, found: Clustering, known: _Workspace, *, now: datetime) -> int:
+        context = job.request.context if job.request else None
         event = record(
             _event(job, found),
             workspace_id=job.workspace_id,
@@ -169,16 +220,11 @@ class Clusterings:
             occurred_at=now,
             recorded_at=now,
             source="pattern",
-            actor=job.context.actor if job.context else None,
-            correlation_id=job.context.correlation_id if job.context else None,
-            traceparent=job.context.traceparent if job.context else None,
+            actor=context.actor if context else None,
+            correlation_id=context.correlation_id if context else None,
+            traceparent=context.traceparent if context else None,
         )
-        try:
-            known.seq = await self._log.append(Append(event, known.seq))
-        except ConflictError:
-            # Another leader has clustered it meanwhile; its event will be read.
-            return
-        known.known = tuple(Known(each.cluster_id, each.pattern_ids) for each in found.clusters)
+        return await self._log.append(Append(event, known.seq))
 
     def _of(self, workspace_id: str) -> _Workspace:
         known = self._workspaces.get(workspace_id)
@@ -187,10 +233,21 @@ class Clusterings:
         return known
 
 
+def _try_again(job: _Job, known: _Workspace) -> None:
+    """Keep a request that nobody has repeated, unless it has failed too often."""
+    if job.request is not None and known.requested is None and job.request.n_tries + 1 < _MAX_TRIES:
+        known.requested = replace(job.request, n_tries=job.request.n_tries + 1)
+
+
+def _failed(job: _Job, known: _Workspace, error: Exception) -> None:
+    known.problem = type(error).__name__
+    log.error("clustering.failed", workspace_id=job.workspace_id, error=repr(error))
+
+
 def _is_due(known: _Workspace, now: datetime) -> bool:
-    if known.requested is not None or known.begun_at is None:
-        return known.requested is not None
-    waited = now - known.begun_at
+    if known.requested is not None:
+        return known.begun_at is None or now - known.begun_at >= AT_LEAST_APART
+    waited = now - (known.begun_at or (known.heard_at or now) - AFTER_NEW_PATTERNS + FIRST_AFTER)
     return (known.has_new_patterns and waited >= AFTER_NEW_PATTERNS) or (
         known.has_new_issues and waited >= AFTER_NEW_ISSUES
     )

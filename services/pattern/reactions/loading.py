@@ -161,12 +161,12 @@ async def clustering(conn: Connection, workspace_id: str) -> tuple[int, tuple[Kn
 
 
 async def hours(
-    conn: Connection, workspace_id: str, pattern_ids: Sequence[str], *, since: datetime
+    conn: Connection, workspace_id: str, pattern_ids: Sequence[str], *, since: datetime, n: int
 ) -> dict[str, tuple[int, ...]]:
-    """The hours since 1970 in which each pattern failed, ascending, from a time on."""
+    """The hours since 1970 in which each pattern failed, from a time on: the latest n, ascending."""
     found: dict[str, list[int]] = {}
     for row in await _queries.list_hours(
-        conn, workspace_id=workspace_id, pattern_ids=list(pattern_ids), since=since
+        conn, workspace_id=workspace_id, pattern_ids=list(pattern_ids), since=since, n=n
     ):
         found.setdefault(row.pattern_id, []).append(row.hour)
     return {pattern_id: tuple(each) for pattern_id, each in found.items()}

@@ -164,6 +164,10 @@ class PatternReaction:
             raise NotReadyError("the pattern service is catching up")
         return self._clusterings.request(context, now=now)
 
+    def alarms(self) -> list[str]:
+        """What is wrong although issues are grouped and commands answered, without names."""
+        return self._clusterings.alarms()
+
     async def carry_out(
         self,
         context: CommandContext,

@@ -22,11 +22,16 @@ def mine(stack: Stack) -> Iterator[httpx.Client]:
 
 
 def patterns_of(api: httpx.Client, count: int, *, service: str) -> set[str]:
-    """Patterns of one service, three failures each, all in the same hour."""
+    """Patterns of one service, three failures each, all in the same three hours."""
     records = [
-        {"title": title, "service": service, "external_id": unique("one")}
+        {
+            "title": title,
+            "service": service,
+            "external_id": unique("one"),
+            "occurred_at": f"2026-11-20T{hour}:05:00Z",
+        }
         for title in [words() for _ in range(count)]
-        for _ in range(3)
+        for hour in (10, 13, 17)
     ]
     answer = api.post("/v1/ingest/batch", json={"records": records})
     assert answer.status_code == 202, answer.text
@@ -71,7 +76,7 @@ def test_patterns_are_clustered_and_related_with_reasons(mine: httpx.Client) -> 
     assert (related["reason"], related["cluster"]["id"]) == (None, cluster["id"])
     assert {reason["text"] for reason in related["data"][0]["reasons"]} >= {
         "Both have the service pay, as does 1 other pattern.",
-        "Both failed in the same hour 1 time in 90 days.",
+        "Both failed in the same hour 3 times in 90 days.",
     }
     just_before = datetime.fromisoformat(related["computed_at"]) - timedelta(milliseconds=1)
     past = mine.get("/v1/clusters", params={"as_of": just_before.isoformat()}).json()

@@ -287,11 +287,16 @@ async def test_patterns_are_clustered_when_asked_and_a_cluster_keeps_its_id_over
         return (await eventually(computed, deadline=60))[0]
 
     async with running(event_log, database) as service:
-        await service.report(*[failure(n, titles[n % 3], at=NOW) for n in range(9)])
+        await service.report(*[failure(n, titles[n % 3], at=NOW - timedelta(hours=n // 3)) for n in range(9)])
         first = await clustered(service)
         assert [(each.name, len(each.pattern_ids)) for each in first.clusters] == [("Service checkout", 3)]
         reasons = [(reason.kind, reason.n) for reason in first.relations[0].reasons]
-        assert (len(first.relations), reasons[:2]) == (3, [("co_occurrence", 1), ("service", 3)])
+        async with service.pool.connection() as conn:
+            ids = first.clusters[0].pattern_ids
+            hours = await loading.hours(conn, WORKSPACE, ids, since=NOW - timedelta(days=1), n=2)
+        latest = int(NOW.timestamp() // 3600)
+        assert hours == dict.fromkeys(ids, (latest - 1, latest)), "each has its share of what is looked at"
+        assert (len(first.relations), reasons[:2]) == (3, [("co_occurrence", 3), ("service", 3)])
         await service.grouped()
     async with running(event_log, database) as service:
         await service.report(*[failure(n, "Login loops for ever", at=NOW) for n in range(20, 23)])
