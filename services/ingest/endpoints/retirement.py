@@ -12,6 +12,7 @@ from services.ingest.commands import counted_from, expire_issue, purge_issue
 from services.ingest.endpoints.batch import AGGREGATE, SERVICE
 from services.ingest.endpoints.reaching import or_unreachable
 from services.ingest.errors import InvalidIssueError
+from services.ingest.state import fold
 
 EXPIRED_MAX = 500
 PURGED_MAX = 100
@@ -107,9 +108,35 @@ class Retirement:
                 for analysis_id in issue.analysis_ids:
                     await self._log.purge(fact.workspace_id, PROMPT, analysis_id)
                 await self._log.purge(fact.workspace_id, "*", issue.issue_id, before=issue.last_sequence + 1)
+                await self._begin_anew(fact, issue.issue_id)
 
         await asyncio.gather(*map(one, fact.data.issues))
         self._deleted[fact.workspace_id] = sequence
+
+    async def _begin_anew(self, fact: Recorded[Event], issue_id: str) -> None:
+        """Report an issue that was restored while it was being purged: to whoever counts, it has begun again.
+
+        From now on nothing can restore it, for whoever has read what is deleted finds its guard broken.
+        """
+        while history := await self._log.history(fact.workspace_id, AGGREGATE, issue_id):
+            issue = fold(history)
+            if issue is None or any(isinstance(event.data, ingest.IssueReported) for event in history):
+                return
+            anew = record(
+                issue.content,
+                workspace_id=fact.workspace_id,
+                aggregate_id=issue_id,
+                occurred_at=issue.occurred_at,
+                recorded_at=self._clock(),
+                source=SERVICE,
+                cause=history[-1],
+                event_id=derived_id("evt_", fact.workspace_id, issue_id, str(history[-1].seq)),
+            )
+            try:
+                await self._log.append(Append(anew, history[-1].seq))
+            except ConflictError:
+                continue
+            return
 
     def _recorded(
         self, event: ingest.Event, aggregate_id: str, version: int, context: CommandContext
