@@ -4,7 +4,7 @@ import random
 from datetime import timedelta
 
 import pytest
-from contracts import Event, Recorded, recommendation
+from contracts import Event, Recorded, pattern, recommendation
 from eventlog import EventLog
 from msgspec.structs import replace
 from testkit.builders import NOW, recorded
@@ -17,12 +17,14 @@ from services.recommendation.engine.reference import Reference
 from services.recommendation.state import Fix, Pattern, Recommendation, evolve, evolve_fix, evolve_pattern
 from tests.services.recommendation.builders import (
     append,
+    assessment,
     detected,
     failed,
     fixed,
     linked,
     made,
     moved,
+    on_pattern,
     pattern_moved,
 )
 from tests.services.recommendation.test_recommender import all_events, running, schema, settled
@@ -258,6 +260,32 @@ async def test_on_the_log_the_verdict_is_that_of_event_time_however_failures_arr
     assert broken.time == NOW - timedelta(days=100)
     assert [type(e.data) for e in said].count(recommendation.ProofStarted) == 1
     assert [type(e.data) for e in said].count(recommendation.FixBroken) == 1
+
+
+@pytest.mark.parametrize("how", ["merged", "linked"])
+async def test_a_watched_pattern_is_broken_by_what_people_bring_into_it(
+    schema: Database, event_log: EventLog, how: str
+) -> None:
+    """A failure after the fix counts from when it joins: its pattern is merged in, or a person links it."""
+    merged = pattern.PatternsMerged(
+        target_pattern_id="pat_1", source_pattern_id="pat_2", assessment=assessment()
+    )
+    joins = on_pattern(merged) if how == "merged" else failed(-2)
+    async with running(event_log, schema) as projector:
+        await append(event_log, failed(*PAST), detected(), fixed(-5, before="emerging"))
+        await append(event_log, failed(-2, pattern_id="pat_2"))
+        await eventually(lambda: verdicts(event_log))
+        await settled(projector, event_log)
+
+        async def is_broken() -> list[Recorded[Event]]:
+            return [e for e in await verdicts(event_log) if isinstance(e.data, recommendation.FixBroken)]
+
+        assert await is_broken() == []
+        await append(event_log, joins)
+        [broken] = await eventually(is_broken)
+    assert isinstance(broken.data, recommendation.FixBroken)
+    assert (broken.data.pattern_id, broken.data.quiet_days) == ("pat_1", 3.0)
+    assert broken.time == NOW - timedelta(days=2)
 
 
 async def test_time_alone_verifies(schema: Database, event_log: EventLog) -> None:
