@@ -727,6 +727,25 @@ async def has_others(conn: AsyncConnection[Any], *, workspace_id: str, issue_id:
         return fetched
 
 
+_HAS_STRANGERS = """
+SELECT EXISTS (
+    SELECT 1 FROM members AS m
+    WHERE m.workspace_id = $1 AND NOT EXISTS (
+        SELECT 1 FROM issues AS i
+        WHERE i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id))::boolean AS has_strangers
+"""
+
+
+async def has_strangers(conn: AsyncConnection[Any], *, workspace_id: str) -> bool:
+    """Whether a workspace has a member whose issue is not there."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_HAS_STRANGERS, (workspace_id,))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("has_strangers gave no row")
+        return fetched
+
+
 _LIST_VERDICTS = """
 SELECT workspace_id, pattern_id, fixed_at, to_status, reason, seq FROM verdicts WHERE workspace_id = $1 ORDER BY pattern_id
 """

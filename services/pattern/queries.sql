@@ -252,6 +252,16 @@ ORDER BY occurred_at DESC, issue_id LIMIT sqlc.arg(n);
 SELECT EXISTS (
     SELECT 1 FROM issues
     WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id <> sqlc.arg(issue_id))::boolean AS has_others;
+
+-- Whether a workspace has a member whose issue is not there.
+-- always
+-- name: HasStrangers :one
+SELECT EXISTS (
+    SELECT 1 FROM members AS m
+    WHERE m.workspace_id = $1 AND NOT EXISTS (
+        SELECT 1 FROM issues AS i
+        WHERE i.workspace_id = m.workspace_id AND i.issue_id = m.issue_id))::boolean AS has_strangers;
+
 -- The latest verdict on a fix of each pattern.
 -- name: ListVerdicts :many
 SELECT * FROM verdicts WHERE workspace_id = $1 ORDER BY pattern_id;

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
 
+import msgspec
 from contracts import Event, Recorded, ingest, pattern
 from contracts.generated.ingest import IssueStatus
 from contracts.generated.pattern import PatternStatus
@@ -49,6 +50,15 @@ _FINAL = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED, IssueStatus.WONT_F
 def has_ended(status: IssueStatus) -> bool:
     """Whether an issue with this status is over."""
     return status in _FINAL
+
+
+def report_of(history: Sequence[Recorded[Event]]) -> Recorded[Event] | None:
+    """The report that an issue's history begins with: what restored an issue while it was purged is one, too."""
+    for event in history[:1]:
+        data = event.data.issue if isinstance(event.data, ingest.IssueRestored) else event.data
+        if isinstance(data, ingest.IssueReported):
+            return msgspec.structs.replace(event, data=data)
+    return None
 
 
 def issue_of(event: Recorded[Event], data: ingest.IssueReported) -> Issue:

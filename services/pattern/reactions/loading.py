@@ -90,6 +90,11 @@ async def undecided(conn: Connection, workspace_id: str) -> list[str]:
     return [row.issue_id for row in await _queries.list_undecided(conn, workspace_id=workspace_id)]
 
 
+async def has_strangers(conn: Connection, workspace_id: str) -> bool:
+    """Whether there are members whose issues were purged from the log before they were read from it."""
+    return await _queries.has_strangers(conn, workspace_id=workspace_id)
+
+
 async def issues(
     conn: Connection, workspace_id: str, issue_ids: Sequence[str]
 ) -> list[tuple[Issue, Member | None]]:

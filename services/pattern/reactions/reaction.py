@@ -19,7 +19,7 @@ from ..engine.issues import Issue, compared_text, features_of
 from ..engine.lifecycle import verdict_of
 from ..engine.memory import Member, Pattern, RecommendationRow
 from ..errors import IssueNotFoundError, NotReadyError, PatternContendedError, PatternNotFoundError
-from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, stamp
+from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, report_of, stamp
 from . import loading
 from .clustering import Clusterings
 from .repairs import Repairs
@@ -56,13 +56,15 @@ class _Workspace(Struct):
     """One workspace in memory.
 
     pending: reports of undecided issues by issue id, in the order of the log. touched: patterns to settle.
-    is_stale: an event could not be folded from memory; the rows know.
+    is_stale: an event could not be folded from memory; the rows know. has_holes: it has members whose issues are not in
+    the log any more, and what is kept of them comes later in the log.
     """
 
     grouper: Grouper
     pending: dict[str, Recorded[Event]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     is_stale: bool = False
+    has_holes: bool = False
 
 
 class PatternReaction:
@@ -201,11 +203,10 @@ class PatternReaction:
         """The issues nearest to one, of everything that memory compares. Raises NotReadyError, IssueNotFoundError."""
         if not self._is_live or self._is_given_up:
             raise NotReadyError("the pattern service is catching up")
-        reports = await self._log.history(workspace_id, "issue", issue_id, limit=1)
-        report = reports[0].data if reports else None
-        if not isinstance(report, ingest.IssueReported):
+        report = report_of(await self._log.history(workspace_id, "issue", issue_id, limit=1))
+        if report is None or not isinstance(report.data, ingest.IssueReported):
             raise IssueNotFoundError(issue_id)
-        issue = issue_of(reports[0], report)
+        issue = issue_of(report, report.data)
         async with self._pool.connection() as conn:
             return await nearest(conn, self._workspace(workspace_id).grouper, issue, limit=limit)
 
@@ -295,8 +296,9 @@ class PatternReaction:
         first = subjects.get(issue_ids[0]) if issue_ids else None
         if first is None or first.text is not None or known.grouper.has_exemplar(first.issue_id):
             return subjects
-        history = await self._log.history(known.grouper.workspace_id, "issue", first.issue_id, limit=1)
-        report = history[0] if history else None
+        report = report_of(
+            await self._log.history(known.grouper.workspace_id, "issue", first.issue_id, limit=1)
+        )
         if report is None or not isinstance(report.data, ingest.IssueReported):
             return subjects
         issue = issue_of(report, report.data)
@@ -323,6 +325,7 @@ class PatternReaction:
                 newest_at = min(event.time, event.recorded_at)
                 known.grouper.newest_at = max(newest_at, known.grouper.newest_at)
             case ingest.IssuesPurged() as data:
+                known.is_stale |= known.has_holes
                 for issue in data.issues:
                     known.pending.pop(issue.issue_id, None)
                     known.grouper.purge(issue.issue_id, remainder_id(issue.issue_id, issue.last_sequence))
@@ -462,10 +465,12 @@ class PatternReaction:
         # Some 0.1 s per thousand texts, in which the process must go on answering.
         grouper = await asyncio.to_thread(Grouper.load, workspace_id, snapshot)
         ids = await loading.undecided(conn, workspace_id)
-        reports = [history[0] for history in await self._log.histories(workspace_id, "issue", ids) if history]
+        histories = await self._log.histories(workspace_id, "issue", ids)
+        reports = [report for history in histories if (report := report_of(history)) is not None]
         reports.sort(key=lambda report: report.seq)
         pending = {report.aggregate_id: report for report in reports}
-        return _Workspace(grouper, pending, set(grouper.patterns))
+        has_holes = await loading.has_strangers(conn, workspace_id)
+        return _Workspace(grouper, pending, set(grouper.patterns), has_holes=has_holes)
 
 
 def in_batches(decided: Sequence[Decided], n: int) -> Iterator[Sequence[Decided]]:
