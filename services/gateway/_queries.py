@@ -430,16 +430,55 @@ async def end_analyses(conn: AsyncConnection[Any], *, rows: str) -> None:
         await cursor.execute(_END_ANALYSES, (rows,))
 
 
-_LIST_RUNNING_ANALYSES = """
-SELECT workspace_id, analysis_id, issue_id, tier, requested_at
-FROM analyses WHERE recorded_at IS NULL ORDER BY requested_at, seq LIMIT $1::bigint
+_END_ANALYSES_OF_ISSUES = """
+UPDATE analyses AS a SET recorded_at = e.ended_at
+FROM (
+    SELECT n.workspace_id, n.analysis_id, (array_agg(r.ended_at ORDER BY r.seq))[1] AS ended_at
+    FROM json_to_recordset($1::json) AS r(
+        workspace_id text, issue_id text, seq bigint, ended_at timestamptz)
+    JOIN analyses AS n ON n.workspace_id = r.workspace_id AND n.issue_id = r.issue_id
+        AND n.recorded_at IS NULL AND n.seq < r.seq
+    GROUP BY n.workspace_id, n.analysis_id
+) AS e
+WHERE a.workspace_id = e.workspace_id AND a.analysis_id = e.analysis_id
 """
 
 
-async def list_running_analyses(conn: AsyncConnection[Any], *, at_most: int) -> list[ListRunningAnalysesRow]:
-    """The analyses that run, over all workspaces, the oldest first; for the role that writes the rows."""
+async def end_analyses_of_issues(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """End what ran on issues when they expired: nobody is told the answer, and a report begins them anew (IssueExpired)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_END_ANALYSES_OF_ISSUES, (rows,))
+
+
+_LIST_RUNNING_ANALYSES = """
+WITH RECURSIVE waiting AS (
+    SELECT min(workspace_id) AS workspace_id FROM analyses WHERE recorded_at IS NULL
+    UNION ALL
+    SELECT (SELECT min(a.workspace_id) FROM analyses AS a
+            WHERE a.recorded_at IS NULL AND a.workspace_id > w.workspace_id)
+    FROM waiting AS w WHERE w.workspace_id IS NOT NULL
+)
+SELECT a.workspace_id, a.analysis_id, a.issue_id, a.tier, a.requested_at
+FROM waiting AS w
+CROSS JOIN LATERAL (
+    SELECT n.workspace_id, n.analysis_id, n.issue_id, n.tier, n.requested_at, n.seq FROM analyses AS n
+    WHERE n.workspace_id = w.workspace_id AND n.recorded_at IS NULL
+      AND n.analysis_id <> ALL($1::text[])
+    ORDER BY n.requested_at, n.seq LIMIT $2::bigint
+) AS a
+ORDER BY a.requested_at, a.seq
+"""
+
+
+async def list_running_analyses(
+    conn: AsyncConnection[Any],
+    *,
+    except_ids: list[str],
+    of_each: int,
+) -> list[ListRunningAnalysesRow]:
+    """The analyses that run: of each workspace its oldest ones, without some; for the role that writes the rows."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListRunningAnalysesRow)) as cursor:
-        await cursor.execute(_LIST_RUNNING_ANALYSES, (at_most,))
+        await cursor.execute(_LIST_RUNNING_ANALYSES, (except_ids, of_each))
         fetched: list[ListRunningAnalysesRow] = await cursor.fetchall()
         return fetched
 

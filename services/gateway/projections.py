@@ -96,6 +96,7 @@ class _Fold:
         self.comments: dict[Key, Row] = {}
         self.analyses: dict[Key, Row] = {}
         self.analyses_ended: dict[Key, Row] = {}
+        self.analyses_dropped: dict[tuple[str, str, int], Row] = {}
         self.patterns: dict[Key, Row] = {}
         self.members: dict[Key, Row] = {}
         self.unlinked: dict[Key, Row] = {}
@@ -122,6 +123,7 @@ class _Fold:
             (_queries.insert_comments, self.comments),
             (_queries.insert_analyses, self.analyses),
             (_queries.end_analyses, self.analyses_ended),
+            (_queries.end_analyses_of_issues, self.analyses_dropped),
             (_queries.upsert_patterns, self.patterns),
             (_queries.delete_members, self.unlinked),
             (_queries.upsert_members, self.members),
@@ -214,6 +216,8 @@ class _Fold:
         row: Row = {"workspace_id": key[0], "issue_id": key[1]}
         if isinstance(data, ingest.IssueExpired):
             self.expired[key] = {**row, "expired_at": event.recorded_at}
+            dropped: Row = {**row, "seq": event.seq, "ended_at": event.recorded_at}
+            self.analyses_dropped[*key, event.seq] = dropped
             return
         self.issues[key] = _issue_row(event, data.issue)
         self.restored[key] = row

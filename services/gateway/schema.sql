@@ -74,7 +74,7 @@ CREATE TABLE analyses (
     PRIMARY KEY (workspace_id, analysis_id)
 );
 COMMENT ON TABLE analyses IS 'Who asked when why an issue happened; what runs is the work of the gateway that leads.';
-CREATE INDEX analyses_running ON analyses (requested_at, seq) WHERE recorded_at IS NULL;
+CREATE INDEX analyses_running ON analyses (workspace_id, requested_at, seq) WHERE recorded_at IS NULL;
 
 CREATE TABLE pattern_members (
     workspace_id text COLLATE "C" NOT NULL,

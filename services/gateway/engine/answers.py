@@ -15,7 +15,9 @@ PROMPT_VERSION: Final = "prompt@2026-11-22"
 ANSWER_LENGTH_MAX: Final = 16_384
 FACTORS_MAX: Final = 6
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_CONTROL = re.compile(
+    r"[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
 _FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.S)
 
 _SYSTEM = """\
@@ -58,10 +60,11 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Subject(Struct, frozen=True, kw_only=True):
-    """The issue that is asked about. examples: titles of others of its pattern."""
+    """The issue that is asked about. body_length: characters of the redacted body. examples: titles of its pattern."""
 
     title: str
     body: str
+    body_length: int
     facts: dict[str, str]
     examples: tuple[str, ...] = ()
 
@@ -114,7 +117,7 @@ def messages_of(subject: Subject, sources: Sequence[Source], kinds: Redaction) -
     asked = {
         "issue": {
             "title": redact(subject.title, kinds),
-            "body": redact(subject.body, kinds),
+            "body": redact(subject.body, kinds)[: subject.body_length],
             **{name: redact(value, kinds) for name, value in sorted(subject.facts.items())},
         },
         "similar_titles": [redact(title, kinds) for title in subject.examples],
@@ -154,8 +157,13 @@ def read_answer(text: str, sources: Sequence[Source], *, confidence_most: float)
     )
 
 
+def printable(text: str) -> str:
+    """The text without what no reader sees and no log takes: control characters, lone surrogates, marks of direction."""
+    return _CONTROL.sub("", text)
+
+
 def _claim(answered: _AnsweredClaim) -> Claim:
-    text = without_links(_CONTROL.sub("", answered.text)).strip()
+    text = without_links(printable(answered.text)).strip()
     if not text:
         raise AnswerError("the answer has a claim without words")
     return Claim(text=text, evidence=tuple(dict.fromkeys(answered.evidence)))

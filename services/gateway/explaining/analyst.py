@@ -1,9 +1,11 @@
 """Answers to why issues happened: the work of the gateway that leads, outside requests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
 from typing import Final, Protocol
 
 import msgspec
@@ -29,19 +31,28 @@ from services.gateway.engine.answers import (
     Subject,
     found_by_evidence,
     messages_of,
+    printable,
     read_answer,
     sources_of,
 )
 from services.gateway.engine.evidence import Explanation, Failure
 from services.gateway.explaining.material import explain_issue, explain_pattern
-from services.gateway.explaining.models import Endpoint, ModelError, Models
+from services.gateway.explaining.models import SECONDS, Endpoint, ModelError, Models
+from services.gateway.identity.vault.sealing import SealError
 
 log = structlog.get_logger("gateway.analyst")
 
 POLL_SECONDS: Final = 1.0
-AT_ONCE_MAX: Final = 4
+AT_ONCE_MAX: Final = 16
+OF_A_WORKSPACE_MAX: Final = 2
+"""Analyses of one workspace at once, so that one whose model is slow, or that asks a thousand times, waits alone."""
 ATTEMPTS_MAX: Final = 3
-"""Tries at a model before the evidence answers for it."""
+"""Tries at a model before the evidence answers for it; no new one once the time that one may take is over."""
+RECORDINGS_MAX: Final = 3
+"""Tries at writing an answer down before the evidence alone is written."""
+REST: Final = timedelta(minutes=1)
+"""What could not be ended is left alone for so long."""
+VISIBLE_SECONDS: Final = 10.0
 BACK_OFF_SECONDS: Final = (0.5, 2.0)
 _BODY_LENGTH: Final[Mapping[ingest.AnalysisTier, int]] = {
     ingest.AnalysisTier.FAST: 0,
@@ -97,6 +108,10 @@ class Analyst:
         self._advice = advice
         self._wait = wait
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._places: Counter[str] = Counter()
+        self._resting: dict[str, datetime] = {}
+        self._turns = count()
+        self._served: dict[str, int] = {}
 
     async def run(self) -> None:
         """Look for work until cancelled; what is interrupted is begun again by whoever leads then."""
@@ -114,72 +129,151 @@ class Analyst:
 
     async def _look(self) -> None:
         free = AT_ONCE_MAX - len(self._running)
+        now = self._resources.clock()
+        self._resting = {analysis_id: until for analysis_id, until in self._resting.items() if until > now}
         if free <= 0:
             return
         async with self._everywhere.connection() as conn:
-            waiting = await _queries.list_running_analyses(conn, at_most=AT_ONCE_MAX + len(self._running))
-        partition_of = self._resources.event_log.partition_of
-        mine = [
-            analysis
-            for analysis in waiting
-            if analysis.analysis_id not in self._running
-            and self._resources.leads(partition_of(analysis.workspace_id))
-        ]
-        for analysis in mine[:free]:
+            waiting = await _queries.list_running_analyses(
+                conn, except_ids=[*self._running, *self._resting], of_each=OF_A_WORKSPACE_MAX
+            )
+        for analysis in self._fair(waiting)[:free]:
             task = asyncio.create_task(self._end(analysis))
             self._running[analysis.analysis_id] = task
-            task.add_done_callback(partial(self._forget, analysis.analysis_id))
+            self._places[analysis.workspace_id] += 1
+            self._served[analysis.workspace_id] = next(self._turns)
+            task.add_done_callback(partial(self._forget, analysis))
 
-    def _forget(self, analysis_id: str, _: object) -> None:
-        self._running.pop(analysis_id, None)
+    def _fair(
+        self, waiting: Sequence[_queries.ListRunningAnalysesRow]
+    ) -> Sequence[_queries.ListRunningAnalysesRow]:
+        """What may begin: whose workspace has the fewest places first, then whose turn is the longest ago."""
+        workspaces = {analysis.workspace_id for analysis in waiting}
+        self._served = {each: turn for each, turn in self._served.items() if each in workspaces}
+        partition_of = self._resources.event_log.partition_of
+        taken = Counter(self._places)
+        ranked = []
+        for analysis in waiting:
+            place, taken[analysis.workspace_id] = (
+                taken[analysis.workspace_id],
+                taken[analysis.workspace_id] + 1,
+            )
+            if place < OF_A_WORKSPACE_MAX and self._resources.leads(partition_of(analysis.workspace_id)):
+                ranked.append(
+                    (place, self._served.get(analysis.workspace_id, -1), analysis.requested_at, analysis)
+                )
+        return [analysis for *_, analysis in sorted(ranked, key=lambda each: each[:3])]
+
+    def _forget(self, analysis: _queries.ListRunningAnalysesRow, _: object) -> None:
+        self._running.pop(analysis.analysis_id, None)
+        self._places -= Counter([analysis.workspace_id])
 
     async def _end(self, analysis: _queries.ListRunningAnalysesRow) -> None:
-        """The edge: one analysis that goes wrong is logged and tried again at the next look, and holds up no other."""
+        """The edge: one analysis that goes wrong is logged and tried again after a rest, and holds up no other."""
         with structlog.contextvars.bound_contextvars(analysis_id=analysis.analysis_id):
             try:
-                await self._answer(analysis)
+                if await self._is_running(analysis):
+                    await self._visible(analysis, await self._answer(analysis))
+                return
             except NotFoundError:
                 log.info("analysis.dropped", reason="its issue is gone")
             except (*_WORLD_FAILED, AppError) as error:
                 log.warning("analysis.interrupted", error=repr(error))
-                await asyncio.sleep(POLL_SECONDS)
             except Exception:
                 log.exception("analysis.failed")
-                await asyncio.sleep(POLL_SECONDS)
+            self._resting[analysis.analysis_id] = self._resources.clock() + REST
 
-    async def _answer(self, analysis: _queries.ListRunningAnalysesRow) -> None:
-        tier = ingest.AnalysisTier(analysis.tier)
-        case = await self._case(analysis.workspace_id, analysis.issue_id, tier)
+    async def _is_running(self, analysis: _queries.ListRunningAnalysesRow) -> bool:
+        """Whether it still runs once the rows hold what the log holds: nobody asks a model for what has an answer."""
+        event_log, workspace_id = self._resources.event_log, analysis.workspace_id
+        await self._visible(analysis, await event_log.last_seq(event_log.partition_of(workspace_id)))
+        async with tenant(self._rows, workspace_id) as conn:
+            row = await _queries.get_analysis(
+                conn, workspace_id=workspace_id, analysis_id=analysis.analysis_id
+            )
+        return row is not None and row.recorded_at is None
+
+    async def _visible(self, analysis: _queries.ListRunningAnalysesRow, sequence: int) -> None:
+        """Keep the place until the rows hold a sequence, however long: its row says that it runs until then."""
+        while not await self._resources.reached(analysis.workspace_id, sequence, timeout=VISIBLE_SECONDS):
+            log.info("analysis.waits", sequence=sequence)
+
+    async def _answer(self, analysis: _queries.ListRunningAnalysesRow) -> int:
+        """Find an answer and write it down; the sequence that it has then."""
+        tier, workspace_id = ingest.AnalysisTier(analysis.tier), analysis.workspace_id
+        endpoint, reason = None, None
+        try:
+            endpoint = await self._advice(workspace_id)
+        except SealError:
+            log.exception("analysis.key_sealed")
+            reason = "the key of the model cannot be opened; set it again"
+        case = await self._case(workspace_id, analysis.issue_id, tier, endpoint)
         sources = sources_of(case.explanation.statements)
-        finding = found_by_evidence(case.explanation, sources)
-        endpoint = await self._advice(analysis.workspace_id)
-        exchange, reason = None, None
-        model, version = _BY_EVIDENCE, case.explanation.version
-        if endpoint is not None:
-            answered, exchange, reason = await self._asked(endpoint, tier, case, sources)
-            if answered is not None:
-                finding, model, version = answered, endpoint.models[tier], PROMPT_VERSION
+        by_evidence = partial(
+            _recorded,
+            found_by_evidence(case.explanation, sources),
+            sources,
+            model=_BY_EVIDENCE,
+            version=case.explanation.version,
+        )
         request = ingest.RecordAnalysis(
             issue_id=analysis.issue_id,
             analysis_id=analysis.analysis_id,
-            analysis=_recorded(finding, sources, model=model, version=version, reason=reason),
-            exchange=exchange,
+            analysis=by_evidence(reason=reason),
         )
-        await ask(
+        if endpoint is not None:
+            answered, exchange, reason = await self._asked(endpoint, tier, case, sources)
+            analysed = by_evidence(reason=reason)
+            if answered is not None:
+                analysed = _recorded(
+                    answered, sources, model=endpoint.models[tier], version=PROMPT_VERSION, reason=None
+                )
+            request = msgspec.structs.replace(request, analysis=analysed, exchange=exchange)
+        lapsed = msgspec.structs.replace(
+            request,
+            analysis=by_evidence(reason="the model's answer could not be written down"),
+            exchange=None,
+        )
+        sequence = await self._record(workspace_id, request, otherwise=lapsed)
+        log.info(
+            "analysis.recorded", workspace_id=workspace_id, model=request.analysis.model, fallback=reason
+        )
+        return sequence
+
+    async def _record(
+        self, workspace_id: str, request: ingest.RecordAnalysis, *, otherwise: ingest.RecordAnalysis
+    ) -> int:
+        """Write an answer down, or the one of the evidence where that cannot be; its sequence.
+
+        A model is not asked again because its answer could not be written. Raises NotFoundError.
+        """
+        for number in range(RECORDINGS_MAX):
+            try:
+                return await self._told(workspace_id, request)
+            except NotFoundError:
+                raise
+            except (*_WORLD_FAILED, AppError) as error:
+                log.warning("analysis.not_recorded", error=repr(error))
+                await self._wait(BACK_OFF_SECONDS[min(number, len(BACK_OFF_SECONDS) - 1)])
+        return await self._told(workspace_id, otherwise if request.exchange is not None else request)
+
+    async def _told(self, workspace_id: str, request: ingest.RecordAnalysis) -> int:
+        done = await ask(
             self._resources.nc,
             request,
             endpoint=ingest.ENDPOINTS[ingest.RecordAnalysis],
             reply=ingest.IssueChanged,
             context=CommandContext(
-                workspace_id=analysis.workspace_id,
-                actor=None,
-                correlation_id=analysis.analysis_id,
-                traceparent=None,
+                workspace_id=workspace_id, actor=None, correlation_id=request.analysis_id, traceparent=None
             ),
         )
-        log.info("analysis.recorded", workspace_id=analysis.workspace_id, model=model, fallback=reason)
+        return done.sequence
 
-    async def _case(self, workspace_id: str, issue_id: str, tier: ingest.AnalysisTier) -> _Case:
+    async def _case(
+        self, workspace_id: str, issue_id: str, tier: ingest.AnalysisTier, endpoint: Endpoint | None
+    ) -> _Case:
+        """What there is to say; the titles in the evidence redacted where it goes to an endpoint."""
+        redaction = None if endpoint is None else endpoint.redaction
         async with tenant(self._rows, workspace_id) as conn:
             issue = await _queries.get_issue_for_analysis(conn, workspace_id=workspace_id, issue_id=issue_id)
             if issue is None:
@@ -196,11 +290,17 @@ class Analyst:
         explanation = None
         if issue.pattern_id is not None and issue.pattern_updated_at is not None:
             explanation = await explain_pattern(
-                self._rows, workspace_id, issue.pattern_id, known_at=issue.pattern_updated_at
+                self._rows,
+                workspace_id,
+                issue.pattern_id,
+                known_at=issue.pattern_updated_at,
+                redaction=redaction,
             )
         if explanation is None:
             fields = {name: getattr(issue, name) for name in Failure.__struct_fields__}
-            explanation = await explain_issue(self._rows, workspace_id, Failure(**fields))
+            explanation = await explain_issue(
+                self._rows, workspace_id, Failure(**fields), redaction=redaction
+            )
         return _Case(issue, explanation, tuple(examples))
 
     async def _asked(
@@ -209,7 +309,8 @@ class Analyst:
         """What a model found, what was said, and why it is not taken."""
         subject = Subject(
             title=case.issue.title,
-            body=case.issue.body[: _BODY_LENGTH[tier]],
+            body=case.issue.body,
+            body_length=_BODY_LENGTH[tier],
             facts={name: value for name in _FACTS if (value := getattr(case.issue, name))},
             examples=case.examples,
         )
@@ -220,6 +321,7 @@ class Analyst:
         attempts: list[ingest.ModelAttempt] = []
         finding: Finding | None = None
         reason: str | None = None
+        began_at = self._resources.clock()
         for number in range(ATTEMPTS_MAX):
             if number:
                 await self._wait(BACK_OFF_SECONDS[number - 1])
@@ -236,8 +338,9 @@ class Analyst:
                 is_last = not error.may_retry
             except AnswerError as error:
                 outcome = reason = str(error)
-            attempts.append(_attempt(asked_at, self._resources.clock() - asked_at, text, outcome))
-            if is_last:
+            now = self._resources.clock()
+            attempts.append(_attempt(asked_at, now - asked_at, text, outcome))
+            if is_last or now - began_at >= timedelta(seconds=SECONDS[tier]):
                 break
         exchange = ingest.ModelExchange(
             model=endpoint.models[tier],
@@ -253,7 +356,7 @@ def _attempt(asked_at: datetime, took: timedelta, text: str | None, outcome: str
     return ingest.ModelAttempt(
         asked_at=asked_at,
         duration_ms=round(took / timedelta(milliseconds=1)),
-        answer=None if text is None else text[:ANSWER_LENGTH_MAX],
+        answer=None if text is None else printable(text[:ANSWER_LENGTH_MAX]),
         outcome=outcome,
     )
 

@@ -5,13 +5,18 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 from contracts import ingest
 from msgspec import Struct
 
 from services.gateway.engine.redacting import Redaction
 from services.gateway.identity.signin.outbound import Outbound, OutboundError
 
+log = structlog.get_logger("gateway.models")
+
 OPENAI: Final = "https://api.openai.com/v1"
+OPERATOR: Final = "operator"
+"""What stands for the operator's host."""
 SECONDS: Final[Mapping[ingest.AnalysisTier, float]] = {
     ingest.AnalysisTier.FAST: 15.0,
     ingest.AnalysisTier.BALANCED: 30.0,
@@ -48,8 +53,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
     @property
     def host(self) -> str:
-        """The host, for the record."""
-        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+        """The host, for the record, which the workspace reads: of the operator's network it learns nothing."""
+        return OPERATOR if self.is_trusted else urlsplit(self.base_url).netloc.rpartition("@")[2]
 
 
 class _Message(Struct):
@@ -93,7 +98,9 @@ class Models:
             completion = msgspec.json.decode(body, type=_Completion)
         except OutboundError as error:
             passing = error.status is None or error.status in (408, 425, 429) or error.status >= 500
-            raise ModelError(str(error), may_retry=passing) from error
+            log.info("model.failed", trusted=endpoint.is_trusted, error=str(error))
+            message = "the operator's model does not answer" if endpoint.is_trusted else str(error)
+            raise ModelError(message, may_retry=passing) from error
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise ModelError("the endpoint does not speak the API", may_retry=False) from error
         text = completion.choices[0].message.content if completion.choices else None

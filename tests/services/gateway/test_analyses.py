@@ -9,7 +9,7 @@ import pytest
 from testkit.stack import Stack
 
 from tests.services.gateway.model_endpoint import ModelEndpoint, faithful
-from tests.services.gateway.tenants import onboard, sign_in
+from tests.services.gateway.tenants import execute, onboard, sign_in
 from tests.services.gateway.test_api import ingest, pattern_of, unique, wait_for, words
 
 
@@ -120,6 +120,8 @@ def test_a_model_answers_from_the_evidence_alone(
         (401, "{}", 1, "answered 401"),
         (200, '{"abstain": true}', 1, "abstains"),
         (200, "I think it is DNS.", 3, "not the JSON"),
+        # The log takes no U+0000, and what it does not take is not asked for again for ever.
+        (200, "x\u0000\u202e", 3, "not the JSON"),
     ],
 )
 def test_what_a_model_cannot_answer_the_evidence_does(
@@ -130,6 +132,33 @@ def test_what_a_model_cannot_answer_the_evidence_does(
     found = analysed(owner, member, tier="fast")["analysis"]
     assert (found["model"], len(model.requests)) == ("evidence", n_asked)
     assert reason in found["fallback_reason"]
+
+
+def test_no_word_of_a_secret_is_evidence(owner: httpx.Client, model: ModelEndpoint) -> None:
+    """Titles are redacted before words are taken from them, bodies before they are cut."""
+    secret, service = unique("hunter"), unique("vault")
+    title = f"Login failed password: {secret} for bob@acme.example"
+    records = [{"external_id": unique("s"), "title": title, "service": service} for _ in range(5)]
+    batch = owner.post("/v1/ingest/batch", json={"records": records}).json()
+    pattern_of(owner, batch)
+    issue_id = batch["results"][0]["issue_id"]
+    owner.patch(f"/v1/issues/{issue_id}", json={"body": "x" * 1490 + " bob@acme.example"})
+    analysed(owner, issue_id)
+    sent = str(model.requests)
+    assert "vault" in sent
+    assert not [word for word in (secret, "acme", "bob@", "bob acme") if word in sent]
+
+
+def test_a_key_that_cannot_be_opened_ends_with_the_evidence(
+    stack: Stack, owner: httpx.Client, member: str, model: ModelEndpoint
+) -> None:
+    """As after the master key was changed without its keys."""
+    workspace_id = owner.get("/v1/workspace").json()["id"]
+    statement = "UPDATE ai_settings SET api_key_sealed = 'broken' WHERE workspace_id = %s"
+    asyncio.run(execute(stack.database.owner_url, statement, workspace_id))
+    found = analysed(owner, member)["analysis"]
+    assert (found["model"], model.requests) == ("evidence", [])
+    assert "cannot be opened" in found["fallback_reason"]
 
 
 def test_an_injection_changes_nothing_but_words(

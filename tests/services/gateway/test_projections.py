@@ -223,6 +223,41 @@ async def test_detection_shows_the_pattern_on_all_its_issues(conn: AsyncConnecti
     assert [tuple(row.values()) for row in found] == [("pattern_found", b.PATTERN), ("mitigating", b.PATTERN)]
 
 
+async def test_what_runs_is_told_by_workspace_and_ends_when_its_issue_expires(
+    conn: AsyncConnection[Any],
+) -> None:
+    """A backlog hides nobody else's; a report begins an expired issue anew, without what ran before."""
+
+    def started(issue: Recorded[Event], workspace_id: str = WORKSPACE) -> Recorded[Event]:
+        data = ingest.AnalysisStarted(
+            issue_id=issue.aggregate_id,
+            analysis_id=f"ana_{workspace_id}_{issue.aggregate_id}",
+            tier=ingest.AnalysisTier.DEEP,
+        )
+        return recorded(data, issue.aggregate_id, workspace_id=workspace_id)
+
+    async def running(*held: str) -> list[str]:
+        found = await _queries.list_running_analyses(conn, except_ids=list(held), of_each=2)
+        return [row.analysis_id for row in found]
+
+    five = issues(5)
+    names = [f"ana_{WORKSPACE}_{issue.aggregate_id}" for issue in five]
+    expired = recorded(ingest.IssueExpired(issue_id=five[0].aggregate_id), five[0].aggregate_id)
+    other = issue_reported(6, workspace_id="ws_other")
+    theirs = started(other, "ws_other")
+    await write(conn, [*five, *map(started, five), other, theirs])
+    assert await running() == [*names[:2], theirs.data.analysis_id]
+    assert await running(names[0], theirs.data.analysis_id) == names[1:3]
+    restored = recorded(
+        ingest.IssueRestored(issue_id=five[0].aggregate_id, issue=five[0].data), five[0].aggregate_id
+    )
+    again = replace(started(five[0]), data=replace(started(five[0]).data, analysis_id="ana_again"))
+    await conn.execute(b"DELETE FROM analyses")
+    # Of one batch, whose end is of the second round.
+    await write(conn, [*map(started, five[:1]), expired, restored, again])
+    assert await running() == ["ana_again"]
+
+
 async def test_issues_follow_their_pattern_until_somebody_chooses(conn: AsyncConnection[Any]) -> None:
     """Found, mitigating, resolved, in a loop after a recurrence; a chosen status stays, an analysis leaves none behind."""
     four = issues(4)
