@@ -292,6 +292,7 @@ async def _in_a_process(material: Material) -> Clustering:
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     if process.returncode:
         raise RuntimeError(problems.decode(errors="replace")[-500:])
     return msgspec.json.decode(output, type=Clustering)

@@ -3,17 +3,18 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from contracts import Event, Recorded, ingest, pattern, recommendation, record, remainder_id, workspace
+from contracts.generated.pattern import PatternStatus
 from eventlog import Append, ConflictError, Connection, EventLog, LogUnavailableError
 from msgspec import Struct, field
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
 
-from ..commands import Decided, Gathered, Subject, group, settle, subject_of
+from ..commands import Decided, Gathered, Subject, group, measure, settle, subject_of
 from ..engine.grouping import Grouper
 from ..engine.issues import Issue, compared_text, features_of
 from ..engine.lifecycle import verdict_of
@@ -32,7 +33,7 @@ COMMAND_SECONDS = 4.0
 # How long commands may hold up grouping in one go; several such turns fit into a command's patience.
 HOLD_SECONDS = 1.0
 _POLL_SECONDS = 0.01
-_MEASURE_EVERY = timedelta(seconds=10)
+_UNSHOWN = (PatternStatus.CANDIDATE, PatternStatus.MERGED)
 
 log = structlog.get_logger("pattern.reaction")
 
@@ -97,7 +98,6 @@ class PatternReaction:
         self._clusterings = Clusterings(event_log, pool)
         self._n_commands = 0
         self._held_since: float | None = None
-        self._measured_at: datetime | None = None
 
     async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
         """Load every workspace of the partition from the rows."""
@@ -150,11 +150,11 @@ class PatternReaction:
                 await self._decide()
             groupers = {key: known.grouper for key, known in self._workspaces.items()}
             await self._clusterings.tick(groupers, now=now)
-            if self._measured_at is not None and timedelta(0) <= now - self._measured_at < _MEASURE_EVERY:
-                return
-            self._measured_at = now
-            for known in self._workspaces.values():
-                await self._append(known, await self._repairs.measured(known.grouper), now=now)
+            for lives in self._repairs.read(now=now):
+                known = self._workspaces.get(lives.workspace_id)
+                found = known.grouper.patterns.get(lives.pattern_id) if known else None
+                if known is not None and found is not None and found.status not in _UNSHOWN:
+                    await self._append(known, measure(known.grouper, found, lives.failures), now=now)
 
     def grouper_of(self, workspace_id: str) -> Grouper:
         """The memory of a workspace; a new one's is empty."""

@@ -236,25 +236,27 @@ async def test_closures_say_where_and_when_within_reason(service: Running) -> No
 
 
 async def test_the_ends_of_its_issues_give_a_pattern_a_mean_time_to_repair(service: Running) -> None:
-    """Two hours for the only episode, said once; an issue that opens again takes nothing back, a restart neither."""
+    """Two hours for the only episode, said once; an issue that opens again takes nothing back, a restart neither.
+
+    Another pattern is measured behind the first: what it says shows that the first had its turn.
+    """
     ids = await service.report(*[failure(n, "Queue is stuck", at=NOW) for n in range(3)])
-    found = (await service.patterns_of(ids))[0] or ""
+    others = await service.report(*[failure(n, "Login loops for ever", at=NOW) for n in range(20, 23)])
+    found, other = [(await service.patterns_of(each))[0] or "" for each in (ids, others)]
 
     async def change(at: timedelta, *changes: tuple[str, ingest.IssueStatus]) -> None:
+        closed = [(each, ingest.IssueStatus.CLOSED) for each in others]
         events = [
             recorded(ingest.IssueUpdated(issue_id=each, status=status), each, at=NOW + at)
-            for each, status in changes
+            for each, status in (*changes, *closed)
         ]
-        await service.event_log.append_each([Append(event, None) for event in events])
-        await service.grouped()
-        service.now += timedelta(minutes=1)
-        await service.reaction.tick(now=service.now)
-        await service.grouped()
+        await service.event_log.append(*[Append(event, None) for event in events])
+        await eventually(lambda: repairs_take(service, other, at), deadline=20)
 
     await change(timedelta(hours=1), *[(each, ingest.IssueStatus.RESOLVED) for each in ids[:2]])
-    assert service.memory().patterns[0].mttr_seconds is None
+    assert mttr(service, found) is None
     await change(timedelta(hours=2), (ids[2], ingest.IssueStatus.CLOSED))
-    assert service.memory().patterns[0].mttr_seconds == 7200
+    assert mttr(service, found) == 7200
     await change(timedelta(hours=3), (ids[0], ingest.IssueStatus.NEW))
     said = [e for e in await service.events(found) if isinstance(e, pattern.PatternDescribed)]
     assert [each.assessment.mttr_seconds for each in said] == [7200]
@@ -262,6 +264,39 @@ async def test_the_ends_of_its_issues_give_a_pattern_a_mean_time_to_repair(servi
     linked = (await service.report(failure(9, "Queue is stuck")))[0]
     last = [e for e in await service.events(found) if isinstance(e, pattern.IssuesLinked)][-1]
     assert (last.links[0].issue_id, last.assessment.mttr_seconds) == (linked, 7200)
+
+
+def mttr(service: Running, pattern_id: str) -> float | None:
+    return {row.pattern_id: row.mttr_seconds for row in service.memory().patterns}[pattern_id]
+
+
+async def repairs_take(service: Running, pattern_id: str, expected: timedelta) -> bool:
+    """Give repairs a turn; whether this is what they take now."""
+    service.now += timedelta(minutes=1)
+    await service.reaction.tick(now=service.now)
+    return mttr(service, pattern_id) == expected.total_seconds()
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_a_pattern_that_loses_issues_has_its_repairs_measured_anew(
+    service: Running, is_split: bool
+) -> None:
+    """The issue that took longest leaves: what is left was repaired sooner, and a part of its own is measured too."""
+    ids = await service.report(*[failure(n, "Queue is stuck", at=NOW) for n in range(6)])
+    found = (await service.patterns_of(ids))[0] or ""
+    for hour, each in enumerate(ids, start=1):
+        closed = ingest.IssueUpdated(issue_id=each, status=ingest.IssueStatus.CLOSED)
+        await service.event_log.append(Append(recorded(closed, each, at=NOW + timedelta(hours=hour)), None))
+    await eventually(lambda: repairs_take(service, found, timedelta(hours=6)), deadline=20)
+    if is_split:
+        split = pattern.SplitPattern(pattern_id=found, issue_ids=tuple(ids[3:]), name="Queue two")
+        new = (await service.endpoints.split_pattern(split, CONTEXT)).pattern_id
+        await eventually(lambda: repairs_take(service, new, timedelta(hours=6)), deadline=20)
+        await eventually(lambda: repairs_take(service, found, timedelta(hours=3)), deadline=20)
+    else:
+        await service.endpoints.unlink_issue(pattern.UnlinkIssue(issue_id=ids[5]), CONTEXT)
+        await eventually(lambda: repairs_take(service, found, timedelta(hours=5)), deadline=20)
+    await service.assert_memory_equals_rows()
 
 
 async def test_patterns_are_clustered_when_asked_and_a_cluster_keeps_its_id_over_a_restart(
