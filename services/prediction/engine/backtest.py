@@ -259,12 +259,13 @@ class _Record:
         bases = [self.base_rate(window) for window in WINDOWS]
         behind = [(self.score(window).skill(window) or 0.0) < 0.0 for window in WINDOWS]
         for key, state in patterns:
+            floor = 0.0
             for place, one in enumerate(opinions(state, at, WINDOWS, model)):
                 window, base = WINDOWS[place], bases[place]
                 if is_kept:
                     self._open[window].append(_Open(at, key, window, one.probability, base))
-                chance = clamp(base) if behind[place] else one.probability
-                yield Said(at, key, window, chance, base, self._ever[window][0] > 0)
+                floor = max(floor, clamp(base) if behind[place] else one.probability)
+                yield Said(at, key, window, floor, base, self._ever[window][0] > 0)
 
 
 def came(times: Sequence[float], at: float, window_days: float) -> bool:

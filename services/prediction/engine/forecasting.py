@@ -66,18 +66,23 @@ def forecast(
     min_resolved: int = MIN_RECORD,
     windows: Sequence[int] = WINDOWS_DAYS,
 ) -> list[Forecast]:
-    """One answer per window, shortest first. scores: resolved forecasts of the last twelve months by window."""
-    answers = []
+    """One answer per window, shortest first; a longer window is never less probable, whatever answers.
+
+    scores: resolved forecasts of the last twelve months by window.
+    """
+    answers: list[Forecast] = []
+    floor = 0.0
     for window, said in zip(windows, opinions(state, at, windows, model), strict=True):
         score = (scores or {}).get(window, NO_SCORE)
         base = base_rate(model, score, window)
         skill = score.skill(window, min_resolved=min_resolved)
         falls_back = skill is not None and skill < 0.0
         answers.append(
-            _by_base_rate(state, at, window, said, base=base, skill=skill, score=score)
+            _by_base_rate(state, at, window, said, floor=floor, base=base, skill=skill, score=score)
             if falls_back
-            else _by_model(state, at, window, said, base=base, skill=skill, model=model)
+            else _by_model(state, at, window, said, floor=floor, base=base, skill=skill, model=model)
         )
+        floor = answers[-1].probability
     return answers
 
 
@@ -93,11 +98,12 @@ def _by_model(
     window: int,
     said: Opinion,
     *,
+    floor: float,
     base: float,
     skill: float | None,
     model: Model | None,
 ) -> Forecast:
-    chance = said.probability
+    chance = max(floor, said.probability)
     known = history_of(state, at)
     # The spread is that of Gamma-Poisson, moved with the probability in log odds.
     moved = logit(chance) - logit(said.gamma_poisson)
@@ -125,20 +131,22 @@ def _by_base_rate(
     window: int,
     said: Opinion,
     *,
+    floor: float,
     base: float,
     skill: float | None,
     score: Score,
 ) -> Forecast:
-    """The share of patterns that recur, with its Wilson interval; the same for every pattern."""
+    """The share of patterns that recur, with its Wilson interval; what a shorter window says where that is more."""
+    chance = max(floor, base)
     n = max(score.n_resolved, 1)
     centre = (base + _Z_80**2 / (2 * n)) / (1 + _Z_80**2 / n)
     half = _Z_80 / (1 + _Z_80**2 / n) * math.sqrt(base * (1 - base) / n + _Z_80**2 / (4 * n * n))
     next_days = math.log(2.0) * window / -math.log1p(-base)
     return Forecast(
         window_days=window,
-        probability=base,
-        lower=min(base, clamp(centre - half)),
-        upper=max(base, clamp(centre + half)),
+        probability=chance,
+        lower=min(chance, clamp(centre - half)),
+        upper=max(chance, clamp(centre + half)),
         expected_next_days=next_days if next_days <= HORIZON_DAYS else None,
         model=BASE_RATE,
         model_version=BASE_RATE_VERSION,

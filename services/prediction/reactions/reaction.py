@@ -1,5 +1,6 @@
 """The leader's reaction: hits at once, forecasts when due, misses and old forecasts by the clock."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ from services.prediction.commands import (
     resolve_hit,
     resolve_miss,
 )
+from services.prediction.engine.recurrence import Model
 from services.prediction.engine.scoring import Tally
 from services.prediction.reactions.learning import learn_apart, load_past
 from services.prediction.reactions.memory import Due, Hit, Memory, Tracked
@@ -69,6 +71,15 @@ class Rules(Struct, frozen=True, kw_only=True):
         )
 
 
+class _Fit(Struct, frozen=True):
+    """A model on its way: of the workspace's past up to begun_at, to be said under model_id."""
+
+    workspace_id: str
+    model_id: str
+    begun_at: datetime
+    task: asyncio.Task[Model | None]
+
+
 class Forecaster:
     """Turns what happens to patterns into predictions, and resolves them; one per partition.
 
@@ -85,9 +96,13 @@ class Forecaster:
         self._clock = clock
         self._memory = Memory()
         self._position = 0
+        self._fit: _Fit | None = None
 
     async def start(self, *, partition: int, position: int, caught_up_at: int) -> None:
         """Load the memory from the rows."""
+        if self._fit is not None:
+            self._fit.task.cancel()
+            self._fit = None
         self._position = position
         async with self._pool.connection() as conn:
             self._memory = await load_memory(
@@ -118,25 +133,39 @@ class Forecaster:
         ):
             self._memory.due.setdefault(tracked.key, Due(tracked.forecast_id, None))
         await self._decide(now)
-        workspace_id = self._memory.due_to_learn(now, refit=self._rules.refit)
-        if workspace_id is not None:
-            await self._learn(workspace_id, now)
+        if self._fit is None:
+            workspace_id = self._memory.due_to_learn(now, refit=self._rules.refit)
+            if workspace_id is not None:
+                self._fit = self._begin_fit(workspace_id, now)
+        elif self._fit.task.done():
+            fit, self._fit = self._fit, None
+            await self._say_fitted(fit, now)
 
-    async def _learn(self, workspace_id: str, now: datetime) -> None:
-        """Learn a workspace's model apart and say so; one at a time, so that a night costs one core at most."""
-        async with self._pool.connection() as conn:
-            past = await load_past(conn, workspace_id, now=now)
-        model = None if past is None else await learn_apart(past)
-        if model is None:
-            return
+    def _begin_fit(self, workspace_id: str, now: datetime) -> _Fit:
+        """Learn a workspace's model beside the ticks, which are everybody's turn.
+
+        One at a time, so that a night costs one core at most.
+        """
         last = self._memory.models.get(workspace_id)
         # From the one before: a second leader that decides the same conflicts.
         model_id = derived_id("mdl_", workspace_id, "" if last is None else last.model_id)
+        return _Fit(workspace_id, model_id, now, asyncio.create_task(self._learn(workspace_id, now)))
+
+    async def _learn(self, workspace_id: str, now: datetime) -> Model | None:
+        async with self._pool.connection() as conn:
+            past = await load_past(conn, workspace_id, now=now)
+        return None if past is None else await learn_apart(past)
+
+    async def _say_fitted(self, fit: _Fit, now: datetime) -> None:
+        """Append what was learned, unless the workspace is gone; what the fit raised is raised here."""
+        model, model_id, workspace_id = fit.task.result(), fit.model_id, fit.workspace_id
+        if model is None or workspace_id not in self._memory.n_shown:
+            return
         event = record(
             model_fitted(model_id, model),
             workspace_id=workspace_id,
             aggregate_id=model_id,
-            occurred_at=now,
+            occurred_at=fit.begun_at,
             recorded_at=now,
             source=SERVICE,
             correlation_id=model_id,

@@ -1,5 +1,6 @@
 """The forecaster on a real log and real rows: what it says, when, and exactly once."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,7 +13,9 @@ from eventlog import Append, rebuild
 from testkit.waiting import eventually
 
 from services.prediction.commands import prediction_id
+from services.prediction.engine.recurrence import Model
 from services.prediction.projections import PROJECTION
+from services.prediction.reactions.learning import Past, learn_apart
 
 from .conftest import WORKSPACE, Rig, assessment, at, by_window, detected, envelope, linked, moved
 
@@ -376,6 +379,28 @@ async def test_a_workspace_teaches_its_own_model(rig: Rig) -> None:
         await rig.tell("pat_2", moved("pat_2", EMERGING, ACTIVE))
         await eventually(lambda: _says(rig, "ensemble", 39))
         assert len(await rig.said(prediction.ModelFitted)) == 1
+
+
+async def test_a_long_fit_keeps_nobody_waiting(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a model is being learned, patterns are forecast and hits resolved; then it is said."""
+    learnt, begun = asyncio.Event(), asyncio.Event()
+
+    async def learn_slowly(past: Past) -> Model | None:
+        begun.set()
+        await learnt.wait()
+        return await learn_apart(past)
+
+    monkeypatch.setattr("services.prediction.reactions.reaction.learn_apart", learn_slowly)
+    async with rig.running():
+        await detect(rig, days=tuple(-float(day) for day in range(1, 120, 2)))
+        await asyncio.wait_for(begun.wait(), 10)
+        await detect(rig, "pat_b")
+        await rig.until(MADE, 6)
+        await rig.tell("pat_b", linked("pat_b", at(0.1), n_issues=4))
+        await rig.until(RESOLVED, 3)
+        assert await rig.said(prediction.ModelFitted) == []
+        learnt.set()
+        await rig.until(prediction.ModelFitted, 1)
 
 
 async def _is_forecast(rig: Rig, pattern_id: str) -> bool:

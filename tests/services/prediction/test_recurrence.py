@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zlib import decompress
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,19 @@ def test_nothing_is_learned_before_its_window_has_ended() -> None:
     assert learn(Past(events, now)) == learn(Past(past, now))
     young = learn(Past(tuple((at, key) for at, key in events if at <= 6.9), 6.9))
     assert young is None
+
+
+def test_a_longer_window_is_never_less_probable_whatever_answers() -> None:
+    """The base rate of 7 days answers while the models still do for 30 and 90, and the other way round."""
+    behind = Score(400, 240, 200 * NANO, 90 * NANO, span_days=60.0)
+    dormant = behaviour([0.0, 1.0, 2.0])
+    for state, fallen in ((dormant, 7), (dormant, 30), (behaviour([float(day) for day in range(60)]), 90)):
+        said = forecast(state, 400.0, scores={fallen: msgspec.structs.replace(behind, span_days=400.0)})
+        assert [one.window_days for one in said if one.model == "base_rate"] == [fallen]
+        assert [one.probability for one in said] == sorted(one.probability for one in said)
+        assert all(one.lower <= one.probability <= one.upper for one in said)
+        # What is scored is what the models say, not what another window's base rate made of it.
+        assert [one.said for one in said] == opinions(state, 400.0, WINDOWS_DAYS, None)
 
 
 def test_too_little_is_not_learned_from() -> None:
