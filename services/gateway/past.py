@@ -11,6 +11,7 @@ from copy import copy
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Final
+from weakref import WeakValueDictionary
 
 import psycopg
 import structlog
@@ -29,8 +30,12 @@ log = structlog.get_logger("gateway.past")
 
 EVENTS_MAX: Final = 50_000
 """Events that one answer about the past may be made of; at about 15,000 a second."""
-KEPT_MAX: Final = 4
+KEPT_MAX: Final = 6
 """Pasts of one gateway, each a connection with its tables."""
+OF_A_WORKSPACE_MAX: Final = 2
+"""Pasts of one workspace, so that its questions leave places to others."""
+BUILDING_MAX: Final = 2
+"""Pasts that are built at once, of different workspaces; the others wait in the order of asking."""
 KEPT_FOR: Final = timedelta(seconds=60)
 """How long a past is kept for the next page of it."""
 AHEAD_MAX: Final = timedelta(minutes=1)
@@ -96,7 +101,9 @@ class Pasts:
         self._projection = projection
         self._url = url
         self._kept: dict[_Wanted, _Past] = {}
-        self._building = asyncio.Lock()
+        self._places = asyncio.Semaphore(BUILDING_MAX)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._building: set[_Wanted] = set()
 
     @asynccontextmanager
     async def at(self, workspace_id: str, as_of: int | datetime) -> AsyncIterator[tuple[Pool, Resources]]:
@@ -127,31 +134,50 @@ class Pasts:
             self._kept.clear()
 
     async def _past(self, wanted: _Wanted) -> _Past:
+        # Who asks a lot waits for themselves: of a workspace at most one question waits for a place to build.
+        turn = self._turns.setdefault(wanted.workspace_id, asyncio.Lock())
         try:
-            async with asyncio.timeout(_BUILD_SECONDS), self._building:
+            async with asyncio.timeout(_BUILD_SECONDS), turn:
                 known = self._kept.get(wanted)
                 if known is not None and not known.conn.closed:
                     return known
-                await self._sweep(keep=KEPT_MAX - 1)
-                if len(self._kept) >= KEPT_MAX:
-                    raise UnavailableError("Too many pasts are looked at now; ask again in a moment.")
-                self._kept[wanted] = await self._build(wanted)
+                async with self._places:
+                    await self._make_room(wanted.workspace_id)
+                    self._building.add(wanted)
+                    try:
+                        self._kept[wanted] = await self._build(wanted)
+                    finally:
+                        self._building.remove(wanted)
                 return self._kept[wanted]
         except TimeoutError as error:
             raise UnavailableError("Reading the past takes too long now; ask again in a moment.") from error
         except psycopg.OperationalError as error:
             raise UnavailableError("The database does not answer now.") from error
 
-    async def _sweep(self, *, keep: int) -> None:
-        """Close what is idle for too long, and then the longest idle until only `keep` are left."""
+    async def _make_room(self, workspace_id: str) -> None:
+        """A place for one more of a workspace, if need be by closing what is idle. Raises UnavailableError."""
+        await self._sweep(keep=OF_A_WORKSPACE_MAX - 1, of=workspace_id)
+        await self._sweep(keep=KEPT_MAX - 1 - len(self._building))
+        n_own = sum(each.workspace_id == workspace_id for each in self._kept)
+        if n_own >= OF_A_WORKSPACE_MAX or len(self._kept) + len(self._building) >= KEPT_MAX:
+            raise UnavailableError("Too many pasts are looked at now; ask again in a moment.")
+
+    async def _sweep(self, *, keep: int, of: str | None = None) -> None:
+        """Close what is idle for too long, and then the longest idle until only `keep` are left. of: of a workspace."""
         expired = self._resources.clock() - KEPT_FOR
+        chosen = {wanted: past for wanted, past in self._kept.items() if of in (None, wanted.workspace_id)}
         idle = sorted(
-            (item for item in self._kept.items() if not item[1].used), key=lambda item: item[1].last_used_at
+            (item for item in chosen.items() if not item[1].used), key=lambda item: item[1].last_used_at
         )
+        n_left = len(chosen)
+        closed = []
         for wanted, past in idle:
-            if past.last_used_at > expired and len(self._kept) <= keep and not past.conn.closed:
+            if past.last_used_at > expired and n_left <= keep and not past.conn.closed:
                 continue
-            del self._kept[wanted]
+            n_left -= 1
+            # Nobody is given what is about to be closed.
+            closed.append(self._kept.pop(wanted))
+        for past in closed:
             await past.conn.close()
 
     async def _build(self, wanted: _Wanted) -> _Past:

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,8 +13,10 @@ import nats
 import pytest
 from eventlog import EventLog
 from msgspec import Struct
+from runtime.errors import UnavailableError
 from testkit.stack import Stack
 
+from services.gateway.past import Pasts, _Past
 from tests.services.gateway.tenants import execute, onboard, sign_in
 from tests.services.gateway.test_api import ingest, pattern_of, unique, words
 
@@ -189,3 +192,57 @@ def test_a_pattern_says_what_sets_it_apart(api: httpx.Client) -> None:
     # Later failures do not change it, or If-Match would fail for a reason that is none of the pattern's.
     ingest(api, 3, service=unique("later"))
     assert api.get(f"/v1/patterns/{pattern['id']}").json()["root_cause"] == cause
+
+
+class Building(Pasts):
+    """Builds when it is told to, without a database."""
+
+    def __init__(self) -> None:
+        resources: Any = SimpleNamespace(clock=lambda: datetime.now(UTC))
+        projection: Any = None
+        super().__init__(resources, projection, url="")
+        self.begun: list[tuple[str, int | datetime]] = []
+        self.may_end = asyncio.Event()
+
+    async def _build(self, wanted: Any) -> Any:
+        self.begun.append((wanted.workspace_id, wanted.as_of))
+        if wanted.workspace_id == "ws_greedy":
+            await self.may_end.wait()
+
+        async def close() -> None: ...
+
+        conn: Any = SimpleNamespace(closed=False, close=close)
+        return _Past(conn, conn, datetime.now(UTC), datetime.now(UTC))
+
+
+async def test_who_asks_for_many_pasts_keeps_nobody_waiting() -> None:
+    """One of a workspace is built at a time, and it holds no more than its own places."""
+    pasts = Building()
+
+    async def ask(workspace_id: str, as_of: int) -> None:
+        async with pasts.at(workspace_id, as_of):
+            pass
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as asked:
+        for as_of in range(8):
+            asked.create_task(ask("ws_greedy", as_of))
+        await asyncio.sleep(0)
+        for as_of in range(4):
+            await ask("ws_other", as_of)
+        assert [of for of, _ in pasts.begun] == ["ws_greedy", *["ws_other"] * 4]
+        pasts.may_end.set()
+    assert len(pasts.begun) == 12
+    kept = [wanted.workspace_id for wanted in pasts._kept]
+    assert sorted(kept) == ["ws_greedy"] * 2 + ["ws_other"] * 2
+
+
+async def test_a_workspace_that_looks_at_many_pasts_is_refused_alone() -> None:
+    """Its places are in use; another's are not."""
+    pasts = Building()
+    pasts.may_end.set()
+    async with pasts.at("ws_greedy", 1), pasts.at("ws_greedy", 2):
+        with pytest.raises(UnavailableError):
+            async with pasts.at("ws_greedy", 3):
+                pass
+        async with pasts.at("ws_other", 1):
+            pass
