@@ -421,7 +421,8 @@ SELECT p.workspace_id, p.prediction_id, p.seq, p.pattern_id, t.name AS pattern_n
        p.inputs, p.low_confidence, p.generated_at, p.expires_at, p.status, p.dismissed_reason, p.outcome, p.brier,
        p.resolved_at, p.hit_issue_id, p.feedback, p.feedback_note, p.alerted_at, p.updated_at
 FROM predictions p
-LEFT JOIN patterns t ON t.workspace_id = p.workspace_id AND t.pattern_id = p.pattern_id;
+LEFT JOIN patterns t ON t.workspace_id = p.workspace_id AND t.pattern_id = p.pattern_id
+WHERE NOT p.is_held_out;  -- here, so that no list, look or export can forget it
 
 CREATE VIEW recommendation_rows WITH (security_invoker = true) AS
 SELECT r.workspace_id, r.recommendation_id, r.seq, r.pattern_id, t.name AS pattern_name, r.play_id,

@@ -233,6 +233,8 @@ def _of_analysis(
 
 def _of_prediction(event: Recorded[Event], data: prediction.Event) -> list[Frame]:
     match data:
+        case prediction.PredictionMade(held_out=True):
+            return []
         case prediction.PredictionMade():
             payload: dict[str, object] = {
                 "id": data.prediction_id,

@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from contracts import prediction
 from eventlog import Batch
+from msgspec.structs import replace
 from runtime.database import Pool
 from runtime.service import Resources
 
 from services.gateway.errors import RateLimitedError
 from services.gateway.identity.scopes import SCOPES
-from services.gateway.subscriptions.frames import Frame, Packed
+from services.gateway.subscriptions.frames import Frame, Packed, frames_of
 from services.gateway.subscriptions.hub import LISTENERS_MAX, QUEUE_FRAMES_MAX, Hub, Subscriber
+
+from . import builders as b
 
 NOW = datetime(2026, 5, 17, tzinfo=UTC)
 
@@ -137,3 +141,12 @@ def test_a_frame_needs_the_scope_that_a_get_of_the_same_needs(
     assert scope in SCOPES
     with pytest.raises(KeyError):
         Frame("secret.told", payload, NOW).packed()
+
+
+def test_nobody_is_told_of_a_forecast_that_is_held_out() -> None:
+    """What people do about forecasts is measured against those."""
+    shown = b.predicted("prd_1", probability=0.9)
+    assert isinstance(shown.data, prediction.PredictionMade)
+    assert [frame.type for frame in frames_of(shown)] == ["prediction.generated"]
+    held_out = replace(shown, data=replace(shown.data, held_out=True))
+    assert frames_of(held_out) == []

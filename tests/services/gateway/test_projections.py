@@ -417,6 +417,8 @@ async def test_a_dry_run_knows_what_came_before_and_what_nobody_was_shown(
         conn, workspace_id=WORKSPACE, window_days=30, since=NOW, threshold=0.5
     )
     assert recall.n_hits == 0
+    listed = await rows(conn, "SELECT prediction_id FROM prediction_rows ORDER BY prediction_id")
+    assert [row["prediction_id"] for row in listed] == ["prd_1", "prd_2", "prd_3"]
 
 
 async def test_a_suggestion_lapses_with_a_move(conn: AsyncConnection[Any]) -> None:
