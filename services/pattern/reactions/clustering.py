@@ -58,7 +58,7 @@ class _Workspace(Struct):
     """What is known of a workspace's clusterings.
 
     seq, known: the latest one. has_new_patterns, has_new_issues: since it was begun. begun_at: when it was, since the
-    start. heard_at: of the workspace, since the start. requested: by whoever asked for the next one. problem: why the
+    start; asked_at: the latest that somebody asked for. heard_at: of the workspace, since the start. requested: by whoever asked for the next one. problem: why the
     latest one failed.
     """
 
@@ -67,6 +67,7 @@ class _Workspace(Struct):
     has_new_patterns: bool = False
     has_new_issues: bool = False
     begun_at: datetime | None = None
+    asked_at: datetime | None = None
     heard_at: datetime | None = None
     requested: _Request | None = None
     problem: str | None = None
@@ -167,6 +168,7 @@ class Clusterings:
             else derived_id("run_", grouper.workspace_id, now.isoformat(), str(known.seq))
         )
         known.requested, known.begun_at = None, now
+        known.asked_at = now if request else known.asked_at
         known.has_new_patterns = known.has_new_issues = False
         nodes = _nodes(grouper)
         since = grouper.newest_at - timedelta(days=PERIOD_DAYS)
@@ -246,7 +248,7 @@ def _failed(job: _Job, known: _Workspace, error: Exception) -> None:
 
 def _is_due(known: _Workspace, now: datetime) -> bool:
     if known.requested is not None:
-        return known.begun_at is None or now - known.begun_at >= AT_LEAST_APART
+        return known.asked_at is None or now - known.asked_at >= AT_LEAST_APART
     waited = now - (known.begun_at or (known.heard_at or now) - AFTER_NEW_PATTERNS + FIRST_AFTER)
     return (known.has_new_patterns and waited >= AFTER_NEW_PATTERNS) or (
         known.has_new_issues and waited >= AFTER_NEW_ISSUES
