@@ -297,14 +297,37 @@ _INSERT_EXEMPLARS = """
 INSERT INTO exemplars (workspace_id, issue_id, seq, exemplar)
 SELECT r.workspace_id, r.issue_id, r.seq, r.exemplar
 FROM json_to_recordset($1::json) AS r(workspace_id text, issue_id text, seq bigint, exemplar text)
-ON CONFLICT (workspace_id, issue_id) DO NOTHING
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET seq = excluded.seq, exemplar = excluded.exemplar
+WHERE exemplars.seq < excluded.seq
 """
 
 
 async def insert_exemplars(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Write texts of the similarity index (IssuesLinked)."""
+    """Write texts of the similarity index; one that had expired is entered anew, at the end (IssuesLinked)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_EXEMPLARS, (rows,))
+
+
+_DROP_EXPIRED_EXEMPLARS = """
+DELETE FROM exemplars AS e
+WHERE e.workspace_id = $1 AND (strpos(e.exemplar, E'\\n') > 0) = $2::boolean
+  AND e.seq <= (
+    SELECT o.seq FROM exemplars AS o
+    WHERE o.workspace_id = $1 AND (strpos(o.exemplar, E'\\n') > 0) = $2::boolean
+    ORDER BY o.seq DESC OFFSET $3 LIMIT 1)
+"""
+
+
+async def drop_expired_exemplars(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    is_written: bool,
+    n: int,
+) -> None:
+    """Delete the texts of one kind that have expired: all but the latest n, as the index does (IssuesLinked)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DROP_EXPIRED_EXEMPLARS, (workspace_id, is_written, n))
 
 
 _INSERT_PATTERNS = """

@@ -13,6 +13,7 @@ from eventlog.projection import Connection
 from msgspec import Struct, field
 
 from . import _queries
+from .engine import texts
 from .engine.clusters import Known
 from .engine.lifecycle import verdict_of
 from .state import has_ended
@@ -139,6 +140,11 @@ class _Rows(Struct):
             await _queries.upsert_clusterings(conn, rows=_json(list(self.clusterings.values())))
         if self.exemplars:
             await _queries.insert_exemplars(conn, rows=_json(list(self.exemplars.values())))
+            for workspace_id in sorted({workspace_id for workspace_id, _ in self.exemplars}):
+                for is_written in (False, True):
+                    await _queries.drop_expired_exemplars(
+                        conn, workspace_id=workspace_id, is_written=is_written, n=texts.MAX_TEXTS
+                    )
         if self.begun:
             await _queries.insert_patterns(conn, rows=_json(list(self.begun.values())))
         if self.patterns:
@@ -305,7 +311,8 @@ def _linked(rows: _Rows, event: Recorded[Event], data: pattern.IssuesLinked) -> 
     if data.exemplar is not None and data.links:
         issue_id = data.links[0].issue_id
         row = _ExemplarRow(event.workspace_id, issue_id, event.seq, data.exemplar)
-        rows.exemplars.setdefault((event.workspace_id, issue_id), row)
+        # The index takes a text of an issue once more only when its last one has expired.
+        rows.exemplars[event.workspace_id, issue_id] = row
 
 
 async def _purged(conn: Connection, workspace_id: str, data: ingest.IssuesPurged) -> None:

@@ -66,12 +66,22 @@ ON CONFLICT (workspace_id, issue_id) DO UPDATE SET
     severity = excluded.severity
 WHERE members.pattern_id IS NULL;
 
--- Write texts of the similarity index (IssuesLinked).
+-- Write texts of the similarity index; one that had expired is entered anew, at the end (IssuesLinked).
 -- name: InsertExemplars :exec
 INSERT INTO exemplars (workspace_id, issue_id, seq, exemplar)
 SELECT r.workspace_id, r.issue_id, r.seq, r.exemplar
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text, seq bigint, exemplar text)
-ON CONFLICT (workspace_id, issue_id) DO NOTHING;
+ON CONFLICT (workspace_id, issue_id) DO UPDATE SET seq = excluded.seq, exemplar = excluded.exemplar
+WHERE exemplars.seq < excluded.seq;
+
+-- Delete the texts of one kind that have expired: all but the latest n, as the index does (IssuesLinked).
+-- name: DropExpiredExemplars :exec
+DELETE FROM exemplars AS e
+WHERE e.workspace_id = sqlc.arg(workspace_id) AND (strpos(e.exemplar, E'\n') > 0) = sqlc.arg(is_written)::boolean
+  AND e.seq <= (
+    SELECT o.seq FROM exemplars AS o
+    WHERE o.workspace_id = sqlc.arg(workspace_id) AND (strpos(o.exemplar, E'\n') > 0) = sqlc.arg(is_written)::boolean
+    ORDER BY o.seq DESC OFFSET sqlc.arg(n) LIMIT 1);
 
 -- Begin the patterns that have their first issue (IssuesLinked).
 -- name: InsertPatterns :exec

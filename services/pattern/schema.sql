@@ -60,6 +60,7 @@ CREATE TABLE exemplars (
     exemplar text NOT NULL,
     PRIMARY KEY (workspace_id, issue_id)
 );
+CREATE INDEX exemplars_by_kind ON exemplars (workspace_id, (strpos(exemplar, E'\n') > 0), seq);
 COMMENT ON TABLE exemplars IS 'One row per text in the similarity index; whose it is follows from the membership of its issue.';
 COMMENT ON COLUMN exemplars.seq IS 'Its place in the log and thereby in the index.';
 COMMENT ON COLUMN exemplars.exemplar IS 'Masked text.';

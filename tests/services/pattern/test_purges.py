@@ -1,9 +1,12 @@
-"""What the leader's memory makes of issues that were purged: the same as the rows, whenever it hears of them."""
+"""What the leader's memory makes of issues that were purged and texts that expired: the same as the rows."""
 
+import pytest
 from contracts import Event, Recorded, ingest, pattern
 from eventlog import Append, EventLog
 from testkit.builders import recorded
 from testkit.servers import Database
+
+from services.pattern.engine import texts
 
 from .running import CONTEXT, WORKSPACE, Running, failure, running
 from .test_projections import linked, purged
@@ -49,3 +52,20 @@ async def test_an_issue_that_was_restored_during_its_purge_is_grouped_anew(
         asked = pattern.FindSimilar(issue_id=report.aggregate_id, limit=5)
         assert (await service.endpoints.find_similar(asked, CONTEXT)).compared_count == 1
         await service.assert_memory_equals_rows()
+
+
+async def test_a_text_that_expired_and_was_entered_anew_is_the_latest_in_the_rows_too(
+    event_log: EventLog, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows keep as many texts as the index, in its order."""
+    monkeypatch.setattr(texts, "MAX_TEXTS", 3)
+    titles = ("Disk full", "Queue is stuck", "Certificate expired", "Login refused by proxy", "Cache cold")
+    async with running(event_log, database) as service:
+        ids = await service.report(*(failure(n, title) for n, title in enumerate(titles)))
+        assert [text.issue_id for text in service.memory().exemplars] == ids[2:]
+        await service.assert_memory_equals_rows()
+        (target,) = await service.patterns_of([ids[4]])
+        link = pattern.LinkIssue(pattern_id=target or "", issue_id=ids[0])
+        await service.endpoints.link_issue(link, CONTEXT)
+        await service.assert_memory_equals_rows()
+        assert [text.issue_id for text in service.memory().exemplars] == [ids[3], ids[4], ids[0]]
