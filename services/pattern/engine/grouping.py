@@ -16,6 +16,7 @@ from .linking import (
     FEATURES,
     LEAST_SUGGESTED,
     MACHINE_VERSION,
+    Asked,
     Matrix,
     Scored,
     by_learned,
@@ -37,9 +38,9 @@ from .memory import (
     VerdictRow,
     pattern_from,
 )
-from .texts import HumanTexts, MachineTexts, Near
+from .texts import HumanTexts, MachineTexts
 from .weights import LinkerArtefact, checked, shipped
-from .wording import is_written, wording_of
+from .wording import is_written, title_of, wording_of
 
 EXACT_KEY_VERSION: Final = "exact-key@2026-11-22"
 DIMENSION_KEY_VERSION: Final = "dimension-key@2026-11-22"
@@ -362,7 +363,7 @@ class Grouper:
         """The version of the learned linker."""
         return self._weights.version
 
-    def pairs(self, issue: Issue) -> tuple[Matrix, list[Pattern | None]] | None:
+    def pairs(self, issue: Issue) -> tuple[Matrix, Sequence[Pattern | None]] | None:
         """What the learned linker would be asked about an issue: features of every near text, and whose each is.
 
         None where it is not asked: the key is known, the text is of a machine, or nothing is near.
@@ -370,16 +371,24 @@ class Grouper:
         features = features_of(issue)
         if features.is_machine or not features.text or features.key in self._patterns_of_key:
             return None
-        found = self._asked(compared_text(issue, features), self._constraints.nevers_of(features.key))
-        return None if found is None else (features_of_pairs(*found, issue.dimensions), found[1])
+        asked = self._asked(compared_text(issue, features), self._constraints.nevers_of(features.key))
+        if asked is None:
+            return None
+        return features_of_pairs(asked.near, asked.owners, issue.dimensions), asked.owners
 
-    def _asked(self, text: str, forbidden: Set[str]) -> tuple[Near, list[Pattern | None]] | None:
+    def _asked(self, text: str, forbidden: Set[str]) -> Asked | None:
         """The nearest reports of people, and whose each is."""
         human = self._human
         near = human.near(wording_of(text)) if human is not None else None
         if human is None or near is None:
             return None
-        return near, [self._joinable(human.key_of(number), forbidden) for number in near.numbers.tolist()]
+        positions = [human.key_of(number) for number in near.numbers.tolist()]
+        return Asked(
+            title=title_of(text),
+            near=near,
+            titles=[title_of(self.exemplars[position].text) for position in positions],
+            owners=[self._joinable(position, forbidden) for position in positions],
+        )
 
     def _known(self, pattern: Pattern, features: Features, dimensions: Dimensions, version: str) -> Join:
         return Join(
@@ -467,7 +476,7 @@ class Grouper:
             return []
         n_texts = self._n_human_owned
         shift = prior_shift(n_texts, n_texts - len(self._n_human_of), self._weights)
-        return by_learned(*asked, dimensions, self._weights, shift)
+        return by_learned(asked, dimensions, self._weights, shift)
 
     def _joinable(self, position: int, forbidden: Set[str]) -> Pattern | None:
         pattern_id = self.exemplars[position].pattern_id

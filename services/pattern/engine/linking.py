@@ -12,6 +12,7 @@ from .issues import DIMENSIONS, Dimensions
 from .memory import Pattern
 from .texts import Near
 from .weights import LinkerWeights
+from .wording import matched_words
 
 MACHINE_VERSION: Final = "char-tfidf@2026-11-22"
 # Chosen on machine messages, scored on other systems; see docs/reference/grouping.md.
@@ -25,6 +26,13 @@ _CORROBORATING = _SERVICE | 1 << _COMPONENT_AT | 1 << DIMENSIONS.index("error_ty
 _BONUS = 0.01
 _OTHER_SERVICE = 0.16
 _OF_BEST = 0.7
+# Direct evidence of a pair, see `_is_telling`; chosen on labelled reports, see docs/reference/grouping.md.
+_TELLING_SHARE = 0.8
+_TELLING_BODY = 5
+_TELLING_WORDS = 4
+_TELLING_COSINE = 0.15
+# What a pair without it is worth at most: below the bar, and still in the order of the probabilities.
+_UNPROVEN, _UNPROVEN_SLOPE = 0.5, 0.1
 
 FEATURES: Final = (
     "grams",
@@ -63,6 +71,19 @@ FEATURES: Final = (
 Matrix = NDArray[np.float64]
 
 
+class Asked(Struct, frozen=True):
+    """What the linker is asked about a person's report: the texts near to it.
+
+    title: the report's, masked. titles: those of the texts. owners: whose each text is; None = nobody's, or of a
+    pattern that may not be joined.
+    """
+
+    title: str
+    near: Near
+    titles: Sequence[str]
+    owners: Sequence[Pattern | None]
+
+
 class Scored(Struct, frozen=True):
     """A candidate pattern with the certainty in [0, 1] that the issue belongs to it."""
 
@@ -92,8 +113,7 @@ def by_machine(
 
 
 def by_learned(
-    near: Near,
-    owners: Sequence[Pattern | None],
+    asked: Asked,
     dimensions: Dimensions,
     weights: LinkerWeights,
     shift: float,
@@ -102,10 +122,14 @@ def by_learned(
 
     A pattern's score is 0.7 of its best text's and 0.3 of the mean over all its texts, of which those that are not
     near count as 0: so a pattern does not grow along a chain of texts each of which is near to the next only.
-    owners: whose each text is; None = nobody's, or of a pattern that may not be joined. shift: see `prior_shift`.
+    A pair without direct evidence is worth less than 0.6, whatever the workspace makes of it. shift: see `prior_shift`.
     """
+    near, owners = asked.near, asked.owners
     logits = features_of_pairs(near, owners, dimensions) @ weights.coefficients + weights.intercept + shift
     probabilities = 1 / (1 + np.exp(-np.clip(logits, -40, 40)))
+    for i in (probabilities > _UNPROVEN / (1 - _UNPROVEN_SLOPE)).nonzero()[0].tolist():
+        if owners[i] is not None and not _is_telling(asked, i):
+            probabilities[i] = _UNPROVEN + _UNPROVEN_SLOPE * probabilities[i]
     best: dict[str, float] = {}
     total: dict[str, float] = {}
     patterns: dict[str, Pattern] = {}
@@ -120,6 +144,21 @@ def by_learned(
     ]
     scored.sort(key=lambda each: (-each.score, -each.pattern.n_members, each.pattern.pattern_id))
     return scored
+
+
+def _is_telling(asked: Asked, i: int) -> bool:
+    """Whether the pair itself, not how it stands out among others, says that it is one failure.
+
+    Nearly every word of the shorter title is in the other one (of up to five, every one), or both have a body and
+    title and body have enough in common. Among few texts, or other people's, every pair of short titles with one
+    rare word stands out.
+    """
+    near = asked.near
+    n_of_body = min(near.n_words_own - near.n_own, near.n_words_theirs[i] - near.n_theirs[i])
+    if n_of_body >= _TELLING_BODY and near.n_shared[i] >= _TELLING_WORDS and near.words[i] >= _TELLING_COSINE:
+        return True
+    n_matched, n_words = matched_words(asked.title, asked.titles[i])
+    return n_matched >= 2 and n_matched > _TELLING_SHARE * n_words
 
 
 def prior_shift(n_texts: int, n_repeating: int, weights: LinkerWeights) -> float:

@@ -8,6 +8,7 @@ so nothing that is purged with its issue lives on there.
 import re
 from base64 import b64decode, b64encode
 from functools import lru_cache
+from math import ceil
 from typing import Final
 from zlib import crc32
 
@@ -28,6 +29,10 @@ _MAX_WORD = 40
 _RUN = re.compile(r"[^\s,;()\[\]{}|<>\"'`]+")
 _IDENTIFIER = re.compile(r"[a-z][A-Z]|[a-z0-9][._/#$:\\]+[A-Za-z]|_|[A-Za-z]-?\d")
 _DIGIT = re.compile(r"\d")
+# A number of four digits and more is of one thing among many of its kind; "500" or "2.17" says what happened.
+_ID = re.compile(r"\d{4,}")
+_LEAST_STEM = 4
+_LEAST_STEM_SHARE = 0.6
 _BUCKETS = (1 << WORD_BITS) - 1
 _MARKS: Final = {"@": IDENTIFIER, "#": NUMBER}
 STOP_WORDS: Final = frozenset(
@@ -152,6 +157,27 @@ def wording_of(text: str) -> Wording:
     )
     of_all = np.frombuffer(b64decode(embedding), dtype=np.int8)
     return Wording(title, grams_of(title), terms, embedding_of(in_title), of_all)
+
+
+def matched_words(title: str, other: str) -> tuple[int, int]:
+    """How many content words of the one of two masked titles that has fewer are in the other, and how many it has.
+
+    Inflected words match: those that begin alike, with at least four characters and 60 % of the longer one.
+    """
+    short, long = sorted((_content_of(title), _content_of(other)), key=len)
+    return sum(any(_is_inflected(word, each) for each in long) for word in short), len(short)
+
+
+def _content_of(title: str) -> list[str]:
+    return [
+        word for word in dict.fromkeys(words_of(title)) if word not in STOP_WORDS and not _ID.fullmatch(word)
+    ]
+
+
+def _is_inflected(word: str, other: str) -> bool:
+    longest = max(len(word), len(other))
+    n_needed = max(_LEAST_STEM, ceil(_LEAST_STEM_SHARE * longest))
+    return word == other or (len(word) >= n_needed and other.startswith(word[:n_needed]))
 
 
 def _count(counted: dict[int, tuple[int, int]], bucket: int, mark: int) -> None:
