@@ -203,7 +203,7 @@ async def _answer(gateway: Gateway, call: Call[NoQuery, None], *, is_accepted: b
         return present(row)
     if row.status in ("accepted", "rejected"):
         raise StateConflictError(
-            f"The suggestion was {row.status} by {row.answered_by}; link or unlink the issue instead.",
+            f"The suggestion was {row.status} by {row.answered_by or 'the engine'}; link or unlink the issue instead.",
             details={"suggestion": row.status},
         )
     request = pattern.AnswerSuggestion(
