@@ -58,8 +58,8 @@ class _Workspace(Struct):
     """What is known of a workspace's clusterings.
 
     seq, known: the latest one. has_new_patterns, has_new_issues: since it was begun. begun_at: when it was, since the
-    start; asked_at: the latest that somebody asked for. heard_at: of the workspace, since the start. requested: by whoever asked for the next one. problem: why the
-    latest one failed.
+    start; asked_at: the latest that somebody asked for. heard_at: of the workspace, since the start. requested: by
+    whoever asked for the next one. problem: why the latest one failed.
     """
 
     seq: int = 0
