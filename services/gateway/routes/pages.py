@@ -28,7 +28,7 @@ AsOf = Annotated[
     Annotated[int, Meta(ge=0, le=2**53 - 1)] | Annotated[datetime, Meta(tz=True)] | None,
     Meta(
         description="A time, or a sequence of the log: answered with what was known then, of up to 50,000 events."
-        " Default: now."
+        " One that lies ahead is a 400. Default: now."
     ),
 ]
 
