@@ -174,17 +174,19 @@ def close_pattern(
             raise InvalidCommandError(field, f"must have 1 to {MAX_NAME} characters")
         _check_text(field, text or "")
     reason = "A person closed it with a note; the proof of the fix runs."
-    transition = Transition(PatternStatus.WATCHING, reason, _fixed_at(found, command, now=now))
+    transition = Transition(PatternStatus.WATCHING, reason, _fixed_at(grouper, found, command, now=now))
     return [move(grouper, found, transition, closure=command, is_by_person=True)]
 
 
-def _fixed_at(found: Pattern, command: pattern.ClosePattern, *, now: datetime) -> datetime:
+def _fixed_at(grouper: Grouper, found: Pattern, command: pattern.ClosePattern, *, now: datetime) -> datetime:
     """When the fix was made that a closure is about."""
     if command.fixed_at is not None:
         if command.fixed_at > now:
             raise InvalidCommandError("fixed_at", "must not be in the future")
         return command.fixed_at
-    if found.status is PatternStatus.WATCHING and not (command.environment or command.version):
+    verdict = grouper.verdict_of(found)
+    is_proving = verdict is None or verdict.fixed_at < found.watched_since
+    if found.status is PatternStatus.WATCHING and is_proving and not (command.environment or command.version):
         return found.watched_since
     # A source's clock may be ahead: what is known of the failure now does not break the proof.
     return max(now, found.last_seen_at)

@@ -40,7 +40,10 @@ def is_to_detect(pattern: Pattern, settings: Settings) -> bool:
 
 
 def verdict_of(event: FixVerified | FixBroken | FixInconclusive, *, seq: int) -> VerdictRow | None:
-    """Where the end of a proof moves its pattern; None: nowhere, for nothing was claimed, or a later fix took over."""
+    """What the end of a proof makes of its pattern; None: nothing, for a later fix took over.
+
+    Of a proof that ended without a claim the pattern stays watching: then nothing is proved until the next fix.
+    """
     fixed = event.fixed_at.strftime("%Y-%m-%d %H:%M UTC")
     match event:
         case FixVerified():
@@ -53,10 +56,12 @@ def verdict_of(event: FixVerified | FixBroken | FixInconclusive, *, seq: int) ->
             status = PatternStatus.ACTIVE
             reason = f"It recurred {event.quiet_days:.1f} days after the fix of {fixed}."
         case FixInconclusive():
-            if event.reason is not InconclusiveReason.WITHDRAWN:
+            if event.reason is InconclusiveReason.WITHDRAWN:
+                status, reason = PatternStatus.ACTIVE, f"Its fix of {fixed} was withdrawn."
+            elif event.reason is InconclusiveReason.BOUND_REACHED:
+                status, reason = PatternStatus.WATCHING, f"Whether its fix of {fixed} holds stays open."
+            else:
                 return None
-            status = PatternStatus.ACTIVE
-            reason = f"Its fix of {fixed} was withdrawn."
         case never:
             assert_never(never)
     return VerdictRow(event.pattern_id, event.fixed_at, status, reason, seq)
@@ -86,7 +91,7 @@ def _by_verdict(pattern: Pattern, verdict: VerdictRow | None) -> Transition | No
     """Follow the verdict on the fix that the pattern is watched for; one on an earlier fix says nothing any more."""
     if verdict is None or verdict.seq <= pattern.status_seq or verdict.fixed_at < pattern.watched_since:
         return None
-    if verdict.to_status is pattern.status:
+    if verdict.to_status in (pattern.status, PatternStatus.WATCHING):
         return None
     return Transition(verdict.to_status, verdict.reason)
 

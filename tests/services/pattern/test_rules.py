@@ -6,8 +6,10 @@ import pytest
 from contracts import ingest, pattern, recommendation
 from testkit.builders import NOW
 
+from services.pattern.commands.curating import close_pattern
+from services.pattern.commands.deciding import Gathered
 from services.pattern.engine.describing import fingerprint, name_of
-from services.pattern.engine.grouping import Exemplar
+from services.pattern.engine.grouping import Exemplar, Grouper
 from services.pattern.engine.lifecycle import due, is_to_detect, verdict_of
 from services.pattern.engine.memory import Member, Pattern, RecommendationRow, Settings, Totals, VerdictRow
 from services.pattern.engine.repairing import Failure, is_worth_saying, mttr_seconds
@@ -82,8 +84,8 @@ def test_recommendations_move_a_pattern_and_a_later_person_stays_right() -> None
     assert due(active, [work(Work.IN_PROGRESS)], None) is None
 
 
-def verdict(*, is_verified: bool, fixed_at: datetime = NOW, seq: int = 20) -> VerdictRow:
-    inputs = recommendation.ProofInputs(
+def verdict_inputs() -> recommendation.ProofInputs:
+    return recommendation.ProofInputs(
         prior_shape=1.0,
         gap_days=14.0,
         n_recurrences=5,
@@ -96,6 +98,10 @@ def verdict(*, is_verified: bool, fixed_at: datetime = NOW, seq: int = 20) -> Ve
         n_residual=0,
         model_version="v",
     )
+
+
+def verdict(*, is_verified: bool, fixed_at: datetime = NOW, seq: int = 20) -> VerdictRow:
+    inputs = verdict_inputs()
     broken = recommendation.FixBroken(
         fix_id="fix_1",
         pattern_id="pat_1",
@@ -117,6 +123,35 @@ def verdict(*, is_verified: bool, fixed_at: datetime = NOW, seq: int = 20) -> Ve
     row = verdict_of(verified if is_verified else broken, seq=seq)
     assert row is not None
     return row
+
+
+def test_a_note_after_a_proof_without_a_verdict_starts_a_new_one() -> None:
+    """While the proof runs it is a note on that fix; after its bound nothing would ever be proved of it."""
+    grouper = Grouper("ws")
+    found = grouper.patterns["pat_1"] = a_pattern(3, status=Status.WATCHING)
+    found.watched_since = NOW
+    command = pattern.ClosePattern(pattern_id="pat_1", closure_note="Sized the pool.")
+    later = NOW + timedelta(days=366)
+    [noted] = close_pattern(grouper, command, Gathered(), now=later)
+    assert noted.at == NOW
+    row = verdict_of(
+        recommendation.FixInconclusive(
+            fix_id="fix_1",
+            pattern_id="pat_1",
+            fixed_at=NOW,
+            reason=recommendation.InconclusiveReason.BOUND_REACHED,
+            quiet_days=365.0,
+            confidence=0.9,
+            inputs=verdict_inputs(),
+        ),
+        seq=20,
+    )
+    assert row is not None and due(found, [], row) is None, "it stays watching"
+    grouper.note_verdict(row)
+    [begun] = close_pattern(grouper, command, Gathered(), now=later)
+    assert begun.at == later == found.watched_since
+    [noted] = close_pattern(grouper, command, Gathered(), now=later + timedelta(days=1))
+    assert noted.at == later, "and of that one it is a note again"
 
 
 def test_the_verdict_on_its_fix_moves_a_pattern() -> None:
