@@ -247,13 +247,14 @@ def _pattern_changed(
 
 
 def _watched(watch: Watch | None, data: pattern.PatternStatusChanged, event: Recorded[Event]) -> Watch | None:
-    """A move to watching begins a new watch; from watching at the same time of the fix, it is a note on that one."""
+    """A move to watching begins a new watch; one with words only, at the same time of the fix, is a note on that one."""
     watching = pattern.PatternStatus.WATCHING
     if data.to_status is not watching:
         return watch
     note = data.closure_note or ""
-    if watch is not None and data.from_status is watching and event.time == watch.fixed_at:
-        return replace(watch, note=note or watch.note)
+    is_note = bool(note) and data.fix_environment is None and data.fix_version is None
+    if watch is not None and is_note and data.from_status is watching and event.time == watch.fixed_at:
+        return replace(watch, note=note)
     return Watch(
         watch_id=event.id,
         fixed_at=event.time,

@@ -120,6 +120,8 @@ def shown_proof(row: _queries.FixesRow, *, now: datetime) -> Proof:
             rate_days=inputs.gap_days + inputs.exposure_days,
             quiet_days=quiet,
         )
+        # Where it never failed before, quiet says nothing.
+        reached = reached if inputs.exposure_days > 0.0 else 0.0
         needs = round(max(0.0, inputs.window_days - quiet), 6)
     fields = {
         "fix_id": row.fix_id,

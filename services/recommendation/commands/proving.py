@@ -8,7 +8,7 @@ from contracts import derived_id, pattern, recommendation
 from msgspec import Struct
 
 from services.recommendation.engine import proof
-from services.recommendation.engine.reference import Reference, was_active
+from services.recommendation.engine.reference import Reference, is_credited
 from services.recommendation.state import Fix, Pattern, Recommendation, Watch
 
 WATCHED: Final = frozenset({pattern.PatternStatus.WATCHING, pattern.PatternStatus.RESOLVED})
@@ -75,30 +75,20 @@ def prove(case: Case, *, reference: Reference, now: datetime) -> list[DecidedFix
 def _started(case: Case, watch: Watch, *, reference: Reference, now: datetime) -> DecidedFix:
     seen = case.pattern
     measures = _measures(case)
-    scoped = watch
-    if not (watch.environment or watch.version):
-        # The newest measure of which somebody said where it was made.
-        for made in sorted(measures, key=lambda made: (made.implemented_at or now, made.recommendation_id)):
-            if made.environment or made.version:
-                scoped = Watch(
-                    watch_id=watch.watch_id,
-                    fixed_at=watch.fixed_at,
-                    environment=made.environment,
-                    version=made.version,
-                )
-    fix = proof.Fix(fixed_at=watch.fixed_at, environment=scoped.environment, version=scoped.version)
+    environment, version = _scope(case, watch, measures)
+    fix = proof.Fix(fixed_at=watch.fixed_at, environment=environment, version=version)
     judged = proof.judge(fix, case.failures, case.terms, gap_days=reference.gap_days, now=now)
-    before = sorted(f.occurred_at for f in case.failures if f.occurred_at <= watch.fixed_at)
+    before = proof.times_before(fix, case.failures)
     event = recommendation.ProofStarted(
         fix_id=_fix_id(seen, watch),
         pattern_id=seen.pattern_id,
         recommendation_ids=tuple(made.recommendation_id for made in measures),
         note=watch.note,
-        environment=scoped.environment,
-        version=scoped.version,
+        environment=environment,
+        version=version,
         inputs=_inputs(judged, case.terms),
         ledger=recommendation.LedgerInputs(
-            is_credited=was_active(before, at=watch.fixed_at, gap_days=reference.gap_days),
+            is_credited=is_credited(before, at=watch.fixed_at, gap_days=reference.gap_days),
             ratio=reference.ratio,
             ratio_variance=reference.ratio_variance,
             dispersion=reference.dispersion,
@@ -108,6 +98,28 @@ def _started(case: Case, watch: Watch, *, reference: Reference, now: datetime) -
     return DecidedFix(fix_id=event.fix_id, expected=0, event=event, at=watch.fixed_at)
 
 
+def _scope(case: Case, watch: Watch, measures: Sequence[Recommendation]) -> proof.Scope:
+    """Where all that is proved from now on was done: the measures, this closure, and the closure that was being proved.
+
+    A closure and a measure of the same moment are one: what the one leaves out, the other says.
+    """
+    said = (watch.environment, watch.version)
+    scopes: list[proof.Scope] = []
+    is_named = False
+    for made in measures:
+        scope = (made.environment, made.version)
+        if made.implemented_at == watch.fixed_at:
+            is_named = True
+            scope = scope if any(scope) else said
+        scopes.append(scope)
+    for fix in case.fixes:
+        if fix.standing == "proving" and (fix.note or not fix.recommendation_ids):
+            scopes.append((fix.environment, fix.version))
+    if any(said) or not is_named:
+        scopes.append(said)
+    return proof.reach_of(scopes)
+
+
 def _followed(case: Case, fix: Fix, *, is_current: bool, now: datetime) -> Iterator[DecidedFix]:
     """What has become of a fix that was started before."""
     if fix.is_over and not _is_in_ledger(fix, is_current=is_current, now=now):
@@ -115,7 +127,12 @@ def _followed(case: Case, fix: Fix, *, is_current: bool, now: datetime) -> Itera
     if fix.standing != "proving" and not is_current:
         return
     scope = proof.Fix(fixed_at=fix.fixed_at, environment=fix.environment, version=fix.version)
-    judged = proof.judge(scope, case.failures, case.terms, gap_days=fix.inputs.gap_days, now=now)
+    failures = case.failures
+    if not is_current and case.pattern.watch is not None:
+        # What came after the fix that took over speaks of that one only.
+        until = max(fix.fixed_at, case.pattern.watch.fixed_at)
+        failures = [failure for failure in failures if failure.occurred_at <= until]
+    judged = proof.judge(scope, failures, case.terms, gap_days=fix.inputs.gap_days, now=now)
     event = _verdict(case, fix, judged, is_current=is_current) or _news(case, fix, judged)
     if event is not None:
         broke = judged.recurrence if isinstance(event, recommendation.FixBroken) else None

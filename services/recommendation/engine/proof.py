@@ -30,6 +30,8 @@ _ROUNDING: Final = 1e-6
 
 Standing = Literal["proving", "verified", "broken", "inconclusive"]
 Place = Literal["before", "residual", "recurrence"]
+Scope = tuple[str | None, str | None]
+"""Environment and first version of a measure; None: everywhere, in every version."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -80,6 +82,11 @@ class Baseline(Struct, frozen=True, kw_only=True):
     def days(self) -> float:
         """bE = b + E."""
         return self.gap_days + self.exposure_days
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it failed before where the fix was made; if not, quiet there says nothing."""
+        return self.exposure_days > 0.0
 
     def confidence(self, quiet_days: float) -> float:
         """1 − P(so long a quiet time | the fix changed nothing), in [0, 1)."""
@@ -135,6 +142,33 @@ def place_of(failure: Failure, fix: Fix) -> Place:
     return "recurrence"
 
 
+def times_before(fix: Fix, failures: Iterable[Failure]) -> list[datetime]:
+    """When the pattern failed before the fix where it was made, oldest first."""
+    return sorted(
+        f.occurred_at
+        for f in failures
+        if f.occurred_at <= fix.fixed_at and not _differs(f.environment, fix.environment)
+    )
+
+
+def reach_of(scopes: Sequence[Scope]) -> Scope:
+    """Where a fix of several measures must hold: everywhere that one of them was made.
+
+    Environments that differ, or one not known, are everywhere; of versions it is the oldest, None if they have no order.
+    """
+    places, versions = [place for place, _ in scopes], [version for _, version in scopes]
+    environment = places[0] if places else None
+    if not environment or any(not place or _differs(place, environment) for place in places):
+        environment = None
+    oldest = versions[0] if versions else None
+    for version in versions:
+        order = order_of(version, oldest) if version and oldest else "unknown"
+        if order == "unknown":
+            return environment, None
+        oldest = version if order == "older" else oldest
+    return environment, oldest
+
+
 def judge(
     fix: Fix, failures: Iterable[Failure], terms: Terms, *, gap_days: float, now: datetime
 ) -> Judgement:
@@ -144,17 +178,13 @@ def judge(
     """
     known = sorted(failures, key=lambda failure: (failure.occurred_at, failure.issue_id))
     places = [place_of(failure, fix) for failure in known]
-    before = [
-        f.occurred_at
-        for f, place in zip(known, places, strict=True)
-        if place == "before" and not _differs(f.environment, fix.environment)
-    ]
+    before = times_before(fix, known)
     after = [f for f, place in zip(known, places, strict=True) if place == "recurrence"]
     baseline = baseline_of(before, fixed_at=fix.fixed_at, gap_days=gap_days)
     recurrence = after[0] if after else None
     quiet = days_between(fix.fixed_at, min(now, recurrence.occurred_at) if recurrence else now)
     window = window_of(baseline, terms)
-    confidence = baseline.confidence(quiet)
+    confidence = baseline.confidence(quiet) if baseline.is_known else 0.0
     horizon = fix.fixed_at + timedelta(days=LEDGER_DAYS)
     n_after = len(episodes(f.occurred_at for f in after if f.occurred_at <= horizon))
     return Judgement(
@@ -178,6 +208,8 @@ def judge(
 
 def window_of(baseline: Baseline, terms: Terms) -> float:
     """Quiet days after which the proof ends: those that the level takes, inside the workspace's bounds."""
+    if not baseline.is_known:
+        return float(terms.most_days)
     return round(min(max(baseline.days_to(terms.level), terms.least_days), terms.most_days), 6)
 
 

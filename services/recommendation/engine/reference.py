@@ -79,7 +79,7 @@ def _control(times: Sequence[datetime], *, now: datetime, gap_days: float) -> _C
     """A pattern as it was 90 days ago; None unless it was one that people would have fixed."""
     landmark = now - timedelta(days=LEDGER_DAYS)
     before = [at for at in times if at <= landmark]
-    if len(before) <= RECURRENCES_MIN or not was_active(before, at=landmark, gap_days=gap_days):
+    if not is_credited(before, at=landmark, gap_days=gap_days):
         return None
     baseline = baseline_of(before, fixed_at=landmark, gap_days=gap_days)
     return _Control(baseline.shape, baseline.shape / baseline.days * LEDGER_DAYS, len(times) - len(before))
@@ -95,6 +95,14 @@ def _dispersion(controls: Sequence[_Control], ratio: float) -> float:
         return 1.0
     n = len(controls)
     return max(1.0, (squares / modelled * n + PRIOR_RECURRENCES) / (n + PRIOR_RECURRENCES))
+
+
+def is_credited(times: Sequence[datetime], *, at: datetime, gap_days: float) -> bool:
+    """Whether a fix at a moment is one that the ratio speaks of: the pattern had come back often enough and was alive.
+
+    times: its failures until then where the fix was made, oldest first.
+    """
+    return len(episodes(times)) > RECURRENCES_MIN and was_active(times, at=at, gap_days=gap_days)
 
 
 def was_active(times: Sequence[datetime], *, at: datetime, gap_days: float) -> bool:

@@ -129,7 +129,7 @@ class Prover:
             for key, cause in failed.items():
                 if key not in fixes or key in ready:
                     continue
-                if fixes[key][-1].standing == "broken":
+                if fixes[key][-1].standing == "broken" and all(f.standing != "proving" for f in fixes[key]):
                     self._to_count[key] = cause
                 elif key in self._in_flight:
                     self._waiting[key] = cause

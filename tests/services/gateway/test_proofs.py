@@ -1,5 +1,6 @@
 """A fix over HTTP: proved where it was made, unharmed by older versions, broken by the fixed one, in the ledger."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -7,7 +8,11 @@ import httpx
 from tests.services.gateway.test_api import unique, wait_for, words
 
 
-def report(api: httpx.Client, count: int, *, title: str, service: str, version: str) -> list[str]:
+def report(
+    api: httpx.Client, count: int, *, title: str, service: str, version: str, days_apart: int = 0
+) -> list[str]:
+    """Failures up to now; the last one is the newest."""
+    now = datetime.now(UTC)
     records = [
         {
             "external_id": unique("x"),
@@ -16,8 +21,9 @@ def report(api: httpx.Client, count: int, *, title: str, service: str, version: 
             "severity": "p2",
             "environment": "production",
             "version": version,
+            "source_created_at": (now - timedelta(days=days_apart * (count - 1 - number))).isoformat(),
         }
-        for _ in range(count)
+        for number in range(count)
     ]
     answer = api.post("/v1/ingest/batch", json={"records": records})
     assert answer.status_code == 202, answer.text
@@ -27,7 +33,7 @@ def report(api: httpx.Client, count: int, *, title: str, service: str, version: 
 def test_a_fix_is_watched_broken_and_accounted_for(api: httpx.Client) -> None:
     """Closing starts the proof; an older version is residual; the fixed version breaks it and reopens the pattern."""
     title, service = words(), unique("svc")
-    issues = report(api, 4, title=title, service=service, version="2.3.0")
+    issues = report(api, 4, title=title, service=service, version="2.3.0", days_apart=5)
     pattern_id = wait_for(lambda: api.get(f"/v1/issues/{issues[-1]}").json().get("pattern_id"))
     path = f"/v1/patterns/{pattern_id}"
     closing = {"closure_note": "Sized the pool.", "environment": "production", "version": "2.4.0"}

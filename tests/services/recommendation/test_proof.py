@@ -16,15 +16,17 @@ from services.recommendation.engine.proof import (
     Baseline,
     Failure,
     Fix,
+    Scope,
     Terms,
     baseline_of,
     episodes,
     judge,
     place_of,
     rate_drop,
+    reach_of,
     window_of,
 )
-from services.recommendation.engine.reference import Reference, reference_of, was_active
+from services.recommendation.engine.reference import Reference, is_credited, reference_of
 from services.recommendation.engine.versions import order_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,6 +102,42 @@ def test_one_failure_alone_takes_long_to_prove() -> None:
     judged = judge(FIX, BEFORE[:1], Terms(), gap_days=14.0, now=day(61))
     assert judged.window_days == 365.0
     assert judge(FIX, BEFORE[:1], Terms(), gap_days=14.0, now=day(60 + 365)).standing == "inconclusive"
+
+
+def test_where_a_pattern_never_failed_quiet_proves_nothing() -> None:
+    """A place that no failure names, by a typing error perhaps: nothing is claimed, however long it is quiet."""
+    fix = Fix(fixed_at=FIX.fixed_at, environment="prod")
+    later = [failure(number) for number in range(61, 800)]
+    waiting = judge(fix, [*BEFORE, *later], Terms(), gap_days=14.0, now=day(60 + 364))
+    assert (waiting.standing, waiting.confidence, waiting.window_days) == ("proving", 0.0, 365.0)
+    ended = judge(fix, [*BEFORE, *later], Terms(), gap_days=14.0, now=day(60 + 365))
+    assert (ended.standing, ended.confidence) == ("inconclusive", 0.0)
+    anywhere = [failure(number, environment=None) for number in (0, 10, 20, 30, 40, 50)]
+    assert judge(fix, anywhere, Terms(), gap_days=14.0, now=day(60 + 48)).standing == "verified"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "reach"),
+    [
+        ([], (None, None)),
+        ([("production", "2.4.0")], ("production", "2.4.0")),
+        ([("production", "2.4.0"), ("staging", "2.4.0")], (None, "2.4.0")),
+        ([("staging", None), (None, None)], (None, None)),
+        ([("Production", "2.10"), ("production ", "2.9")], ("Production", "2.9")),
+        ([("production", "2.10"), ("production", "9f3c2ab")], ("production", None)),
+    ],
+)
+def test_several_measures_hold_wherever_one_was_made(scopes: list[Scope], reach: Scope) -> None:
+    assert reach_of(scopes) == reach
+
+
+def test_only_a_fix_of_what_had_come_back_is_credited() -> None:
+    """As the patterns that the ratio is taken from: a burst that a note closes has prevented nothing that is known."""
+    burst = [day(60 - hours / 24) for hours in (2, 1, 0)]
+    assert not is_credited(burst, at=day(60), gap_days=14.0)
+    assert not is_credited([day(40), day(55)], at=day(60), gap_days=14.0)
+    assert is_credited([day(40), day(48), day(55)], at=day(60), gap_days=14.0)
+    assert not is_credited([], at=day(60), gap_days=14.0)
 
 
 COMPLAINTS = {
@@ -238,7 +276,7 @@ def test_placebo_fixes_are_seldom_verified_and_prevent_nothing(life_days: float,
         reference = reference_of(past, now=day(now))
         entries = []
         for times, known in zip(patterns, past, strict=True):
-            if len(episodes(known)) < 3 or not was_active(known, at=day(now), gap_days=reference.gap_days):
+            if not is_credited(known, at=day(now), gap_days=reference.gap_days):
                 continue
             baseline = baseline_of(known, fixed_at=day(now), gap_days=reference.gap_days)
             window = timedelta(days=window_of(baseline, Terms()))

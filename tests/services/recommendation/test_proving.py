@@ -172,6 +172,75 @@ def test_a_later_fix_takes_over_with_the_measures_of_both(world: World) -> None:
     assert isinstance(broken, recommendation.FixBroken) and broken.fix_id == started.fix_id
 
 
+def implemented(number: int, day: float, **scope: str) -> Recorded[Event]:
+    data = recommendation.RecommendationStatusChanged(
+        recommendation_id=f"rec_{number}",
+        pattern_id="pat_1",
+        from_status=recommendation.RecommendationStatus.PENDING,
+        to_status=recommendation.RecommendationStatus.IMPLEMENTED,
+        reason="",
+        environment=scope.get("environment"),
+        version=scope.get("version"),
+    )
+    return recorded(data, f"rec_{number}", at=NOW + timedelta(days=day))
+
+
+@pytest.mark.parametrize(("first", "second"), [("production", "staging"), ("staging", None)])
+def test_a_further_fix_elsewhere_hides_no_failure(first: str, second: str | None) -> None:
+    """A in production, then B in staging: both are proved in both. B everywhere is not narrowed to where A is."""
+    world = World()
+    world.tell(failed(*PAST), detected(), made(), implemented(1, 0, environment=first), fixed(0))
+    [alone] = world.look(0.1)
+    assert isinstance(alone, recommendation.ProofStarted) and alone.environment == first
+    where = {} if second is None else {"environment": second}
+    world.tell(made("alert-on-pool-saturation", recommendation_id="rec_2"), implemented(2, 1, **where))
+    world.tell(fixed(1, before="watching"))
+    started = world.look(1.1)[0]
+    assert isinstance(started, recommendation.ProofStarted) and started.environment is None
+    world.tell(failed(8))
+    assert kinds(world.look(9)) == ["FixBroken"]
+
+
+def test_a_further_closure_elsewhere_hides_no_failure_of_the_first(world: World) -> None:
+    world.tell(moved("implemented", "pending"), fixed(0, note="Sized it.", environment="production"))
+    world.look(0.1)
+    world.tell(fixed(1, before="watching", note="Here as well.", environment="staging"))
+    started = world.look(1.1)[0]
+    assert isinstance(started, recommendation.ProofStarted) and started.environment is None
+
+
+def test_two_measures_of_one_moment_are_both_proved(world: World) -> None:
+    """One deploy, told one after the other: the second is no note on the first."""
+    world.tell(fixed(0))
+    world.look(0.1)
+    world.tell(made("alert-on-pool-saturation", recommendation_id="rec_2"), implemented(2, 0))
+    world.tell(fixed(0, before="watching"))
+    started, ended = world.look(0.2)
+    assert isinstance(started, recommendation.ProofStarted)
+    assert started.recommendation_ids == ("rec_1", "rec_2")
+    assert isinstance(ended, recommendation.FixInconclusive) and ended.reason is Reason.SUPERSEDED
+
+
+def test_a_failure_after_the_next_fix_does_not_break_the_one_before(world: World) -> None:
+    world.tell(fixed(0))
+    world.look(0.1)
+    world.tell(made("alert-on-pool-saturation", recommendation_id="rec_2"), implemented(2, 5))
+    world.tell(fixed(5, before="watching"), failed(6))
+    said = [*world.look(7), *world.look(7)]
+    assert sorted(kinds(said)) == ["FixBroken", "FixInconclusive", "ProofStarted"]
+
+
+def test_a_place_where_it_never_failed_gets_neither_verdict_nor_credit(world: World) -> None:
+    where = {event.environment for event in world.failures.values()}
+    assert where == {"production"}
+    world.tell(moved("implemented", "pending"), fixed(0, note="Sized it.", environment="prod"))
+    [started] = world.look(0.1)
+    assert isinstance(started, recommendation.ProofStarted) and not started.ledger.is_credited
+    [ended] = world.look(366)
+    assert isinstance(ended, recommendation.FixInconclusive)
+    assert (ended.reason, ended.confidence, ended.inputs.n_recurrences) == (Reason.BOUND_REACHED, 0.0, 0)
+
+
 def test_what_was_broken_is_no_measure_of_the_next_fix(world: World) -> None:
     world.tell(fixed(0), failed(3))
     world.look(4)
