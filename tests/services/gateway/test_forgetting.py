@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from contracts import record, workspace
 from eventlog import Append, EventLog
+from nats.aio.client import Client
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
@@ -18,6 +19,7 @@ from testkit.waiting import eventually
 
 from services.gateway.governance.erasing import Eraser
 from services.gateway.governance.exporting import Exporter, Written
+from services.gateway.governance.retaining import Retainer
 from services.gateway.governance.steward import Steward
 from services.gateway.identity.governance import _queries
 from services.gateway.identity.governance.certificates import Signer
@@ -408,7 +410,7 @@ async def is_equal(look: Callable[[], Awaitable[str]], expected: str) -> bool:
 
 
 async def test_a_fault_of_one_workspace_holds_up_no_other(
-    owner: Owner, database: Database, people: Pool, event_log: EventLog, tmp_path: Path
+    owner: Owner, database: Database, people: Pool, event_log: EventLog, nc: Client, tmp_path: Path
 ) -> None:
     """A row that cannot be deleted, a file that cannot: both are tried again, and go once they can. Whoever is nowhere
     any more goes meanwhile."""
@@ -454,6 +456,8 @@ async def test_a_fault_of_one_workspace_holds_up_no_other(
         people=people,
         exporter=exporter(people, event_log, tmp_path),
         eraser=eraser(people, event_log, tmp_path),
+        # There is no read model here, so it fails for everybody, which may hold up nothing either.
+        retainer=Retainer(nc, event_log, people, clock=now),
         clock=now,
     )
     running = asyncio.create_task(steward.run())
