@@ -1152,7 +1152,8 @@ SELECT least(floor(probability * 10), 9)::integer AS bin, count(*) AS n,
     sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum
 FROM predictions
 WHERE workspace_id = $1 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND ($2::integer IS NULL OR window_days = $2::integer)
+  AND expires_at <= $2::timestamptz
+  AND ($3::integer IS NULL OR window_days = $3::integer)
 GROUP BY 1 ORDER BY 1
 """
 
@@ -1161,11 +1162,12 @@ async def list_reliability(
     conn: AsyncConnection[Any],
     *,
     workspace_id: str,
+    ended_by: datetime,
     window_days: int | None,
 ) -> list[ListReliabilityRow]:
     """How well resolved forecasts did, in ten bins of probability; what a person calls prevented does not count."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListReliabilityRow)) as cursor:
-        await cursor.execute(_LIST_RELIABILITY, (workspace_id, window_days))
+        await cursor.execute(_LIST_RELIABILITY, (workspace_id, ended_by, window_days))
         fetched: list[ListReliabilityRow] = await cursor.fetchall()
         return fetched
 
@@ -1177,7 +1179,8 @@ SELECT window_days, model, model_version, count(*) AS n, count(*) FILTER (WHERE 
         ::double precision AS base_sum
 FROM predictions
 WHERE workspace_id = $1 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND ($2::integer IS NULL OR window_days = $2::integer)
+  AND expires_at <= $2::timestamptz
+  AND ($3::integer IS NULL OR window_days = $3::integer)
 GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3
 """
 
@@ -1186,11 +1189,12 @@ async def list_scorecard(
     conn: AsyncConnection[Any],
     *,
     workspace_id: str,
+    ended_by: datetime,
     window_days: int | None,
 ) -> list[ListScorecardRow]:
     """Resolved predictions by window and version of the model, with what the base rate of their time scored."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListScorecardRow)) as cursor:
-        await cursor.execute(_LIST_SCORECARD, (workspace_id, window_days))
+        await cursor.execute(_LIST_SCORECARD, (workspace_id, ended_by, window_days))
         fetched: list[ListScorecardRow] = await cursor.fetchall()
         return fetched
 
@@ -1304,7 +1308,8 @@ SELECT count(*) FILTER (WHERE outcome = 'hit' AND probability >= $1::double prec
         AS lead_time_days
 FROM predictions
 WHERE workspace_id = $2 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND ($3::integer IS NULL OR window_days = $3::integer)
+  AND expires_at <= $3::timestamptz
+  AND ($4::integer IS NULL OR window_days = $4::integer)
 """
 
 
@@ -1313,11 +1318,12 @@ async def score_alerts(
     *,
     threshold: float,
     workspace_id: str,
+    ended_by: datetime,
     window_days: int | None,
 ) -> ScoreAlertsRow:
     """Precision, recall and lead time of resolved forecasts at a threshold; what a person calls prevented does not count."""
     async with AsyncRawCursor(conn, row_factory=args_row(ScoreAlertsRow)) as cursor:
-        await cursor.execute(_SCORE_ALERTS, (threshold, workspace_id, window_days))
+        await cursor.execute(_SCORE_ALERTS, (threshold, workspace_id, ended_by, window_days))
         fetched: ScoreAlertsRow | None = await cursor.fetchone()
         if fetched is None:
             raise LookupError("score_alerts gave no row")

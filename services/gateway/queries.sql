@@ -458,6 +458,7 @@ SELECT least(floor(probability * 10), 9)::integer AS bin, count(*) AS n,
     sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum
 FROM predictions
 WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND expires_at <= sqlc.arg(ended_by)::timestamptz
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
 GROUP BY 1 ORDER BY 1;
 
@@ -469,6 +470,7 @@ SELECT window_days, model, model_version, count(*) AS n, count(*) FILTER (WHERE 
         ::double precision AS base_sum
 FROM predictions
 WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND expires_at <= sqlc.arg(ended_by)::timestamptz
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
 GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3;
 
@@ -533,6 +535,7 @@ SELECT count(*) FILTER (WHERE outcome = 'hit' AND probability >= sqlc.arg(thresh
         AS lead_time_days
 FROM predictions
 WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+  AND expires_at <= sqlc.arg(ended_by)::timestamptz
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer);
 
 -- The patterns that were merged into one, the latest first, at most 20.

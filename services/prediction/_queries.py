@@ -17,13 +17,12 @@ class PredictionsRow(Struct, frozen=True):
     window_days: int
     probability: float
     model_probability: float
-    base_rate: float
+    base_rate: float | None
     made_at: datetime
     expires_at: datetime
     made_seq: int
     seq: int
     outcome: str | None
-    resolved_month: date | None
     feedback: str | None
     is_dismissed: bool
 
@@ -105,7 +104,8 @@ class ListScoresRow(Struct, frozen=True):
     workspace_id: str
     window_days: int
     bin: int
-    first_month: date
+    first_day: date
+    last_day: date
     n_resolved: int
     n_hits: int
     brier_nano: int
@@ -294,7 +294,7 @@ async def recount_occurrences(conn: AsyncConnection[Any], *, workspace_id: str, 
 
 _FIND_PREDICTIONS = """
 SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability,
-       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
+       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.feedback, p.is_dismissed
 FROM predictions AS p
 JOIN json_to_recordset($1::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id
@@ -312,15 +312,14 @@ async def find_predictions(conn: AsyncConnection[Any], *, rows: str) -> list[Pre
 _UPSERT_PREDICTIONS = """
 INSERT INTO predictions (
     workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, base_rate, made_at,
-    expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
+    expires_at, made_seq, seq, outcome, feedback, is_dismissed)
 SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.base_rate,
-       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
+       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.feedback, r.is_dismissed
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
+    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, feedback text, is_dismissed boolean)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
-    seq = excluded.seq, outcome = excluded.outcome, resolved_month = excluded.resolved_month,
-    feedback = excluded.feedback, is_dismissed = excluded.is_dismissed
+    seq = excluded.seq, outcome = excluded.outcome, feedback = excluded.feedback, is_dismissed = excluded.is_dismissed
 """
 
 
@@ -331,12 +330,12 @@ async def upsert_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 
 _ADD_SCORES = """
-INSERT INTO scores AS s (workspace_id, window_days, month, bin, n_resolved, n_hits, brier_nano, base_nano)
-SELECT r.workspace_id, r.window_days, r.month, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
+INSERT INTO scores AS s (workspace_id, window_days, ended_on, bin, n_resolved, n_hits, brier_nano, base_nano)
+SELECT r.workspace_id, r.window_days, r.ended_on, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
 FROM json_to_recordset($1::json) AS r(
-    workspace_id text, window_days integer, month date, bin integer, n_resolved bigint, n_hits bigint,
+    workspace_id text, window_days integer, ended_on date, bin integer, n_resolved bigint, n_hits bigint,
     brier_nano bigint, base_nano bigint)
-ON CONFLICT (workspace_id, window_days, month, bin) DO UPDATE SET
+ON CONFLICT (workspace_id, window_days, ended_on, bin) DO UPDATE SET
     n_resolved = s.n_resolved + excluded.n_resolved,
     n_hits = s.n_hits + excluded.n_hits,
     brier_nano = s.brier_nano + excluded.brier_nano,
@@ -527,10 +526,12 @@ async def find_forerunners(
 
 
 _LIST_SCORES = """
-SELECT workspace_id, window_days, bin, min(month)::date AS first_month, sum(n_resolved)::bigint AS n_resolved,
-       sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano, sum(base_nano)::bigint AS base_nano
+SELECT workspace_id, window_days, bin, min(ended_on)::date AS first_day, max(ended_on)::date AS last_day,
+       sum(n_resolved)::bigint AS n_resolved, sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano,
+       sum(base_nano)::bigint AS base_nano
 FROM scores
-WHERE workspace_id = ANY($1::text[]) AND month >= $2::date AND n_resolved > 0
+WHERE workspace_id = ANY($1::text[]) AND ended_on >= $2::date
+  AND ended_on < $3::date AND n_resolved > 0
 GROUP BY workspace_id, window_days, bin ORDER BY workspace_id, window_days, bin
 """
 
@@ -540,10 +541,11 @@ async def list_scores(
     *,
     workspace_ids: list[str],
     since: date,
+    before: date,
 ) -> list[ListScoresRow]:
-    """The scores of all months from this one on, and the first of these months with any."""
+    """The scores of windows that ended between these days, and the first and the last day with any."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListScoresRow)) as cursor:
-        await cursor.execute(_LIST_SCORES, (workspace_ids, since))
+        await cursor.execute(_LIST_SCORES, (workspace_ids, since, before))
         fetched: list[ListScoresRow] = await cursor.fetchall()
         return fetched
 
@@ -580,7 +582,7 @@ async def list_past(
     until: datetime,
     most: int,
 ) -> list[ListPastRow]:
-    """The latest hours of a workspace's patterns that failed more than once, candidates included, oldest first: what a model is learned from."""
+    """The latest hours with failures of a workspace's patterns, candidates included, oldest first: what a model is learned from."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListPastRow)) as cursor:
         await cursor.execute(_LIST_PAST, (workspace_id, since, until, most))
         fetched: list[ListPastRow] = await cursor.fetchall()

@@ -296,13 +296,12 @@ class _PredictionRow(Struct):
     window_days: int
     probability: float
     model_probability: float
-    base_rate: float
+    base_rate: float | None
     made_at: datetime
     expires_at: datetime
     made_seq: int
     seq: int
     outcome: str | None = None
-    resolved_month: date | None = None
     feedback: str | None = None
     is_dismissed: bool = False
 
@@ -310,7 +309,7 @@ class _PredictionRow(Struct):
 class _ScoreRow(Struct):
     workspace_id: str
     window_days: int
-    month: date
+    ended_on: date
     bin: int
     n_resolved: int = 0
     n_hits: int = 0
@@ -358,7 +357,6 @@ class _Predictions:
         match data:
             case prediction.PredictionResolved():
                 row.outcome = data.outcome
-                row.resolved_month = event.recorded_at.astimezone(UTC).date().replace(day=1)
             case prediction.PredictionFeedbackGiven():
                 row.feedback = data.outcome
             case prediction.PredictionDismissed():
@@ -371,13 +369,20 @@ class _Predictions:
 
     def _score(self, row: _PredictionRow, sign: int) -> None:
         """Add (+1) or take away (-1) what a prediction contributes: nothing while open or prevented."""
-        if row.outcome is None or row.resolved_month is None or row.feedback == prediction.Outcome.PREVENTED:
+        if row.outcome is None or row.feedback == prediction.Outcome.PREVENTED:
             return
         is_hit = row.outcome == prediction.Outcome.HIT
-        key = (row.workspace_id, row.window_days, row.resolved_month, bin_of(row.probability))
+        key = (
+            row.workspace_id,
+            row.window_days,
+            row.expires_at.astimezone(UTC).date(),
+            bin_of(row.probability),
+        )
         score = self._scores.setdefault(key, _ScoreRow(*key))
         score.n_resolved += sign
         score.n_hits += sign * is_hit
+        if row.base_rate is None:
+            return
         score.brier_nano += sign * brier_nano(row.model_probability, is_hit=is_hit)
         score.base_nano += sign * brier_nano(row.base_rate, is_hit=is_hit)
 
@@ -390,6 +395,7 @@ class _Predictions:
 
 def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _PredictionRow:
     basis = data.inputs.basis
+    has_base_rate = data.inputs.n_resolved > 0 or (basis is not None and basis.model_id != "")
     return _PredictionRow(
         workspace_id=event.workspace_id,
         prediction_id=data.prediction_id,
@@ -397,7 +403,7 @@ def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _Predictio
         window_days=data.window_days,
         probability=data.probability,
         model_probability=data.probability if basis is None else basis.model_probability,
-        base_rate=data.inputs.base_rate,
+        base_rate=data.inputs.base_rate if has_base_rate else None,
         made_at=event.time,
         expires_at=data.expires_at,
         made_seq=event.seq,

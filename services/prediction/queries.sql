@@ -88,7 +88,7 @@ GROUP BY 1, 2, 3;
 -- The predictions with these ids, as they are before the batch.
 -- name: FindPredictions :many
 SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability,
-       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.resolved_month, p.feedback, p.is_dismissed
+       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.feedback, p.is_dismissed
 FROM predictions AS p
 JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id;
@@ -97,24 +97,23 @@ JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_
 -- name: UpsertPredictions :exec
 INSERT INTO predictions (
     workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, base_rate, made_at,
-    expires_at, made_seq, seq, outcome, resolved_month, feedback, is_dismissed)
+    expires_at, made_seq, seq, outcome, feedback, is_dismissed)
 SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.base_rate,
-       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.resolved_month, r.feedback, r.is_dismissed
+       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.feedback, r.is_dismissed
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, resolved_month date, feedback text, is_dismissed boolean)
+    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, feedback text, is_dismissed boolean)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
-    seq = excluded.seq, outcome = excluded.outcome, resolved_month = excluded.resolved_month,
-    feedback = excluded.feedback, is_dismissed = excluded.is_dismissed;
+    seq = excluded.seq, outcome = excluded.outcome, feedback = excluded.feedback, is_dismissed = excluded.is_dismissed;
 
 -- Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven).
 -- name: AddScores :exec
-INSERT INTO scores AS s (workspace_id, window_days, month, bin, n_resolved, n_hits, brier_nano, base_nano)
-SELECT r.workspace_id, r.window_days, r.month, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
+INSERT INTO scores AS s (workspace_id, window_days, ended_on, bin, n_resolved, n_hits, brier_nano, base_nano)
+SELECT r.workspace_id, r.window_days, r.ended_on, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, window_days integer, month date, bin integer, n_resolved bigint, n_hits bigint,
+    workspace_id text, window_days integer, ended_on date, bin integer, n_resolved bigint, n_hits bigint,
     brier_nano bigint, base_nano bigint)
-ON CONFLICT (workspace_id, window_days, month, bin) DO UPDATE SET
+ON CONFLICT (workspace_id, window_days, ended_on, bin) DO UPDATE SET
     n_resolved = s.n_resolved + excluded.n_resolved,
     n_hits = s.n_hits + excluded.n_hits,
     brier_nano = s.brier_nano + excluded.brier_nano,
@@ -202,19 +201,21 @@ GROUP BY 1, 2, 3, 4
 HAVING count(DISTINCT r.at) >= sqlc.arg('least_led')::bigint
 ORDER BY 1, 2, 5 DESC, 3;
 
--- The scores of all months from this one on, and the first of these months with any.
+-- The scores of windows that ended between these days, and the first and the last day with any.
 -- name: ListScores :many
-SELECT workspace_id, window_days, bin, min(month)::date AS first_month, sum(n_resolved)::bigint AS n_resolved,
-       sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano, sum(base_nano)::bigint AS base_nano
+SELECT workspace_id, window_days, bin, min(ended_on)::date AS first_day, max(ended_on)::date AS last_day,
+       sum(n_resolved)::bigint AS n_resolved, sum(n_hits)::bigint AS n_hits, sum(brier_nano)::bigint AS brier_nano,
+       sum(base_nano)::bigint AS base_nano
 FROM scores
-WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND month >= sqlc.arg('since')::date AND n_resolved > 0
+WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND ended_on >= sqlc.arg('since')::date
+  AND ended_on < sqlc.arg('before')::date AND n_resolved > 0
 GROUP BY workspace_id, window_days, bin ORDER BY workspace_id, window_days, bin;
 
 -- The last fitted model of every workspace.
 -- name: ListModels :many
 SELECT workspace_id, model_id, fitted_at, model::text AS model FROM models ORDER BY workspace_id;
 
--- The latest hours of a workspace's patterns that failed more than once, candidates included, oldest first: what a model is learned from.
+-- The latest hours with failures of a workspace's patterns, candidates included, oldest first: what a model is learned from.
 -- name: ListPast :many
 SELECT latest.pattern_id, latest.first_at, latest.last_at
 FROM (

@@ -63,24 +63,22 @@ CREATE TABLE predictions (
     window_days integer NOT NULL,
     probability double precision NOT NULL,
     model_probability double precision NOT NULL,
-    base_rate double precision NOT NULL,
+    base_rate double precision,
     made_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     made_seq bigint NOT NULL,
     seq bigint NOT NULL,
     outcome text,
-    resolved_month date,
     feedback text,
     is_dismissed boolean NOT NULL,
     PRIMARY KEY (workspace_id, prediction_id)
 );
 COMMENT ON TABLE predictions IS 'Every forecast that was made, and what became of it.';
 COMMENT ON COLUMN predictions.model_probability IS 'What the models said, whether or not the base rate answered: what is scored.';
-COMMENT ON COLUMN predictions.base_rate IS 'What the base rate was when it was made: what the models are compared with.';
+COMMENT ON COLUMN predictions.base_rate IS 'What the base rate was when it was made: what the models are compared with; NULL while nobody knew any.';
 COMMENT ON COLUMN predictions.made_seq IS 'Stream sequence of the event that made it: only what is behind it in the log can resolve it.';
 COMMENT ON COLUMN predictions.seq IS 'Stream sequence of its last event: what the next append expects.';
 COMMENT ON COLUMN predictions.outcome IS 'hit or miss, as the log shows; NULL while open.';
-COMMENT ON COLUMN predictions.resolved_month IS 'First day of the month in which that was recorded.';
 COMMENT ON COLUMN predictions.feedback IS 'hit, miss or prevented, as a person said last; prevented takes it out of the scores.';
 -- Whoever becomes leader loads the open ones.
 CREATE INDEX predictions_open ON predictions (workspace_id, pattern_id) WHERE outcome IS NULL;
@@ -99,18 +97,19 @@ COMMENT ON COLUMN outlooks.alert_threshold IS 'Threshold of the last alert for t
 CREATE TABLE scores (
     workspace_id text NOT NULL,
     window_days integer NOT NULL,
-    month date NOT NULL,
+    ended_on date NOT NULL,
     bin integer NOT NULL,
     n_resolved bigint NOT NULL,
     n_hits bigint NOT NULL,
     brier_nano bigint NOT NULL,
     base_nano bigint NOT NULL,
-    PRIMARY KEY (workspace_id, window_days, month, bin)
+    PRIMARY KEY (workspace_id, window_days, ended_on, bin)
 );
-COMMENT ON TABLE scores IS 'Resolved and not prevented forecasts by the month in which they were resolved; sums, so that they add up in any order.';
+COMMENT ON TABLE scores IS 'Resolved and not prevented forecasts by the day on which their window ended; sums, so that they add up in any order.';
+COMMENT ON COLUMN scores.ended_on IS 'In UTC. A hit is known before its window ends, a miss only afterwards: they count together, from then on.';
 COMMENT ON COLUMN scores.bin IS 'Tenth of [0, 1] in which the stated probability lies, from 0.';
-COMMENT ON COLUMN scores.brier_nano IS 'Sum of the squared errors of the models, in billionths.';
-COMMENT ON COLUMN scores.base_nano IS 'Sum of the squared errors of the base rate, in billionths.';
+COMMENT ON COLUMN scores.brier_nano IS 'Sum of the squared errors of the models, in billionths; of forecasts with a known base rate.';
+COMMENT ON COLUMN scores.base_nano IS 'Sum of the squared errors of the base rate, in billionths; of the same forecasts.';
 
 CREATE TABLE models (
     workspace_id text NOT NULL,

@@ -319,12 +319,11 @@ async def test_a_failure_that_keeps_coming_is_forecast_and_the_forecast_comes_tr
         chances = {one["window_days"]: one["probability"] for one in found}
         assert 0 < chances[7] < chances[30] < chances[90] < 1
         await report(client, 99, datetime.now(UTC))
-        accuracy = "/v1/predictions/accuracy"
 
         async def resolved() -> bool:
-            answer = await client.get(accuracy)
+            answer = await client.get("/v1/predictions", params={"status": "resolved"})
             assert answer.status_code == 200, answer.text
-            return bool(answer.json()["brier"] is not None)
+            return {one["outcome"] for one in answer.json()["data"]} == {"hit"}
 
         await eventually(resolved, deadline=20, every=0.1)
         feedback = await client.post(

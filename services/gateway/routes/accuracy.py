@@ -11,6 +11,8 @@ from services.gateway.routes.operation import Call, Gateway, NoQuery
 from services.gateway.routes.workspaces import read_alert_probability
 
 WindowDays = Literal[7, 30, 90]
+GRACE = timedelta(hours=24)
+"""After a window's end a miss is known, and hits of the same age count only then: else there would be hits alone."""
 
 
 class AccuracyQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,18 +78,20 @@ class Accuracy(Struct, frozen=True, kw_only=True):
 async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accuracy:
     """How well resolved predictions did."""
     threshold = await read_alert_probability(gateway, call.workspace_id)
+    ended_by = gateway.resources.clock() - GRACE
     async with tenant(gateway.pool, call.workspace_id) as conn:
         bins = await _queries.list_reliability(
-            conn, workspace_id=call.workspace_id, window_days=call.query.window_days
+            conn, workspace_id=call.workspace_id, ended_by=ended_by, window_days=call.query.window_days
         )
         alerts = await _queries.score_alerts(
             conn,
             workspace_id=call.workspace_id,
             threshold=threshold,
+            ended_by=ended_by,
             window_days=call.query.window_days,
         )
         versions = await _queries.list_scorecard(
-            conn, workspace_id=call.workspace_id, window_days=call.query.window_days
+            conn, workspace_id=call.workspace_id, ended_by=ended_by, window_days=call.query.window_days
         )
     n, hits = sum(row.n for row in bins), sum(row.n_hits for row in bins)
     brier = _ratio(sum(row.brier_sum for row in bins), n)

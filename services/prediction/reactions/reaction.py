@@ -260,7 +260,7 @@ class Forecaster:
         async with self._pool.connection() as conn:
             material = await load_material(conn, [tracked.key for tracked, _ in chosen])
             workspaces = sorted({tracked.workspace_id for tracked, _ in chosen})
-            tallies = await load_tallies(conn, workspaces, now=now)
+            tallies = await load_tallies(conn, workspaces, now=now, grace=self._rules.grace)
         by_workspace: dict[str, list[tuple[Tracked, Due, list[Append]]]] = {}
         for tracked, due in chosen:
             rows = material.get(tracked.key)

@@ -103,28 +103,33 @@ async def load_material(conn: Connection, keys: Sequence[Key]) -> dict[Key, Mate
 
 
 async def load_tallies(
-    conn: Connection, workspace_ids: Sequence[str], *, now: datetime
+    conn: Connection, workspace_ids: Sequence[str], *, now: datetime, grace: timedelta
 ) -> dict[str, dict[int, Tally]]:
-    """The records of the last twelve months by workspace and window."""
-    today = now.astimezone(UTC).date()
-    since: date = (now - SCORED_FOR).astimezone(UTC).date().replace(day=1)
+    """The records of the last twelve months by workspace and window, of days whose misses are all known by now.
+
+    grace: how long after a window's end a miss is known.
+    """
+    since: date = (now - SCORED_FOR).astimezone(UTC).date()
+    before: date = (now - grace).astimezone(UTC).date()
     found: dict[str, dict[int, list[_queries.ListScoresRow]]] = {}
-    for row in await _queries.list_scores(conn, workspace_ids=list(workspace_ids), since=since):
+    for row in await _queries.list_scores(
+        conn, workspace_ids=list(workspace_ids), since=since, before=before
+    ):
         found.setdefault(row.workspace_id, {}).setdefault(row.window_days, []).append(row)
     return {
-        workspace_id: {window: _tally(rows, today) for window, rows in of_window.items()}
+        workspace_id: {window: _tally(rows) for window, rows in of_window.items()}
         for workspace_id, of_window in found.items()
     }
 
 
-def _tally(rows: Sequence[_queries.ListScoresRow], today: date) -> Tally:
+def _tally(rows: Sequence[_queries.ListScoresRow]) -> Tally:
     return Tally(
         Score(
             n_resolved=sum(row.n_resolved for row in rows),
             n_hits=sum(row.n_hits for row in rows),
             brier_nano=sum(row.brier_nano for row in rows),
             base_nano=sum(row.base_nano for row in rows),
-            span_days=(today - min(row.first_month for row in rows)).days,
+            span_days=(max(row.last_day for row in rows) - min(row.first_day for row in rows)).days,
         ),
         {row.bin: (row.n_resolved, row.n_hits) for row in rows},
     )

@@ -1,5 +1,6 @@
 """The rows: a pure fold of the log, however it is cut, and what they hold."""
 
+from datetime import date, timedelta
 from typing import Any
 
 import psycopg
@@ -8,18 +9,23 @@ from contracts.generated.ingest import Severity
 from contracts.generated.pattern import ConstraintKind, PatternStatus
 from contracts.generated.prediction import Outcome
 from eventlog import EventLog
+from msgspec.structs import replace
 from psycopg.rows import dict_row
+from runtime import database as databases
 from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
 from testkit.servers import Database
 
 from services.prediction.engine.gamma_poisson import MIXED
-from services.prediction.engine.scoring import brier_nano
+from services.prediction.engine.scoring import Score, brier_nano
 from services.prediction.projections import PROJECTION
+from services.prediction.reactions.reading import load_tallies
 
 from .conftest import WORKSPACE, assessment, at, detected, envelope, linked, moved
 
 
-def made(name: str, pattern_id: str, window: int, probability: float = 0.4) -> prediction.PredictionMade:
+def made(
+    name: str, pattern_id: str, window: int, probability: float = 0.4, *, n_resolved: int = 2
+) -> prediction.PredictionMade:
     return prediction.PredictionMade(
         prediction_id=name,
         pattern_id=pattern_id,
@@ -38,7 +44,7 @@ def made(name: str, pattern_id: str, window: int, probability: float = 0.4) -> p
             prior_shape=MIXED.shape,
             prior_rate_days=MIXED.rate_days,
             base_rate=0.5,
-            n_resolved=0,
+            n_resolved=n_resolved,
             basis=prediction.ForecastBasis(
                 n_events=5,
                 episode_quiet_days=2.0,
@@ -169,6 +175,7 @@ async def test_rows_hold_what_the_events_say(database: Database, event_log: Even
     assert {row["pattern_id"] for row in hours} == {"pat_a", "pat_c"}
     (score,) = [row for row in await _table(database, "scores") if row["n_resolved"]]
     assert (score["bin"], score["n_resolved"], score["n_hits"]) == (4, 1, 1)
+    assert score["ended_on"] == date(2026, 3, 9)
     assert score["brier_nano"] == brier_nano(0.3, is_hit=True)
     assert score["base_nano"] == brier_nano(0.5, is_hit=True)
     (fitted,) = await _table(database, "models")
@@ -176,6 +183,39 @@ async def test_rows_hold_what_the_events_say(database: Database, event_log: Even
     (setting,) = await _table(database, "workspaces")
     assert (setting["timezone"], setting["alert_probability"]) == ("UTC", 0.5)
     assert [row["window_days"] for row in await _table(database, "outlooks")] == [7, 30]
+
+
+async def test_a_hit_counts_no_sooner_than_a_miss_of_the_same_age(
+    database: Database, event_log: EventLog
+) -> None:
+    """Both from the end of their window and the grace on; the first, when nobody knew a base rate, not in the skill."""
+    log: list[tuple[str, Event]] = [
+        ("prd_1", made("prd_1", "pat_a", 7, 0.4, n_resolved=0)),
+        ("prd_2", made("prd_2", "pat_a", 7, 0.4)),
+        ("prd_3", replace(made("prd_3", "pat_a", 7, 0.4), expires_at=at(12))),
+        ("prd_1", resolved("prd_1", "pat_a", Outcome.HIT)),
+        ("prd_2", resolved("prd_2", "pat_a", Outcome.MISS)),
+        ("prd_3", resolved("prd_3", "pat_a", Outcome.HIT)),
+    ]
+    events = [envelope(data, aggregate_id) for aggregate_id, data in log]
+    await assert_rebuild_equals_live(PROJECTION, events, database=database, event_log=event_log)
+    pool = databases.pool(database.projector_url, schema="prediction", max_size=1)
+    async with pool, pool.connection() as conn:
+
+        async def record(days: float) -> Score | None:
+            found = await load_tallies(conn, [WORKSPACE], now=at(days), grace=timedelta(days=1))
+            return found[WORKSPACE][7].score if found else None
+
+        assert await record(0) is None
+        assert await record(8) is None
+        ended = await record(9)
+        assert ended is not None
+        assert (ended.n_resolved, ended.n_hits, ended.span_days) == (2, 1, 0)
+        assert ended.base_nano == brier_nano(0.5, is_hit=False)
+        # Of the days on which windows ended, however long ago that was.
+        both = await record(40)
+        assert both is not None
+        assert (both.n_resolved, both.n_hits, both.span_days) == (3, 2, 5)
 
 
 async def test_another_workspace_sees_nothing(database: Database, event_log: EventLog) -> None:

@@ -344,15 +344,16 @@ async def test_negative_skill_switches_to_the_base_rate(make_rig: Callable[..., 
     rig = make_rig(min_resolved=3)
     await rig.pool.open()
     async with rig.running():
-        for number in range(4):
-            name = f"pat_{number}"
-            await detect(rig, name, days=(-1.0,))
+        # Over more than four windows, so that it was not the surprise of a day.
+        for number, day in enumerate((0.0, 10.0, 25.0, 40.0)):
+            rig.clock.now, name = at(day), f"pat_{number}"
+            await detect(rig, name, days=(day - 1.0,))
             await rig.until(MADE, 3 * number + 3)
-            await rig.tell(name, linked(name, at(0.1), n_issues=1))
+            came = linked(name, at(day + 0.1), n_issues=1)
+            await rig.tell(name, came, moved(name, EMERGING, PatternStatus.RESOLVED))
             await rig.until(RESOLVED, 3 * number + 3)
-        # Four windows later, so that it was not the surprise of a day.
-        rig.clock.now = at(40)
-        await detect(rig, "pat_last", days=(39.0,))
+        rig.clock.now = at(50)
+        await detect(rig, "pat_last", days=(49.0,))
         await eventually(lambda: _is_forecast(rig, "pat_last"))
         made = [one for one in await rig.said(MADE) if one.pattern_id == "pat_last"]
     assert made[0].model == "base_rate"
