@@ -28,7 +28,7 @@ def patterns_of(api: httpx.Client, count: int, *, service: str) -> set[str]:
             "title": title,
             "service": service,
             "external_id": unique("one"),
-            "occurred_at": f"2026-11-20T{hour}:05:00Z",
+            "source_created_at": f"2026-11-20T{hour}:05:00Z",
         }
         for title in [words() for _ in range(count)]
         for hour in (10, 13, 17)
