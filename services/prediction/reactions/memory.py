@@ -144,10 +144,12 @@ class Memory:
         return None if tracked is None else tracked.open.get(prediction_id)
 
     def replace_open(self, workspace_id: str, state: Prediction) -> None:
-        """An open prediction has changed."""
+        """An open prediction has changed; one that is no longer called prevented ends again."""
         tracked = self._owners.get((workspace_id, state.prediction_id))
-        if tracked is not None and state.prediction_id in tracked.open:
+        if tracked is not None and (before := tracked.open.get(state.prediction_id)) is not None:
             tracked.open[state.prediction_id] = state
+            if before.is_censored and not state.is_censored:
+                heappush(self._ends, (state.expires_at, workspace_id, state.prediction_id))
 
     def drop_open(self, workspace_id: str, prediction_id: str) -> None:
         """Forget a prediction that was decided."""

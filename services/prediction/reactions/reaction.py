@@ -230,9 +230,8 @@ class Forecaster:
     def _resolution(
         self, workspace_id: str, state: Prediction, hit: Hit | None, *, now: datetime
     ) -> Append | None:
-        """The guarded outcome; None when a prevented prediction has run out, which says nothing."""
+        """The guarded outcome; None when a prevented prediction has run out, which says nothing until taken back."""
         if hit is None and state.is_censored:
-            self._memory.drop_open(workspace_id, state.prediction_id)
             return None
         event = record(
             resolve_miss(state) if hit is None else resolve_hit(state, hit.issue_id),

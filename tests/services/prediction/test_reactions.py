@@ -178,7 +178,13 @@ async def test_what_was_prevented_is_never_a_miss(rig: Rig) -> None:
         await rig.tell(name, prevented)
         rig.clock.now = at(9.02)
         (resolved,) = await rig.until(RESOLVED, 1)
-    assert resolved.prediction_id != name
+        assert resolved.prediction_id != name
+        # Taken back after the window, it is one; no restart is needed for that.
+        await rig.tell(
+            name, prediction.PredictionFeedbackGiven(prediction_id=name, outcome=Outcome.MISS, note="")
+        )
+        _, late = await rig.until(RESOLVED, 2)
+    assert (late.prediction_id, late.outcome) == (name, Outcome.MISS)
 
 
 async def test_somebody_faster_does_not_stop_a_resolution(rig: Rig) -> None:
