@@ -198,7 +198,9 @@ def test_a_key_cannot_be_promised_to_two_patterns_in_silence() -> None:
 def test_an_answer_never_overrules_a_decision_that_nobody_was_asked_about(keep: Side) -> None:
     """Decided a third time: the first question is over, whichever side is chosen, and the last decision stands."""
     desk = Desk()
-    *cards, lag, disk, nearly = desk.report(CARD, CARD, CARD, LAG, DISK, "Certificate of the gateway has expired")
+    *cards, lag, disk, nearly = desk.report(
+        CARD, CARD, CARD, LAG, DISK, "Certificate of the gateway has expired"
+    )
     desk.link(cards[0], desk.pattern_of(lag))
     (first,) = asked_in(desk.link(cards[1], desk.pattern_of(disk)))
     (second,) = asked_in(desk.link(cards[2], desk.pattern_of(nearly)))
