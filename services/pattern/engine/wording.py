@@ -1,8 +1,8 @@
 """What is compared of a person's report: its masked title, the content words of its body, its names and numbers.
 
 It is written as one text of three lines, which is what the log keeps of the issue for later comparisons: the masked
-title, then 18-bit hashes of the words, names and numbers, then the embedding. No word of a body can be read from it,
-so nothing that is purged with its issue lives on there.
+title, then 18-bit hashes of the words, names and numbers, then the embedding. The words of a body are not written there, but
+the hashes have no secret: whoever has a list of words can guess many of them, also after the issue is purged.
 """
 
 import re
