@@ -5,12 +5,16 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
+import nats
 import pyotp
+from contracts import derived_id, prediction, record
+from eventlog import Append, EventLog
 from msgspec import Struct
 from testkit.stack import Stack
 
@@ -235,13 +239,33 @@ class Inhabited:
             " VALUES (%s, new_id('mail_'), 'x', now() + interval '1 year', now())",
             space,
         )
-        statement = "INSERT INTO prediction.models VALUES (%s, 'mdl_1', now(), '{}')"
-        asyncio.run(execute(self.stack.database.projector_url, statement, space))
+        asyncio.run(self._learn())
         self.sql(
             "INSERT INTO user_identities (provider, subject, user_id) VALUES ('https://idp.example', %s, %s)",
             self.word,
             self.keyholder_id,
         )
+
+    async def _learn(self) -> None:
+        """What a night's fit says of a workspace with next to no past; into the log, since rows are compared with it."""
+        now = datetime.now(UTC)
+        fitted = prediction.ModelFitted(
+            model_id=derived_id("mdl_", self.tenant.workspace_id), version="test", n_active=0
+        )
+        event = record(
+            fitted,
+            workspace_id=self.tenant.workspace_id,
+            aggregate_id=fitted.model_id,
+            occurred_at=now,
+            recorded_at=now,
+            source="/causeloop/prediction",
+        )
+        nc = await nats.connect(self.stack.nats.url)
+        try:
+            log = await EventLog.connect(nc, ensure_streams=False)
+            await log.append(Append(event, expected=0))
+        finally:
+            await nc.close()
 
     def _read(self, operations: tuple[AnyOperation, ...]) -> None:
         """Every list, and once more with its ids every single thing."""

@@ -42,7 +42,7 @@ async def rows_with(stack: Stack, words: list[str]) -> list[Trace]:
     async with await AsyncConnection.connect(stack.postgres.url(database="causeloop")) as conn:
         cursor = await conn.execute(
             "SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-            " WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+            " WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
         )
         tables = await cursor.fetchall()
         assert {"identity", "gateway", "pattern", "ingest"} <= {schema for schema, _ in tables}
