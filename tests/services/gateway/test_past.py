@@ -118,6 +118,8 @@ def served(api: httpx.Client, as_of: int | str | None = None) -> dict[str, Any]:
         # A cursor is bound to its query, and as_of is part of that.
         if "page" in bodies[path][1]:
             bodies[path][1]["page"].pop("next_cursor")
+        # It counts quiet time up to the very moment of the question.
+        bodies[path][1].pop("proof", None)
         return bodies[path][1]
 
     for path in LISTS:

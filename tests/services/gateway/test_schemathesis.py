@@ -69,6 +69,9 @@ def test_the_document_tells_no_lie(fresh: Stack, tmp_path: Path, run: Run) -> No
         str(run.n_examples),
         "--max-time",
         str(run.seconds),
+        # A machine that is busy with other tests may take longer than the ten seconds that it waits by default.
+        "--request-timeout",
+        "30",
         "--seed",
         "1",
         "--generation-database",
