@@ -118,8 +118,9 @@ def served(api: httpx.Client, as_of: int | str | None = None) -> dict[str, Any]:
         # A cursor is bound to its query, and as_of is part of that.
         if "page" in bodies[path][1]:
             bodies[path][1]["page"].pop("next_cursor")
-        # It counts quiet time up to the very moment of the question.
-        bodies[path][1].pop("proof", None)
+        # These count quiet time up to the very moment of the question.
+        for counted in ("quiet_days", "needs_quiet_days", "confidence"):
+            (bodies[path][1].get("proof") or {}).pop(counted, None)
         return bodies[path][1]
 
     for path in LISTS:
