@@ -37,7 +37,7 @@ class Load:
 
     async def run(self) -> None:
         """Report until cancelled; a batch that is not answered is sent again, as a careful client would."""
-        async with httpx.AsyncClient(base_url=self._url, timeout=15.0) as client:
+        async with httpx.AsyncClient(base_url=self._url, timeout=30) as client:
             token = ""
             while True:
                 records = [self._record(next(self._numbers)) for _ in range(BATCH)]
@@ -88,7 +88,7 @@ async def _kill_and_restart(stack: Stack, victim: str) -> None:
         await target.start().ready()
     else:
         await asyncio.to_thread(target.start)
-        await stack.ready(deadline=60)
+        await stack.ready()
 
 
 async def _settled(stack: Stack, log: EventLog) -> bool:

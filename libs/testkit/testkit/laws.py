@@ -91,7 +91,7 @@ async def assert_rebuild_equals_live(
     *,
     database: Database,
     event_log: EventLog,
-    deadline: float = 10.0,
+    deadline: float = 30.0,
 ) -> None:
     """What a projector wrote live equals what a replay of the same log writes."""
     owner = await AsyncConnection.connect(database.owner_url, autocommit=True, cursor_factory=AsyncRawCursor)

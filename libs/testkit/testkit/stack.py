@@ -61,9 +61,9 @@ class ServiceProcess:
             self._child = children.spawn(command, env=self._environment(), cwd=ROOT, output=log)
         return self
 
-    async def ready(self, *, deadline: float = 20.0) -> Self:
+    async def ready(self, *, deadline: float = 60.0) -> Self:
         """Wait until it answers /ready with 200; AssertionError with its log when it does not."""
-        async with httpx.AsyncClient(base_url=self.url, timeout=2.0) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=10.0) as client:
 
             async def answers() -> bool:
                 if self.pid is None:
@@ -84,7 +84,7 @@ class ServiceProcess:
 
     async def status(self) -> ServiceStatus:
         """What its /status.json says."""
-        async with httpx.AsyncClient(base_url=self.url, timeout=5.0) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
             return msgspec.json.decode((await client.get("/status.json")).content, type=ServiceStatus)
 
     async def run(self, *arguments: str, deadline: float = 120.0) -> tuple[int, str]:
@@ -110,12 +110,12 @@ class ServiceProcess:
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **self._env}
 
-    def wait(self, *, deadline: float = 10.0) -> int:
+    def wait(self, *, deadline: float = 30.0) -> int:
         """Wait for it to end by itself; the exit code."""
         assert self._child is not None
         return self._child.wait(timeout=deadline)
 
-    def stop(self, *, deadline: float = 10.0) -> int:
+    def stop(self, *, deadline: float = 30.0) -> int:
         """Ask it to stop; the exit code."""
         assert self._child is not None
         if self._child.poll() is None:
@@ -213,7 +213,7 @@ class Stack:
             **self._extra_env,
         }
 
-    async def ready(self, *, deadline: float = 30.0) -> None:
+    async def ready(self, *, deadline: float = 60.0) -> None:
         """Wait until every service is ready."""
         for service in self.services.values():
             await service.ready(deadline=deadline)

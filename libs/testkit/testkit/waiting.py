@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 @overload
 async def eventually(
-    predicate: Callable[[], Awaitable[T]], *, deadline: float = 5.0, every: float = 0.01
+    predicate: Callable[[], Awaitable[T]], *, deadline: float = 30.0, every: float = 0.01
 ) -> T: ...
 
 
 @overload
-async def eventually(predicate: Callable[[], T], *, deadline: float = 5.0, every: float = 0.01) -> T: ...
+async def eventually(predicate: Callable[[], T], *, deadline: float = 30.0, every: float = 0.01) -> T: ...
 
 
 async def eventually(
-    predicate: Callable[[], object], *, deadline: float = 5.0, every: float = 0.01
+    predicate: Callable[[], object], *, deadline: float = 30.0, every: float = 0.01
 ) -> object:
     """The first truthy value of `predicate`, which may be async; AssertionError after `deadline` seconds.
 

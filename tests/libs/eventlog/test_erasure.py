@@ -72,17 +72,17 @@ async def test_an_erased_workspace_is_gone_from_rows_log_and_memory(
     at_work = Projector(event_log, TALLY, url=tally.projector_url, reaction=listener)
     running = asyncio.create_task(at_work.run())
     try:
-        assert await at_work.reached(50, timeout=10)
+        assert await at_work.reached(50, timeout=30)
         assert await counts(tally) == {"ws_gone": 30, "ws_one": 20}
 
         tombstone = await event_log.append(Append(erased("ws_gone"), 0))
-        assert await at_work.reached(tombstone, timeout=10)
+        assert await at_work.reached(tombstone, timeout=30)
         assert await counts(tally) == {"ws_one": 20}
         straggler = reported(99, workspace="ws_gone")
         await event_log.append_each(new(straggler, reported(21)))
         await event_log.append(Append(closed(mine[0]), None))
         last = await event_log.append(Append(reported(22), 0))
-        assert await at_work.reached(last, timeout=10)
+        assert await at_work.reached(last, timeout=30)
         assert await counts(tally) == {"ws_one": 22}
         await eventually(lambda: listener.heard and listener.heard[-1].seq == last)
         after = [
@@ -114,7 +114,7 @@ async def test_a_projector_goes_on_when_its_last_event_was_purged(
     await event_log.append_each(new(*(reported(number, workspace="ws_gone") for number in range(10))))
     first = Projector(event_log, TALLY, url=tally.projector_url)
     running = asyncio.create_task(first.run())
-    assert await first.reached(10, timeout=10)
+    assert await first.reached(10, timeout=30)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -123,10 +123,10 @@ async def test_a_projector_goes_on_when_its_last_event_was_purged(
     second = Projector(event_log, TALLY, url=tally.projector_url)
     running = asyncio.create_task(second.run())
     try:
-        assert await second.reached(tombstone, timeout=10), second.status
+        assert await second.reached(tombstone, timeout=30), second.status
         assert await counts(tally) == {}
         last = await event_log.append(Append(reported(1), 0))
-        assert await second.reached(last, timeout=10)
+        assert await second.reached(last, timeout=30)
         assert await counts(tally) == {"ws_one": 1}
         assert second.status.alarm is None
     finally:
@@ -143,7 +143,7 @@ async def test_reading_up_to_a_position_ends_when_what_was_waiting_is_purged(
     batch = await anext(reading)
     assert batch.pending > 0
     await event_log.purge("ws_gone", "issue")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         last = [batch, *[batch async for batch in reading]][-1]
     assert last.pending == 0 or last.last_seq == 5000
 
@@ -166,7 +166,7 @@ async def test_a_projection_of_workspaces_hears_only_of_those_that_are(
     at_work = Projector(event_log, heard, url=database.projector_url)
     running = asyncio.create_task(at_work.run())
     try:
-        assert await at_work.reached(3, timeout=10)
+        assert await at_work.reached(3, timeout=30)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

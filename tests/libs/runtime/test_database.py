@@ -107,12 +107,12 @@ async def test_tenant_after_a_restart_of_the_server_works_again() -> None:
                 async with tenant(source, "ws_1"):
                     pass
             server.start()
-            await eventually(lambda: works(source), deadline=20)
+            await eventually(lambda: works(source))
             server.kill()
             with pytest.raises(UnavailableError):
                 await read_rows(source, "ws_1", b"SELECT 'here' AS name", (), row=Thing)
             server.start()
-            await eventually(lambda: works(source), deadline=20)
+            await eventually(lambda: works(source))
             assert await read_rows(source, "ws_1", b"SELECT 'here' AS name", (), row=Thing) == [Thing("here")]
         server.stop()
 

@@ -271,7 +271,7 @@ def test_nats_refuses_a_stranger(folder: Path) -> None:
 def test_spawn_of_a_missing_program_says_so(folder: Path) -> None:
     with (folder / "log").open("wb") as log:
         child = children.spawn([str(folder / "missing")], env={}, output=log)
-    assert child.wait(timeout=10) != 0
+    assert child.wait(timeout=30) != 0
     assert "cannot run" in (folder / "log").read_text()
 
 

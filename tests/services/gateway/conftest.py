@@ -46,7 +46,7 @@ def stack(identity_provider: IdentityProvider) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def access_token(stack: Stack) -> str:
     """A token of the seeded owner."""
-    answer = httpx.post(f"{stack.url}/v1/auth/exchange", json={"subject_token": "anything"}, timeout=10)
+    answer = httpx.post(f"{stack.url}/v1/auth/exchange", json={"subject_token": "anything"}, timeout=30)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["access_token"])
 
@@ -55,7 +55,7 @@ def access_token(stack: Stack) -> str:
 def platform(stack: Stack) -> Iterator[httpx.Client]:
     """A client with the provisioning key."""
     headers = {"Authorization": f"Bearer {PROVISION_KEY}"}
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=15) as client:
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
 
 
@@ -63,7 +63,7 @@ def platform(stack: Stack) -> Iterator[httpx.Client]:
 def api(stack: Stack, access_token: str) -> Iterator[httpx.Client]:
     """A client that is signed in, and waits for its changes to be visible as long as it may: the machine may be busy."""
     headers = {"Authorization": f"Bearer {access_token}", "Prefer": "wait=10"}
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=15) as client:
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
 
 

@@ -55,7 +55,7 @@ class Inhabited:
         made = httpx.Client(
             base_url=self.stack.url,
             headers={"Authorization": f"Bearer {token}", "Prefer": "wait=10"},
-            timeout=20,
+            timeout=30,
             event_hooks={"response": [self._note]},
         )
         self._clients.append(made)
@@ -89,7 +89,7 @@ class Inhabited:
         assert answer.status_code < 300, (method, path, answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
-    def _wait(self, found: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+    def _wait(self, found: Callable[[], Any], *, seconds: float = 30.0) -> Any:
         give_up_at = time.monotonic() + seconds
         while not (value := found()):
             assert time.monotonic() < give_up_at, "it did not happen in time"

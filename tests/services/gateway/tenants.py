@@ -63,7 +63,7 @@ async def join(owner_url: str, tenant: Tenant, role: str) -> tuple[str, str]:
 
 def sign_in(url: str, email: str) -> str:
     """An access token of the person with this address, whom a stack in mock mode lets in."""
-    answer = httpx.post(f"{url}/v1/auth/exchange", json={"subject_token": email}, timeout=10)
+    answer = httpx.post(f"{url}/v1/auth/exchange", json={"subject_token": email}, timeout=30)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["access_token"])
 

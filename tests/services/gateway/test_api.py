@@ -20,7 +20,7 @@ from services.gateway.vocabulary import VISIBLE
 from tests.services.gateway.tenants import cut_short, onboard, sign_in
 
 
-def wait_for(found: Callable[[], Any], *, seconds: float = 15.0) -> Any:
+def wait_for(found: Callable[[], Any], *, seconds: float = 30.0) -> Any:
     """What `found` gives once it gives something."""
     give_up_at = time.monotonic() + seconds
     while not (value := found()):
@@ -388,9 +388,9 @@ def test_what_is_seen_in_a_name_may_be_anywhere_in_it() -> None:
         assert re.search(VISIBLE, good), good
     for bad in ("", " \n", "\x01\x7f", "\0", "a\0", "\0a", "a\0\n", "a\n\0b"):
         assert not re.search(VISIBLE, bad), bad
-    started = time.monotonic()
+    started = time.process_time()
     assert not re.search(VISIBLE, " a" * 100_000 + "\0")
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_settings_change_once(api: httpx.Client) -> None:
@@ -404,7 +404,7 @@ def test_settings_change_once(api: httpx.Client) -> None:
 
 def test_without_a_good_token_nothing_opens(stack: Stack, access_token: str) -> None:
     """401, whatever is wrong with it."""
-    with httpx.Client(base_url=stack.url, timeout=10) as client:
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
         for header in (
             "",
             "Bearer",
@@ -423,7 +423,7 @@ def test_another_workspace_sees_nothing_of_ours(api: httpx.Client, stack: Stack)
     cursor = api.get("/v1/issues", params={"limit": 1}).json()["page"]["next_cursor"]
     other = asyncio.run(onboard(stack.database.owner_url))
     theirs = {"Authorization": f"Bearer {sign_in(stack.url, other.owner_email)}"}
-    with httpx.Client(base_url=stack.url, headers=theirs, timeout=10) as client:
+    with httpx.Client(base_url=stack.url, headers=theirs, timeout=30) as client:
         assert client.get("/v1/issues").json()["page"]["total"] == 0
         assert client.get(f"/v1/issues/{issue['id']}").status_code == 404
         assert client.patch(f"/v1/issues/{issue['id']}", json={"title": "Mine"}).status_code == 404
@@ -445,7 +445,7 @@ def test_a_cursor_that_was_changed_is_refused(api: httpx.Client) -> None:
 
 def test_signing_in_gives_the_whole_pair(stack: Stack) -> None:
     """The union of both documented shapes; an empty subject is refused."""
-    with httpx.Client(base_url=stack.url, timeout=10) as client:
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
         answer = client.post("/v1/auth/exchange", json={"subject_token": "x"}).json()
         assert set(answer) == {
             "access_token", "refresh_token", "token_type", "expires_in", "scope", "workspace_id", "session_id", "id_token",

@@ -17,7 +17,7 @@ def mine(stack: Stack) -> Iterator[httpx.Client]:
     """A client of its own: what others report does not hang together with it."""
     tenant = asyncio.run(onboard(stack.database.owner_url))
     headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=20) as client:
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
 
 

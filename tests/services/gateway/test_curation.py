@@ -41,7 +41,7 @@ class Person:
             shown = self.get(path)
             return shown if is_there(shown) else None
 
-        return asyncio.run(eventually(found, deadline=20, every=0.05))
+        return asyncio.run(eventually(found, every=0.05))
 
     def report(self, *titles: str) -> list[str]:
         """Report failures; their ids."""

@@ -353,7 +353,7 @@ async def test_nobody_waits_for_the_count_of_a_plan_without_a_number(database: D
     await quota.take(principal(tenant.workspace_id), 1)
     async with (
         await AsyncConnection.connect(database.owner_url, options="-c search_path=identity") as conn,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         await conn.execute("SELECT FROM event_usage FOR UPDATE")
         for _ in range(20):

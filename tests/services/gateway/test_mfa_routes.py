@@ -23,7 +23,7 @@ class Person:
     def session(self) -> httpx.Client:
         """A new sign-in."""
         headers = {"Authorization": f"Bearer {sign_in(self.url, self.email)}"}
-        self.clients.append(httpx.Client(base_url=self.url, headers=headers, timeout=15))
+        self.clients.append(httpx.Client(base_url=self.url, headers=headers, timeout=30))
         return self.clients[-1]
 
 

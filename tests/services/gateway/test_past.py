@@ -138,7 +138,7 @@ def test_the_past_is_what_was_served_then(stack: Stack, owner: httpx.Client) -> 
     team = threading.Thread(target=live, args=(owner, random.Random(4), done))
     moments: list[Moment] = []
     team.start()
-    give_up_at = time.monotonic() + 40
+    give_up_at = time.monotonic() + 90
     while not done.is_set() or len(moments) < N_MOMENTS:
         assert time.monotonic() < give_up_at, f"{len(moments)} moments only"
         done.wait(rng.random() / 4)
@@ -226,7 +226,7 @@ async def test_who_asks_for_many_pasts_keeps_nobody_waiting() -> None:
         async with pasts.at(workspace_id, as_of):
             pass
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as asked:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as asked:
         for as_of in range(8):
             asked.create_task(ask("ws_greedy", as_of))
         await asyncio.sleep(0)

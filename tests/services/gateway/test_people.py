@@ -16,12 +16,12 @@ from tests.services.gateway.tenants import Tenant, execute, join, onboard
 
 @contextmanager
 def client(stack: Stack, token: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=15) as opened:
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as opened:
         yield opened
 
 
 def sign_in(stack: Stack, email: str, **more: Any) -> httpx.Response:
-    return httpx.post(f"{stack.url}/v1/auth/exchange", json={"subject_token": email, **more}, timeout=15)
+    return httpx.post(f"{stack.url}/v1/auth/exchange", json={"subject_token": email, **more}, timeout=30)
 
 
 def token_of(stack: Stack, email: str) -> str:
@@ -59,13 +59,13 @@ class World:
 
     def mail_to(self, email: str) -> list[dict[str, Any]]:
         """The letters that were caught, newest first."""
-        caught = httpx.get(f"{self.stack.url}/dev/mail.json", timeout=10).json()
+        caught = httpx.get(f"{self.stack.url}/dev/mail.json", timeout=30).json()
         return [each["letter"] for each in caught if each["letter"]["to"] == email]
 
     def link_to(self, email: str, *, n_letters: int = 1) -> str:
         """The token of the newest link that was mailed."""
 
-        asyncio.run(eventually(lambda: len(self.mail_to(email)) == n_letters, deadline=10))
+        asyncio.run(eventually(lambda: len(self.mail_to(email)) == n_letters))
         text = str(self.mail_to(email)[0]["text"])
         return text.partition("#")[2].split()[0]
 
@@ -224,7 +224,7 @@ def test_somebody_unknown_comes_in_by_the_link_that_was_mailed(world: World) -> 
         refused(owner.patch(f"/v1/members/{listed['id']}", json={"status": "active"}), 409, "conflict")
     token = world.link_to(email)
     refused(sign_in(world.stack, email), 403, "forbidden")
-    look = httpx.post(f"{world.stack.url}/v1/invitations/look", json={"token": token}, timeout=10).json()
+    look = httpx.post(f"{world.stack.url}/v1/invitations/look", json={"token": token}, timeout=30).json()
     assert (look["workspace_id"], look["role"]) == (world.tenant.workspace_id, "analyst")
     assert look["workspace_name"] == f"Client {world.tenant.slug}"
     joined = sign_in(world.stack, email, invitation_token=token)
@@ -326,7 +326,7 @@ def test_the_last_seat_is_taken_once(small: World) -> None:
     tokens = [small.link_to(email) for email in emails]
 
     async def both() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=small.stack.url, timeout=15) as http:
+        async with httpx.AsyncClient(base_url=small.stack.url, timeout=30) as http:
             return await asyncio.gather(
                 *(
                     http.post("/v1/auth/exchange", json={"subject_token": email, "invitation_token": token})

@@ -31,7 +31,7 @@ def others_issue(stack: Stack) -> str:
     """The id of an issue in another workspace."""
     other = asyncio.run(onboard(stack.database.owner_url))
     headers = {"Authorization": f"Bearer {sign_in(stack.url, other.owner_email)}"}
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=15) as client:
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         return str(make(client)["id"])
 
 

@@ -71,7 +71,7 @@ class Scene(Struct):
     async def gone(self) -> None:
         """Hidden, and seen to be."""
         await self.retain()
-        await eventually(lambda: self.listed() == set(self.new), deadline=20)
+        await eventually(lambda: self.listed() == set(self.new))
 
     async def purged(self) -> None:
         """Deleted, and seen to be, in the gateway's rows."""
@@ -81,7 +81,7 @@ class Scene(Struct):
         async def is_purged() -> bool:
             return not await messages_with_subject(self)
 
-        await eventually(is_purged, deadline=20)
+        await eventually(is_purged)
 
 
 async def known_then(scene: Scene, stack: Stack, *, sequence: int) -> set[str]:
@@ -180,7 +180,7 @@ async def scene(stack: Stack) -> AsyncIterator[Scene]:
         made.pattern_id = found[0]["id"] if found else ""
         return bool(found) and found[0]["issue_count"] == 6
 
-    await eventually(is_one_pattern, deadline=30)
+    await eventually(is_one_pattern)
     yield made
     owner.close()
     await rows.close()
@@ -254,7 +254,7 @@ async def test_what_is_reported_again_after_its_purge_begins_anew(scene: Scene, 
     assert answer.status_code == 201, answer.text
     again = answer.json()
     assert again["id"] == scene.old[0] and again["status"] == "new"
-    await eventually(lambda: counted(scene)["issue_count"] == 7, deadline=20)
+    await eventually(lambda: counted(scene)["issue_count"] == 7)
     members = scene.owner.get(f"/v1/patterns/{scene.pattern_id}/members").json()["data"]
     assert {member["issue_id"] for member in members} == {*scene.new, scene.old[0]}
     assert scene.owner.get(f"/v1/issues/{scene.old[0]}/comments").json()["data"] == []
@@ -268,7 +268,7 @@ async def test_a_report_brings_an_expired_issue_back_with_its_pattern(scene: Sce
         json={"external_id": f"{scene.word}-1", "title": "Checkout times out again", "service": "checkout"},
     )
     assert answer.status_code in (200, 201), answer.text
-    await eventually(lambda: scene.listed() == {*scene.new, scene.old[1]}, deadline=20)
+    await eventually(lambda: scene.listed() == {*scene.new, scene.old[1]})
     found = scene.owner.get(f"/v1/issues/{scene.old[1]}").json()
     assert (found["title"], found["pattern_id"]) == ("Checkout times out again", scene.pattern_id)
     assert len(scene.owner.get(f"/v1/issues/{scene.old[1]}/comments").json()["data"]) == 1

@@ -98,7 +98,7 @@ def test_the_document_tells_no_lie(fresh: Stack, tmp_path: Path, run: Run) -> No
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    still = httpx.get(f"{fresh.url}/v1/workspace", headers=headers, timeout=10)
+    still = httpx.get(f"{fresh.url}/v1/workspace", headers=headers, timeout=30)
     assert still.status_code == (200 if run.role else 401), "what came after the caller's end proves nothing"
 
 

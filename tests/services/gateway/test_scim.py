@@ -36,7 +36,7 @@ class Directory:
     ) -> None:
         self.stack = stack
         self.tenant = tenant
-        with httpx.Client(base_url=stack.url, timeout=20) as http:
+        with httpx.Client(base_url=stack.url, timeout=30) as http:
             signed_in = http.post("/v1/auth/exchange", json={"subject_token": tenant.owner_email}).json()
             self.owner = {"Authorization": f"Bearer {signed_in['access_token']}"}
             machine = http.post("/v1/service-accounts", json={"name": name}, headers=self.owner).json()
@@ -50,7 +50,7 @@ class Directory:
         self.http = httpx.Client(
             base_url=f"{stack.url}/v1/scim/v2",
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/scim+json"},
-            timeout=20,
+            timeout=30,
         )
 
     def sql(self, statement: str, *values: object) -> list[Any]:
@@ -113,7 +113,7 @@ def test_the_standards_own_tester_finds_no_error(directory: Directory) -> None:
     with Client(
         base_url=str(directory.http.base_url),
         headers={"Authorization": directory.http.headers["Authorization"]},
-        timeout=20,
+        timeout=30,
     ) as http:
         results = check_server(SyncSCIMClient(http, provider=ScimProvider()))
     failures = [
@@ -218,7 +218,7 @@ def test_an_address_follows_the_directory_until_the_first_sign_in(directory: Dir
     directory.patch(f"/Users/{user['id']}", to_new)
     assert new in directory.members()
     httpx.post(
-        f"{directory.stack.url}/v1/auth/exchange", json={"subject_token": new}, timeout=15
+        f"{directory.stack.url}/v1/auth/exchange", json={"subject_token": new}, timeout=30
     ).raise_for_status()
     later = {"op": "replace", "path": "emails", "value": [{"value": "later@acme.example"}]}
     answer = directory.patch(f"/Users/{user['id']}", later)
@@ -240,7 +240,7 @@ def test_a_group_stands_for_a_role(directory: Directory) -> None:
     analysts = directory.group("Analysts", ada["id"], manual)
     admins = directory.group("Admins", bob["id"])
     assert directory.members()[ada["userName"]] == ("viewer", "active")
-    with httpx.Client(base_url=directory.stack.url, headers=directory.owner, timeout=15) as api:
+    with httpx.Client(base_url=directory.stack.url, headers=directory.owner, timeout=30) as api:
         for group, role in ((analysts, "analyst"), (admins, "admin")):
             mapped = api.patch(f"/v1/scim-groups/{group['id']}", json={"role": role})
             assert (mapped.status_code, mapped.json()["role"]) == (200, role)
@@ -334,7 +334,7 @@ def test_a_directory_does_not_learn_what_a_stranger_is_called_elsewhere(director
     assert directory.members()[elsewhere.owner_email] == ("viewer", "invited")
 
     def shown() -> Any:
-        http = httpx.get(f"{directory.stack.url}/v1/members", headers=directory.owner, timeout=20)
+        http = httpx.get(f"{directory.stack.url}/v1/members", headers=directory.owner, timeout=30)
         [member] = [each for each in http.json()["data"] if each["email"] == elsewhere.owner_email]
         return member["name"], member["avatar_url"]
 
@@ -366,7 +366,7 @@ def test_an_invitation_that_is_over_gives_no_role(directory: Directory) -> None:
         f"{directory.stack.url}/v1/invitations",
         json={"email": email, "role": "admin"},
         headers=directory.owner,
-        timeout=20,
+        timeout=30,
     )
     assert invited.status_code == 201, invited.text
     directory.sql("UPDATE invitations SET expires_at = now() - interval '1 day' WHERE email = %s", email)

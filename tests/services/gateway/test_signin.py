@@ -29,7 +29,7 @@ class Browser:
 
     def __init__(self, stack: Stack) -> None:
         self.origin = f"http://localhost:{stack.services['gateway'].port}"
-        self.client = httpx.Client(base_url=self.origin, timeout=15)
+        self.client = httpx.Client(base_url=self.origin, timeout=30)
 
     def depart(self, **query: str) -> str:
         """Where a sign-in leads to."""
@@ -65,7 +65,7 @@ def owner_url(stack: Stack) -> str:
 def ask(method: str, url: str, token: str | None = None, **options: Any) -> httpx.Response:
     """The answer to a request of a program."""
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-    return httpx.request(method, url, headers=headers, timeout=15, **options)
+    return httpx.request(method, url, headers=headers, timeout=30, **options)
 
 
 def code_of(answer: httpx.Response) -> str:
@@ -253,7 +253,7 @@ class Company:
         self.provider = provider
         self.domain = f"{tenant.slug}.example"
         headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
-        self.api = httpx.Client(base_url=stack.url, headers=headers, timeout=15)
+        self.api = httpx.Client(base_url=stack.url, headers=headers, timeout=30)
 
     def connect(self, **fields: Any) -> dict[str, Any]:
         """A connection to the provider."""
@@ -546,7 +546,7 @@ async def test_an_invitations_link_leads_somebody_new_in_by_browser(
         caught = [each["letter"] for each in browser.client.get("/dev/mail.json").json()]
         return [letter["text"] for letter in caught if letter["to"] == email]
 
-    await eventually(letters, deadline=10)
+    await eventually(letters)
     link = next(word for word in letters()[0].split() if word.startswith("http"))
     page, _, token = link.partition("#")
     opened = browser.client.get(page)

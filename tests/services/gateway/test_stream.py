@@ -30,7 +30,7 @@ class Listener:
         self._socket = socket
         self._heard: list[dict[str, Any]] = []
 
-    async def hear(self, kind: str, *, seconds: float = 15.0, **payload: object) -> dict[str, Any]:
+    async def hear(self, kind: str, *, seconds: float = 30.0, **payload: object) -> dict[str, Any]:
         """The payload of the first frame of a type, heard already or to come, that has these fields."""
         async with asyncio.timeout(seconds):
             seen = 0
@@ -50,7 +50,7 @@ async def frame(socket: ClientConnection, kind: str) -> dict[str, Any]:
 
 
 async def closed(socket: ClientConnection) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(ConnectionClosed) as caught:
             while True:
                 await socket.recv()
@@ -173,7 +173,7 @@ async def test_a_client_hears_nothing_of_other_workspaces(stack: Stack, access_t
     ):
         await frame(socket, "connected")
         await api.post("/v1/issues", json={"title": "Not for them"})
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             assert json.loads(await socket.recv())["type"] == "heartbeat"
 
 
@@ -196,7 +196,7 @@ async def test_a_token_hears_only_what_it_may_read(stack: Stack, access_token: s
             await frame(hearing, "connected")
             await api.post("/v1/issues", json={"title": words()})
             await frame(hearing, "issue.created")
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 assert json.loads(await deaf.recv())["type"] == "heartbeat"
 
 
@@ -219,7 +219,7 @@ async def test_handshakes_count_like_requests(stack: Stack) -> None:
         tenant.slug,
         tenant.slug,
     )
-    await eventually(lambda: time.time() % 60 < 45, deadline=20)
+    await eventually(lambda: time.time() % 60 < 45)
     for _ in range(3):
         async with connect(address(stack, f"?token={token}")) as socket:
             await frame(socket, "connected")

@@ -161,7 +161,7 @@ async def test_nothing_is_found_of_an_erased_workspace_and_everything_of_the_oth
     exported = owner.post("/v1/governance/exports")
     done = await finished(owner, f"/v1/governance/exports/{exported.json()['id']}")
     assert done["status"] == "succeeded"
-    await eventually(lambda: owner.get("/v1/patterns").json()["data"], deadline=30)
+    await eventually(lambda: owner.get("/v1/patterns").json()["data"])
     words = [
         word,
         gone.slug,

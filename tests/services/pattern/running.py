@@ -58,7 +58,7 @@ class Running:
                 and await self.event_log.last_seq() == end
             )
 
-        await eventually(is_grouped, deadline=15)
+        await eventually(is_grouped)
 
     async def n_undecided(self) -> int:
         async with self.pool.connection() as conn:
@@ -111,7 +111,7 @@ async def running(
         service = Running(event_log, database, pool, max_events_per_append)
         try:
             if is_live:
-                await eventually(lambda: service.projector.status.state == "live", deadline=15)
+                await eventually(lambda: service.projector.status.state == "live")
             yield service
         finally:
             await service.kill()

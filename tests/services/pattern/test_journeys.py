@@ -251,7 +251,7 @@ async def test_the_ends_of_its_issues_give_a_pattern_a_mean_time_to_repair(servi
             for each, status in (*changes, *closed)
         ]
         await service.event_log.append(*[Append(event, None) for event in events])
-        await eventually(lambda: repairs_take(service, other, at), deadline=20)
+        await eventually(lambda: repairs_take(service, other, at))
 
     await change(timedelta(hours=1), *[(each, ingest.IssueStatus.RESOLVED) for each in ids[:2]])
     assert mttr(service, found) is None
@@ -287,15 +287,15 @@ async def test_a_pattern_that_loses_issues_has_its_repairs_measured_anew(
     for hour, each in enumerate(ids, start=1):
         closed = ingest.IssueUpdated(issue_id=each, status=ingest.IssueStatus.CLOSED)
         await service.event_log.append(Append(recorded(closed, each, at=NOW + timedelta(hours=hour)), None))
-    await eventually(lambda: repairs_take(service, found, timedelta(hours=6)), deadline=20)
+    await eventually(lambda: repairs_take(service, found, timedelta(hours=6)))
     if is_split:
         split = pattern.SplitPattern(pattern_id=found, issue_ids=tuple(ids[3:]), name="Queue two")
         new = (await service.endpoints.split_pattern(split, CONTEXT)).pattern_id
-        await eventually(lambda: repairs_take(service, new, timedelta(hours=6)), deadline=20)
-        await eventually(lambda: repairs_take(service, found, timedelta(hours=3)), deadline=20)
+        await eventually(lambda: repairs_take(service, new, timedelta(hours=6)))
+        await eventually(lambda: repairs_take(service, found, timedelta(hours=3)))
     else:
         await service.endpoints.unlink_issue(pattern.UnlinkIssue(issue_id=ids[5]), CONTEXT)
-        await eventually(lambda: repairs_take(service, found, timedelta(hours=5)), deadline=20)
+        await eventually(lambda: repairs_take(service, found, timedelta(hours=5)))
     await service.assert_memory_equals_rows()
 
 
@@ -428,9 +428,9 @@ async def test_an_endless_stream_of_commands_does_not_stop_grouping(service: Run
         for number in (10, 11):
             late = failure(number, "Mail queue is stuck")
             await service.event_log.append(Append(late, 0))
-            await eventually(partial(is_grouped, late.aggregate_id), deadline=15)
+            await eventually(partial(is_grouped, late.aggregate_id))
         n_before = len(renamed)
-        await eventually(lambda: len(renamed) > n_before + 10, deadline=15)
+        await eventually(lambda: len(renamed) > n_before + 10)
         assert not any(task.done() for task in people)
     finally:
         for task in people:

@@ -50,7 +50,7 @@ async def test_a_killed_process_goes_on_where_it_was(stack: Stack, client: Clien
         await log.append_each([Append(failure(next(numbers), "Queue is stuck"), 0) for _ in range(n)])
 
     await report(50)
-    await eventually(lambda: links(log), deadline=20)
+    await eventually(lambda: links(log))
     await report(300)
     service.kill()
     await report(50)
@@ -60,7 +60,7 @@ async def test_a_killed_process_goes_on_where_it_was(stack: Stack, client: Clien
     async def is_done() -> bool:
         return len(await links(log)) >= 400
 
-    await eventually(is_done, deadline=20)
+    await eventually(is_done)
     found = await links(log)
     assert len(found) == len({issue for issue, _ in found}) == 400
     (pattern_id,) = {each for _, each in found}

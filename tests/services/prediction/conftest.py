@@ -118,7 +118,7 @@ class Rig:
         self.projector = self._projector()
         task = asyncio.create_task(self.projector.run())
         try:
-            await eventually(lambda: self.projector.status.state == "live", deadline=10)
+            await eventually(lambda: self.projector.status.state == "live")
             yield
         finally:
             task.cancel()
@@ -152,15 +152,15 @@ class Rig:
         async def enough() -> bool:
             return len(await self.said(kind)) >= count
 
-        await eventually(enough, deadline=10)
-        assert await self.projector.reached(await self.log.last_seq(0), timeout=5)
+        await eventually(enough)
+        assert await self.projector.reached(await self.log.last_seq(0), timeout=30)
         found = await self.said(kind)
         assert len(found) == count, found
         return found
 
     async def settled(self) -> None:
         """Return when the rows hold the whole log."""
-        assert await self.projector.reached(await self.log.last_seq(0), timeout=5)
+        assert await self.projector.reached(await self.log.last_seq(0), timeout=30)
 
     async def assert_rebuild_is_equal(self) -> None:
         """A replay of the log gives the very same rows."""

@@ -401,7 +401,7 @@ async def test_a_long_fit_keeps_nobody_waiting(rig: Rig, monkeypatch: pytest.Mon
     monkeypatch.setattr("services.prediction.reactions.reaction.learn_apart", learn_slowly)
     async with rig.running():
         await detect(rig, days=tuple(-float(day) for day in range(1, 120, 2)))
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), 30)
         await detect(rig, "pat_b")
         await rig.until(MADE, 6)
         await rig.tell("pat_b", linked("pat_b", at(0.1), n_issues=4))

@@ -365,7 +365,7 @@ async def test_time_alone_verifies(schema: Database, event_log: EventLog) -> Non
         async def is_verified() -> list[Recorded[Event]]:
             return [e for e in await verdicts(event_log) if isinstance(e.data, recommendation.FixVerified)]
 
-        [verified] = await eventually(is_verified, deadline=20.0)
+        [verified] = await eventually(is_verified)
         await settled(projector, event_log)
     assert isinstance(verified.data, recommendation.FixVerified)
     assert verified.data.fixed_at == NOW - timedelta(days=460)

@@ -69,7 +69,7 @@ async def test_service_recommends_once_over_kills_and_answers(
             service.start()
     await service.ready()
     await append(event_log, *(forecast(50, 60.0, pattern_id=f"pat_{n}") for n in range(N_PATTERNS)))
-    await eventually(lambda: caught_up(service, event_log), deadline=20.0)
+    await eventually(lambda: caught_up(service, event_log))
 
     events = await made(event_log)
     plays = [(event.pattern_id, event.play_id) for event in events]
@@ -99,7 +99,7 @@ async def test_service_recommends_once_over_kills_and_answers(
             reply=recommendation.RecommendationChanged,
             context=CONTEXT,
         )
-    await eventually(lambda: caught_up(service, event_log), deadline=10.0)
+    await eventually(lambda: caught_up(service, event_log))
     code, output = await service.run("verify", "--json")
     assert code == 0, output
     assert '"is_equal":true' in output
@@ -118,6 +118,6 @@ async def test_a_wrong_playbook_stops_the_start_with_every_mistake(
         env={**environment, "PLAYBOOK_DIR": str(own)},
         log=tmp_path / "log",
     )
-    assert process.start().wait(deadline=20.0) == 78
+    assert process.start().wait() == 78
     assert "ours.yaml" in process.output()
     assert "docs/reference/playbook.md" in process.output()
