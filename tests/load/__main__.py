@@ -298,12 +298,14 @@ async def latency(bench: Bench, *, seconds: float = 30.0, rate: float = 100.0) -
     async with AsyncExitStack() as stack:
         for _ in range(16):
             free.put_nowait(await stack.enter_async_context(bench.connection()))
+        used = _cpu_seconds(bench)
         async with asyncio.TaskGroup() as tasks:
             started = time.perf_counter()
             for number in range(int(seconds * rate)):
                 due = started + number / rate
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 tasks.create_task(one(next(records), due))
+    _costs(bench, "latency", used, len(took))
     took = sorted(took[int(rate) :])
     p50, p99 = took[len(took) // 2], took[int(len(took) * 0.99)]
     bench.report("latency", f"p50 {p50:.1f} ms, p99 {p99:.1f} ms over {len(took)} issues at {rate:.0f}/s")
@@ -352,6 +354,14 @@ def _cpu_seconds(bench: Bench) -> dict[str, float]:
     return used
 
 
+def _costs(bench: Bench, part: str, used: Mapping[str, float], n_issues: int) -> float:
+    """Print the CPU time since `used` by process; µs an issue, all together."""
+    costs = {name: (now - used[name]) / n_issues * 1e6 for name, now in _cpu_seconds(bench).items()}
+    parts = ", ".join(f"{name} {each:.0f}" for name, each in costs.items())
+    print(f"{part:9} µs of CPU an issue: {parts}", flush=True)
+    return sum(costs.values())
+
+
 async def growth(bench: Bench, *, sizes: Sequence[int] = (10_000, 1_000_000), window: int = 20_000) -> None:
     """(e) CPU per issue, all processes together, with 10^4 and with 10^6 issues in the system."""
     bodies = batches(failures(6, first=600_000_000))
@@ -366,10 +376,7 @@ async def growth(bench: Bench, *, sizes: Sequence[int] = (10_000, 1_000_000), wi
         used = _cpu_seconds(bench)
         await send(bench, bodies, count=window // 500, connections=2)
         await bench.quiet()
-        cost = {name: (now - used[name]) / window * 1e6 for name, now in _cpu_seconds(bench).items()}
-        parts = ", ".join(f"{name} {each:.0f}" for name, each in cost.items())
-        print(f"growth    µs an issue at {size:.0e}: {parts}", flush=True)
-        costs.append(sum(cost.values()))
+        costs.append(_costs(bench, "growth", used, window))
         total += window
     shown = ", ".join(f"{cost:.0f} µs at {size:.0e}" for cost, size in zip(costs, sizes, strict=True))
     bench.report("growth", f"{costs[-1] / costs[0]:.2f} ({shown})")
