@@ -61,7 +61,7 @@ class ServiceProcess:
             self._child = children.spawn(command, env=self._environment(), cwd=ROOT, output=log)
         return self
 
-    async def ready(self, *, deadline: float = 60.0) -> Self:
+    async def ready(self, *, deadline: float = 120.0) -> Self:
         """Wait until it answers /ready with 200; AssertionError with its log when it does not."""
         async with httpx.AsyncClient(base_url=self.url, timeout=10.0) as client:
 
@@ -213,7 +213,7 @@ class Stack:
             **self._extra_env,
         }
 
-    async def ready(self, *, deadline: float = 60.0) -> None:
+    async def ready(self, *, deadline: float = 120.0) -> None:
         """Wait until every service is ready."""
         for service in self.services.values():
             await service.ready(deadline=deadline)
