@@ -65,6 +65,30 @@ class PatternContendedError(StateConflictError):
         super().__init__("the pattern keeps changing; send the command again")
 
 
+class GroupingVersionNotFoundError(NotFoundError):
+    """The workspace has no such version of grouping."""
+
+    def __init__(self, version_id: str) -> None:
+        super().__init__(f"there is no grouping version {version_id}", details={"version_id": version_id})
+
+
+class GroupingVersionRejectedError(StateConflictError):
+    """A version that is no better than the shipped one is not switched on."""
+
+    def __init__(self, version_id: str) -> None:
+        super().__init__(
+            f"grouping version {version_id} was worse on decisions that it had not seen; keep the one in use",
+            details={"version_id": "rejected"},
+        )
+
+
+class GroupingContendedError(StateConflictError):
+    """Somebody else has just changed the workspace's versions."""
+
+    def __init__(self) -> None:
+        super().__init__("the workspace's grouping versions have just changed; look again")
+
+
 class InvalidCommandError(ValidationFailedError):
     """A field of a command is wrong."""
 

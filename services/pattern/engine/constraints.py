@@ -27,6 +27,9 @@ class Constraints:
         for row in rows:
             self.add(row.grouping_key, row.pattern_id, row.kind)
 
+    def __len__(self) -> int:
+        return len(self._must) + sum(map(len, self._cannot.values()))
+
     def rows(self) -> list[ConstraintRow]:
         """All of them, ascending."""
         musts = [ConstraintRow(k, p, ConstraintKind.MUST_LINK) for k, p in self._must.items()]

@@ -1,6 +1,6 @@
 """The online grouper of one workspace: which pattern an arriving issue belongs to, obeying what people decided."""
 
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -38,7 +38,7 @@ from .memory import (
     VerdictRow,
     pattern_from,
 )
-from .texts import HumanTexts, MachineTexts
+from .texts import HumanTexts, MachineTexts, Near
 from .weights import LinkerArtefact, checked, shipped
 from .wording import is_written, title_of, wording_of
 
@@ -197,7 +197,22 @@ class Grouper:
     def assign(self, issue: Issue) -> Decision:
         """The pattern that an issue belongs to; nothing changes until `link` is called with it."""
         features = features_of(issue)
-        dimensions = issue.dimensions
+        return self._assign(
+            issue.issue_id, features, issue.dimensions, lambda: compared_text(issue, features)
+        )
+
+    def assign_again(self, member: Member, text: str) -> Decision:
+        """Where it would put a person's report of which only the membership and the compared text are known."""
+        features = Features(member.grouping_key, title_of(text), is_machine=False)
+        return self._assign(member.issue_id, features, member.dimensions, lambda: text)
+
+    def use(self, linker: LinkerArtefact) -> None:
+        """Ask this linker from now on; members stay. Raises WrongFeaturesError."""
+        self._weights = checked(linker, FEATURES)
+
+    def _assign(
+        self, issue_id: str, features: Features, dimensions: Dimensions, text: Callable[[], str]
+    ) -> Decision:
         forbidden = self._constraints.nevers_of(features.key)
         must = self._constraints.must_of(features.key)
         if must is not None and must not in forbidden:
@@ -208,7 +223,7 @@ class Grouper:
             if pattern is not None:
                 version = EXACT_KEY_VERSION if features.text else DIMENSION_KEY_VERSION
                 return self._known(pattern, features, dimensions, version)
-        return self._by_similarity(issue, features, dimensions, forbidden)
+        return self._by_similarity(issue_id, text(), features, dimensions, forbidden)
 
     def link(
         self, member: Member, *, exemplar: str | None = None, title: str = "", seq: int = NOT_YET_STORED
@@ -230,6 +245,14 @@ class Grouper:
         elif exemplar is not None:
             self._enter(Exemplar(seq, member.issue_id, pattern_id, member.grouping_key, title, exemplar))
         return pattern
+
+    def remember(self, issue_id: str, key: str, text: str) -> None:
+        """Enter the text of an issue that a person took out of its pattern: it is near to others, and nobody's."""
+        self._enter(Exemplar(NOT_YET_STORED, issue_id, None, key, "", text))
+
+    def holds(self, key: str) -> bool:
+        """Whether a pattern has members with the key."""
+        return key in self._patterns_of_key
 
     def unlink(
         self, pattern: Pattern, members: Sequence[Member], *, first_seen_at: datetime, last_seen_at: datetime
@@ -319,6 +342,11 @@ class Grouper:
         """People's decisions on any of these keys or patterns, ascending."""
         return self._constraints.about(keys, pattern_ids)
 
+    @property
+    def n_rulings(self) -> int:
+        """How many decisions of people are in force."""
+        return len(self._constraints)
+
     def overruled_by(self, key: str, pattern_id: str, kind: ConstraintKind) -> list[ConstraintRow]:
         """The decisions that end when a person takes this one."""
         return self._constraints.overruled_by(key, pattern_id, kind)
@@ -378,17 +406,24 @@ class Grouper:
 
     def _asked(self, text: str, forbidden: Set[str]) -> Asked | None:
         """The nearest reports of people, and whose each is."""
+        found = self.near(text)
+        if found is None:
+            return None
+        near, exemplars = found
+        return Asked(
+            title=title_of(text),
+            near=near,
+            titles=[title_of(each.text) for each in exemplars],
+            owners=[self._joinable(each, forbidden) for each in exemplars],
+        )
+
+    def near(self, text: str) -> tuple[Near, list[Exemplar]] | None:
+        """The nearest reports of people to one, and how near each is; None where there is none."""
         human = self._human
         near = human.near(wording_of(text)) if human is not None else None
         if human is None or near is None:
             return None
-        positions = [human.key_of(number) for number in near.numbers.tolist()]
-        return Asked(
-            title=title_of(text),
-            near=near,
-            titles=[title_of(self.exemplars[position].text) for position in positions],
-            owners=[self._joinable(position, forbidden) for position in positions],
-        )
+        return near, [self.exemplars[human.key_of(number)] for number in near.numbers.tolist()]
 
     def _known(self, pattern: Pattern, features: Features, dimensions: Dimensions, version: str) -> Join:
         return Join(
@@ -414,9 +449,8 @@ class Grouper:
         )
 
     def _by_similarity(
-        self, issue: Issue, features: Features, dimensions: Dimensions, forbidden: Set[str]
+        self, issue_id: str, text: str, features: Features, dimensions: Dimensions, forbidden: Set[str]
     ) -> Decision:
-        text = compared_text(issue, features)
         scored: list[Scored] = []
         is_sure, version = False, self._weights.version
         if text and features.is_machine:
@@ -449,7 +483,7 @@ class Grouper:
             if each.score >= LEAST_SUGGESTED
         )
         return New(
-            pattern_id=derived_id("pat_", self.workspace_id, issue.issue_id),
+            pattern_id=derived_id("pat_", self.workspace_id, issue_id),
             score=1.0,
             method=LinkMethod.SEED,
             method_version=EXACT_KEY_VERSION if features.text else DIMENSION_KEY_VERSION,
@@ -464,7 +498,7 @@ class Grouper:
         """The patterns of the nearest texts of machines, each with its closest one's cosine."""
         best: dict[str, tuple[Pattern, float]] = {}
         for position, cosine in self._machine.near(text) if self._machine is not None else ():
-            owner = self._joinable(position, forbidden)
+            owner = self._joinable(self.exemplars[position], forbidden)
             if owner is not None:
                 best.setdefault(owner.pattern_id, (owner, cosine))
         return list(best.values())
@@ -474,12 +508,16 @@ class Grouper:
         asked = self._asked(text, forbidden)
         if asked is None:
             return []
-        n_texts = self._n_human_owned
-        shift = prior_shift(n_texts, n_texts - len(self._n_human_of), self._weights)
-        return by_learned(asked, dimensions, self._weights, shift)
+        return by_learned(asked, dimensions, self._weights, self.shift)
 
-    def _joinable(self, position: int, forbidden: Set[str]) -> Pattern | None:
-        pattern_id = self.exemplars[position].pattern_id
+    @property
+    def shift(self) -> float:
+        """What is added to every logit now, see `prior_shift`."""
+        n_texts = self._n_human_owned
+        return prior_shift(n_texts, n_texts - len(self._n_human_of), self._weights)
+
+    def _joinable(self, exemplar: Exemplar, forbidden: Set[str]) -> Pattern | None:
+        pattern_id = exemplar.pattern_id
         if pattern_id is None or pattern_id in forbidden:
             return None
         found = self.patterns[pattern_id]

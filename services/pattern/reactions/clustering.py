@@ -1,10 +1,7 @@
 """When patterns are clustered anew, and the clustering itself, in a process of its own."""
 
 import asyncio
-import sys
-from asyncio.subprocess import PIPE
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -29,6 +26,7 @@ from ..engine.clusters import (
 from ..engine.grouping import Grouper
 from ..engine.memory import Pattern
 from . import loading
+from .apart import run_apart
 
 FIRST_AFTER = timedelta(seconds=60)
 AFTER_NEW_PATTERNS = timedelta(minutes=10)
@@ -39,7 +37,6 @@ COMPUTE_SECONDS = 120.0
 MAX_HOURS = 500_000
 _MAX_TRIES = 2
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_ROOT = Path(__file__).parents[3]
 _LEAST_SHARE = 0.5
 _UNSHOWN = (PatternStatus.CANDIDATE, PatternStatus.MERGED)
 
@@ -188,7 +185,9 @@ class Clusterings:
         if n_cut and n < PERIOD_DAYS * 24:
             log.warning("clustering.hours_cut", workspace_id=workspace_id, patterns=n_cut, hours_each=n)
         whole = tuple(replace(node, hours=hours.get(node.pattern_id, ())) for node in nodes)
-        return await _in_a_process(Material(workspace_id, whole, known))
+        given = msgspec.json.encode(Material(workspace_id, whole, known))
+        output = await run_apart("services.pattern.engine.communities", given, seconds=COMPUTE_SECONDS)
+        return msgspec.json.decode(output, type=Clustering)
 
     async def _finish(self, job: _Job, *, now: datetime) -> None:
         known = self._workspaces.get(job.workspace_id)
@@ -275,29 +274,6 @@ def _factors(found: Pattern) -> dict[str, str]:
     return {
         kind: value for kind in FACTORS if (value := found.shared(kind, at_least=_LEAST_SHARE)) is not None
     }
-
-
-async def _in_a_process(material: Material) -> Clustering:
-    """The clustering of the material. Raises RuntimeError, OSError and TimeoutError."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.pattern.engine.communities",
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        cwd=_ROOT,
-    )
-    try:
-        async with asyncio.timeout(COMPUTE_SECONDS):
-            output, problems = await process.communicate(msgspec.json.encode(material))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise RuntimeError(problems.decode(errors="replace")[-500:])
-    return msgspec.json.decode(output, type=Clustering)
 
 
 def _event(job: _Job, found: Clustering) -> pattern.ClustersComputed:
