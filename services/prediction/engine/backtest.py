@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from services.prediction.engine.behaviour import STALE_DAYS, Behaviour, begin
 from services.prediction.engine.fitting import Learner
-from services.prediction.engine.gamma_poisson import clamp
+from services.prediction.engine.forecasting import base_rate
 from services.prediction.engine.picture import reliability_picture
 from services.prediction.engine.recurrence import Model, opinions
 from services.prediction.engine.scoring import (
@@ -55,9 +55,10 @@ class Events(Struct, frozen=True):
 
 
 class Said(Struct, frozen=True):
-    """A forecast: of which key, when, what the product says and what the base rate said then.
+    """A forecast: of which key, when, what the product says and what the base rate so far said then.
 
-    is_judged: the base rate was known, because the window of an earlier forecast had ended.
+    is_judged: the base rate was known, because the window of an earlier forecast had ended. is_by_base_rate: the models
+    were behind it, so the base rate answers.
     """
 
     at: float
@@ -66,6 +67,7 @@ class Said(Struct, frozen=True):
     probability: float
     base_rate: float
     is_judged: bool
+    is_by_base_rate: bool
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -202,11 +204,14 @@ class _Open(Struct):
     key: str
     window_days: int
     model: float
-    base_rate: float
+    base_rate: float | None
 
 
 class _Record:
-    """What became of earlier forecasts, learned only when their window has ended."""
+    """What became of earlier forecasts, learned only when their window has ended; it falls back as the product does.
+
+    The base rate of the decision is the product's; the one that a report compares with is the share of all so far.
+    """
 
     def __init__(self) -> None:
         self._open: dict[int, deque[_Open]] = {window: deque() for window in WINDOWS}
@@ -226,11 +231,12 @@ class _Record:
             while waiting and waiting[0].at + window <= now:
                 one = waiting.popleft()
                 is_hit = came(self._times[one.key], one.at, window)
+                is_known = one.base_rate is not None
                 entry = (
                     one.at + window,
                     is_hit,
-                    brier_nano(one.model, is_hit=is_hit),
-                    brier_nano(one.base_rate, is_hit=is_hit),
+                    brier_nano(one.model, is_hit=is_hit) if is_known else 0,
+                    0 if one.base_rate is None else brier_nano(one.base_rate, is_hit=is_hit),
                 )
                 done.append(entry)
                 _add(sums, entry, 1)
@@ -244,7 +250,7 @@ class _Record:
         n, hits, brier, base = self._sums[window]
         return Score(n, hits, brier, base, done[-1][0] - done[0][0] if done else 0.0)
 
-    def base_rate(self, window: int) -> float:
+    def rate_so_far(self, window: int) -> float:
         n, hits = self._ever[window]
         return (hits + 0.5) / (n + 1)
 
@@ -256,16 +262,20 @@ class _Record:
         *,
         is_kept: bool = True,
     ) -> Iterator[Said]:
-        bases = [self.base_rate(window) for window in WINDOWS]
-        behind = [(self.score(window).skill(window) or 0.0) < 0.0 for window in WINDOWS]
+        scores = [self.score(window) for window in WINDOWS]
+        bases = [base_rate(model, score, window) for score, window in zip(scores, WINDOWS, strict=True)]
+        behind = [(score.skill(window) or 0.0) < 0.0 for score, window in zip(scores, WINDOWS, strict=True)]
+        so_far = [self.rate_so_far(window) for window in WINDOWS]
         for key, state in patterns:
             floor = 0.0
             for place, one in enumerate(opinions(state, at, WINDOWS, model)):
-                window, base = WINDOWS[place], bases[place]
+                window = WINDOWS[place]
                 if is_kept:
-                    self._open[window].append(_Open(at, key, window, one.probability, base))
-                floor = max(floor, clamp(base) if behind[place] else one.probability)
-                yield Said(at, key, window, floor, base, self._ever[window][0] > 0)
+                    known = bases[place] if model is not None or scores[place].n_resolved else None
+                    self._open[window].append(_Open(at, key, window, one.probability, known))
+                floor = max(floor, bases[place] if behind[place] else one.probability)
+                is_judged = self._ever[window][0] > 0
+                yield Said(at, key, window, floor, so_far[place], is_judged, behind[place])
 
 
 def came(times: Sequence[float], at: float, window_days: float) -> bool:
@@ -296,7 +306,7 @@ def judge(said: Sequence[Said], events: Events, window: int) -> Result:
         base_rate_brier=reference,
         skill=1.0 - error / reference if reference else 0.0,
         calibration_error=calibration_error(bins),
-        n_by_base_rate=sum(one.probability == clamp(one.base_rate) for one, _ in judged),
+        n_by_base_rate=sum(one.is_by_base_rate for one, _ in judged),
         bins=tuple(bins),
     )
 

@@ -1,4 +1,4 @@
-"""Makes the shipped weights: `python -m services.prediction.engine.train A/public/events.parquet B/... > weights.py`.
+"""Makes the shipped weights: `OPENBLAS_NUM_THREADS=1 python -m services.prediction.engine.train A/public/events.parquet B/... > weights.py`.
 
 Each file has the columns `key` (the pattern) and `ts` (RFC 3339). Nothing imports this module and the services never
 read such files. Every file weighs the same. Its output is `weights.py`, dated, and never edited by hand.
@@ -6,6 +6,7 @@ read such files. Every file weighs the same. Its output is `weights.py`, dated, 
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Make the shipped weights of the recurrence model.")
     parser.add_argument("files", type=Path, nargs="+")
     files: list[Path] = parser.parse_args(arguments).files
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        # With more, the order of sums, and so their last bits, would be that of the machine's cores.
+        parser.error("set OPENBLAS_NUM_THREADS=1, so that the same files give the same weights")
     past = [load(path) for path in files]
     mixes: dict[int, Floats] = {}
     centres: dict[int, Floats] = {}

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.prediction.engine.backtest import (
+    WINDOWS,
     Events,
     Said,
+    _Record,
     forecasts,
     judge,
     main,
@@ -230,12 +232,26 @@ def test_alerts_fire_once_per_crossing_and_are_counted() -> None:
     """Two crossings, of which one came true after two days; one hit was below."""
     events = Events(START, [(0.0, "a"), (12.0, "a"), (100.0, "b")])
     said = [
-        Said(at, "a", 7, chance, 0.5, True)
+        Said(at, "a", 7, chance, 0.5, True, False)
         for at, chance in ((1.0, 0.8), (3.0, 0.9), (5.0, 0.2), (8.0, 0.3), (10.0, 0.7))
     ]
     alerts = would_have_fired(said, events, 7, 0.7)
     assert (alerts.n, alerts.n_true, alerts.lead_days) == (2, 1, 2.0)
     assert alerts.recall == pytest.approx(1 / 3)
+
+
+def test_a_backtest_says_what_the_product_says(model: Model) -> None:
+    """Also where the models are behind: the base rate is that of the outcomes fitted, not that of the record."""
+    record, state = _Record(), behaviour([0.0, 1.0, 40.0, 200.0])
+    for window in WINDOWS:
+        record._sums[window] = [400, 300, 200 * NANO, 90 * NANO]
+        record._resolved[window].extend([(10.0, True, 0, 0), (300.0, True, 0, 0)])
+    scores = {window: record.score(window) for window in WINDOWS}
+    live = forecast(state, 350.0, model=model, scores=scores, windows=WINDOWS)
+    assert [one.model for one in live] == ["base_rate", "base_rate"]
+    said = list(record.say(iter([("key", state)]), 350.0, model))
+    assert [one.probability for one in said] == [one.probability for one in live]
+    assert all(one.is_by_base_rate for one in said)
 
 
 def test_a_record_is_judged_once_it_is_long_enough() -> None:
