@@ -16,7 +16,7 @@ from . import _queries
 from .engine import texts
 from .engine.clusters import Known
 from .engine.lifecycle import verdict_of
-from .state import has_ended
+from .state import has_ended, is_note
 
 HumanDecision: TypeAlias = (
     pattern.IssueUnlinked | pattern.LinkConstrained | pattern.PatternsMerged | pattern.PatternSplit
@@ -286,7 +286,9 @@ def _grown(
             if event.actor is not None:
                 row.is_named_by_person = True
         case pattern.PatternStatusChanged():
-            row.status, row.status_seq = data.to_status.value, event.seq
+            row.status = data.to_status.value
+            if not is_note(data):
+                row.status_seq = event.seq
             if data.to_status is PatternStatus.WATCHING:
                 row.watched_since = event.time
         case _:

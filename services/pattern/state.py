@@ -102,7 +102,11 @@ def evolve(
             found = _pattern(grouper, event.pattern_id)
             _describe(found, event.name, event.assessment, is_by_person=is_by_person)
         case pattern.PatternStatusChanged():
-            _set_status(_pattern(grouper, event.pattern_id), event.to_status, at)
+            found = _pattern(grouper, event.pattern_id)
+            if is_note(event):
+                found.watched_since = at
+            else:
+                _set_status(found, event.to_status, at)
         case pattern.IssueUnlinked() | pattern.PatternSplit():
             leaving = evidence.leaving
             if leaving is None:
@@ -133,9 +137,23 @@ def stamp(grouper: Grouper, event: pattern.Event, *, pattern_id: str, seq: int) 
     found = _pattern(grouper, pattern_id)
     found.version = seq
     if isinstance(event, pattern.PatternDetected | pattern.PatternStatusChanged):
-        found.status_seq = seq
+        if not (isinstance(event, pattern.PatternStatusChanged) and is_note(event)):
+            found.status_seq = seq
     elif isinstance(event, pattern.IssuesLinked) and event.exemplar is not None and event.links:
         grouper.place(event.links[0].issue_id, seq)
+
+
+def is_note(event: pattern.PatternStatusChanged) -> bool:
+    """Whether somebody only said more of a fix that is being watched.
+
+    That is no decision on the status, so a verdict that was given before it and comes to us after it still stands.
+    """
+    return (
+        event.from_status is event.to_status is PatternStatus.WATCHING
+        and event.closure_note is not None
+        and event.fix_environment is None
+        and event.fix_version is None
+    )
 
 
 def member_of(link: pattern.Link, *, pattern_id: str, dimensions: Dimensions) -> Member:

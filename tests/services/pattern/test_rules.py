@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from contracts import ingest, pattern, recommendation
+from msgspec.structs import replace
 from testkit.builders import NOW
 
 from services.pattern.commands.curating import close_pattern
@@ -14,6 +15,7 @@ from services.pattern.engine.lifecycle import due, is_to_detect, verdict_of
 from services.pattern.engine.memory import Member, Pattern, RecommendationRow, Settings, Totals, VerdictRow
 from services.pattern.engine.repairing import Failure, is_worth_saying, mttr_seconds
 from services.pattern.engine.risk import assess, confidence, risk_score
+from services.pattern.state import stamp
 
 Status = pattern.PatternStatus
 Work = recommendation.RecommendationStatus
@@ -152,6 +154,22 @@ def test_a_note_after_a_proof_without_a_verdict_starts_a_new_one() -> None:
     assert begun.at == later == found.watched_since
     [noted] = close_pattern(grouper, command, Gathered(), now=later + timedelta(days=1))
     assert noted.at == later, "and of that one it is a note again"
+
+
+def test_a_note_between_a_verdict_and_the_move_loses_no_verdict() -> None:
+    """The verdict is in the log before the note, and is heard after it."""
+    grouper = Grouper("ws")
+    found = grouper.patterns["pat_1"] = a_pattern(3, status=Status.WATCHING)
+    found.watched_since, found.status_seq = NOW, 10
+    command = pattern.ClosePattern(pattern_id="pat_1", closure_note="Sized the pool.")
+    [noted] = close_pattern(grouper, command, Gathered(), now=NOW + timedelta(days=50))
+    stamp(grouper, noted.event, pattern_id="pat_1", seq=30)
+    moved = due(found, [], verdict(is_verified=True, seq=20))
+    assert moved is not None and moved.to_status is Status.RESOLVED
+    elsewhere = replace(command, environment="staging")
+    [begun] = close_pattern(grouper, elsewhere, Gathered(), now=NOW + timedelta(days=51))
+    stamp(grouper, begun.event, pattern_id="pat_1", seq=40)
+    assert due(found, [], verdict(is_verified=True, seq=35)) is None, "a new fix is another matter"
 
 
 def test_the_verdict_on_its_fix_moves_a_pattern() -> None:
