@@ -228,7 +228,7 @@ PROJECTION = Projection(
     aggregates=("fix", "issue", "pattern", "recommendation", "retention", "workspace", "clustering"),
     project=project,
     schema_sql=Path(__file__).with_name("schema.sql").read_text(),
-    linger_seconds=0.05,
+    linger_seconds=0.1,
 )
 """The read model of the pattern service."""
 
