@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from contracts import Event, Recorded, pattern, recommendation, record, workspace
 from eventlog import Append, Conflict, ConflictError, EventLog
+from msgspec import Struct
 from runtime.database import Connection, Pool
 
 from services.recommendation import _queries
@@ -30,9 +31,32 @@ REFERENCE_FAILURES_EACH = 400
 DUE_PER_LOOK = 200
 LOOK_EVERY = timedelta(seconds=10)
 COUNT_EVERY = timedelta(seconds=60)
-"""How often the recurrences of a pattern whose fix is broken are counted anew, for the ledger."""
+"""How often failures that can break no proof any more are counted anew, for the ledger and for what is told of it."""
 
 log = structlog.get_logger()
+
+
+class _Failed(Struct):
+    """That a pattern failed: the latest event that said so, and the latest failure of each environment and version."""
+
+    cause: Recorded[Event]
+    latest: dict[proof.Scope, proof.Failure]
+
+    def add(self, event: Recorded[Event], links: Iterable[pattern.Link]) -> None:
+        """Take more failures in."""
+        self.cause = event
+        for link in links:
+            scope = (link.environment, link.version)
+            known = self.latest.get(scope)
+            if known is None or link.occurred_at > known.occurred_at:
+                self.latest[scope] = proof.Failure(link.occurred_at, link.issue_id, *scope)
+
+    def may_break(self, fix: Fix) -> bool:
+        """Whether one of them is a recurrence of a fix that can still be broken."""
+        made = proof.Fix(fixed_at=fix.fixed_at, environment=fix.environment, version=fix.version)
+        return not fix.is_over and any(
+            proof.place_of(failure, made) == "recurrence" for failure in self.latest.values()
+        )
 
 
 class Prover:
@@ -50,7 +74,7 @@ class Prover:
         # Pattern → the latest event that asks for a decision; None: time does.
         self._waiting: dict[Key, Recorded[Event] | None] = {}
         # Patterns that may have no fix at all: they only failed.
-        self._failed: dict[Key, Recorded[Event]] = {}
+        self._failed: dict[Key, _Failed] = {}
         self._to_count: dict[Key, Recorded[Event] | None] = {}
         self._in_flight: dict[Key, int] = {}
         self._looked_at: datetime | None = None
@@ -72,7 +96,8 @@ class Prover:
         data, workspace_id = event.data, event.workspace_id
         match data:
             case pattern.IssuesLinked():
-                self._failed[workspace_id, data.pattern_id] = event
+                known = self._failed.setdefault((workspace_id, data.pattern_id), _Failed(event, {}))
+                known.add(event, data.links)
             case (
                 pattern.PatternStatusChanged()
                 | pattern.IssueUnlinked()
@@ -87,9 +112,20 @@ class Prover:
                 for memory in (self._waiting, self._failed, self._to_count):
                     for key in [key for key in memory if key[0] == workspace_id]:
                         del memory[key]
-            case _ if event.aggregate_type == "fix" and isinstance(data, recommendation.ProofStarted):
-                # Another process may have started it and not lived to see what came next.
-                self._waiting.setdefault((workspace_id, data.pattern_id), event)
+            case (
+                recommendation.ProofStarted()
+                | recommendation.ProofNoted()
+                | recommendation.ProofReassessed()
+                | recommendation.FixVerified()
+                | recommendation.FixBroken()
+                | recommendation.FixInconclusive()
+            ):
+                key = (workspace_id, data.pattern_id)
+                # Another process may have said it and not lived to see what came next. Our own say is whole, but for
+                # a start: whether it holds already is the next decision.
+                is_foreign = event.seq > self._in_flight.get(key, 0)
+                if is_foreign or isinstance(data, recommendation.ProofStarted):
+                    self._waiting.setdefault(key, event)
             case _:
                 pass
 
@@ -126,15 +162,15 @@ class Prover:
             return
         async with self._pool.connection() as conn, conn.transaction():
             fixes = await _fixes_of(conn, {*failed, *ready})
-            for key, cause in failed.items():
+            for key, said in failed.items():
                 if key not in fixes or key in ready:
                     continue
-                if fixes[key][-1].standing == "broken" and all(f.standing != "proving" for f in fixes[key]):
-                    self._to_count[key] = cause
+                if not any(said.may_break(fix) for fix in fixes[key]):
+                    self._to_count[key] = said.cause
                 elif key in self._in_flight:
-                    self._waiting[key] = cause
+                    self._waiting[key] = said.cause
                 else:
-                    ready[key] = cause
+                    ready[key] = said.cause
             decided = await self._decided(conn, ready, fixes)
         await self._append(decided, ready)
         for key in ready:

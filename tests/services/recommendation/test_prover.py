@@ -1,0 +1,95 @@
+"""What the prover looks at, and when: after a crash, and under a stream of failures that break nothing."""
+
+from datetime import timedelta
+
+from contracts import recommendation
+from eventlog import EventLog
+from runtime import database as databases
+from testkit.builders import NOW
+from testkit.servers import Database
+
+from services.recommendation.reactions.proving import COUNT_EVERY, Prover
+from tests.services.recommendation.builders import append, detected, failed, fixed
+from tests.services.recommendation.test_recommender import all_events, project_only, schema
+
+__all__ = ["schema"]
+SOON = NOW + timedelta(days=8)
+
+
+async def proofs(event_log: EventLog) -> list[str]:
+    """What was said of fixes, in order."""
+    return [type(each.data).__name__ for each in await all_events(event_log) if each.aggregate_type == "fix"]
+
+
+async def test_what_waits_for_an_event_in_flight_outlives_its_process(
+    schema: Database, event_log: EventLog
+) -> None:
+    """A recurrence came while what was said of the fix was in flight; whoever knew of both was killed then."""
+    await append(
+        event_log, failed(-60, -50, -40, -30), detected(), fixed(0, before="emerging", version="2.0.0")
+    )
+    await project_only(event_log, schema)
+    async with databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool:
+        first = Prover(event_log, pool, clock=lambda: SOON)
+        for event in await all_events(event_log):
+            first.note(event)
+        await first.decide()
+        await append(event_log, failed(3, version="1.9.0"))
+        await project_only(event_log, schema)
+        *_, started, residual = await all_events(event_log)
+        killed = Prover(event_log, pool, clock=lambda: SOON)
+        await killed.start(partition=0)
+        killed.note(started)
+        await killed.decide()
+        killed.note(residual)
+        await killed.look(now=SOON)
+        assert await proofs(event_log) == ["ProofStarted", "ProofReassessed"]
+        # The recurrence is heard of before the reassessment has come back, so it waits, and nobody knows of it later.
+        await append(event_log, failed(5, version="2.0.1"))
+        recurrence = (await all_events(event_log))[-1]
+        killed.note(recurrence)
+        await project_only(event_log, schema)
+        await killed.decide()
+        assert await proofs(event_log) == ["ProofStarted", "ProofReassessed"]
+        after = Prover(event_log, pool, clock=lambda: SOON)
+        await after.start(partition=0)
+        after.note(next(e for e in await all_events(event_log) if type(e.data).__name__ == "ProofReassessed"))
+        await after.decide()
+    assert await proofs(event_log) == ["ProofStarted", "ProofReassessed", "FixBroken"]
+
+
+async def test_failures_that_break_nothing_are_counted_together(
+    schema: Database, event_log: EventLog
+) -> None:
+    """Staging fails all the time while production is proved: that is said once a minute, not once a batch."""
+    await append(
+        event_log, failed(-60, -50, -40, -30), detected(), fixed(0, before="emerging", version="2.0.0")
+    )
+    await project_only(event_log, schema)
+    async with databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool:
+        prover = Prover(event_log, pool, clock=lambda: SOON)
+        await prover.start(partition=0)
+        for event in await all_events(event_log):
+            prover.note(event)
+        await prover.look(now=SOON)
+        assert await proofs(event_log) == ["ProofStarted"]
+        for number in range(5):
+            await append(event_log, failed(3 + number / 10, version="1.9.0"))
+            await project_only(event_log, schema)
+            *_, event = await all_events(event_log)
+            prover.landed(event.seq)
+            prover.note(event)
+            await prover.decide()
+        assert await proofs(event_log) == ["ProofStarted"]
+        await prover.look(now=SOON + COUNT_EVERY)
+        reassessed = (await all_events(event_log))[-1].data
+        assert isinstance(reassessed, recommendation.ProofReassessed)
+        assert reassessed.inputs.n_residual == 5
+        # And one that does break it is not kept waiting.
+        await append(event_log, failed(6, version="2.0.1"))
+        await project_only(event_log, schema)
+        *_, event = await all_events(event_log)
+        prover.landed(event.seq)
+        prover.note(event)
+        await prover.decide()
+    assert await proofs(event_log) == ["ProofStarted", "ProofReassessed", "FixBroken"]
