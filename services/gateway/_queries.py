@@ -207,6 +207,14 @@ class Resting(Struct, frozen=True):
     seq: int
 
 
+class Foretold(Struct, frozen=True):
+    """One row of a result."""
+
+    prediction_id: str
+    since_at: datetime
+    seq: int
+
+
 class Answered(Struct, frozen=True):
     """One row of a result."""
 
@@ -1146,13 +1154,10 @@ async def list_forecasts(
 
 
 _LIST_RELIABILITY = """
-SELECT least(floor(probability * 10), 9)::integer AS bin, count(*) AS n,
-    avg(probability)::double precision AS mean_probability,
-    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
-    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum
-FROM predictions
-WHERE workspace_id = $1 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND expires_at <= $2::timestamptz
+SELECT bin, sum(n)::bigint AS n, (sum(probability_sum) / sum(n))::double precision AS mean_probability,
+    sum(n_hits)::bigint AS n_hits, sum(brier_sum)::double precision AS brier_sum
+FROM scored_predictions
+WHERE workspace_id = $1 AND expires_at <= $2::timestamptz
   AND ($3::integer IS NULL OR window_days = $3::integer)
 GROUP BY 1 ORDER BY 1
 """
@@ -1173,13 +1178,10 @@ async def list_reliability(
 
 
 _LIST_SCORECARD = """
-SELECT window_days, model, model_version, count(*) AS n, count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
-    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum,
-    sum(((inputs::jsonb ->> 'base_rate')::double precision - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)
-        ::double precision AS base_sum
-FROM predictions
-WHERE workspace_id = $1 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND expires_at <= $2::timestamptz
+SELECT window_days, model, model_version, sum(n)::bigint AS n, sum(n_hits)::bigint AS n_hits,
+    sum(brier_sum)::double precision AS brier_sum, sum(base_sum)::double precision AS base_sum
+FROM scored_predictions
+WHERE workspace_id = $1 AND expires_at <= $2::timestamptz
   AND ($3::integer IS NULL OR window_days = $3::integer)
 GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3
 """
@@ -1300,15 +1302,14 @@ async def dry_run_recall(
 
 
 _SCORE_ALERTS = """
-SELECT count(*) FILTER (WHERE outcome = 'hit' AND probability >= $1::double precision) AS n_true,
-    count(*) FILTER (WHERE probability >= $1::double precision) AS n_alerted,
-    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
-    (avg(extract(epoch FROM resolved_at - generated_at)) FILTER (
-        WHERE outcome = 'hit' AND probability >= $1::double precision) / 86400)::double precision
-        AS lead_time_days
-FROM predictions
-WHERE workspace_id = $2 AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND expires_at <= $3::timestamptz
+SELECT coalesce(sum(n_hits) FILTER (WHERE probability >= $1::double precision), 0)::bigint AS n_true,
+    coalesce(sum(n) FILTER (WHERE probability >= $1::double precision), 0)::bigint AS n_alerted,
+    coalesce(sum(n_hits), 0)::bigint AS n_hits,
+    (sum(lead_seconds) FILTER (WHERE probability >= $1::double precision)
+        / nullif(sum(n_hits) FILTER (WHERE probability >= $1::double precision), 0)
+        / 86400)::double precision AS lead_time_days
+FROM scored_predictions
+WHERE workspace_id = $2 AND expires_at <= $3::timestamptz
   AND ($4::integer IS NULL OR window_days = $4::integer)
 """
 
@@ -1544,6 +1545,78 @@ async def list_expired_issues(
         await cursor.execute(_LIST_EXPIRED_ISSUES, (workspace_id, expired_before, after_at, after_seq, n))
         fetched: list[Resting] = await cursor.fetchall()
         return fetched
+
+
+_LIST_ENDED_PREDICTIONS = """
+SELECT p.prediction_id, p.generated_at AS since_at, p.seq FROM predictions AS p
+WHERE p.workspace_id = $1 AND NOT p.is_current
+  AND (p.outcome IS NOT NULL OR p.feedback = 'prevented')
+  AND p.generated_at < $2::timestamptz AND p.expires_at < $2::timestamptz
+  AND p.updated_at < $2::timestamptz
+  AND EXISTS (
+    SELECT FROM predictions AS n
+    WHERE n.workspace_id = p.workspace_id AND n.pattern_id = p.pattern_id AND n.window_days = p.window_days
+      AND n.seq > p.seq AND (p.alerted_at IS NULL OR n.alerted_at IS NOT NULL))
+  AND (p.generated_at, p.seq) > ($3::timestamptz, $4::bigint)
+ORDER BY p.generated_at, p.seq LIMIT $5
+"""
+
+
+async def list_ended_predictions(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    ended_before: datetime,
+    after_at: datetime,
+    after_seq: int,
+    n: int,
+) -> list[Foretold]:
+    """Predictions that ended before a moment and rest on nobody's account: a later one of their pattern and window is there,
+    and a later alert; the oldest first, behind a place in that order.
+    """
+    async with AsyncRawCursor(conn, row_factory=args_row(Foretold)) as cursor:
+        await cursor.execute(_LIST_ENDED_PREDICTIONS, (workspace_id, ended_before, after_at, after_seq, n))
+        fetched: list[Foretold] = await cursor.fetchall()
+        return fetched
+
+
+_DELETE_PREDICTIONS = """
+DELETE FROM predictions
+WHERE workspace_id = $1 AND prediction_id = ANY($2::text[])
+"""
+
+
+async def delete_predictions(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    prediction_ids: list[str],
+) -> None:
+    """Delete predictions (PredictionsPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_PREDICTIONS, (workspace_id, prediction_ids))
+
+
+_ADD_PURGED_PREDICTIONS = """
+INSERT INTO purged_predictions AS s (workspace_id, window_days, model, model_version, thousandth, n, n_hits,
+    probability_micro, brier_nano, base_nano, lead_ms)
+SELECT r.workspace_id, r.window_days, r.model, r.model_version, r.thousandth, r.n, r.n_hits, r.probability_micro,
+    r.brier_nano, r.base_nano, r.lead_ms
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, window_days integer, model text, model_version text, thousandth integer, n bigint, n_hits bigint,
+    probability_micro bigint, brier_nano bigint, base_nano bigint, lead_ms bigint)
+ON CONFLICT (workspace_id, window_days, model, model_version, thousandth) DO UPDATE SET
+    n = s.n + excluded.n, n_hits = s.n_hits + excluded.n_hits,
+    probability_micro = s.probability_micro + excluded.probability_micro,
+    brier_nano = s.brier_nano + excluded.brier_nano, base_nano = s.base_nano + excluded.base_nano,
+    lead_ms = s.lead_ms + excluded.lead_ms
+"""
+
+
+async def add_purged_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Add what scores are made of, of purged predictions (PredictionsPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ADD_PURGED_PREDICTIONS, (rows,))
 
 
 _LIST_ANSWERED = """

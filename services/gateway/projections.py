@@ -13,7 +13,7 @@ from services.gateway import _queries
 from services.gateway.clustering import Clusterings
 from services.gateway.curation import Curation, follow_merge
 from services.gateway.fixing import FixEvent, RecommendationEvent, fix_change, fix_row
-from services.gateway.purging import purge
+from services.gateway.purging import purge, purge_predictions
 
 Row: TypeAlias = dict[str, object]
 Key: TypeAlias = tuple[str, str]
@@ -56,6 +56,10 @@ async def project(batch: Sequence[Recorded[Event]], conn: AsyncConnection[Any]) 
         if isinstance(event.data, ingest.IssuesPurged):
             await fold.write(conn)
             await purge(event.workspace_id, event.data, conn)
+            fold = _Fold()
+        if isinstance(event.data, prediction.PredictionsPurged):
+            await fold.write(conn)
+            await purge_predictions(event.workspace_id, event.data, conn)
             fold = _Fold()
         fold.add(event)
     await fold.write(conn)
@@ -370,6 +374,9 @@ class _Fold:
                 self._change_prediction(event, data.prediction_id, alerted_at=event.time)
             case prediction.ModelFitted():
                 # Of interest to the forecaster only; a prediction names the model that made it.
+                pass
+            case prediction.PredictionsPurged():
+                # Done by itself, between what is before it and what is behind it.
                 pass
             case never:
                 assert_never(never)

@@ -1,12 +1,18 @@
-"""What becomes of the read model's rows when issues are purged."""
+"""What becomes of the read model's rows when issues or predictions are purged."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
-from contracts import ingest, remainder_id
+from contracts import ingest, prediction, remainder_id
+from msgspec import Struct
 from psycopg import AsyncConnection
 
 from services.gateway import _queries
+
+_MICRO = 1_000_000
+_NANO = 1_000_000_000
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 async def purge(workspace_id: str, purged: ingest.IssuesPurged, conn: AsyncConnection[Any]) -> None:
@@ -27,3 +33,48 @@ async def purge(workspace_id: str, purged: ingest.IssuesPurged, conn: AsyncConne
         _queries.rename_members,
     ):
         await statement(conn, workspace_id=workspace_id, issues=msgspec.json.encode(gone).decode())
+
+
+async def purge_predictions(
+    workspace_id: str, purged: prediction.PredictionsPurged, conn: AsyncConnection[Any]
+) -> None:
+    """Delete the predictions; scores go on counting them, as sums."""
+    ids = [each.prediction_id for each in purged.predictions]
+    await _queries.delete_predictions(conn, workspace_id=workspace_id, prediction_ids=ids)
+    sums: dict[tuple[int, str, str, int], _Sums] = {}
+    for each in purged.predictions:
+        if each.outcome is None or each.is_prevented:
+            continue
+        thousandth = round(each.probability * _MICRO) // 1000
+        key = (each.window_days, each.model, each.model_version, thousandth)
+        known = sums.setdefault(key, _Sums(workspace_id, *key))
+        known.add(each, is_hit=each.outcome is prediction.Outcome.HIT)
+    if sums:
+        rows = msgspec.json.encode(list(sums.values())).decode()
+        await _queries.add_purged_predictions(conn, rows=rows)
+
+
+class _Sums(Struct):
+    """What scores are made of: of predictions of one window, model and thousandth of probability."""
+
+    workspace_id: str
+    window_days: int
+    model: str
+    model_version: str
+    thousandth: int
+    n: int = 0
+    n_hits: int = 0
+    probability_micro: int = 0
+    brier_nano: int = 0
+    base_nano: int = 0
+    lead_ms: int = 0
+
+    def add(self, purged: prediction.PurgedPrediction, *, is_hit: bool) -> None:
+        """Count one more."""
+        self.n += 1
+        self.n_hits += is_hit
+        self.probability_micro += round(purged.probability * _MICRO)
+        self.brier_nano += round((purged.probability - is_hit) ** 2 * _NANO)
+        self.base_nano += round((purged.base_rate - is_hit) ** 2 * _NANO)
+        if is_hit and purged.resolved_at is not None:
+            self.lead_ms += round((purged.resolved_at - purged.made_at) / _MILLISECOND)

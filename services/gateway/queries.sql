@@ -452,25 +452,19 @@ ORDER BY p.probability DESC, p.seq LIMIT 1000;
 
 -- How well resolved forecasts did, in ten bins of probability; what a person calls prevented does not count.
 -- name: ListReliability :many
-SELECT least(floor(probability * 10), 9)::integer AS bin, count(*) AS n,
-    avg(probability)::double precision AS mean_probability,
-    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
-    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum
-FROM predictions
-WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND expires_at <= sqlc.arg(ended_by)::timestamptz
+SELECT bin, sum(n)::bigint AS n, (sum(probability_sum) / sum(n))::double precision AS mean_probability,
+    sum(n_hits)::bigint AS n_hits, sum(brier_sum)::double precision AS brier_sum
+FROM scored_predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND expires_at <= sqlc.arg(ended_by)::timestamptz
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
 GROUP BY 1 ORDER BY 1;
 
 -- Resolved predictions by window and version of the model, with what the base rate of their time scored.
 -- name: ListScorecard :many
-SELECT window_days, model, model_version, count(*) AS n, count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
-    sum((probability - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)::double precision AS brier_sum,
-    sum(((inputs::jsonb ->> 'base_rate')::double precision - (CASE WHEN outcome = 'hit' THEN 1 ELSE 0 END)) ^ 2)
-        ::double precision AS base_sum
-FROM predictions
-WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND expires_at <= sqlc.arg(ended_by)::timestamptz
+SELECT window_days, model, model_version, sum(n)::bigint AS n, sum(n_hits)::bigint AS n_hits,
+    sum(brier_sum)::double precision AS brier_sum, sum(base_sum)::double precision AS base_sum
+FROM scored_predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND expires_at <= sqlc.arg(ended_by)::timestamptz
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer)
 GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3;
 
@@ -527,15 +521,14 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND window_days = sqlc.arg(window_da
 -- always
 -- column lead_time_days: float | None
 -- name: ScoreAlerts :one
-SELECT count(*) FILTER (WHERE outcome = 'hit' AND probability >= sqlc.arg(threshold)::double precision) AS n_true,
-    count(*) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision) AS n_alerted,
-    count(*) FILTER (WHERE outcome = 'hit') AS n_hits,
-    (avg(extract(epoch FROM resolved_at - generated_at)) FILTER (
-        WHERE outcome = 'hit' AND probability >= sqlc.arg(threshold)::double precision) / 86400)::double precision
-        AS lead_time_days
-FROM predictions
-WHERE workspace_id = sqlc.arg(workspace_id) AND outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
-  AND expires_at <= sqlc.arg(ended_by)::timestamptz
+SELECT coalesce(sum(n_hits) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision), 0)::bigint AS n_true,
+    coalesce(sum(n) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision), 0)::bigint AS n_alerted,
+    coalesce(sum(n_hits), 0)::bigint AS n_hits,
+    (sum(lead_seconds) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision)
+        / nullif(sum(n_hits) FILTER (WHERE probability >= sqlc.arg(threshold)::double precision), 0)
+        / 86400)::double precision AS lead_time_days
+FROM scored_predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND expires_at <= sqlc.arg(ended_by)::timestamptz
   AND (sqlc.narg('window_days')::integer IS NULL OR window_days = sqlc.narg('window_days')::integer);
 
 -- The patterns that were merged into one, the latest first, at most 20.
@@ -626,6 +619,43 @@ SELECT issue_id, expired_at AS since_at, seq FROM issues
 WHERE workspace_id = sqlc.arg(workspace_id) AND expired_at < sqlc.arg(expired_before)::timestamptz
   AND (expired_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY expired_at, seq LIMIT sqlc.arg(n);
+
+-- Predictions that ended before a moment and rest on nobody's account: a later one of their pattern and window is there,
+-- and a later alert; the oldest first, behind a place in that order.
+-- column since_at: datetime
+-- row: Foretold
+-- name: ListEndedPredictions :many
+SELECT p.prediction_id, p.generated_at AS since_at, p.seq FROM predictions AS p
+WHERE p.workspace_id = sqlc.arg(workspace_id) AND NOT p.is_current
+  AND (p.outcome IS NOT NULL OR p.feedback = 'prevented')
+  AND p.generated_at < sqlc.arg(ended_before)::timestamptz AND p.expires_at < sqlc.arg(ended_before)::timestamptz
+  AND p.updated_at < sqlc.arg(ended_before)::timestamptz
+  AND EXISTS (
+    SELECT FROM predictions AS n
+    WHERE n.workspace_id = p.workspace_id AND n.pattern_id = p.pattern_id AND n.window_days = p.window_days
+      AND n.seq > p.seq AND (p.alerted_at IS NULL OR n.alerted_at IS NOT NULL))
+  AND (p.generated_at, p.seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
+ORDER BY p.generated_at, p.seq LIMIT sqlc.arg(n);
+
+-- Delete predictions (PredictionsPurged).
+-- name: DeletePredictions :exec
+DELETE FROM predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND prediction_id = ANY(sqlc.arg(prediction_ids)::text[]);
+
+-- Add what scores are made of, of purged predictions (PredictionsPurged).
+-- name: AddPurgedPredictions :exec
+INSERT INTO purged_predictions AS s (workspace_id, window_days, model, model_version, thousandth, n, n_hits,
+    probability_micro, brier_nano, base_nano, lead_ms)
+SELECT r.workspace_id, r.window_days, r.model, r.model_version, r.thousandth, r.n, r.n_hits, r.probability_micro,
+    r.brier_nano, r.base_nano, r.lead_ms
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, window_days integer, model text, model_version text, thousandth integer, n bigint, n_hits bigint,
+    probability_micro bigint, brier_nano bigint, base_nano bigint, lead_ms bigint)
+ON CONFLICT (workspace_id, window_days, model, model_version, thousandth) DO UPDATE SET
+    n = s.n + excluded.n, n_hits = s.n_hits + excluded.n_hits,
+    probability_micro = s.probability_micro + excluded.probability_micro,
+    brier_nano = s.brier_nano + excluded.brier_nano, base_nano = s.base_nano + excluded.base_nano,
+    lead_ms = s.lead_ms + excluded.lead_ms;
 
 -- Analyses that ended before a moment, the oldest first, behind a place in that order.
 -- column since_at: datetime

@@ -230,6 +230,23 @@ COMMENT ON TABLE predictions IS 'A frozen forecast for one pattern and one windo
 CREATE INDEX predictions_by_pattern ON predictions (workspace_id, pattern_id, window_days) WHERE is_current;
 CREATE INDEX predictions_by_probability ON predictions (workspace_id, status, probability, seq);
 CREATE INDEX predictions_by_generated ON predictions (workspace_id, generated_at, seq);
+CREATE INDEX predictions_by_order ON predictions (workspace_id, pattern_id, window_days, seq);
+
+CREATE TABLE purged_predictions (
+    workspace_id text COLLATE "C" NOT NULL,
+    window_days integer NOT NULL,
+    model text NOT NULL,
+    model_version text NOT NULL,
+    thousandth integer NOT NULL,              -- of the probability, rounded down
+    n bigint NOT NULL,
+    n_hits bigint NOT NULL,
+    probability_micro bigint NOT NULL,        -- sums, in whole numbers so that they add up in any order
+    brier_nano bigint NOT NULL,
+    base_nano bigint NOT NULL,
+    lead_ms bigint NOT NULL,                  -- from each prediction to its hit
+    PRIMARY KEY (workspace_id, window_days, model, model_version, thousandth)
+);
+COMMENT ON TABLE purged_predictions IS 'What scores are made of, of resolved and not prevented predictions that were purged.';
 
 CREATE TABLE recommendations (
     workspace_id text COLLATE "C" NOT NULL,
@@ -423,6 +440,22 @@ SELECT p.workspace_id, p.prediction_id, p.seq, p.pattern_id, t.name AS pattern_n
 FROM predictions p
 LEFT JOIN patterns t ON t.workspace_id = p.workspace_id AND t.pattern_id = p.pattern_id
 WHERE NOT p.is_held_out;  -- here, so that no list, look or export can forget it
+
+CREATE VIEW scored_predictions WITH (security_invoker = true) AS
+SELECT workspace_id, window_days, model, model_version, probability, least(floor(probability * 10), 9)::integer AS bin,
+       1::bigint AS n, (outcome = 'hit')::integer::bigint AS n_hits, probability AS probability_sum,
+       (probability - (outcome = 'hit')::integer) ^ 2 AS brier_sum,
+       ((inputs::jsonb ->> 'base_rate')::double precision - (outcome = 'hit')::integer) ^ 2 AS base_sum,
+       CASE WHEN outcome = 'hit' THEN extract(epoch FROM resolved_at - generated_at)::double precision ELSE 0 END
+           AS lead_seconds,
+       expires_at
+FROM predictions
+WHERE outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
+UNION ALL
+SELECT workspace_id, window_days, model, model_version, thousandth / 1000.0::double precision, thousandth / 100, n,
+       n_hits, probability_micro / 1e6::double precision, brier_nano / 1e9::double precision,
+       base_nano / 1e9::double precision, lead_ms / 1e3::double precision, '-infinity'
+FROM purged_predictions;
 
 CREATE VIEW recommendation_rows WITH (security_invoker = true) AS
 SELECT r.workspace_id, r.recommendation_id, r.seq, r.pattern_id, t.name AS pattern_name, r.play_id,

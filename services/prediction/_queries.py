@@ -329,6 +329,34 @@ async def upsert_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
         await cursor.execute(_UPSERT_PREDICTIONS, (rows,))
 
 
+_DELETE_PREDICTIONS = """
+DELETE FROM predictions AS p
+USING json_to_recordset($1::json) AS r(workspace_id text, prediction_id text)
+WHERE p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id
+"""
+
+
+async def delete_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Delete predictions; their scores stay (PredictionsPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_PREDICTIONS, (rows,))
+
+
+_INSERT_PREVENTED = """
+INSERT INTO prevented (workspace_id, prediction_id, pattern_id, made_at, expires_at)
+SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.made_at, r.expires_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, prediction_id text, pattern_id text, made_at timestamptz, expires_at timestamptz)
+ON CONFLICT (workspace_id, prediction_id) DO NOTHING
+"""
+
+
+async def insert_prevented(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Keep the windows in which somebody prevented a recurrence (PredictionsPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_PREVENTED, (rows,))
+
+
 _ADD_SCORES = """
 INSERT INTO scores AS s (workspace_id, window_days, ended_on, bin, n_resolved, n_hits, brier_nano, base_nano)
 SELECT r.workspace_id, r.window_days, r.ended_on, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
@@ -344,7 +372,7 @@ ON CONFLICT (workspace_id, window_days, ended_on, bin) DO UPDATE SET
 
 
 async def add_scores(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven)."""
+    """Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven, PredictionsPurged)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_ADD_SCORES, (rows,))
 
@@ -590,8 +618,13 @@ async def list_past(
 
 
 _LIST_PREVENTED = """
-SELECT pattern_id, made_at, expires_at FROM predictions
-WHERE workspace_id = $1 AND feedback = 'prevented' ORDER BY prediction_id
+SELECT p.pattern_id, p.made_at, p.expires_at FROM (
+    SELECT one.prediction_id, one.pattern_id, one.made_at, one.expires_at FROM predictions AS one
+    WHERE one.workspace_id = $1 AND one.feedback = 'prevented'
+    UNION ALL
+    SELECT gone.prediction_id, gone.pattern_id, gone.made_at, gone.expires_at FROM prevented AS gone
+    WHERE gone.workspace_id = $1) AS p
+ORDER BY p.prediction_id
 """
 
 

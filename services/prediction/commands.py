@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from contracts import derived_id, prediction
+from contracts import Event, Recorded, derived_id, prediction
 from contracts.generated.ingest import Severity
 from msgspec import Struct
 from runtime.errors import ValidationFailedError
@@ -19,7 +19,7 @@ from services.prediction.engine.recurrence import VERSION, Model, WindowModel
 from services.prediction.engine.scoring import Tally, brier
 from services.prediction.engine.trigger import Fact, Occurrence, explain
 from services.prediction.errors import PredictionRecurredError
-from services.prediction.state import Prediction
+from services.prediction.state import Prediction, fold, scored_by
 
 MAX_TEXT: Final = 2_000
 MAX_TRIGGER: Final = 300
@@ -189,6 +189,37 @@ def dismiss_prediction(
     if state.is_dismissed:
         return []
     return [prediction.PredictionDismissed(prediction_id=state.prediction_id, reason=cmd.reason)]
+
+
+def purge_prediction(
+    history: Sequence[Recorded[Event]], *, ended_before: datetime
+) -> prediction.PurgedPrediction | None:
+    """What is kept of a prediction; None when it is open, did not end before then, or is unknown."""
+    state = fold(history)
+    if state is None or max(state.expires_at, history[-1].recorded_at) >= ended_before:
+        return None
+    if state.outcome is None and not state.is_censored:
+        return None
+    [made] = [event.data for event in history if isinstance(event.data, prediction.PredictionMade)]
+    resolved = [event for event in history if isinstance(event.data, prediction.PredictionResolved)]
+    scored = scored_by(made)
+    return prediction.PurgedPrediction(
+        prediction_id=state.prediction_id,
+        pattern_id=state.pattern_id,
+        window_days=state.window_days,
+        probability=state.probability,
+        model_probability=scored.model_probability,
+        base_rate=made.inputs.base_rate,
+        is_base_rate_known=scored.base_rate is not None,
+        model=made.model,
+        model_version=made.model_version,
+        made_at=state.made_at,
+        expires_at=state.expires_at,
+        outcome=state.outcome,
+        resolved_at=resolved[0].time if resolved else None,
+        resolved_sequence=resolved[0].seq if resolved else state.seq,
+        is_prevented=state.is_censored,
+    )
 
 
 def _made(

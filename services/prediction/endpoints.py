@@ -1,18 +1,21 @@
 """The door on the bus: commands on predictions, each decided on the prediction's own history."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from contracts import prediction, record
+from contracts import Event, Recorded, derived_id, prediction, record
 from eventlog import Append, ConflictError, EventLog, LogUnavailableError
 from runtime.broker import CommandContext, Endpoint
-from runtime.errors import StateConflictError, UnavailableError
+from runtime.errors import StateConflictError, UnavailableError, ValidationFailedError
 
-from services.prediction.commands import dismiss_prediction, give_feedback
+from services.prediction.commands import dismiss_prediction, give_feedback, purge_prediction
 from services.prediction.errors import PredictionNotFoundError
 from services.prediction.state import Prediction, fold
 
 MAX_ATTEMPTS = 5
+PURGED_MAX = 100
+_PURGES_AT_ONCE = 8
 
 Decide = Callable[[Prediction], Sequence[prediction.Event]]
 
@@ -23,6 +26,7 @@ class Endpoints:
     def __init__(self, event_log: EventLog, *, clock: Callable[[], datetime]) -> None:
         self._log = event_log
         self._clock = clock
+        self._deleted: dict[str, int] = {}
 
     async def give_feedback(
         self, cmd: prediction.GiveFeedback, context: CommandContext
@@ -36,6 +40,26 @@ class Endpoints:
         """Take a prediction off the list."""
         return await self._change(cmd.prediction_id, lambda state: dismiss_prediction(cmd, state), context)
 
+    async def purge_predictions(
+        self, cmd: prediction.PurgePredictions, context: CommandContext
+    ) -> prediction.PredictionsRetired:
+        """Delete those that are over, after what an earlier request began and did not end.
+
+        First the fact is told, which no read model can then miss, then the events are deleted. Only the last fact can
+        be one whose events are still there, so only that is looked at again. What somebody says of a prediction
+        meanwhile goes with it; once its events are gone, whoever has read them finds the guard broken.
+        Raises ValidationFailedError and UnavailableError.
+        """
+        if len(cmd.prediction_ids) > PURGED_MAX:
+            raise ValidationFailedError(
+                f"prediction_ids has {len(cmd.prediction_ids)} ids.",
+                details={"prediction_ids": f"At most {PURGED_MAX}."},
+            )
+        try:
+            return await self._purge(cmd, context)
+        except LogUnavailableError as error:
+            raise UnavailableError("The log does not answer; send the same request again.") from error
+
     @property
     def all(self) -> tuple[Endpoint, ...]:
         """Every endpoint by the name that the contract gives it."""
@@ -45,6 +69,7 @@ class Endpoints:
             Endpoint(
                 names[prediction.DismissPrediction], prediction.DismissPrediction, self.dismiss_prediction
             ),
+            Endpoint(names[prediction.PurgePredictions], prediction.PurgePredictions, self.purge_predictions),
         )
 
     async def _change(
@@ -61,6 +86,60 @@ class Endpoints:
                 raise UnavailableError("The log does not answer; send the same request again.") from error
             return prediction.PredictionChanged(prediction_id=prediction_id, sequence=seq)
         raise StateConflictError(f"{prediction_id} is being changed by others; try again.")
+
+    async def _purge(
+        self, cmd: prediction.PurgePredictions, context: CommandContext
+    ) -> prediction.PredictionsRetired:
+        workspace_id = context.workspace_id
+        latest = await self._log.latest(workspace_id, "prediction", workspace_id)
+        if latest is not None:
+            await self._delete(latest, latest.seq)
+        histories = await self._log.histories(
+            workspace_id, "prediction", list(dict.fromkeys(cmd.prediction_ids))
+        )
+        kept = [
+            purged
+            for history in histories
+            if (purged := purge_prediction(history, ended_before=cmd.ended_before)) is not None
+        ]
+        if not kept:
+            return prediction.PredictionsRetired(n_predictions=0, sequence=0)
+        version = 0 if latest is None else latest.seq
+        now = self._clock()
+        fact = record(
+            prediction.PredictionsPurged(workspace_id=workspace_id, predictions=tuple(kept)),
+            workspace_id=workspace_id,
+            aggregate_id=workspace_id,
+            occurred_at=now,
+            recorded_at=now,
+            source="prediction",
+            correlation_id=context.correlation_id,
+            traceparent=context.traceparent,
+            event_id=derived_id("evt_", workspace_id, "purged", str(version)),
+        )
+        try:
+            sequence = await self._log.append(Append(fact, version))
+        except ConflictError:
+            # Somebody else is at it; what is left is asked for again.
+            return prediction.PredictionsRetired(n_predictions=0, sequence=0)
+        await self._delete(fact, sequence)
+        return prediction.PredictionsRetired(n_predictions=len(kept), sequence=sequence)
+
+    async def _delete(self, fact: Recorded[Event], sequence: int) -> None:
+        """Delete the events that a fact says are purged; what this process has deleted once is not looked for again."""
+        if (
+            not isinstance(fact.data, prediction.PredictionsPurged)
+            or self._deleted.get(fact.workspace_id) == sequence
+        ):
+            return
+        bound = asyncio.Semaphore(_PURGES_AT_ONCE)
+
+        async def one(prediction_id: str) -> None:
+            async with bound:
+                await self._log.purge(fact.workspace_id, "prediction", prediction_id)
+
+        await asyncio.gather(*(one(purged.prediction_id) for purged in fact.data.predictions))
+        self._deleted[fact.workspace_id] = sequence
 
     async def _load(self, workspace_id: str, prediction_id: str) -> Prediction:
         state = fold(await self._log.history(workspace_id, "prediction", prediction_id))

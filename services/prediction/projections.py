@@ -14,6 +14,7 @@ from msgspec import Struct
 from services.prediction import _queries
 from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
 from services.prediction.engine.scoring import bin_of, brier_nano
+from services.prediction.state import scored_by
 
 AGGREGATES = ("pattern", "prediction", "workspace")
 ENDED = frozenset({pattern.PatternStatus.RESOLVED, pattern.PatternStatus.MERGED})
@@ -318,11 +319,12 @@ class _ScoreRow(Struct):
 
 
 class _Predictions:
-    """The tables `predictions` and `scores`."""
+    """The tables `predictions`, `scores` and `prevented`."""
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], _PredictionRow] = {}
         self._scores: dict[tuple[str, int, date, int], _ScoreRow] = {}
+        self._purged: dict[tuple[str, str], _PredictionRow] = {}
 
     async def load(self, batch: Sequence[Recorded[Event]], conn: Connection) -> None:
         """The rows that the batch changes; none when it makes all that it names."""
@@ -331,12 +333,9 @@ class _Predictions:
         for event in batch:
             if isinstance(event.data, prediction.PredictionMade):
                 made.add((event.workspace_id, event.data.prediction_id))
-            elif isinstance(event.data, prediction.Event) and not isinstance(
-                event.data, prediction.ModelFitted
-            ):
-                key = (event.workspace_id, event.data.prediction_id)
-                if key not in made:
-                    known[key] = None
+            elif isinstance(event.data, prediction.Event):
+                keys = [(event.workspace_id, name) for name in _named(event.data)]
+                known |= dict.fromkeys(key for key in keys if key not in made)
         if known:
             ids = [{"workspace_id": ws, "prediction_id": prediction_id} for ws, prediction_id in known]
             for row in await _queries.find_predictions(conn, rows=_rows(ids)):
@@ -347,11 +346,18 @@ class _Predictions:
     def take(self, event: Recorded[Event], data: prediction.Event) -> None:
         if isinstance(data, prediction.ModelFitted):
             return
+        if isinstance(data, prediction.PredictionsPurged):
+            for purged in data.predictions:
+                self._purge(event.workspace_id, purged)
+            return
         key = (event.workspace_id, data.prediction_id)
         if isinstance(data, prediction.PredictionMade):
             self._rows[key] = _made(event, data)
             return
-        row = self._rows[key]
+        row = self._rows.get(key)
+        if row is None:
+            # It is purged; what was said of it meanwhile is deleted with it.
+            return
         self._score(row, -1)
         row.seq = event.seq
         match data:
@@ -366,6 +372,15 @@ class _Predictions:
             case _:
                 assert_never(data)
         self._score(row, +1)
+
+    def _purge(self, workspace_id: str, purged: prediction.PurgedPrediction) -> None:
+        """Count what is kept of a prediction instead of its row, which a replay finds incomplete or not at all."""
+        key = (workspace_id, purged.prediction_id)
+        row = self._rows.pop(key, None)
+        if row is not None:
+            self._score(row, -1)
+        self._purged[key] = _remains(workspace_id, purged)
+        self._score(self._purged[key], +1)
 
     def _score(self, row: _PredictionRow, sign: int) -> None:
         """Add (+1) or take away (-1) what a prediction contributes: nothing while open or prevented."""
@@ -387,23 +402,57 @@ class _Predictions:
         score.base_nano += sign * brier_nano(row.base_rate, is_hit=is_hit)
 
     async def write(self, conn: Connection) -> None:
+        if self._purged:
+            gone = self._purged.values()
+            await _queries.delete_predictions(conn, rows=_rows(gone))
+            prevented = [row for row in gone if row.feedback == prediction.Outcome.PREVENTED]
+            await _queries.insert_prevented(conn, rows=_rows(prevented))
         if self._rows:
             await _queries.upsert_predictions(conn, rows=_rows(self._rows.values()))
         if self._scores:
             await _queries.add_scores(conn, rows=_rows(self._scores.values()))
 
 
+def _named(data: prediction.Event) -> Sequence[str]:
+    """The predictions that an event changes."""
+    match data:
+        case prediction.ModelFitted():
+            return ()
+        case prediction.PredictionsPurged():
+            return [purged.prediction_id for purged in data.predictions]
+        case _:
+            return (data.prediction_id,)
+
+
+def _remains(workspace_id: str, purged: prediction.PurgedPrediction) -> _PredictionRow:
+    """A purged prediction as the row that its scores are counted by."""
+    return _PredictionRow(
+        workspace_id=workspace_id,
+        prediction_id=purged.prediction_id,
+        pattern_id=purged.pattern_id,
+        window_days=purged.window_days,
+        probability=purged.probability,
+        model_probability=purged.model_probability,
+        base_rate=purged.base_rate if purged.is_base_rate_known else None,
+        made_at=purged.made_at,
+        expires_at=purged.expires_at,
+        made_seq=0,
+        seq=purged.resolved_sequence,
+        outcome=purged.outcome,
+        feedback=prediction.Outcome.PREVENTED if purged.is_prevented else None,
+    )
+
+
 def _made(event: Recorded[Event], data: prediction.PredictionMade) -> _PredictionRow:
-    basis = data.inputs.basis
-    has_base_rate = data.inputs.n_resolved > 0 or (basis is not None and basis.model_id != "")
+    scored = scored_by(data)
     return _PredictionRow(
         workspace_id=event.workspace_id,
         prediction_id=data.prediction_id,
         pattern_id=data.pattern_id,
         window_days=data.window_days,
         probability=data.probability,
-        model_probability=data.probability if basis is None else basis.model_probability,
-        base_rate=data.inputs.base_rate if has_base_rate else None,
+        model_probability=scored.model_probability,
+        base_rate=scored.base_rate,
         made_at=event.time,
         expires_at=data.expires_at,
         made_seq=event.seq,

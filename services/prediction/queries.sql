@@ -106,7 +106,21 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
     seq = excluded.seq, outcome = excluded.outcome, feedback = excluded.feedback, is_dismissed = excluded.is_dismissed;
 
--- Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven).
+-- Delete predictions; their scores stay (PredictionsPurged).
+-- name: DeletePredictions :exec
+DELETE FROM predictions AS p
+USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_id text)
+WHERE p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id;
+
+-- Keep the windows in which somebody prevented a recurrence (PredictionsPurged).
+-- name: InsertPrevented :exec
+INSERT INTO prevented (workspace_id, prediction_id, pattern_id, made_at, expires_at)
+SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.made_at, r.expires_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, prediction_id text, pattern_id text, made_at timestamptz, expires_at timestamptz)
+ON CONFLICT (workspace_id, prediction_id) DO NOTHING;
+
+-- Add what a batch changes in the scores; feedback may take away again (PredictionResolved, PredictionFeedbackGiven, PredictionsPurged).
 -- name: AddScores :exec
 INSERT INTO scores AS s (workspace_id, window_days, ended_on, bin, n_resolved, n_hits, brier_nano, base_nano)
 SELECT r.workspace_id, r.window_days, r.ended_on, r.bin, r.n_resolved, r.n_hits, r.brier_nano, r.base_nano
@@ -227,5 +241,10 @@ ORDER BY latest.first_at, latest.pattern_id;
 
 -- When somebody prevented a recurrence, by pattern.
 -- name: ListPrevented :many
-SELECT pattern_id, made_at, expires_at FROM predictions
-WHERE workspace_id = sqlc.arg('workspace_id') AND feedback = 'prevented' ORDER BY prediction_id;
+SELECT p.pattern_id, p.made_at, p.expires_at FROM (
+    SELECT one.prediction_id, one.pattern_id, one.made_at, one.expires_at FROM predictions AS one
+    WHERE one.workspace_id = sqlc.arg('workspace_id') AND one.feedback = 'prevented'
+    UNION ALL
+    SELECT gone.prediction_id, gone.pattern_id, gone.made_at, gone.expires_at FROM prevented AS gone
+    WHERE gone.workspace_id = sqlc.arg('workspace_id')) AS p
+ORDER BY p.prediction_id;

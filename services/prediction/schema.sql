@@ -83,6 +83,16 @@ COMMENT ON COLUMN predictions.feedback IS 'hit, miss or prevented, as a person s
 -- Whoever becomes leader loads the open ones.
 CREATE INDEX predictions_open ON predictions (workspace_id, pattern_id) WHERE outcome IS NULL;
 
+CREATE TABLE prevented (
+    workspace_id text NOT NULL,
+    prediction_id text NOT NULL,
+    pattern_id text NOT NULL,
+    made_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, prediction_id)
+);
+COMMENT ON TABLE prevented IS 'Windows of purged predictions in which somebody prevented a recurrence: nothing is learned from their silence.';
+
 CREATE TABLE outlooks (
     workspace_id text NOT NULL,
     pattern_id text NOT NULL,

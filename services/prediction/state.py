@@ -43,6 +43,23 @@ def fold(history: Iterable[Recorded[Event]]) -> Prediction | None:
     return state
 
 
+class Scored(Struct, frozen=True):
+    """What of a prediction is scored: what the models said, and the base rate, None while nobody knew any."""
+
+    model_probability: float
+    base_rate: float | None
+
+
+def scored_by(made: prediction.PredictionMade) -> Scored:
+    """What the scores of a prediction rest on."""
+    basis = made.inputs.basis
+    is_known = made.inputs.n_resolved > 0 or (basis is not None and basis.model_id != "")
+    return Scored(
+        made.probability if basis is None else basis.model_probability,
+        made.inputs.base_rate if is_known else None,
+    )
+
+
 def evolve(state: Prediction | None, event: Recorded[Event]) -> Prediction | None:
     """The prediction after one more event."""
     data = event.data
@@ -70,7 +87,12 @@ def _change(state: Prediction, data: prediction.Event, seq: int) -> Prediction:
             return msgspec.structs.replace(state, seq=seq, feedback=data.outcome, note=data.note)
         case prediction.PredictionDismissed():
             return msgspec.structs.replace(state, seq=seq, is_dismissed=True)
-        case prediction.AlertFired() | prediction.PredictionMade() | prediction.ModelFitted():
+        case (
+            prediction.AlertFired()
+            | prediction.PredictionMade()
+            | prediction.ModelFitted()
+            | prediction.PredictionsPurged()
+        ):
             return msgspec.structs.replace(state, seq=seq)
         case _:
             assert_never(data)

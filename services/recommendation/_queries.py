@@ -50,6 +50,20 @@ class RecommendationsRow(Struct, frozen=True):
     seq: int
 
 
+class InsertForetoldRow(Struct, frozen=True):
+    """One row of insert_foretold."""
+
+    workspace_id: str
+    prediction_id: str
+
+
+class ListForetoldRow(Struct, frozen=True):
+    """One row of list_foretold."""
+
+    probability: float
+    is_hit: bool | None
+
+
 class FixesRow(Struct, frozen=True):
     """One row of a result."""
 
@@ -218,6 +232,64 @@ async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
         await cursor.execute(_UPSERT_WORKSPACES, (rows,))
 
 
+_INSERT_FORETOLD = """
+INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean)
+ON CONFLICT (workspace_id, prediction_id) DO NOTHING
+RETURNING workspace_id, prediction_id
+"""
+
+
+async def insert_foretold(conn: AsyncConnection[Any], *, rows: str) -> list[InsertForetoldRow]:
+    """Note what became of forecasts; which of them is news (PredictionResolved, PredictionsPurged)."""
+    async with AsyncRawCursor(conn, row_factory=args_row(InsertForetoldRow)) as cursor:
+        await cursor.execute(_INSERT_FORETOLD, (rows,))
+        fetched: list[InsertForetoldRow] = await cursor.fetchall()
+        return fetched
+
+
+_FORGET_FORETOLD = """
+DELETE FROM foretold AS old
+WHERE old.workspace_id = $1 AND NOT old.prediction_id = ANY($2::text[])
+  AND old.seq < (
+    SELECT min(last.seq) FROM (
+        SELECT f.seq FROM foretold AS f
+        WHERE f.workspace_id = $1 AND f.is_hit IS NOT NULL
+        ORDER BY f.seq DESC LIMIT $3) AS last)
+"""
+
+
+async def forget_foretold(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    kept_ids: list[str],
+    most: int,
+) -> None:
+    """Forget what became of all but a workspace's last forecasts and these (PredictionsPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_FORETOLD, (workspace_id, kept_ids, most))
+
+
+_LIST_FORETOLD = """
+SELECT last.probability, last.is_hit FROM (
+    SELECT f.seq, f.probability, f.is_hit FROM foretold AS f
+    WHERE f.workspace_id = $1 AND f.is_hit IS NOT NULL
+    ORDER BY f.seq DESC LIMIT $2) AS last
+ORDER BY last.seq
+"""
+
+
+async def list_foretold(conn: AsyncConnection[Any], *, workspace_id: str, most: int) -> list[ListForetoldRow]:
+    """What became of a workspace's last forecasts, in their order."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListForetoldRow)) as cursor:
+        await cursor.execute(_LIST_FORETOLD, (workspace_id, most))
+        fetched: list[ListForetoldRow] = await cursor.fetchall()
+        return fetched
+
+
 _UPSERT_CALIBRATIONS = """
 INSERT INTO workspaces (workspace_id, n_hits, n_foretold)
 SELECT r.workspace_id, r.n_hits, r.n_foretold
@@ -228,7 +300,7 @@ ON CONFLICT (workspace_id) DO UPDATE SET n_hits = excluded.n_hits, n_foretold = 
 
 
 async def upsert_calibrations(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Write how forecasts have come true (PredictionResolved)."""
+    """Write how forecasts have come true (PredictionResolved, PredictionsPurged)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_UPSERT_CALIBRATIONS, (rows,))
 

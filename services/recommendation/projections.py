@@ -15,7 +15,6 @@ from services.recommendation.state import (
     Pattern,
     Recommendation,
     Watch,
-    calibrated,
     evolve,
     evolve_fix,
     evolve_pattern,
@@ -24,6 +23,9 @@ from services.recommendation.state import (
 AGGREGATES = ("fix", "pattern", "prediction", "recommendation", "workspace")
 
 _SETTINGS = ("confidence_threshold", "proof_window_days", "proof_window_max_days", "proof_confidence")
+
+COUNTED_MAX = 5_000
+"""Forecasts that are counted anew after a purge; all before them weigh less than one in a hundred together."""
 
 Key = tuple[str, str]
 """Workspace and id."""
@@ -52,6 +54,14 @@ class _SettingsRow(Struct, omit_defaults=True):
     proof_window_days: int | None = None
     proof_window_max_days: int | None = None
     proof_confidence: float | None = None
+
+
+class _ForetoldRow(Struct, frozen=True):
+    workspace_id: str
+    prediction_id: str
+    seq: int
+    probability: float
+    is_hit: bool | None
 
 
 class _CalibrationRow(Struct, frozen=True):
@@ -192,16 +202,61 @@ async def _project_workspaces(batch: Sequence[Recorded[Event]], conn: Connection
 
 
 async def _project_calibrations(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    resolved = [event for event in batch if isinstance(event.data, prediction.PredictionResolved)]
-    if not resolved:
+    """Count how forecasts came true, in the order of the log; each once, also one that is purged meanwhile."""
+    news: dict[Key, _ForetoldRow] = {}
+    for event in batch:
+        data = event.data
+        if isinstance(data, prediction.PredictionResolved):
+            is_hit = data.outcome is prediction.Outcome.HIT
+            row = _ForetoldRow(event.workspace_id, data.prediction_id, event.seq, data.probability, is_hit)
+            news.setdefault((event.workspace_id, data.prediction_id), row)
+        elif isinstance(data, prediction.PredictionsPurged):
+            await _count(news, conn)
+            news = {}
+            await _count_purged(event.workspace_id, data, conn)
+    await _count(news, conn)
+
+
+async def _count(news: dict[Key, _ForetoldRow], conn: Connection) -> None:
+    """Add to the calibrations what was not counted before."""
+    if not news:
         return
-    ids = sorted({event.workspace_id for event in resolved})
+    inserted = await _queries.insert_foretold(conn, rows=as_json(list(news.values())))
+    fresh = {(row.workspace_id, row.prediction_id) for row in inserted}
+    ids = sorted({workspace_id for workspace_id, _ in fresh})
     now = {
         row.workspace_id: Calibration(n_hits=row.n_hits, n_foretold=row.n_foretold)
         for row in await _queries.list_workspaces(conn, workspace_ids=ids)
     }
-    for event in resolved:
-        now[event.workspace_id] = calibrated(now.get(event.workspace_id, Calibration()), event)
+    for key, row in news.items():
+        if key in fresh:
+            known = now.get(row.workspace_id, Calibration())
+            now[row.workspace_id] = known.resolved(probability=row.probability, is_hit=bool(row.is_hit))
+    await _write_calibrations(now, conn)
+
+
+async def _count_purged(workspace_id: str, data: prediction.PredictionsPurged, conn: Connection) -> None:
+    """Note what a replay does not find, and count anew: now both know the same."""
+    rows = [
+        _ForetoldRow(
+            workspace_id,
+            purged.prediction_id,
+            purged.resolved_sequence,
+            purged.probability,
+            None if purged.outcome is None else purged.outcome is prediction.Outcome.HIT,
+        )
+        for purged in data.predictions
+    ]
+    await _queries.insert_foretold(conn, rows=as_json(rows))
+    kept_ids = [row.prediction_id for row in rows]
+    await _queries.forget_foretold(conn, workspace_id=workspace_id, kept_ids=kept_ids, most=COUNTED_MAX)
+    calibration = Calibration()
+    for row in await _queries.list_foretold(conn, workspace_id=workspace_id, most=COUNTED_MAX):
+        calibration = calibration.resolved(probability=row.probability, is_hit=bool(row.is_hit))
+    await _write_calibrations({workspace_id: calibration}, conn)
+
+
+async def _write_calibrations(now: dict[str, Calibration], conn: Connection) -> None:
     rows = [_CalibrationRow(key, each.n_hits, each.n_foretold) for key, each in sorted(now.items())]
     await _queries.upsert_calibrations(conn, rows=as_json(rows))
 

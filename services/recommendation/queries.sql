@@ -64,7 +64,34 @@ ON CONFLICT (workspace_id) DO UPDATE SET
     proof_window_max_days = coalesce(excluded.proof_window_max_days, workspaces.proof_window_max_days),
     proof_confidence = coalesce(excluded.proof_confidence, workspaces.proof_confidence);
 
--- Write how forecasts have come true (PredictionResolved).
+-- Note what became of forecasts; which of them is news (PredictionResolved, PredictionsPurged).
+-- name: InsertForetold :many
+INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean)
+ON CONFLICT (workspace_id, prediction_id) DO NOTHING
+RETURNING workspace_id, prediction_id;
+
+-- Forget what became of all but a workspace's last forecasts and these (PredictionsPurged).
+-- name: ForgetForetold :exec
+DELETE FROM foretold AS old
+WHERE old.workspace_id = sqlc.arg(workspace_id) AND NOT old.prediction_id = ANY(sqlc.arg(kept_ids)::text[])
+  AND old.seq < (
+    SELECT min(last.seq) FROM (
+        SELECT f.seq FROM foretold AS f
+        WHERE f.workspace_id = sqlc.arg(workspace_id) AND f.is_hit IS NOT NULL
+        ORDER BY f.seq DESC LIMIT sqlc.arg(most)) AS last);
+
+-- What became of a workspace's last forecasts, in their order.
+-- name: ListForetold :many
+SELECT last.probability, last.is_hit FROM (
+    SELECT f.seq, f.probability, f.is_hit FROM foretold AS f
+    WHERE f.workspace_id = sqlc.arg(workspace_id) AND f.is_hit IS NOT NULL
+    ORDER BY f.seq DESC LIMIT sqlc.arg(most)) AS last
+ORDER BY last.seq;
+
+-- Write how forecasts have come true (PredictionResolved, PredictionsPurged).
 -- name: UpsertCalibrations :exec
 INSERT INTO workspaces (workspace_id, n_hits, n_foretold)
 SELECT r.workspace_id, r.n_hits, r.n_foretold

@@ -87,3 +87,14 @@ CREATE TABLE workspaces (
     PRIMARY KEY (workspace_id)
 );
 COMMENT ON TABLE workspaces IS 'Workspaces that have settings of their own, or resolved forecasts.';
+
+CREATE TABLE foretold (
+    workspace_id text NOT NULL,
+    prediction_id text NOT NULL,
+    seq bigint NOT NULL,                      -- of the event that said what became of it
+    probability double precision NOT NULL,
+    is_hit boolean,                           -- NULL: somebody prevented it, and it is purged
+    PRIMARY KEY (workspace_id, prediction_id)
+);
+COMMENT ON TABLE foretold IS 'What became of forecasts, each counted once; when some are purged the last 5,000 stay, which is what n_hits and n_foretold rest on.';
+CREATE INDEX foretold_by_time ON foretold (workspace_id, seq);

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from services.recommendation.engine import proof
 from services.recommendation.engine.ranking import (
-    Calibration,
     Exposure,
     Risk,
     observed_exposure,
@@ -230,7 +229,8 @@ def _pattern_changed(
         case pattern.PatternsMerged():
             return _assessed(_with_links_of(state, source), data.assessment)
         case prediction.PredictionMade():
-            if data.window_days != FORECAST_WINDOW_DAYS:
+            # Nobody acts on a forecast that is held out, so nothing is ranked by it.
+            if data.window_days != FORECAST_WINDOW_DAYS or data.held_out:
                 return state
             return replace(state, exposure=_exposure(data))
         case (
@@ -296,14 +296,6 @@ def evolve_fix(state: Fix | None, event: Recorded[Event]) -> Fix | None:
         case _:
             return state
     return replace(after, seq=event.seq)
-
-
-def calibrated(known: Calibration, event: Recorded[Event]) -> Calibration:
-    """How forecasts come true after one more was resolved; each counts less with every later one."""
-    data = event.data
-    if not isinstance(data, prediction.PredictionResolved):
-        return known
-    return known.resolved(probability=data.probability, is_hit=data.outcome is prediction.Outcome.HIT)
 
 
 def _exposure(made: prediction.PredictionMade) -> Exposure:

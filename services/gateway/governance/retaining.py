@@ -1,11 +1,11 @@
-"""Retention of issues and prompts: what has reached its age is hidden, and after the grace deleted for good."""
+"""Retention of issues, prompts and predictions: what has reached its age is deleted for good, issues hidden first."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
-from contracts import ingest
+from contracts import ingest, prediction
 from eventlog import EventLog
 from msgspec import Struct
 from nats.aio.client import Client
@@ -19,7 +19,7 @@ log = structlog.get_logger("gateway.retaining")
 
 EXPIRED_AT_ONCE: Final = 500
 PURGED_AT_ONCE: Final = 100
-"""Issues of one command to ingest, which takes no more."""
+"""Issues of one command to ingest, predictions of one to prediction: they take no more."""
 _ASK_SECONDS: Final = 30.0
 _BEGINNING: Final = (datetime.min.replace(tzinfo=UTC), 0)
 
@@ -30,15 +30,16 @@ class Place(Struct, frozen=True):
     aged: tuple[datetime, int] | None = _BEGINNING
     expired: tuple[datetime, int] | None = _BEGINNING
     answered: tuple[datetime, int] | None = _BEGINNING
+    foretold: tuple[datetime, int] | None = _BEGINNING
 
     @property
     def is_end(self) -> bool:
         """Whether all that was due has been asked for."""
-        return self.aged is None and self.expired is None and self.answered is None
+        return self == Place(None, None, None, None)
 
 
 class Retainer:
-    """Asks ingest to expire and to purge, deletes prompts, a page at a time; doing it again does no harm.
+    """Asks ingest and prediction for what is due, deletes prompts; a page at a time, and again without harm.
 
     pool: the read model as the application's role.
     """
@@ -48,7 +49,7 @@ class Retainer:
         self._log = event_log
         self._pool = pool
         self._clock = clock
-        self._ended: set[str] = set()
+        self._ended: set[tuple[str, str]] = set()
         self._forgotten: dict[str, tuple[datetime, int]] = {}
 
     async def advance(self, window: Windows, place: Place) -> Place:
@@ -64,7 +65,11 @@ class Retainer:
             answered = await self._forget(
                 window.workspace_id, now - timedelta(days=window.prompt_logs_days), answered
             )
-        return Place(aged, expired, answered)
+        foretold = place.foretold
+        if foretold is not None:
+            kept = timedelta(days=window.predictions_days + window.grace_days)
+            foretold = await self._purge_predictions(window.workspace_id, now - kept, foretold)
+        return Place(aged, expired, answered, foretold)
 
     async def _expire(
         self, workspace_id: str, unchanged_since: datetime, after: tuple[datetime, int]
@@ -99,12 +104,44 @@ class Retainer:
                 n=PURGED_AT_ONCE,
             )
         # Once even without anything to purge: an ingest that died may have left events that it had said were gone.
-        if page or workspace_id not in self._ended:
+        if page or (workspace_id, "issues") not in self._ended:
             command = ingest.PurgeIssues(
                 issue_ids=tuple(issue.issue_id for issue in page), expired_before=expired_before
             )
             await self._ask(workspace_id, command, "retention.purged")
-            self._ended.add(workspace_id)
+            self._ended.add((workspace_id, "issues"))
+        return _behind(page, PURGED_AT_ONCE)
+
+    async def _purge_predictions(
+        self, workspace_id: str, ended_before: datetime, after: tuple[datetime, int]
+    ) -> tuple[datetime, int] | None:
+        async with tenant(self._pool, workspace_id) as conn:
+            page = await _queries.list_ended_predictions(
+                conn,
+                workspace_id=workspace_id,
+                ended_before=ended_before,
+                after_at=after[0],
+                after_seq=after[1],
+                n=PURGED_AT_ONCE,
+            )
+        # Once even without any, as with issues.
+        if page or (workspace_id, "predictions") not in self._ended:
+            command = prediction.PurgePredictions(
+                prediction_ids=tuple(each.prediction_id for each in page), ended_before=ended_before
+            )
+            done = await ask(
+                self._nc,
+                command,
+                endpoint=prediction.ENDPOINTS[prediction.PurgePredictions],
+                reply=prediction.PredictionsRetired,
+                context=_context(workspace_id),
+                timeout=_ASK_SECONDS,
+            )
+            if done.n_predictions:
+                log.info(
+                    "retention.predictions_purged", workspace_id=workspace_id, predictions=done.n_predictions
+                )
+            self._ended.add((workspace_id, "predictions"))
         return _behind(page, PURGED_AT_ONCE)
 
     async def _forget(
@@ -138,15 +175,19 @@ class Retainer:
             command,
             endpoint=ingest.ENDPOINTS[type(command)],
             reply=ingest.IssuesRetired,
-            context=CommandContext(
-                workspace_id=workspace_id, actor=None, correlation_id="", traceparent=None
-            ),
+            context=_context(workspace_id),
             timeout=_ASK_SECONDS,
         )
         if done.n_issues:
             log.info(event, workspace_id=workspace_id, issues=done.n_issues)
 
 
-def _behind(page: Sequence[_queries.Resting | _queries.Answered], size: int) -> tuple[datetime, int] | None:
+def _context(workspace_id: str) -> CommandContext:
+    return CommandContext(workspace_id=workspace_id, actor=None, correlation_id="", traceparent=None)
+
+
+def _behind(
+    page: Sequence[_queries.Resting | _queries.Answered | _queries.Foretold], size: int
+) -> tuple[datetime, int] | None:
     """Where the next page begins; None when this was the last."""
     return (page[-1].since_at, page[-1].seq) if len(page) == size else None

@@ -121,6 +121,7 @@ def summary_of(data: Event) -> str:
             | prediction.PredictionDismissed()
             | prediction.AlertFired()
             | prediction.ModelFitted()
+            | prediction.PredictionsPurged()
             | recommendation.RecommendationMade()
             | recommendation.RecommendationReassessed()
             | recommendation.RecommendationStatusChanged()

@@ -132,6 +132,7 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | pattern.ContradictionAnswered()
             | pattern.ClustersComputed()
             | prediction.ModelFitted()
+            | prediction.PredictionsPurged()
             | recommendation.ProofStarted()
             | recommendation.ProofNoted()
             | recommendation.ProofReassessed()
@@ -259,6 +260,7 @@ def _of_prediction(event: Recorded[Event], data: prediction.Event) -> list[Frame
             | prediction.PredictionFeedbackGiven()
             | prediction.PredictionDismissed()
             | prediction.ModelFitted()
+            | prediction.PredictionsPurged()
         ):
             return []
         case never:

@@ -156,6 +156,9 @@ def _observe_prediction(
             _made(memory, event, data, is_fresh=is_fresh)
         case prediction.PredictionResolved():
             memory.drop_open(event.workspace_id, data.prediction_id)
+        case prediction.PredictionsPurged():
+            for purged in data.predictions:
+                memory.drop_open(event.workspace_id, purged.prediction_id)
         case prediction.AlertFired():
             _move_on(memory, event, data)
             tracked = memory.patterns.get((event.workspace_id, data.pattern_id))

@@ -279,6 +279,56 @@ class AlertFired(Struct, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float
 
 
+class PurgedPrediction(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept of a prediction that was purged: what scores are made of, nothing that anybody wrote.
+
+    prediction_id: Id that the prediction had; no other ever gets it.
+    pattern_id: The pattern.
+    window_days: Length of the window in days.
+    probability: The frozen probability.
+    model_probability: What the models said, whether or not the base rate answered.
+    base_rate: The base rate when it was made.
+    is_base_rate_known: Whether anything was known then that the base rate could rest on.
+    model: gamma_poisson, ensemble or base_rate.
+    model_version: Dated version of the model.
+    made_at: When it was made.
+    expires_at: When its window ended.
+    outcome: hit or miss, as the log said; absent when somebody prevented the recurrence before the log could say.
+    resolved_at: When that happened.
+    resolved_sequence: Sequence of the event that said so, else of its last one.
+    is_prevented: A person called it prevented, so it counts in no score.
+    """
+
+    prediction_id: str
+    pattern_id: str
+    window_days: int
+    probability: float
+    model_probability: float
+    base_rate: float
+    is_base_rate_known: bool
+    model: str
+    model_version: str
+    made_at: Timestamp
+    expires_at: Timestamp
+    outcome: Outcome | None = None
+    resolved_at: Timestamp | None = None
+    resolved_sequence: int
+    is_prevented: bool
+
+
+class PredictionsPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Predictions that are over are deleted for good: all of their events, rows with them. The last prediction of a pattern and window, and the last one that alerted, never are: what the pattern is forecast by rests on them.
+
+    Emitted by prediction on prediction/<workspace_id>.
+
+    workspace_id: The workspace.
+    predictions: What stays of each, at most 100.
+    """
+
+    workspace_id: str
+    predictions: tuple[PurgedPrediction, ...] = ()
+
+
 class GiveFeedback(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Say what became of a prediction. Endpoint: prediction.give_feedback.
 
@@ -314,6 +364,29 @@ class PredictionChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int
 
 
+class PurgePredictions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Delete predictions that are over for good. Endpoint: prediction.purge_predictions.
+
+    prediction_ids: Ids of predictions, 0 to 100; one that is open, or was still written to since then, is left alone. Whoever asks sees
+    to it that a later one of the same pattern and window stays, and a later alert.
+    ended_before: Only those whose window and last event are before then.
+    """
+
+    prediction_ids: tuple[str, ...] = ()
+    ended_before: Timestamp
+
+
+class PredictionsRetired(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to PurgePredictions.
+
+    n_predictions: How many were purged.
+    sequence: Stream sequence behind which rows show it; 0 when there were none.
+    """
+
+    n_predictions: int
+    sequence: int
+
+
 Event: TypeAlias = (
     PredictionMade
     | ModelFitted
@@ -321,6 +394,7 @@ Event: TypeAlias = (
     | PredictionFeedbackGiven
     | PredictionDismissed
     | AlertFired
+    | PredictionsPurged
 )
 """Any event of prediction."""
 
@@ -331,11 +405,13 @@ AGGREGATES: dict[type[Event], str] = {
     PredictionFeedbackGiven: "prediction",
     PredictionDismissed: "prediction",
     AlertFired: "prediction",
+    PredictionsPurged: "prediction",
 }
 """The type of the aggregate that each event is about."""
 
 ENDPOINTS: dict[type[Struct], str] = {
     GiveFeedback: "prediction.give_feedback",
     DismissPrediction: "prediction.dismiss_prediction",
+    PurgePredictions: "prediction.purge_predictions",
 }
 """The endpoint that answers each request."""
