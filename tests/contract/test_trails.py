@@ -1,6 +1,7 @@
 """Each event has one emitter that really constructs it, and a reader that really looks at it."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,38 +22,29 @@ def last_name(node: ast.expr) -> str:
             return ""
 
 
+def constructions(node: ast.Call) -> Iterator[str]:
+    """What a call may construct: `Event(...)`, or `msgspec.convert(fields, Event)`."""
+    called = last_name(node.func)
+    yield called
+    if called == "convert":
+        yield from map(last_name, [*node.args, *(keyword.value for keyword in node.keywords)])
+
+
 @cache
-def modules() -> tuple[tuple[Path, ast.Module], ...]:
-    paths = sorted((ROOT / "services").rglob("*.py"))
-    return tuple(
-        (path.relative_to(ROOT / "services"), ast.parse(path.read_text(encoding="utf-8"))) for path in paths
-    )
-
-
-def is_construction(node: ast.AST, event: str) -> bool:
-    """`Event(...)`, or `msgspec.convert(fields, Event)`."""
-    if not isinstance(node, ast.Call):
-        return False
-    arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-    is_converted = last_name(node.func) == "convert" and event in map(last_name, arguments)
-    return last_name(node.func) == event or is_converted
-
-
-def emitters_of(event: str) -> Iterator[str]:
-    """The services that construct an event."""
-    for path, tree in modules():
-        if any(is_construction(node, event) for node in ast.walk(tree)):
-            yield path.parts[0]
-
-
-def readers_of(event: str) -> Iterator[Path]:
-    """The modules of reading rooms that name an event."""
-    for path, tree in modules():
+def trails() -> tuple[dict[str, set[str]], dict[str, set[Path]]]:
+    """By name: the services that construct it, and the modules of reading rooms that name it."""
+    constructed: dict[str, set[str]] = defaultdict(set)
+    named: dict[str, set[Path]] = defaultdict(set)
+    for file in sorted((ROOT / "services").rglob("*.py")):
+        path = file.relative_to(ROOT / "services")
         is_reading = any(part.removesuffix(".py") in READING_ROOMS for part in path.parts[1:])
-        if is_reading and any(
-            isinstance(node, ast.Attribute | ast.Name) and last_name(node) == event for node in ast.walk(tree)
-        ):
-            yield path
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                for name in constructions(node):
+                    constructed[name].add(path.parts[0])
+            if is_reading and isinstance(node, ast.Attribute | ast.Name):
+                named[last_name(node)].add(path)
+    return constructed, named
 
 
 def test_event_names_are_unique_over_contexts() -> None:
@@ -63,10 +55,10 @@ def test_event_names_are_unique_over_contexts() -> None:
 @pytest.mark.parametrize("event", sorted(EVENTS))
 def test_event_is_constructed_by_its_emitter_and_no_other(event: str) -> None:
     """The comment above the message tells the truth about who emits it."""
-    assert {EVENTS[event]} == set(emitters_of(event))
+    assert {EVENTS[event]} == trails()[0].get(event)
 
 
 @pytest.mark.parametrize("event", sorted(EVENTS))
 def test_event_has_a_reader(event: str) -> None:
     """A fact that nobody reads has no place in the contract."""
-    assert list(readers_of(event))
+    assert trails()[1].get(event)

@@ -70,6 +70,9 @@ def database(server: EmbeddedPostgres) -> Iterator[Database]:
     """A fresh, empty database, dropped afterwards even when someone is still connected."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.url(), autocommit=True) as conn:
+        # Copying files takes less than half of what writing every page of the template to the WAL does.
+        copied = sql.SQL("CREATE DATABASE {} OWNER causeloop_owner STRATEGY FILE_COPY")
+        conn.execute(copied.format(sql.Identifier(name)))
         create_database(conn, name)
     try:
         yield urls_of(server, name)

@@ -53,7 +53,7 @@ async def served(nc: Client) -> object:
 
 
 async def ask(nc: Client, n: int) -> Doubled:
-    return await broker.ask(nc, Double(n), endpoint="test.double", reply=Doubled, context=CONTEXT)
+    return await broker.ask(nc, Double(n), endpoint="test.double", reply=Doubled, context=CONTEXT, timeout=30)
 
 
 async def test_ask_returns_the_typed_reply_and_hands_over_the_context(nc: Client, served: object) -> None:

@@ -175,7 +175,7 @@ async def test_poison_event_raises_an_alarm_and_the_process_goes_on(
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.libs.runtime.sample", *arguments]
     return subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
 
 

@@ -17,9 +17,9 @@ from runtime.errors import StateConflictError, UnauthorizedError, UnavailableErr
 from testkit.servers import Database
 from testkit.waiting import eventually
 
-from services.gateway.edge import _queries, idempotency
+from services.gateway.edge import _queries, counters, idempotency
 from services.gateway.edge.address import Addresses
-from services.gateway.edge.counters import PAUSE_SECONDS, STREAM, Counters
+from services.gateway.edge.counters import STREAM, Counters
 from services.gateway.edge.door import Door
 from services.gateway.edge.idempotency import ANSWER_BYTES_MAX, KEPT_FOR, LEASE, Identity, Once, Reply
 from services.gateway.edge.limits import UNMETERED, Limits
@@ -69,11 +69,17 @@ async def is_let_in(limits: Limits, who: Principal | None, *, address: str = "20
     return not (await ticket.standing()).is_over
 
 
+@pytest.fixture(autouse=True)
+def patient_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second is enough for a server that has a processor, and not on a machine that is busy with other tests."""
+    monkeypatch.setattr(counters, "ANSWER_SECONDS", 30.0)
+
+
 async def counting(nc: Client) -> Counters:
     """The counters as a gateway has them."""
-    counters = Counters(nc)
-    await counters.start()
-    return counters
+    made = Counters(nc)
+    await made.start()
+    return made
 
 
 # Rate limits
@@ -248,7 +254,7 @@ async def test_requests_pass_uncounted_while_the_store_is_away(nc: Client) -> No
     async def is_counted() -> bool:
         return not await is_let_in(limits, None, address="203.0.113.3")
 
-    await eventually(is_counted, deadline=PAUSE_SECONDS + 5)
+    await eventually(is_counted)
 
 
 # Quota

@@ -51,9 +51,10 @@ class Running:
 
         async def is_grouped() -> bool:
             end = await self.event_log.last_seq()
+            status = self.projector.status
             return (
-                self.projector.status.state == "live"
-                and await self.projector.reached(end, timeout=0.2)
+                status.state == "live"
+                and min(status.position, status.reaction_position) >= end
                 and await self.n_undecided() == 0
                 and await self.event_log.last_seq() == end
             )

@@ -33,19 +33,17 @@ async def service(event_log: EventLog, database: Database) -> AsyncIterator[Runn
 
 
 async def test_repeated_failures_become_one_detected_pattern(service: Running) -> None:
-    """Three issues with one masked title are linked in one event, detected and named."""
+    """Three issues with one masked title are linked, detected once and named; the log may tell of them in parts."""
     ids = await service.report(
         *[failure(n, f"Timeout after {n}00 ms calling 10.0.0.{n}") for n in range(1, 4)]
     )
     found = set(await service.patterns_of(ids))
     assert len(found) == 1
     events = await service.events(found.pop() or "")
-    assert [type(event).__name__ for event in events] == ["IssuesLinked", "PatternDetected"]
-    linked, detected = events
-    assert isinstance(linked, pattern.IssuesLinked) and isinstance(detected, pattern.PatternDetected)
-    assert [link.method for link in linked.links] == [pattern.LinkMethod.SEED] + 2 * [
-        pattern.LinkMethod.EXACT_KEY
-    ]
+    links = [link for event in events if isinstance(event, pattern.IssuesLinked) for link in event.links]
+    assert [link.method for link in links] == [pattern.LinkMethod.SEED] + 2 * [pattern.LinkMethod.EXACT_KEY]
+    [detected] = [event for event in events if not isinstance(event, pattern.IssuesLinked)]
+    assert isinstance(detected, pattern.PatternDetected)
     assert detected.name == "Timeout after … ms calling …"
     assert detected.assessment.issue_count == 3
     assert {"service": "checkout", "environment": "production"}.items() <= {

@@ -16,7 +16,7 @@ from contracts.generated.pattern import LinkMethod, PatternStatus
 from eventlog import Append, EventLog, Projector, apply_schema, verify
 from runtime import database as databases
 from testkit.servers import Database
-from testkit.waiting import eventually
+from testkit.waiting import eventually, settled
 
 from services.prediction.projections import PROJECTION
 from services.prediction.reactions import Forecaster, Rules
@@ -147,20 +147,21 @@ class Rig:
         return [event.data for event in await self.events() if isinstance(event.data, kind)]
 
     async def until(self, kind: type[Made], count: int) -> list[Made]:
-        """The facts of one kind once there are so many of them and the rows hold them; more is an error."""
+        """The facts of one kind once there are so many of them and nothing more comes of them; more is an error."""
 
         async def enough() -> bool:
             return len(await self.said(kind)) >= count
 
-        await eventually(enough)
-        assert await self.projector.reached(await self.log.last_seq(0), timeout=30)
+        # A model is fitted by a process that has to start first.
+        await eventually(enough, deadline=90)
+        await self.settled()
         found = await self.said(kind)
         assert len(found) == count, found
         return found
 
     async def settled(self) -> None:
-        """Return when the rows hold the whole log."""
-        assert await self.projector.reached(await self.log.last_seq(0), timeout=30)
+        """Return when the rows hold the whole log and the forecaster has said all that comes of it."""
+        await settled(self.projector, self.log)
 
     async def assert_rebuild_is_equal(self) -> None:
         """A replay of the log gives the very same rows."""

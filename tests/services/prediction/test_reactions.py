@@ -70,6 +70,7 @@ async def test_a_change_of_status_makes_a_forecast(rig: Rig) -> None:
         await rig.tell("pat_a", moved("pat_a", EMERGING, ACTIVE))
         await rig.until(MADE, 6)
         await rig.tell("pat_a", moved("pat_a", ACTIVE, PatternStatus.RESOLVED))
+        await rig.settled()
         rig.clock.now = at(3)
         await detect(rig, "pat_b")
         made = await rig.until(MADE, 9)
@@ -177,6 +178,7 @@ async def test_what_was_prevented_is_never_a_miss(rig: Rig) -> None:
             prediction_id=name, outcome=Outcome.PREVENTED, note="patched"
         )
         await rig.tell(name, prevented)
+        await rig.settled()
         rig.clock.now = at(9.02)
         (resolved,) = await rig.until(RESOLVED, 1)
         assert resolved.prediction_id != name
@@ -429,7 +431,7 @@ async def test_an_idle_batch_costs_no_query(rig: Rig, monkeypatch: pytest.Monkey
         before = rig.pool.get_stats().get("requests_num", 0)
         for number in range(20):
             await rig.tell("pat_a", linked("pat_a", at(-1 - number / 100), n_issues=1000 + number))
-        await eventually(lambda: rig.projector.status.lag == 0)
+        await rig.settled()
         assert rig.pool.get_stats().get("requests_num", 0) == before
 
 

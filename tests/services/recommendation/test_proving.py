@@ -9,7 +9,7 @@ from eventlog import EventLog
 from msgspec.structs import replace
 from testkit.builders import NOW, recorded
 from testkit.servers import Database
-from testkit.waiting import eventually
+from testkit.waiting import eventually, settled
 
 from services.recommendation.commands import Case, is_new_fix, prove, terms_of
 from services.recommendation.engine import proof
@@ -27,7 +27,7 @@ from tests.services.recommendation.builders import (
     on_pattern,
     pattern_moved,
 )
-from tests.services.recommendation.test_recommender import all_events, running, schema, settled
+from tests.services.recommendation.test_recommender import all_events, running, schema
 
 __all__ = ["schema"]
 Reason = recommendation.InconclusiveReason

@@ -13,7 +13,7 @@ from runtime.broker import CommandContext
 from runtime.service import utc_now
 from testkit.builders import NOW, WORKSPACE
 from testkit.servers import Database
-from testkit.waiting import eventually
+from testkit.waiting import eventually, settled
 
 from services.recommendation.app import projection, read_playbook
 from services.recommendation.endpoints import Desk
@@ -90,20 +90,6 @@ async def made_for(event_log: EventLog, pattern_id: str = "pat_1") -> list[Recor
         for event in await events_of(event_log)
         if isinstance(event.data, Made) and event.data.pattern_id == pattern_id
     ]
-
-
-async def settled(projector: Projector, event_log: EventLog) -> None:
-    """Until everything in the log has been projected, reacted to, and nothing new comes of it."""
-
-    async def is_quiet() -> bool:
-        end = await event_log.last_seq()
-        status = projector.status
-        assert status.alarm is None, status.alarm
-        is_at_end = status.state == "live" and min(status.position, status.reaction_position) >= end
-        # What a reaction appends is in the log before its position moves, so an end that stood still is the end.
-        return is_at_end and await event_log.last_seq() == end
-
-    await eventually(is_quiet)
 
 
 async def all_made_for(
