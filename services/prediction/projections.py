@@ -379,27 +379,33 @@ class _Predictions:
         row = self._rows.pop(key, None)
         if row is not None:
             self._score(row, -1)
-        self._purged[key] = _remains(workspace_id, purged)
-        self._score(self._purged[key], +1)
+        remains = self._purged[key] = _remains(workspace_id, purged)
+        if remains.outcome is not None:
+            # Also when it counts nothing any more: where it was counted first, the row is there.
+            self._score_row(remains)
+        self._score(remains, +1)
 
     def _score(self, row: _PredictionRow, sign: int) -> None:
         """Add (+1) or take away (-1) what a prediction contributes: nothing while open or prevented."""
         if row.outcome is None or row.feedback == prediction.Outcome.PREVENTED:
             return
         is_hit = row.outcome == prediction.Outcome.HIT
-        key = (
-            row.workspace_id,
-            row.window_days,
-            row.expires_at.astimezone(UTC).date(),
-            bin_of(row.probability),
-        )
-        score = self._scores.setdefault(key, _ScoreRow(*key))
+        score = self._score_row(row)
         score.n_resolved += sign
         score.n_hits += sign * is_hit
         if row.base_rate is None:
             return
         score.brier_nano += sign * brier_nano(row.model_probability, is_hit=is_hit)
         score.base_nano += sign * brier_nano(row.base_rate, is_hit=is_hit)
+
+    def _score_row(self, row: _PredictionRow) -> _ScoreRow:
+        key = (
+            row.workspace_id,
+            row.window_days,
+            row.expires_at.astimezone(UTC).date(),
+            bin_of(row.probability),
+        )
+        return self._scores.setdefault(key, _ScoreRow(*key))
 
     async def write(self, conn: Connection) -> None:
         if self._purged:

@@ -35,7 +35,7 @@ from services.gateway.vocabulary import Note
 
 DAYS_MAX = 36_500
 AUDIT_DAYS_MIN = 365
-PURGED = ("issues_days", "activity_days", "audit_days", "prompt_logs_days")
+PURGED = ("issues_days", "activity_days", "audit_days", "prompt_logs_days", "predictions_days")
 """What the hourly job deletes by; docs/decisions/0013 says why predictions are not among it."""
 
 # JSON knows one kind of number: 30.0 is a whole one.
@@ -47,7 +47,7 @@ Days = Annotated[int, Meta(ge=1, le=DAYS_MAX)]
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """What is kept how long, in days. What is past its window is hidden; it is purged after the grace."""
+    """What is kept how long, in days. What is past its window is hidden, predictions are not; it is purged after the grace."""
 
     issues_days: Days
     activity_days: Annotated[
@@ -55,7 +55,10 @@ class Retention(Struct, frozen=True, kw_only=True):
     ]
     audit_days: Annotated[int, Meta(ge=AUDIT_DAYS_MIN, le=DAYS_MAX)]
     prompt_logs_days: Days
-    predictions_days: Days
+    predictions_days: Annotated[
+        Days,
+        Meta(description="Predictions whose window is over and that a later one of the pattern replaces."),
+    ]
     grace_days: Annotated[int, Meta(ge=0, le=365)]
     purged: Annotated[tuple[str, ...], Meta(description="The windows that something is deleted by, so far.")]
     plan: str

@@ -239,31 +239,54 @@ class Inhabited:
             " VALUES (%s, new_id('mail_'), 'x', now() + interval '1 year', now())",
             space,
         )
-        asyncio.run(self._learn())
+        asyncio.run(self._tell())
         self.sql(
             "INSERT INTO user_identities (provider, subject, user_id) VALUES ('https://idp.example', %s, %s)",
             self.word,
             self.keyholder_id,
         )
 
-    async def _learn(self) -> None:
-        """What a night's fit says of a workspace with next to no past; into the log, since rows are compared with it."""
-        now = datetime.now(UTC)
-        fitted = prediction.ModelFitted(
-            model_id=derived_id("mdl_", self.tenant.workspace_id), version="test", n_active=0
-        )
-        event = record(
-            fitted,
-            workspace_id=self.tenant.workspace_id,
-            aggregate_id=fitted.model_id,
-            occurred_at=now,
-            recorded_at=now,
-            source="/causeloop/prediction",
+    async def _tell(self) -> None:
+        """What only nights and years bring: a fit, and predictions that are purged; into the log, since rows are
+        compared with it."""
+        now, space = datetime.now(UTC), self.tenant.workspace_id
+        fitted = prediction.ModelFitted(model_id=derived_id("mdl_", space), version="test", n_active=0)
+        purged = tuple(
+            prediction.PurgedPrediction(
+                prediction_id=derived_id("prd_", space, key),
+                pattern_id=derived_id("pat_", space),
+                window_days=7,
+                probability=0.5,
+                model_probability=0.5,
+                base_rate=0.5,
+                is_base_rate_known=True,
+                model="gamma_poisson",
+                model_version="test",
+                made_at=now,
+                expires_at=now,
+                outcome=None if is_prevented else prediction.Outcome.HIT,
+                resolved_at=None if is_prevented else now,
+                resolved_sequence=1,
+                is_prevented=is_prevented,
+            )
+            for key, is_prevented in (("hit", False), ("prevented", True))
         )
         nc = await nats.connect(self.stack.nats.url)
         try:
             log = await EventLog.connect(nc, ensure_streams=False)
-            await log.append(Append(event, expected=0))
+            for event, aggregate_id in (
+                (fitted, fitted.model_id),
+                (prediction.PredictionsPurged(workspace_id=space, predictions=purged), space),
+            ):
+                told = record(
+                    event,
+                    workspace_id=space,
+                    aggregate_id=aggregate_id,
+                    occurred_at=now,
+                    recorded_at=now,
+                    source="/causeloop/prediction",
+                )
+                await log.append(Append(told, expected=0))
         finally:
             await nc.close()
 

@@ -1,6 +1,7 @@
 """Issues reach their age: first nobody is shown them, then nothing of them is found, and patterns go on as they were."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ from uuid import uuid4
 import httpx
 import nats
 import pytest
-from contracts import Event, Recorded, ingest, issue_id, record
+from contracts import Event, Recorded, ingest, issue_id, prediction, record, workspace
 from eventlog import Append, EventLog
 from msgspec import Struct
+from msgspec.structs import replace
 from nats.aio.client import Client
 from runtime.database import Pool, pool
 from runtime.service import Resources
@@ -275,4 +277,123 @@ async def test_a_report_brings_an_expired_issue_back_with_its_pattern(scene: Sce
     await scene.retain(days_later=31)
     assert scene.old[1] in scene.listed()
     assert counted(scene)["issue_count"] == 6
+    assert set((await verified(stack)).values()) == {True}
+
+
+def foretold(scene: Scene, key: str, *said: prediction.Event, days: float, says: str) -> list[Append]:
+    """A weekly prediction of long ago, and what was said of it on each day after; the log takes them as one."""
+    id_ = f"prd_{scene.word}_{key}"
+    made = prediction.PredictionMade(
+        prediction_id=id_,
+        pattern_id=scene.pattern_id,
+        window_days=7,
+        probability=0.9,
+        lower=0.8,
+        upper=0.95,
+        impact=prediction.Impact.HIGH,
+        likely_trigger=says,
+        model="gamma_poisson",
+        model_version="gamma-poisson@2024-11-22",
+        inputs=prediction.ForecastInputs(
+            n_recurrences=3,
+            exposure_days=40.0,
+            quiet_days=2.0,
+            prior_shape=0.5,
+            prior_rate_days=30.0,
+            base_rate=0.3,
+            n_resolved=2,
+        ),
+        expires_at=LONG_AGO + timedelta(days=days + 7),
+        low_confidence=False,
+    )
+    at = LONG_AGO + timedelta(days=days)
+    return [
+        Append(
+            record(
+                replace(data, prediction_id=id_),
+                workspace_id=scene.tenant.workspace_id,
+                aggregate_id=id_,
+                occurred_at=at + timedelta(days=number),
+                recorded_at=at + timedelta(days=number),
+                source="prediction",
+                event_id=f"evt_{number}{id_}",
+            ),
+            0,
+        )
+        for number, data in enumerate((made, *said))
+    ]
+
+
+def accuracy(scene: Scene) -> dict[str, object]:
+    """How well predictions did; sums of halves and wholes differ in their last digits."""
+    answer = scene.owner.get("/v1/predictions/accuracy")
+    found: dict[str, object] = json.loads(answer.text, parse_float=lambda text: round(float(text), 6))
+    return found
+
+
+async def is_told(scene: Scene) -> bool:
+    """Whether the services hear of the workspace's settings."""
+    space = scene.tenant.workspace_id
+    history = await scene.log.history(space, "workspace", space)
+    return any(isinstance(event.data, workspace.WorkspaceSettingsChanged) for event in history)
+
+
+async def test_nothing_is_found_of_purged_predictions_and_their_scores_stay(
+    scene: Scene, stack: Stack
+) -> None:
+    """What still counts stays: the last of a pattern, and the last that alerted."""
+    word = f"quagga{uuid4().hex[:8]}"
+    # Nothing that is forecast meanwhile alerts.
+    assert scene.owner.patch("/v1/workspace", json={"alert_probability": 1}).status_code == 200
+    await eventually(lambda: is_told(scene), deadline=30)
+    hit, miss, alert = (
+        prediction.PredictionResolved(
+            prediction_id="",
+            pattern_id=scene.pattern_id,
+            outcome=outcome,
+            brier=0.01,
+            window_days=7,
+            probability=0.9,
+        )
+        for outcome in (prediction.Outcome.HIT, prediction.Outcome.MISS, prediction.Outcome.MISS)
+    )
+    fired = prediction.AlertFired(
+        prediction_id="", pattern_id=scene.pattern_id, window_days=7, probability=0.9, threshold=0.5
+    )
+    prevented = prediction.PredictionFeedbackGiven(
+        prediction_id="", outcome=prediction.Outcome.PREVENTED, note=f"{word} did it"
+    )
+    dismissed = prediction.PredictionDismissed(prediction_id="", reason=f"{word} knew")
+    gone = [
+        foretold(scene, "hit", fired, hit, days=0, says=word),
+        foretold(scene, "miss", dismissed, miss, days=1, says=word),
+        foretold(scene, "prevented", prevented, days=2, says=word),
+    ]
+    kept = foretold(scene, "alert", fired, alert, days=3, says="")
+    for appends in (*gone, kept):
+        await scene.log.append(*appends)
+    ids = [appends[0].event.aggregate_id for appends in gone]
+
+    def is_renewed() -> bool:
+        """Forecasts of long ago are old, so there are new ones, which are the last."""
+        now = scene.owner.get("/v1/predictions", params={"pattern_id": scene.pattern_id, "window_days": 7})
+        found = now.json()["data"]
+        return bool(found) and not any(one["id"].startswith(f"prd_{scene.word}") for one in found)
+
+    await eventually(is_renewed, deadline=60)
+    assert scene.owner.patch("/v1/workspace", json={"alert_probability": 0.9}).status_code == 200
+    before = accuracy(scene)
+    assert (before["n"], before["hits"], before["lead_time_days"]) == (3, 1, 2)
+    assert {trace.store for trace in await rows_with(stack, [word])} == {"gateway.predictions"}
+
+    await scene.retain(days_later=31)
+
+    def is_gone() -> bool:
+        return [scene.owner.get(f"/v1/predictions/{id_}").status_code for id_ in ids] == [404, 404, 404]
+
+    await eventually(is_gone, deadline=30)
+    assert await rows_with(stack, [word]) == []
+    assert await messages_with(stack, [word]) == []
+    assert scene.owner.get(f"/v1/predictions/{kept[0].event.aggregate_id}").status_code == 200
+    assert accuracy(scene) == before
     assert set((await verified(stack)).values()) == {True}

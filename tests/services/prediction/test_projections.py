@@ -12,9 +12,10 @@ from eventlog import EventLog
 from msgspec.structs import replace
 from psycopg.rows import dict_row
 from runtime import database as databases
-from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
+from testkit.laws import assert_projection_laws, assert_rebuild_equals_live, in_order, rows_after
 from testkit.servers import Database
 
+from services.prediction.commands import purge_prediction
 from services.prediction.engine.gamma_poisson import MIXED
 from services.prediction.engine.scoring import Score, brier_nano
 from services.prediction.projections import PROJECTION
@@ -216,6 +217,67 @@ async def test_a_hit_counts_no_sooner_than_a_miss_of_the_same_age(
         both = await record(40)
         assert both is not None
         assert (both.n_resolved, both.n_hits, both.span_days) == (3, 2, 5)
+
+
+PURGED = {"prd_1", "prd_3", "prd_4"}
+
+
+def purged_story() -> list[Recorded[Event]]:
+    """The story, and the end of a hit, of a miss that was called prevented afterwards, and of what was prevented."""
+    happened: list[tuple[str, Event]] = [
+        ("prd_4", made("prd_4", "pat_a", 7)),
+        (
+            "prd_4",
+            prediction.PredictionFeedbackGiven(prediction_id="prd_4", outcome=Outcome.PREVENTED, note=""),
+        ),
+        ("prd_5", made("prd_5", "pat_a", 7)),
+        ("prd_6", made("prd_6", "pat_b", 7)),
+    ]
+    events = in_order(*story(), *(envelope(data, aggregate_id) for aggregate_id, data in happened))
+    kept = []
+    for name in sorted(PURGED):
+        history = [event for event in events if event.aggregate_id == name]
+        remains = purge_prediction(history, ended_before=at(8))
+        assert remains is not None
+        kept.append(remains)
+    fact = prediction.PredictionsPurged(workspace_id=WORKSPACE, predictions=tuple(kept))
+    return in_order(*events, envelope(fact, WORKSPACE))
+
+
+async def test_a_replay_without_what_is_purged_gives_the_same_rows(database: Database) -> None:
+    """Also one that still finds some of it: only its beginning, or only its end. Scores go on counting it."""
+    events = purged_story()
+    rows = await assert_projection_laws(PROJECTION, events, database=database)
+    assert not any(name in row for name in PURGED for row in rows["predictions"])
+    assert len(rows["prevented"]) == 2
+    [score] = [row for row in rows["scores"] if ",4,1,1," in row]
+    assert f",{brier_nano(0.3, is_hit=True)}," in score
+    first = {name: min(e.seq for e in events if e.aggregate_id == name) for name in PURGED}
+    for number, is_left in enumerate(
+        (
+            lambda event: event.aggregate_id not in PURGED,
+            lambda event: event.seq == first.get(event.aggregate_id, event.seq),
+            lambda event: event.seq != first.get(event.aggregate_id),
+        )
+    ):
+        left = [event for event in events if is_left(event)]
+        assert len(left) < len(events)
+        assert await rows_after(PROJECTION, [left], database=database, schema=f"left_{number}") == rows
+
+
+def test_only_what_is_over_is_purged() -> None:
+    """Neither what is open, nor what ended or was written to since."""
+    events = purged_story()
+
+    def remains(name: str, days: float, count: int = 9) -> prediction.PurgedPrediction | None:
+        history = [event for event in events if event.aggregate_id == name][:count]
+        return purge_prediction(history, ended_before=at(days))
+
+    assert remains("prd_1", 7) is None
+    assert remains("prd_1", 7.1) is not None
+    assert remains("prd_1", 100, 1) is None
+    assert remains("prd_5", 100) is None
+    assert remains("prd_9", 100) is None
 
 
 async def test_another_workspace_sees_nothing(database: Database, event_log: EventLog) -> None:

@@ -9,14 +9,16 @@ from contextlib import asynccontextmanager
 import pytest
 from contracts import prediction
 from contracts.generated.prediction import Outcome
+from eventlog import Append, ConflictError, LogUnavailableError
 from nats.aio.client import Client
 from runtime import broker
 from runtime.broker import CommandContext
-from runtime.errors import AppError, NotFoundError
+from runtime.errors import AppError, NotFoundError, UnavailableError, ValidationFailedError
 
 from services.prediction.endpoints import Endpoints
+from services.prediction.state import fold
 
-from .conftest import WORKSPACE, Rig, at, detected, linked
+from .conftest import WORKSPACE, Rig, at, detected, envelope, linked
 
 CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="cor_1", actor="usr_1")
 CHANGED = prediction.PredictionChanged
@@ -35,9 +37,14 @@ async def serving(rig: Rig, nc: Client) -> AsyncIterator[None]:
 
 async def predict(rig: Rig) -> prediction.PredictionMade:
     """A prediction for seven days."""
+    return (await forecasts(rig))[0]
+
+
+async def forecasts(rig: Rig) -> list[prediction.PredictionMade]:
+    """A prediction for each window."""
     async with rig.running():
         await rig.tell("pat_a", linked("pat_a", at(-9), at(-3), n_issues=2), detected("pat_a", 2))
-        return (await rig.until(prediction.PredictionMade, 3))[0]
+        return await rig.until(prediction.PredictionMade, 3)
 
 
 async def give(nc: Client, prediction_id: str, outcome: Outcome, note: str = "") -> CHANGED:
@@ -113,6 +120,55 @@ async def test_prevented_after_the_log_showed_a_hit_is_refused(rig: Rig, nc: Cli
         with pytest.raises(AppError) as refused:
             await give(nc, made.prediction_id, Outcome.PREVENTED)
     assert (refused.value.code, refused.value.status) == ("prediction_recurred", 409)
+
+
+async def test_a_purge_goes_on_where_a_crash_left_it_and_nothing_is_said_of_it_afterwards(rig: Rig) -> None:
+    """The fact is told first; whoever asks next deletes what it names. Who read it before is too late to write."""
+    first, second, third = await forecasts(rig)
+    endpoints = Endpoints(rig.log, clock=rig.clock)
+    rig.clock.now = at(9)
+    for made in (first, second):
+        command = prediction.GiveFeedback(
+            prediction_id=made.prediction_id, outcome=Outcome.PREVENTED, note="Paul"
+        )
+        await endpoints.give_feedback(command, CONTEXT)
+    rig.clock.now = at(200)
+
+    async def purge(*made: prediction.PredictionMade) -> int:
+        ids = tuple(one.prediction_id for one in made)
+        cmd = prediction.PurgePredictions(prediction_ids=ids, ended_before=at(100))
+        return (await endpoints.purge_predictions(cmd, CONTEXT)).n_predictions
+
+    async def history(made: prediction.PredictionMade) -> int:
+        return len(await rig.log.history(WORKSPACE, "prediction", made.prediction_id))
+
+    real, rig.log.purge = rig.log.purge, cut_off  # type: ignore[method-assign]  # it dies at the first deletion
+    with pytest.raises(UnavailableError):
+        await purge(first, third)
+    rig.log.purge = real  # type: ignore[method-assign]
+    assert await history(first) == 2
+    assert await Endpoints(rig.log, clock=rig.clock).purge_predictions(
+        prediction.PurgePredictions(ended_before=at(100)), CONTEXT
+    ) == prediction.PredictionsRetired(n_predictions=0, sequence=0)
+    assert [await history(made) for made in (first, second, third)] == [0, 2, 1]
+
+    late = fold(await rig.log.history(WORKSPACE, "prediction", second.prediction_id))
+    assert late is not None
+    assert await purge(first, second) == 1
+    said = prediction.PredictionDismissed(prediction_id=second.prediction_id, reason="Paul")
+    with pytest.raises(ConflictError):
+        await rig.log.append(Append(envelope(said, second.prediction_id), late.seq))
+    with pytest.raises(NotFoundError):
+        await endpoints.dismiss_prediction(
+            prediction.DismissPrediction(prediction_id=second.prediction_id, reason=""), CONTEXT
+        )
+    with pytest.raises(ValidationFailedError):
+        await purge(*[first] * 101)
+
+
+async def cut_off(*_: object, **__: object) -> int:
+    """A log that is gone at this moment."""
+    raise LogUnavailableError("gone")
 
 
 async def test_every_request_of_the_contract_has_an_endpoint(make_rig: Callable[..., Rig]) -> None:
