@@ -1,6 +1,7 @@
 """Asking a model behind any OpenAI-compatible endpoint: which one a workspace may ask, and one question to it."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,11 @@ SECONDS: Final[Mapping[ingest.AnalysisTier, float]] = {
     ingest.AnalysisTier.DEEP: 90.0,
 }
 """How long one try may take."""
+FAILURES_MAX: Final = 5
+REST_SECONDS: Final = 60.0
+"""An endpoint that has failed so often in a row is asked nothing for so long; then each failure lets it rest again."""
+_FAILING_MAX: Final = 1000
+"""Endpoints whose failures are remembered; beyond it the one that failed first is forgotten."""
 _TOKENS_MAX: Final[Mapping[ingest.AnalysisTier, int]] = {
     ingest.AnalysisTier.FAST: 600,
     ingest.AnalysisTier.BALANCED: 1000,
@@ -69,17 +75,58 @@ class _Completion(Struct):
     choices: tuple[_Choice, ...] = ()
 
 
-class Models:
-    """Asks endpoints. trusted, guarded: HTTP to addresses of the operator's, and of workspaces' choosing."""
+class _Failing(Struct):
+    """How often an endpoint failed in a row, and until when it rests, by the clock of `Models`."""
 
-    def __init__(self, *, trusted: Outbound, guarded: Outbound) -> None:
+    n_failures: int = 0
+    rests_until: float = 0.0
+
+
+class Models:
+    """Asks endpoints, and one that keeps failing only now and then, so that a fault of it costs a bounded time.
+
+    trusted, guarded: HTTP to addresses of the operator's, and of workspaces' choosing. clock: seconds.
+    """
+
+    def __init__(
+        self, *, trusted: Outbound, guarded: Outbound, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._trusted = trusted
         self._guarded = guarded
+        self._clock = clock
+        # By address and key: what one workspace's key has used up says nothing of another's.
+        self._failing: dict[tuple[str, str], _Failing] = {}
 
     async def ask(
         self, endpoint: Endpoint, tier: ingest.AnalysisTier, messages: Sequence[ingest.ModelMessage]
     ) -> str:
-        """The text of the model's answer. Raises ModelError."""
+        """The text of the model's answer. Raises ModelError, at once while the endpoint rests."""
+        key = (endpoint.base_url, endpoint.api_key)
+        known = self._failing.get(key)
+        if known is not None and self._clock() < known.rests_until:
+            raise ModelError(
+                f"the model failed {FAILURES_MAX} times in a row; it is asked again within a minute",
+                may_retry=False,
+            )
+        try:
+            answer = await self._answer(endpoint, tier, messages)
+        except ModelError:
+            self._note_failure(key)
+            raise
+        self._failing.pop(key, None)
+        return answer
+
+    def _note_failure(self, key: tuple[str, str]) -> None:
+        if key not in self._failing and len(self._failing) >= _FAILING_MAX:
+            del self._failing[next(iter(self._failing))]
+        known = self._failing.setdefault(key, _Failing())
+        known.n_failures += 1
+        if known.n_failures >= FAILURES_MAX:
+            known.rests_until = self._clock() + REST_SECONDS
+
+    async def _answer(
+        self, endpoint: Endpoint, tier: ingest.AnalysisTier, messages: Sequence[ingest.ModelMessage]
+    ) -> str:
         question = {
             "model": endpoint.models[tier],
             "messages": [{"role": message.role, "content": message.text} for message in messages],

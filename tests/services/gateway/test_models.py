@@ -4,9 +4,28 @@ import pytest
 from contracts import ingest
 
 from services.gateway.engine.redacting import Redaction
-from services.gateway.explaining.models import Endpoint, ModelError, Models
+from services.gateway.explaining.models import (
+    FAILURES_MAX,
+    REST_SECONDS,
+    Endpoint,
+    ModelError,
+    Models,
+)
 from services.gateway.identity.signin.outbound import Outbound
 from tests.services.gateway.model_endpoint import ModelEndpoint
+
+QUESTION = (ingest.ModelMessage(role="user", text='{"evidence": []}'),)
+
+
+def endpoint_of(model: ModelEndpoint, *, is_trusted: bool = False, api_key: str = "") -> Endpoint:
+    """A model as a workspace has set it, or as the operator has."""
+    return Endpoint(
+        base_url=model.url,
+        api_key=api_key,
+        models=dict.fromkeys(ingest.AnalysisTier, "m"),
+        redaction=Redaction(),
+        is_trusted=is_trusted,
+    )
 
 
 @pytest.mark.parametrize("is_trusted", [True, False])
@@ -15,17 +34,49 @@ async def test_the_operators_network_is_nobodys_business(is_trusted: bool) -> No
     model = ModelEndpoint()
     model.answer = lambda _: (503, "")
     outbound = Outbound(allows_private=True)
-    endpoint = Endpoint(
-        base_url=model.url,
-        api_key="",
-        models=dict.fromkeys(ingest.AnalysisTier, "m"),
-        redaction=Redaction(),
-        is_trusted=is_trusted,
-    )
-    question = (ingest.ModelMessage(role="user", text='{"evidence": []}'),)
+    endpoint = endpoint_of(model, is_trusted=is_trusted)
     with pytest.raises(ModelError) as failed:
-        await Models(trusted=outbound, guarded=outbound).ask(endpoint, ingest.AnalysisTier.FAST, question)
+        await Models(trusted=outbound, guarded=outbound).ask(endpoint, ingest.AnalysisTier.FAST, QUESTION)
     model.close()
     said = f"{failed.value} {endpoint.host}"
     assert failed.value.may_retry
     assert ("127.0.0.1" in said, "503" in said) == (not is_trusted, not is_trusted)
+
+
+async def test_a_model_that_keeps_failing_is_asked_once_a_minute() -> None:
+    """Whoever has another key for the same address is not kept from it; one answer, and all is as before."""
+    model, now = ModelEndpoint(), 1000.0
+    asked: list[str] = []
+    is_well = False
+
+    def answer(_: object) -> tuple[int, str]:
+        asked.append("")
+        return (200, "{}") if is_well else (503, "")
+
+    model.answer = answer
+    outbound = Outbound(allows_private=True)
+    models = Models(trusted=outbound, guarded=outbound, clock=lambda: now)
+
+    async def ask(api_key: str = "") -> bool:
+        """Whether there was an answer."""
+        try:
+            await models.ask(endpoint_of(model, api_key=api_key), ingest.AnalysisTier.FAST, QUESTION)
+        except ModelError as error:
+            assert error.may_retry == ("in a row" not in str(error))
+            return False
+        return True
+
+    try:
+        assert [await ask() for _ in range(FAILURES_MAX + 5)] == [False] * (FAILURES_MAX + 5)
+        assert len(asked) == FAILURES_MAX
+        assert not await ask("another") and len(asked) == FAILURES_MAX + 1
+        now += REST_SECONDS
+        assert [await ask() for _ in range(5)] == [False] * 5
+        assert len(asked) == FAILURES_MAX + 2
+        now, is_well = now + REST_SECONDS, True
+        assert [await ask() for _ in range(5)] == [True] * 5
+        is_well = False
+        assert not await ask() and not await ask()
+        assert len(asked) == FAILURES_MAX + 9
+    finally:
+        model.close()
