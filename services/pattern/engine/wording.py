@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from .embedding import embedding_of, words_of
+from .embedding import N_DIMENSIONS, embedding_of, words_of
 from .similarity import WORD_BITS, Terms, grams_of
 
 TITLE: Final = 1
@@ -139,14 +139,14 @@ def title_of(text: str) -> str:
 
 @lru_cache(maxsize=128)
 def wording_of(text: str) -> Wording:
-    """What `written` wrote, ready to be compared."""
-    title, hashed, embedding = text.split("\n")
+    """What `written` wrote, ready to be compared; of a text of an earlier format the title alone."""
+    title, hashed, embedded = _parts(text)
     in_title = words_of(title)
     counted: dict[int, tuple[int, int]] = {}
     for word in in_title:
         if word not in STOP_WORDS:
             _count(counted, _bucket(word), TITLE)
-    for each in hashed.split():
+    for each in hashed:
         mark = _MARKS.get(each[0], 0)
         _count(counted, int(each[1:] if mark else each, 16), mark)
     buckets = sorted(counted)
@@ -155,8 +155,19 @@ def wording_of(text: str) -> Wording:
         np.array([min(counted[bucket][0], 255) for bucket in buckets], dtype=np.uint8),
         np.array([counted[bucket][1] for bucket in buckets], dtype=np.uint8),
     )
-    of_all = np.frombuffer(b64decode(embedding), dtype=np.int8)
-    return Wording(title, grams_of(title), terms, embedding_of(in_title), of_all)
+    of_title = embedding_of(in_title)
+    return Wording(title, grams_of(title), terms, of_title, of_title if embedded is None else embedded)
+
+
+def _parts(text: str) -> tuple[str, list[str], NDArray[np.int8] | None]:
+    """Masked title, hashed terms and embedding; the log keeps what an earlier build wrote, which had words for hashes."""
+    title, *rest = text.split("\n")
+    try:
+        hashed, embedding = rest
+        embedded = np.frombuffer(b64decode(embedding, validate=True), dtype=np.int8)
+    except ValueError:
+        return title, [], None
+    return (title, hashed.split(), embedded) if len(embedded) == N_DIMENSIONS else (title, [], None)
 
 
 def matched_words(title: str, other: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services.pattern.engine.grouping import EXACT_KEY_VERSION
 from services.pattern.engine.masking import (
     comparable,
     has_usable_text,
@@ -13,6 +14,7 @@ from services.pattern.engine.masking import (
     masked_title,
     readable,
 )
+from services.pattern.engine.wording import wording_of, written
 
 
 @pytest.mark.parametrize(
@@ -141,3 +143,45 @@ def test_what_is_remembered_of_a_shape_holds_for_every_title_of_it(title: str, s
     for each in (title.translate(str.maketrans("0123456789", "8765432109")), title):
         is_machine = is_machine_text(source, each)
         assert (mask(each, is_machine=is_machine), is_machine) == masked_title(source, each)
+
+
+KEYS = {
+    ("datadog", "Took 19.05 seconds to spawn", "checkout"): "5cd8d12543d89d118aeb5f2b2006cd94",
+    ("datadog", "Connection to 10.0.0.7:5432 refused", None): "9431e273bf261bf40ee52952d89e36b7",
+    ("datadog", "connection from 10.0.0.1 () at port 3", None): "7600df61b817a6432b81197a25712a29",
+    ("datadog", "Disk full on () volume", "storage"): "34e1f4dc01875d43e743026114e3e404",
+    ("datadog", "worker.init() failed", None): "e883c32ad77efc7f9c21800b9aac1dc8",
+    ("datadog", "2026-01-02T03:04:05Z job failed at 03:04:05", None): "8af1e43b5d65a0b20611b2dfecee17d7",
+    ("datadog", 'cannot open /var/log/x.log: "denied"', None): "0845d75691d8fc24a2a38fec9d08981c",
+    (
+        "custom_api",
+        "Login fails for ann@example.com since 3 March",
+        "auth",
+    ): "4dcc06473521fe5b211dc5c0e261c3a1",
+    ("custom_api", "Export of 12 MB takes 40 seconds", None): "3e035e4fc88e9d3a82285a23a89c5133",
+    ("custom_api", "Checkout: card 4711 is refused in v2.3", "checkout"): "33158874fe919fa41f78caf456e794e5",
+}
+
+
+def test_the_keys_that_decisions_hang_on_stay_as_they_are() -> None:
+    """A masking that gives other keys is another version beside this one, or what people decided is obeyed no longer."""
+    assert EXACT_KEY_VERSION == "exact-key@2026-11-22"
+    for (source, title, service), key in KEYS.items():
+        assert key_of("text", service, masked_title(source, title)[0]) == key, title
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "login fails\nconnection refused\n@auth",
+        "login fails\nconnection refused\n",
+        "login fails\nconnection refused\nAAAA",
+        "login fails\n",
+        "login fails",
+    ],
+)
+def test_of_a_report_in_an_earlier_format_the_title_is_compared(text: str) -> None:
+    """The log keeps what earlier builds wrote, and the service has to start with it."""
+    new, old = wording_of(written("Login fails", "login fails", "")), wording_of(text)
+    assert (old.title, old.of_title.tolist()) == (new.title, new.of_title.tolist())
+    assert old.terms.buckets.tolist() == new.terms.buckets.tolist()
