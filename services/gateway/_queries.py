@@ -330,6 +330,40 @@ class LedgerRow(Struct, frozen=True):
     ended_at: datetime | None
 
 
+class PlaysRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    play_id: str
+    seq: int
+    play: str
+    defined_by: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class AbstentionsRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    pattern_id: str
+    seq: int
+    best_fit: float
+    floor: float
+    best_play_id: str | None
+    best_play_title: str | None
+    playbook_version: str
+    withheld_at: datetime
+
+
+class CountRecommendedRow(Struct, frozen=True):
+    """One row of count_recommended."""
+
+    n_made: int
+    n_patterns: int
+    n_withheld: int
+
+
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
@@ -2033,4 +2067,115 @@ async def list_ledger(
     async with AsyncRawCursor(conn, row_factory=args_row(LedgerRow)) as cursor:
         await cursor.execute(_LIST_LEDGER, (workspace_id, pattern_id, n_most))
         fetched: list[LedgerRow] = await cursor.fetchall()
+        return fetched
+
+
+_UPSERT_PLAYS = """
+INSERT INTO plays (workspace_id, play_id, seq, play, defined_by, created_at, updated_at)
+SELECT r.workspace_id, r.play_id, r.seq, r.play, r.defined_by, r.created_at, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, play_id text, seq bigint, play text, defined_by text, created_at timestamptz,
+    updated_at timestamptz)
+ON CONFLICT (workspace_id, play_id) DO UPDATE SET
+    seq = excluded.seq, play = excluded.play, defined_by = excluded.defined_by, updated_at = excluded.updated_at
+"""
+
+
+async def upsert_plays(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write plays of workspaces' own, whole (PlayDefined)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_PLAYS, (rows,))
+
+
+_DELETE_PLAYS = """
+DELETE FROM plays AS p USING json_to_recordset($1::json) AS r(workspace_id text, play_id text)
+WHERE p.workspace_id = r.workspace_id AND p.play_id = r.play_id
+"""
+
+
+async def delete_plays(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Take plays away (PlayWithdrawn)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_PLAYS, (rows,))
+
+
+_LIST_PLAYS = """
+SELECT workspace_id, play_id, seq, play, defined_by, created_at, updated_at FROM plays
+WHERE workspace_id = $1 ORDER BY play_id
+"""
+
+
+async def list_plays(conn: AsyncConnection[Any], *, workspace_id: str) -> list[PlaysRow]:
+    """A workspace's own plays."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PlaysRow)) as cursor:
+        await cursor.execute(_LIST_PLAYS, (workspace_id,))
+        fetched: list[PlaysRow] = await cursor.fetchall()
+        return fetched
+
+
+_UPSERT_ABSTENTIONS = """
+INSERT INTO abstentions (workspace_id, pattern_id, seq, best_fit, floor, best_play_id, best_play_title,
+    playbook_version, withheld_at)
+SELECT r.workspace_id, r.pattern_id, r.seq, r.best_fit, r.floor, r.best_play_id, r.best_play_title,
+    r.playbook_version, r.withheld_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, pattern_id text, seq bigint, best_fit double precision, floor double precision,
+    best_play_id text, best_play_title text, playbook_version text, withheld_at timestamptz)
+ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
+    seq = excluded.seq, best_fit = excluded.best_fit, floor = excluded.floor,
+    best_play_id = excluded.best_play_id, best_play_title = excluded.best_play_title,
+    playbook_version = excluded.playbook_version, withheld_at = excluded.withheld_at
+"""
+
+
+async def upsert_abstentions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write why nothing is recommended for patterns, the latest (RecommendationWithheld)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_ABSTENTIONS, (rows,))
+
+
+_FIND_ABSTENTION = """
+SELECT workspace_id, pattern_id, seq, best_fit, floor, best_play_id, best_play_title, playbook_version, withheld_at
+FROM abstentions
+WHERE workspace_id = $1 AND pattern_id = $2
+"""
+
+
+async def find_abstention(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str,
+) -> AbstentionsRow | None:
+    """Why nothing was recommended for a pattern when that was last decided; none when something was, or nothing yet."""
+    async with AsyncRawCursor(conn, row_factory=args_row(AbstentionsRow)) as cursor:
+        await cursor.execute(_FIND_ABSTENTION, (workspace_id, pattern_id))
+        fetched: AbstentionsRow | None = await cursor.fetchone()
+        return fetched
+
+
+_COUNT_RECOMMENDED = """
+SELECT (SELECT count(*) FROM recommendations AS m WHERE m.workspace_id = $1
+        AND ($2::text IS NULL OR m.pattern_id = $2::text))::bigint AS n_made,
+       (SELECT count(*) FROM patterns AS p WHERE p.workspace_id = $1 AND p.is_shown
+        AND p.status NOT IN ('resolved', 'merged'))::bigint AS n_patterns,
+       (SELECT count(*) FROM patterns AS p JOIN abstentions AS a
+        ON a.workspace_id = p.workspace_id AND a.pattern_id = p.pattern_id
+        WHERE p.workspace_id = $1 AND p.is_shown
+        AND p.status NOT IN ('resolved', 'merged'))::bigint AS n_withheld
+"""
+
+
+async def count_recommended(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    pattern_id: str | None,
+) -> CountRecommendedRow | None:
+    """What a list of recommendations is empty of: those of a pattern (NULL = of all), patterns that go on, and those for
+    which no play fitted.
+    """
+    async with AsyncRawCursor(conn, row_factory=args_row(CountRecommendedRow)) as cursor:
+        await cursor.execute(_COUNT_RECOMMENDED, (workspace_id, pattern_id))
+        fetched: CountRecommendedRow | None = await cursor.fetchone()
         return fetched

@@ -92,6 +92,7 @@ _TAGS: Mapping[str, str] = {
     "Fixes": "What fixes have prevented.",
     "Predictions": "How likely a pattern is to recur.",
     "Recommendations": "What to do about it, best first.",
+    "Playbook": "The remediations that recommendations are drawn from.",
     "Provisioning": "Making clients, by whoever runs the platform.",
     "Workspace": "The tenant and how its services judge.",
     "People": "Who belongs to the workspace, and who is invited.",

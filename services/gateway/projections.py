@@ -13,6 +13,7 @@ from services.gateway import _queries
 from services.gateway.clustering import Clusterings
 from services.gateway.curation import Curation, follow_merge
 from services.gateway.fixing import FixEvent, RecommendationEvent, fix_change, fix_row
+from services.gateway.playbooks import PlaybookEvent, Playbooks
 from services.gateway.purging import purge, purge_predictions
 
 Row: TypeAlias = dict[str, object]
@@ -113,6 +114,7 @@ class _Fold:
         self.recommendation_changes: dict[Key, Row] = {}
         self.curation = Curation()
         self.clusterings = Clusterings()
+        self.playbooks = Playbooks()
         self.fixes: dict[Key, Row] = {}
         self.fix_changes: dict[Key, Row] = {}
         self.moves: dict[tuple[str, str, int], Row] = {}
@@ -147,6 +149,7 @@ class _Fold:
                 await statement(conn, rows=_json(list(rows.values())))
         await self.curation.write(conn)
         await self.clusterings.write(conn)
+        await self.playbooks.write(conn)
 
     def add(self, event: Recorded[Event]) -> None:
         """Take one event in."""
@@ -157,6 +160,8 @@ class _Fold:
             self._add_pattern(event, data)
         elif isinstance(data, prediction.Event):
             self._add_prediction(event, data)
+        elif isinstance(data, PlaybookEvent):
+            self.playbooks.add(event, data)
         elif isinstance(data, FixEvent):
             self._add_fix(event, data)
         elif isinstance(data, recommendation.Event):

@@ -863,3 +863,57 @@ WHERE f.workspace_id = sqlc.arg('workspace_id') AND f.ended_as IS DISTINCT FROM 
   AND (sqlc.narg('pattern_id')::text IS NULL OR f.pattern_id = sqlc.narg('pattern_id')::text)
 ORDER BY f.seq DESC
 LIMIT sqlc.arg('n_most')::bigint;
+
+-- Write plays of workspaces' own, whole (PlayDefined).
+-- name: UpsertPlays :exec
+INSERT INTO plays (workspace_id, play_id, seq, play, defined_by, created_at, updated_at)
+SELECT r.workspace_id, r.play_id, r.seq, r.play, r.defined_by, r.created_at, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, play_id text, seq bigint, play text, defined_by text, created_at timestamptz,
+    updated_at timestamptz)
+ON CONFLICT (workspace_id, play_id) DO UPDATE SET
+    seq = excluded.seq, play = excluded.play, defined_by = excluded.defined_by, updated_at = excluded.updated_at;
+
+-- Take plays away (PlayWithdrawn).
+-- name: DeletePlays :exec
+DELETE FROM plays AS p USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, play_id text)
+WHERE p.workspace_id = r.workspace_id AND p.play_id = r.play_id;
+
+-- A workspace's own plays.
+-- row: PlaysRow
+-- name: ListPlays :many
+SELECT workspace_id, play_id, seq, play, defined_by, created_at, updated_at FROM plays
+WHERE workspace_id = sqlc.arg('workspace_id') ORDER BY play_id;
+
+-- Write why nothing is recommended for patterns, the latest (RecommendationWithheld).
+-- name: UpsertAbstentions :exec
+INSERT INTO abstentions (workspace_id, pattern_id, seq, best_fit, floor, best_play_id, best_play_title,
+    playbook_version, withheld_at)
+SELECT r.workspace_id, r.pattern_id, r.seq, r.best_fit, r.floor, r.best_play_id, r.best_play_title,
+    r.playbook_version, r.withheld_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, pattern_id text, seq bigint, best_fit double precision, floor double precision,
+    best_play_id text, best_play_title text, playbook_version text, withheld_at timestamptz)
+ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
+    seq = excluded.seq, best_fit = excluded.best_fit, floor = excluded.floor,
+    best_play_id = excluded.best_play_id, best_play_title = excluded.best_play_title,
+    playbook_version = excluded.playbook_version, withheld_at = excluded.withheld_at;
+
+-- Why nothing was recommended for a pattern when that was last decided; none when something was, or nothing yet.
+-- row: AbstentionsRow
+-- name: FindAbstention :one
+SELECT workspace_id, pattern_id, seq, best_fit, floor, best_play_id, best_play_title, playbook_version, withheld_at
+FROM abstentions
+WHERE workspace_id = sqlc.arg('workspace_id') AND pattern_id = sqlc.arg('pattern_id');
+
+-- What a list of recommendations is empty of: those of a pattern (NULL = of all), patterns that go on, and those for
+-- which no play fitted.
+-- name: CountRecommended :one
+SELECT (SELECT count(*) FROM recommendations AS m WHERE m.workspace_id = sqlc.arg('workspace_id')
+        AND (sqlc.narg('pattern_id')::text IS NULL OR m.pattern_id = sqlc.narg('pattern_id')::text))::bigint AS n_made,
+       (SELECT count(*) FROM patterns AS p WHERE p.workspace_id = sqlc.arg('workspace_id') AND p.is_shown
+        AND p.status NOT IN ('resolved', 'merged'))::bigint AS n_patterns,
+       (SELECT count(*) FROM patterns AS p JOIN abstentions AS a
+        ON a.workspace_id = p.workspace_id AND a.pattern_id = p.pattern_id
+        WHERE p.workspace_id = sqlc.arg('workspace_id') AND p.is_shown
+        AND p.status NOT IN ('resolved', 'merged'))::bigint AS n_withheld;

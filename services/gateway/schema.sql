@@ -279,6 +279,32 @@ COMMENT ON TABLE recommendations IS 'A ranked remediation for a pattern.';
 CREATE INDEX recommendations_by_rank ON recommendations (workspace_id, rank_score, seq);
 CREATE INDEX recommendations_by_pattern ON recommendations (workspace_id, pattern_id);
 
+CREATE TABLE plays (
+    workspace_id text COLLATE "C" NOT NULL,
+    play_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- of its last event
+    play text NOT NULL,                       -- a JSON object: the whole play
+    defined_by text,                          -- who wrote it as it is now
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, play_id)
+);
+COMMENT ON TABLE plays IS 'A play of the playbook that is the workspace''s own.';
+
+CREATE TABLE abstentions (
+    workspace_id text COLLATE "C" NOT NULL,
+    pattern_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- of its last event
+    best_fit double precision NOT NULL,
+    floor double precision NOT NULL,          -- the least fit that is recommended
+    best_play_id text,                        -- NULL when nothing spoke for any
+    best_play_title text,
+    playbook_version text NOT NULL,
+    withheld_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, pattern_id)
+);
+COMMENT ON TABLE abstentions IS 'Why nothing was recommended for a pattern when that was last decided.';
+
 CREATE TABLE clusterings (
     workspace_id text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,                      -- of ClustersComputed

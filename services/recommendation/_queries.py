@@ -117,6 +117,7 @@ class WorkspacesRow(Struct, frozen=True):
     proof_confidence: float | None
     n_hits: float
     n_foretold: float
+    plays_seq: int | None
 
 
 class ListTrackRecordsRow(Struct, frozen=True):
@@ -127,6 +128,16 @@ class ListTrackRecordsRow(Struct, frozen=True):
     effort: str
     n_verified: int
     n_broken: int
+
+
+class AbstentionsRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    pattern_id: str
+    best_play_id: str | None
+    best_fit: float
+    seq: int
 
 
 _FIND_PATTERNS = """
@@ -546,7 +557,8 @@ async def list_open_patterns(conn: AsyncConnection[Any], *, workspace_id: str) -
 
 
 _LIST_WORKSPACES = """
-SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold
+SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold,
+       plays_seq
 FROM workspaces
 WHERE workspace_id = ANY($1::text[])
 ORDER BY workspace_id
@@ -583,4 +595,89 @@ async def list_track_records(
     async with AsyncRawCursor(conn, row_factory=args_row(ListTrackRecordsRow)) as cursor:
         await cursor.execute(_LIST_TRACK_RECORDS, (workspace_ids,))
         fetched: list[ListTrackRecordsRow] = await cursor.fetchall()
+        return fetched
+
+
+_UPSERT_PLAYS = """
+INSERT INTO plays (workspace_id, play_id, play)
+SELECT r.workspace_id, r.play_id, r.play
+FROM json_to_recordset($1::json) AS r(workspace_id text, play_id text, play text)
+ON CONFLICT (workspace_id, play_id) DO UPDATE SET play = excluded.play
+"""
+
+
+async def upsert_plays(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write a batch's plays of workspaces' own, whole (PlayDefined)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_PLAYS, (rows,))
+
+
+_DELETE_PLAYS = """
+DELETE FROM plays AS p USING json_to_recordset($1::json) AS r(workspace_id text, play_id text)
+WHERE p.workspace_id = r.workspace_id AND p.play_id = r.play_id
+"""
+
+
+async def delete_plays(conn: AsyncConnection[Any], *, keys: str) -> None:
+    """Take plays away (PlayWithdrawn)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_PLAYS, (keys,))
+
+
+_UPSERT_PLAYS_SEQS = """
+INSERT INTO workspaces (workspace_id, n_hits, n_foretold, plays_seq)
+SELECT r.workspace_id, 0, 0, r.plays_seq
+FROM json_to_recordset($1::json) AS r(workspace_id text, plays_seq bigint)
+ON CONFLICT (workspace_id) DO UPDATE SET plays_seq = excluded.plays_seq
+"""
+
+
+async def upsert_plays_seqs(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Note the last event of each workspace's own plays."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_PLAYS_SEQS, (rows,))
+
+
+_LIST_PLAYS = """
+SELECT play FROM plays WHERE workspace_id = $1 ORDER BY play_id
+"""
+
+
+async def list_plays(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str]:
+    """A workspace's own plays."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_PLAYS, (workspace_id,))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
+_UPSERT_ABSTENTIONS = """
+INSERT INTO abstentions (workspace_id, pattern_id, best_play_id, best_fit, seq)
+SELECT r.workspace_id, r.pattern_id, r.best_play_id, r.best_fit, r.seq
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, pattern_id text, best_play_id text, best_fit double precision, seq bigint)
+ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
+    best_play_id = excluded.best_play_id, best_fit = excluded.best_fit, seq = excluded.seq
+"""
+
+
+async def upsert_abstentions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write what was said of patterns without a fitting play, the latest (RecommendationWithheld)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_ABSTENTIONS, (rows,))
+
+
+_FIND_ABSTENTIONS = """
+SELECT a.workspace_id, a.pattern_id, a.best_play_id, a.best_fit, a.seq
+FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
+JOIN abstentions AS a ON a.workspace_id = r.workspace_id AND a.pattern_id = r.pattern_id
+ORDER BY a.workspace_id, a.pattern_id
+"""
+
+
+async def find_abstentions(conn: AsyncConnection[Any], *, keys: str) -> list[AbstentionsRow]:
+    """What was said of these patterns when no play fitted."""
+    async with AsyncRawCursor(conn, row_factory=args_row(AbstentionsRow)) as cursor:
+        await cursor.execute(_FIND_ABSTENTIONS, (keys,))
+        fetched: list[AbstentionsRow] = await cursor.fetchall()
         return fetched

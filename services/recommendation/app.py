@@ -7,7 +7,7 @@ from runtime.errors import StartError
 from runtime.service import Resources, Service
 
 from services.recommendation import projections
-from services.recommendation.endpoints import Desk
+from services.recommendation.endpoints import Desk, PlaybookDesk
 from services.recommendation.engine.matching import Matcher
 from services.recommendation.engine.playbook import Playbook, PlaybookError, load
 from services.recommendation.reactions import SERVICE, Recommender
@@ -30,7 +30,10 @@ def build(settings: RecommendationSettings, resources: Resources) -> Service:
         name=SERVICE,
         projection=projection(),
         reaction=reaction,
-        endpoints=Desk(resources.event_log, clock=resources.clock).endpoints(),
+        endpoints=[
+            *Desk(resources.event_log, clock=resources.clock).endpoints(),
+            *PlaybookDesk(resources.event_log, matcher.playbook, clock=resources.clock).endpoints(),
+        ],
     )
 
 

@@ -10,14 +10,16 @@ from eventlog import Append, ConflictError, EventLog, LogUnavailableError
 from msgspec.structs import replace
 from runtime.broker import CommandContext, Endpoint
 
-from services.recommendation.commands import change_status, check_step
+from services.recommendation.commands import change_status, check_step, define_play, sent_play, withdraw_play
+from services.recommendation.engine.playbook import Playbook
 from services.recommendation.errors import (
     LogUnreachableError,
+    PlaybookContendedError,
     RecommendationContendedError,
     RecommendationNotFoundError,
     ScopeError,
 )
-from services.recommendation.state import Recommendation, evolve, fold
+from services.recommendation.state import OwnPlays, Recommendation, evolve, evolve_plays, fold
 
 MAX_ATTEMPTS = 5
 
@@ -107,3 +109,97 @@ class Desk:
         return recommendation.RecommendationChanged(
             recommendation_id=state.recommendation_id, status=state.status, sequence=state.seq
         )
+
+
+class PlaybookDesk:
+    """Answers commands about a workspace's own plays, and what plays every workspace has."""
+
+    def __init__(self, event_log: EventLog, playbook: Playbook, *, clock: Callable[[], datetime]) -> None:
+        self._log = event_log
+        self._clock = clock
+        self._shipped = frozenset(play.id for play in playbook.plays)
+        self._catalogue = recommendation.Catalogue(
+            version=playbook.version, plays=tuple(sent_play(play) for play in playbook.plays)
+        )
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this service answers on the bus about plays."""
+        names = recommendation.ENDPOINTS
+        return [
+            Endpoint(names[recommendation.DefinePlay], recommendation.DefinePlay, self.define_play),
+            Endpoint(names[recommendation.WithdrawPlay], recommendation.WithdrawPlay, self.withdraw_play),
+            Endpoint(names[recommendation.ReadCatalogue], recommendation.ReadCatalogue, self.read_catalogue),
+        ]
+
+    async def define_play(
+        self, command: recommendation.DefinePlay, context: CommandContext
+    ) -> recommendation.PlaybookChanged:
+        """Add a play to the workspace's own, or change it."""
+
+        def decide(state: OwnPlays) -> Sequence[recommendation.PlayDefined]:
+            return define_play(command, state, workspace_id=context.workspace_id)
+
+        return await self._decide(decide, context, play_id=command.play.play_id)
+
+    async def withdraw_play(
+        self, command: recommendation.WithdrawPlay, context: CommandContext
+    ) -> recommendation.PlaybookChanged:
+        """Take a play of the workspace's own back."""
+
+        def decide(state: OwnPlays) -> Sequence[recommendation.PlayWithdrawn]:
+            return withdraw_play(command, state, workspace_id=context.workspace_id, shipped=self._shipped)
+
+        return await self._decide(decide, context, play_id=command.play_id)
+
+    async def read_catalogue(
+        self, command: recommendation.ReadCatalogue, context: CommandContext
+    ) -> recommendation.Catalogue:
+        """The plays that every workspace has."""
+        return self._catalogue
+
+    async def _decide(
+        self,
+        decide: Callable[[OwnPlays], Sequence[recommendation.PlayDefined | recommendation.PlayWithdrawn]],
+        context: CommandContext,
+        *,
+        play_id: str,
+    ) -> recommendation.PlaybookChanged:
+        """Decide on the workspace's plays and append; when somebody was faster, again, at most 5 times."""
+        workspace_id = context.workspace_id
+        try:
+            for _ in range(MAX_ATTEMPTS):
+                state = OwnPlays()
+                for event in await self._log.history(workspace_id, "playbook", workspace_id):
+                    state = evolve_plays(state, event)
+                decided = decide(state)
+                try:
+                    seq = state.seq
+                    for each in decided:
+                        seq = await self._append(each, context, expected=seq)
+                except ConflictError:
+                    continue
+                return recommendation.PlaybookChanged(play_id=play_id, is_changed=bool(decided), sequence=seq)
+        except LogUnavailableError as error:
+            raise LogUnreachableError from error
+        raise PlaybookContendedError
+
+    async def _append(
+        self,
+        event: recommendation.PlayDefined | recommendation.PlayWithdrawn,
+        context: CommandContext,
+        *,
+        expected: int,
+    ) -> int:
+        now = self._clock()
+        recorded = in_envelope(
+            event,
+            workspace_id=context.workspace_id,
+            aggregate_id=context.workspace_id,
+            occurred_at=now,
+            recorded_at=now,
+            source="recommendation",
+            actor=context.actor,
+            correlation_id=context.correlation_id or None,
+            traceparent=context.traceparent,
+        )
+        return await self._log.append(Append(recorded, expected=expected))

@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 
 from contracts import recommendation
-from runtime.errors import NotFoundError, StateConflictError, UnavailableError, ValidationFailedError
+from runtime.errors import (
+    AppError,
+    NotFoundError,
+    StateConflictError,
+    UnavailableError,
+    ValidationFailedError,
+)
 
 
 class RecommendationNotFoundError(NotFoundError):
@@ -91,3 +97,52 @@ class LogUnreachableError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("the event log did not confirm the write; send the same request again")
+
+
+class PlayRefusedError(AppError):
+    """A play breaks rules of the playbook; `details` names each place."""
+
+    code = "play_refused"
+    status = 422
+
+    def __init__(self, mistakes: Iterable[tuple[str, str]]) -> None:
+        """mistakes: place in the play, and what is wrong there."""
+        details: dict[str, str] = {}
+        for place, fault in mistakes:
+            details[place] = f"{details[place]}; {fault}" if place in details else fault
+        lines = "; ".join(f"{path}: {fault}" for path, fault in details.items())
+        super().__init__(f"the play breaks rules of the playbook: {lines}", details=details)
+
+
+class PlayNotFoundError(NotFoundError):
+    """Nobody has such a play."""
+
+    def __init__(self, play_id: str) -> None:
+        super().__init__(f"there is no play {play_id}", details={"id": play_id})
+
+
+class PlayShippedError(StateConflictError):
+    """The play is not the workspace's own."""
+
+    def __init__(self, play_id: str) -> None:
+        super().__init__(
+            f"play {play_id} is one that every workspace has; define one with its id to replace it",
+            details={"play_id": "is not the workspace's own"},
+        )
+
+
+class PlaybookFullError(StateConflictError):
+    """The workspace has as many plays of its own as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the workspace has {limit} plays of its own, and may have no more; withdraw one first",
+            details={"plays": f"at most {limit}"},
+        )
+
+
+class PlaybookContendedError(StateConflictError):
+    """Others kept changing the workspace's plays while the command was being decided."""
+
+    def __init__(self) -> None:
+        super().__init__("the workspace's plays keep changing; send the command again")

@@ -15,12 +15,13 @@ from services.recommendation.state import (
     Pattern,
     Recommendation,
     Watch,
+    abstention_of,
     evolve,
     evolve_fix,
     evolve_pattern,
 )
 
-AGGREGATES = ("fix", "pattern", "prediction", "recommendation", "workspace")
+AGGREGATES = ("abstention", "fix", "pattern", "playbook", "prediction", "recommendation", "workspace")
 
 _SETTINGS = ("confidence_threshold", "proof_window_days", "proof_window_max_days", "proof_confidence")
 
@@ -70,14 +71,32 @@ class _CalibrationRow(Struct, frozen=True):
     n_foretold: float
 
 
+class _PlayRow(Struct, frozen=True):
+    workspace_id: str
+    play_id: str
+    play: str
+
+
+class _PlayKey(Struct, frozen=True):
+    workspace_id: str
+    play_id: str
+
+
+class _PlaysSeqRow(Struct, frozen=True):
+    workspace_id: str
+    plays_seq: int
+
+
 async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    """Write what the batch says of patterns, fixes, recommendations and workspaces; one statement for each."""
+    """Write what the batch says of patterns, fixes, recommendations, plays and workspaces; one statement for each."""
     await _project_patterns(batch, conn)
     await _project_failures(batch, conn)
     await _project_fixes(batch, conn)
     await _project_recommendations(batch, conn)
     await _project_workspaces(batch, conn)
     await _project_calibrations(batch, conn)
+    await _project_plays(batch, conn)
+    await _project_abstentions(batch, conn)
 
 
 def pattern_ids(event: Recorded[Event]) -> tuple[str, ...]:
@@ -259,6 +278,41 @@ async def _count_purged(workspace_id: str, data: prediction.PredictionsPurged, c
 async def _write_calibrations(now: dict[str, Calibration], conn: Connection) -> None:
     rows = [_CalibrationRow(key, each.n_hits, each.n_foretold) for key, each in sorted(now.items())]
     await _queries.upsert_calibrations(conn, rows=as_json(rows))
+
+
+async def _project_plays(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+    defined: dict[Key, _PlayRow] = {}
+    withdrawn: set[Key] = set()
+    seqs: dict[str, int] = {}
+    for event in batch:
+        workspace_id = event.workspace_id
+        match event.data:
+            case recommendation.PlayDefined(play=play):
+                text = msgspec.json.encode(play).decode()
+                defined[workspace_id, play.play_id] = _PlayRow(workspace_id, play.play_id, text)
+            case recommendation.PlayWithdrawn(play_id=play_id):
+                defined.pop((workspace_id, play_id), None)
+                withdrawn.add((workspace_id, play_id))
+            case _:
+                continue
+        seqs[workspace_id] = event.seq
+    if gone := sorted(withdrawn - set(defined)):
+        await _queries.delete_plays(conn, keys=as_json([_PlayKey(*key) for key in gone]))
+    if defined:
+        await _queries.upsert_plays(conn, rows=as_json(list(defined.values())))
+    if seqs:
+        rows = [_PlaysSeqRow(*item) for item in sorted(seqs.items())]
+        await _queries.upsert_plays_seqs(conn, rows=as_json(rows))
+
+
+async def _project_abstentions(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+    said = {
+        (event.workspace_id, event.data.pattern_id): abstention_of(event, event.data)
+        for event in batch
+        if isinstance(event.data, recommendation.RecommendationWithheld)
+    }
+    if said:
+        await _queries.upsert_abstentions(conn, rows=as_json(list(said.values())))
 
 
 async def find_patterns(conn: Connection, keys: Iterable[Key]) -> dict[Key, Pattern]:

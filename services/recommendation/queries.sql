@@ -211,7 +211,8 @@ ORDER BY pattern_id;
 -- What is known of those of these workspaces that have rows.
 -- row: WorkspacesRow
 -- name: ListWorkspaces :many
-SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold
+SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold,
+       plays_seq
 FROM workspaces
 WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[])
 ORDER BY workspace_id;
@@ -227,3 +228,43 @@ JOIN recommendations AS m ON m.workspace_id = f.workspace_id AND m.recommendatio
 WHERE f.workspace_id = ANY(sqlc.arg('workspace_ids')::text[]) AND f.standing IN ('verified', 'broken')
 GROUP BY m.workspace_id, m.type, m.effort
 ORDER BY m.workspace_id, m.type, m.effort;
+
+-- Write a batch's plays of workspaces' own, whole (PlayDefined).
+-- name: UpsertPlays :exec
+INSERT INTO plays (workspace_id, play_id, play)
+SELECT r.workspace_id, r.play_id, r.play
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, play_id text, play text)
+ON CONFLICT (workspace_id, play_id) DO UPDATE SET play = excluded.play;
+
+-- Take plays away (PlayWithdrawn).
+-- name: DeletePlays :exec
+DELETE FROM plays AS p USING json_to_recordset(sqlc.arg(keys)::json) AS r(workspace_id text, play_id text)
+WHERE p.workspace_id = r.workspace_id AND p.play_id = r.play_id;
+
+-- Note the last event of each workspace's own plays.
+-- name: UpsertPlaysSeqs :exec
+INSERT INTO workspaces (workspace_id, n_hits, n_foretold, plays_seq)
+SELECT r.workspace_id, 0, 0, r.plays_seq
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, plays_seq bigint)
+ON CONFLICT (workspace_id) DO UPDATE SET plays_seq = excluded.plays_seq;
+
+-- A workspace's own plays.
+-- name: ListPlays :many
+SELECT play FROM plays WHERE workspace_id = sqlc.arg('workspace_id') ORDER BY play_id;
+
+-- Write what was said of patterns without a fitting play, the latest (RecommendationWithheld).
+-- name: UpsertAbstentions :exec
+INSERT INTO abstentions (workspace_id, pattern_id, best_play_id, best_fit, seq)
+SELECT r.workspace_id, r.pattern_id, r.best_play_id, r.best_fit, r.seq
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, pattern_id text, best_play_id text, best_fit double precision, seq bigint)
+ON CONFLICT (workspace_id, pattern_id) DO UPDATE SET
+    best_play_id = excluded.best_play_id, best_fit = excluded.best_fit, seq = excluded.seq;
+
+-- What was said of these patterns when no play fitted.
+-- row: AbstentionsRow
+-- name: FindAbstentions :many
+SELECT a.workspace_id, a.pattern_id, a.best_play_id, a.best_fit, a.seq
+FROM json_to_recordset(sqlc.arg(keys)::json) AS r(workspace_id text, pattern_id text)
+JOIN abstentions AS a ON a.workspace_id = r.workspace_id AND a.pattern_id = r.pattern_id
+ORDER BY a.workspace_id, a.pattern_id;

@@ -84,9 +84,10 @@ CREATE TABLE workspaces (
     proof_confidence double precision,
     n_hits double precision NOT NULL,         -- resolved forecasts that came true, the older the less they count
     n_foretold double precision NOT NULL,     -- the sum of their probabilities
+    plays_seq bigint,                         -- of the last event of its own plays; NULL = it never had any
     PRIMARY KEY (workspace_id)
 );
-COMMENT ON TABLE workspaces IS 'Workspaces that have settings of their own, or resolved forecasts.';
+COMMENT ON TABLE workspaces IS 'Workspaces that have settings or plays of their own, or resolved forecasts.';
 
 CREATE TABLE foretold (
     workspace_id text NOT NULL,
@@ -98,3 +99,21 @@ CREATE TABLE foretold (
 );
 COMMENT ON TABLE foretold IS 'What became of forecasts, each counted once; when some are purged the last 5,000 stay, which is what n_hits and n_foretold rest on.';
 CREATE INDEX foretold_by_time ON foretold (workspace_id, seq);
+
+CREATE TABLE plays (
+    workspace_id text NOT NULL,
+    play_id text NOT NULL,
+    play text NOT NULL,                       -- a JSON object: the whole play
+    PRIMARY KEY (workspace_id, play_id)
+);
+COMMENT ON TABLE plays IS 'The plays that workspaces have of their own.';
+
+CREATE TABLE abstentions (
+    workspace_id text NOT NULL,
+    pattern_id text NOT NULL,
+    best_play_id text,                        -- NULL when nothing spoke for any
+    best_fit double precision NOT NULL,
+    seq bigint NOT NULL,                      -- of its last event
+    PRIMARY KEY (workspace_id, pattern_id)
+);
+COMMENT ON TABLE abstentions IS 'Patterns for which no play fitted well enough when that was last said.';

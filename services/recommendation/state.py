@@ -1,7 +1,8 @@
-"""The folds: what a recommendation is, and what is known here of a pattern, after their events."""
+"""The folds: what a recommendation, a pattern, a fix and a workspace's own plays are after their events."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import assert_never
 
 from contracts import Event, Recorded, ingest, pattern, prediction, recommendation
@@ -143,6 +144,46 @@ class Pattern(Struct, frozen=True, kw_only=True):
         }
         observed = observed_exposure(self.issue_count, self.first_seen_at, self.last_seen_at)
         return Risk(exposure=self.exposure or observed, severity_weight=severity_weight(counts))
+
+
+class OwnPlays(Struct, frozen=True, kw_only=True):
+    """A workspace's own plays by id. seq: stream sequence of their last event, 0 before the first."""
+
+    plays: Mapping[str, recommendation.Play] = MappingProxyType({})
+    seq: int = 0
+
+
+class Abstention(Struct, frozen=True, kw_only=True):
+    """That nothing was recommended for a pattern, and what came closest. seq: stream sequence of its last event."""
+
+    workspace_id: str
+    pattern_id: str
+    best_play_id: str | None
+    best_fit: float
+    seq: int
+
+
+def evolve_plays(state: OwnPlays, event: Recorded[Event]) -> OwnPlays:
+    """A workspace's own plays after one more event; any other changes nothing."""
+    match event.data:
+        case recommendation.PlayDefined() as defined:
+            plays = {**state.plays, defined.play.play_id: defined.play}
+        case recommendation.PlayWithdrawn() as withdrawn:
+            plays = {key: play for key, play in state.plays.items() if key != withdrawn.play_id}
+        case _:
+            return state
+    return OwnPlays(plays=MappingProxyType(plays), seq=event.seq)
+
+
+def abstention_of(event: Recorded[Event], data: recommendation.RecommendationWithheld) -> Abstention:
+    """What an event says of it, which is all there is."""
+    return Abstention(
+        workspace_id=event.workspace_id,
+        pattern_id=data.pattern_id,
+        best_play_id=data.best_play_id,
+        best_fit=data.best_fit,
+        seq=event.seq,
+    )
 
 
 def fold(history: Iterable[Recorded[Event]]) -> Recommendation | None:

@@ -46,8 +46,12 @@ SCOPES: Final[Mapping[str, Scope]] = {
         Scope("patterns:write", "Data", "Rename, merge and close patterns; recompute clusters."),
         Scope("predictions:read", "Data", "Read predictions and how good they were."),
         Scope("predictions:write", "Data", "Dismiss predictions; change alert rules."),
-        Scope("recommendations:read", "Data", "Read recommendations."),
-        Scope("recommendations:write", "Data", "Accept, dismiss and finish recommendations."),
+        Scope("recommendations:read", "Data", "Read recommendations and the playbook."),
+        Scope(
+            "recommendations:write",
+            "Data",
+            "Accept, dismiss and finish recommendations; change the playbook.",
+        ),
         Scope("ingest:write", "Integrations", "Send events and batches of issues."),
         Scope("connectors:write", "Integrations", "Add, test and run connectors."),
         Scope(

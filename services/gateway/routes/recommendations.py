@@ -11,7 +11,8 @@ from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
-from services.gateway.listing import Filter, Listing, SortKey
+from services.gateway.listing import Filter, Listing, SortKey, fetch_one
+from services.gateway.routes import patterns
 from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
     Accepted,
@@ -130,11 +131,25 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class NoneRecommended(Struct, frozen=True, kw_only=True):
+    """Why there is nothing."""
+
+    code: Annotated[
+        Literal["filtered", "unknown_pattern", "closed", "withheld", "not_sure", "no_pattern"],
+        Meta(description="withheld: no play fits well enough. not_sure: below the workspace's threshold."),
+    ]
+    message: str
+    best_play_id: Annotated[str | None, Meta(description="With withheld: what comes closest.")] = None
+    best_fit: Annotated[float, Meta(ge=0, le=1, description="How well that fits the pattern.")] | None = None
+    floor: Annotated[float, Meta(ge=0, le=1, description="The least fit that is recommended.")] | None = None
+
+
 class RecommendationPage(Struct, frozen=True, kw_only=True):
-    """A page of recommendations."""
+    """A page of recommendations; never an empty list without the reason."""
 
     data: tuple[Recommendation, ...]
     page: PageInfo
+    reason: Annotated[NoneRecommended | None, Meta(description="Why there is none; null: there are some.")]
 
 
 class RecommendationQuery(PastListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,8 +259,59 @@ async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery,
     """A page of recommendations."""
     found = await list_page(gateway, call, LISTING)
     return RecommendationPage(
-        data=await _ranked(gateway, call.workspace_id, found.rows), page=page_info(found)
+        data=await _ranked(gateway, call.workspace_id, found.rows),
+        page=page_info(found),
+        reason=None if found.total else await _why_none(gateway, call.workspace_id, call.query.pattern_id),
     )
+
+
+async def _why_none(gateway: Gateway, workspace_id: str, pattern_id: str | None) -> NoneRecommended:
+    """Why a list without a row has none. pattern_id: of which pattern; None: of the whole workspace."""
+    async with tenant(gateway.pool, workspace_id) as conn:
+        counted = await _queries.count_recommended(conn, workspace_id=workspace_id, pattern_id=pattern_id)
+    if counted is None or counted.n_made:
+        return NoneRecommended(code="filtered", message="There are some, but none of what is asked for.")
+    if pattern_id is not None:
+        return await _why_none_of(gateway, workspace_id, pattern_id)
+    if not counted.n_patterns:
+        return NoneRecommended(code="no_pattern", message="There is no pattern that goes on.")
+    if counted.n_withheld:
+        return NoneRecommended(
+            code="withheld",
+            message=f"Of {counted.n_patterns} patterns that go on {counted.n_withheld} have no play that fits well"
+            " enough; of the others the workspace is not sure enough yet.",
+        )
+    return _not_sure("No pattern's confidence has")
+
+
+async def _why_none_of(gateway: Gateway, workspace_id: str, pattern_id: str) -> NoneRecommended:
+    seen = await fetch_one(gateway.pool, patterns.LISTING, workspace_id=workspace_id, identifier=pattern_id)
+    if seen is None:
+        return NoneRecommended(code="unknown_pattern", message=f"There is no pattern {pattern_id}.")
+    if seen.status in ("resolved", "merged"):
+        message = f"The pattern is {seen.status}; nothing is recommended for it any more."
+        return NoneRecommended(code="closed", message=message)
+    async with tenant(gateway.pool, workspace_id) as conn:
+        said = await _queries.find_abstention(conn, workspace_id=workspace_id, pattern_id=pattern_id)
+    if said is None:
+        return _not_sure(f"The pattern's confidence of {seen.confidence:.2f} has")
+    closest = (
+        "Nothing in the pattern speaks for any play of the playbook"
+        if said.best_play_id is None
+        else f"Of the playbook “{said.best_play_title}” comes closest and fits with {said.best_fit:.2f}"
+    )
+    return NoneRecommended(
+        code="withheld",
+        message=f"{closest}; {said.floor:.2f} is the least that is recommended.",
+        best_play_id=said.best_play_id,
+        best_fit=said.best_fit,
+        floor=said.floor,
+    )
+
+
+def _not_sure(whose: str) -> NoneRecommended:
+    message = f"{whose} not reached the workspace's confidence_threshold, or it is being decided right now."
+    return NoneRecommended(code="not_sure", message=message)
 
 
 async def get_recommendation(gateway: Gateway, call: Call[PastQuery, None]) -> Recommendation:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.recommendation.engine.matching import (
+    FIT_FLOOR,
     PLAYS_MAX,
     RECURRING_DAYS,
     RECURRING_ISSUES,
@@ -25,9 +26,11 @@ from services.recommendation.errors import (
     ReasonTooLongError,
     ScopeError,
 )
-from services.recommendation.state import CLOSED_PATTERNS, OPEN_STATUSES, Pattern, Recommendation
+from services.recommendation.state import CLOSED_PATTERNS, OPEN_STATUSES, Abstention, Pattern, Recommendation
 
 REASON_MAX = 2_000
+FIT_STEP = 0.05
+"""How much the best fit below the floor has to change to be worth an event."""
 SCOPE_MAX = 200
 DEFAULT_CONFIDENCE_THRESHOLD = 0.7
 
@@ -65,7 +68,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     """Everything that recommending for one pattern depends on.
 
     made: the recommendations that the pattern has. records: what became of this workspace's fixes, by kind.
-    calibration: how its forecasts come true.
+    calibration: how its forecasts come true. abstention: what was said when nothing fitted; None: never.
     """
 
     pattern: Pattern
@@ -73,6 +76,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     made: Sequence[Recommendation] = ()
     records: Mapping[Kind, TrackRecord] = MappingProxyType({})
     calibration: Calibration = Calibration()
+    abstention: Abstention | None = None
 
 
 def change_status(
@@ -197,6 +201,31 @@ def retire(
             made,
         )
     ]
+
+
+def withhold(situation: Situation, matcher: Matcher) -> recommendation.RecommendationWithheld | None:
+    """That nothing is recommended for a pattern of which the workspace is sure enough, with what comes closest.
+
+    None when something is or was recommended, and when it was said before: that play is still the best, its fit about so.
+    """
+    seen, said = situation.pattern, situation.abstention
+    if seen.status in CLOSED_PATTERNS or seen.confidence < situation.threshold or situation.made:
+        return None
+    traits = traits_of(seen)
+    if matcher.choose(traits):
+        return None
+    best = matcher.best(traits)
+    play_id, fit = (best.play.id, best.fit) if best is not None else (None, 0.0)
+    if said is not None and said.best_play_id == play_id and abs(said.best_fit - fit) < FIT_STEP:
+        return None
+    return recommendation.RecommendationWithheld(
+        pattern_id=seen.pattern_id,
+        best_fit=fit,
+        floor=FIT_FLOOR,
+        best_play_id=play_id,
+        best_play_title=None if best is None else best.play.title,
+        playbook_version=matcher.playbook.version,
+    )
 
 
 def traits_of(seen: Pattern) -> Traits:

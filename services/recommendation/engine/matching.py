@@ -94,6 +94,10 @@ class Matcher:
         fits = self._fits(traits).values()
         return tuple(sorted((fit for fit in fits if fit.fit >= FIT_FLOOR), key=_best_first))
 
+    def best(self, traits: Traits) -> Fit | None:
+        """The play that fits best, however little; None when nothing speaks for any."""
+        return min(self._fits(traits).values(), key=_best_first, default=None)
+
     def fit_of(self, play_id: str, traits: Traits) -> Fit | None:
         """How well one play fits, 0 when nothing speaks for it; None when the playbook does not have it."""
         play = self._plays.get(play_id)

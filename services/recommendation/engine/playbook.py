@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Annotated
 
@@ -29,6 +29,13 @@ class PlaybookError(Exception):
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("the playbook has mistakes:\n" + "\n".join(f"  - {line}" for line in self.mistakes))
+
+
+class Mistake(Struct, frozen=True):
+    """What is wrong with a play, and where in it: `matches.terms`."""
+
+    path: str
+    fault: str
 
 
 class PlayStep(Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +93,12 @@ class Playbook(Struct, frozen=True):
     version: str
     plays: tuple[Play, ...]
 
+    def extended(self, own: Iterable[Play]) -> "Playbook":
+        """With plays of a workspace's own, which replace those of the same id; the digest is of all in force."""
+        plays = {play.id: play for play in (*self.plays, *own)}
+        in_force = tuple(plays[play_id] for play_id in sorted(plays))
+        return Playbook(version=f"{self.version.partition('+')[0]}+{_digest(in_force)}", plays=in_force)
+
 
 def load(*folders: Mapping[str, bytes]) -> Playbook:
     """The playbook made of folders of files (name to content); a later folder replaces plays of the same id.
@@ -131,27 +144,46 @@ def _file_mistakes(file: PlaybookFile, earlier: Mapping[str, Play], added: Count
         added[play.id] += 1
         if added[play.id] > 1:
             mistakes.append(f"play {play.id!r}: the id is used twice in this folder")
-        mistakes.extend(f"play {play.id!r}: {line}" for line in _play_mistakes(play))
+        mistakes.extend(f"play {play.id!r}: {mistake.fault}" for mistake in mistakes_of(play))
     return mistakes
 
 
-def _play_mistakes(play: Play) -> list[str]:
-    mistakes: list[str] = []
+def mistakes_of(play: Play) -> list[Mistake]:
+    """What the types cannot say of a play: every rule that it breaks; none of a good one."""
+    mistakes: list[Mistake] = []
+    matches = play.matches
     if not STEPS_MIN <= len(play.steps) <= STEPS_MAX:
-        mistakes.append(f"has {len(play.steps)} steps; {STEPS_MIN} to {STEPS_MAX} are wanted")
-    if not (play.matches.terms or play.matches.dimensions or play.matches.recurs):
-        mistakes.append("matches nothing: give it terms, dimensions or recurs")
-    for phrase in (*play.matches.terms, *play.matches.excludes):
-        n_words = len(words(phrase))
-        if not 1 <= n_words <= TERM_WORDS_MAX:
-            mistakes.append(f"term {phrase!r} has {n_words} words; 1 to {TERM_WORDS_MAX} are wanted")
-    same = Counter(words(phrase) for phrase in play.matches.terms)
-    mistakes.extend(
-        f"term {' '.join(stems)!r} is given {n} times in different forms"
-        for stems, n in same.items()
-        if n > 1
-    )
-    for name in (*play.matches.dimensions, *play.matches.lacks):
-        if name not in DIMENSIONS:
-            mistakes.append(f"dimension {name!r} is unknown; known are {', '.join(sorted(DIMENSIONS))}")
+        fault = f"has {len(play.steps)} steps; {STEPS_MIN} to {STEPS_MAX} are wanted"
+        mistakes.append(Mistake("steps", fault))
+    if not (matches.terms or matches.dimensions or matches.recurs):
+        mistakes.append(Mistake("matches", "matches nothing: give it terms, dimensions or recurs"))
+    for path, phrases in (("matches.terms", matches.terms), ("matches.excludes", matches.excludes)):
+        for phrase in phrases:
+            n_words = len(words(phrase))
+            if not 1 <= n_words <= TERM_WORDS_MAX:
+                fault = f"term {phrase!r} has {n_words} words; 1 to {TERM_WORDS_MAX} are wanted"
+                mistakes.append(Mistake(path, fault))
+    for stems, n in Counter(words(phrase) for phrase in matches.terms).items():
+        if n > 1:
+            fault = f"term {' '.join(stems)!r} is given {n} times in different forms"
+            mistakes.append(Mistake("matches.terms", fault))
+    for path, names in (("matches.dimensions", matches.dimensions), ("matches.lacks", matches.lacks)):
+        for name in names:
+            if name not in DIMENSIONS:
+                fault = f"dimension {name!r} is unknown; known are {', '.join(sorted(DIMENSIONS))}"
+                mistakes.append(Mistake(path, fault))
+    # No database row can hold it, so a recommendation with it would stop every reader.
+    mistakes += [Mistake(path, "holds the character U+0000") for path, text in _texts(play) if "\x00" in text]
     return mistakes
+
+
+def _texts(play: Play) -> Iterator[tuple[str, str]]:
+    """Every text of a play with its path."""
+    yield from (("title", play.title), ("description", play.description), ("verification", play.verification))
+    for index, step in enumerate(play.steps):
+        yield f"steps[{index}].title", step.title
+        yield f"steps[{index}].description", step.description
+    yield from (("matches.terms", phrase) for phrase in play.matches.terms)
+    yield from (("matches.excludes", phrase) for phrase in play.matches.excludes)
+    for weights in play.matches.dimensions.values():
+        yield from (("matches.dimensions", value) for value in weights)

@@ -1,10 +1,11 @@
 """Patterns and forecasts change → recommendations are made and reassessed."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
 
+import msgspec
 import structlog
 from contracts import Event, Recorded, pattern, prediction, recommendation, record, workspace
 from eventlog import Append, Conflict, ConflictError, EventLog
@@ -15,18 +16,24 @@ from services.recommendation.commands import (
     DEFAULT_CONFIDENCE_THRESHOLD,
     Kind,
     Situation,
+    play_of,
     reassess,
     recommend,
     records_by_kind,
     retire,
+    withhold,
 )
 from services.recommendation.engine.matching import Matcher
 from services.recommendation.engine.ranking import Calibration, TrackRecord
-from services.recommendation.projections import Key, find_patterns
+from services.recommendation.projections import Key, PatternKey, as_json, find_patterns
 from services.recommendation.reactions.proving import SERVICE, Prover, made_for
-from services.recommendation.state import FORECAST_WINDOW_DAYS
+from services.recommendation.state import FORECAST_WINDOW_DAYS, Abstention
 
 PATTERNS_PER_ROUND = 200
+PLAYBOOK_SETTLES_AFTER = timedelta(seconds=5)
+"""So long after the last change of a workspace's plays its patterns are looked at anew, once for a whole upload."""
+MATCHERS_MAX = 32
+"""Workspaces with plays of their own whose matchers are kept in memory."""
 
 log = structlog.get_logger()
 
@@ -51,6 +58,10 @@ class Recommender:
         # Pattern or workspace → the latest event that asks for a decision; it becomes the decision's cause.
         self._patterns: dict[Key, Recorded[Event]] = {}
         self._workspaces: dict[str, Recorded[Event]] = {}
+        # Workspace → the last change of its plays. A crash forgets it; the patterns' next forecasts make up for that.
+        self._playbooks: dict[str, Recorded[Event]] = {}
+        # Workspace → sequence of the last change of its plays, and the matcher of them with the shipped ones.
+        self._matchers: dict[str, tuple[int, Matcher]] = {}
         # Pattern → sequence of our last event about it. Until the rows hold that, the pattern waits.
         self._in_flight: dict[Key, int] = {}
 
@@ -58,6 +69,7 @@ class Recommender:
         """Begin as leader with nothing to decide; the rows hold all that is needed."""
         self._patterns.clear()
         self._workspaces.clear()
+        self._playbooks.clear()
         self._in_flight.clear()
         self._is_live = False
         await self._prover.start(partition=partition)
@@ -79,9 +91,15 @@ class Recommender:
             await self._prover.decide()
 
     async def tick(self, *, now: datetime) -> None:
-        """Time alone asks for verdicts on fixes, for nothing else."""
-        if self._is_live:
-            await self._prover.look(now=now)
+        """Time alone asks for verdicts on fixes, and for a look with plays that have settled; for nothing else."""
+        if not self._is_live:
+            return
+        for workspace_id, event in list(self._playbooks.items()):
+            if now - event.recorded_at >= PLAYBOOK_SETTLES_AFTER:
+                self._workspaces.setdefault(workspace_id, self._playbooks.pop(workspace_id))
+        if self._workspaces:
+            await self._decide()
+        await self._prover.look(now=now)
 
     def _note(self, event: Recorded[Event]) -> None:
         data = event.data
@@ -98,11 +116,19 @@ class Recommender:
                 self._patterns[event.workspace_id, data.pattern_id] = event
             case pattern.PatternsMerged():
                 self._patterns[event.workspace_id, data.target_pattern_id] = event
-            case prediction.PredictionMade() if data.window_days == FORECAST_WINDOW_DAYS:
+            case prediction.PredictionMade() if (
+                data.window_days == FORECAST_WINDOW_DAYS and not data.held_out
+            ):
                 self._patterns[event.workspace_id, data.pattern_id] = event
             case workspace.WorkspaceSettingsChanged() if data.confidence_threshold is not None:
                 self._workspaces[event.workspace_id] = event
-            case recommendation.RecommendationMade() | recommendation.RecommendationReassessed():
+            case recommendation.PlayDefined() | recommendation.PlayWithdrawn():
+                self._playbooks[event.workspace_id] = event
+            case (
+                recommendation.RecommendationMade()
+                | recommendation.RecommendationReassessed()
+                | recommendation.RecommendationWithheld()
+            ):
                 key = (event.workspace_id, data.pattern_id)
                 # Another process decided this one, and nobody knows any more what it left waiting.
                 if event.seq > self._in_flight.get(key, 0):
@@ -115,6 +141,8 @@ class Recommender:
     def _forget(self, workspace_id: str) -> None:
         """Drop what waits for a decision in a workspace that is no more."""
         self._workspaces.pop(workspace_id, None)
+        self._playbooks.pop(workspace_id, None)
+        self._matchers.pop(workspace_id, None)
         self._patterns = {key: cause for key, cause in self._patterns.items() if key[0] != workspace_id}
         self._in_flight = {key: seq for key, seq in self._in_flight.items() if key[0] != workspace_id}
 
@@ -122,11 +150,11 @@ class Recommender:
         await self._spread_workspaces()
         while causes := self._next_round():
             async with self._pool.connection() as conn, conn.transaction():
-                situations = await self._situations(conn, causes)
+                situations, matchers = await self._situations(conn, causes)
             decided = [
                 (key, append)
                 for key, situation in situations.items()
-                for append in self._appends(situation, causes[key])
+                for append in self._appends(situation, causes[key], matchers.get(key[0], self._matcher))
             ]
             await self._append(decided)
             for key in causes:
@@ -149,7 +177,8 @@ class Recommender:
 
     async def _situations(
         self, conn: Connection, causes: Mapping[Key, Recorded[Event]]
-    ) -> dict[Key, Situation]:
+    ) -> tuple[dict[Key, Situation], dict[str, Matcher]]:
+        """What to decide on, and the matchers of workspaces that have plays of their own."""
         workspace_ids = sorted({workspace_id for workspace_id, _ in causes})
         patterns = await find_patterns(conn, causes)
         made = await made_for(conn, causes)
@@ -157,26 +186,46 @@ class Recommender:
             row.workspace_id: row for row in await _queries.list_workspaces(conn, workspace_ids=workspace_ids)
         }
         records = await _records(conn, workspace_ids)
-        return {
+        said = await _abstentions(conn, causes)
+        situations = {
             key: Situation(
                 pattern=seen,
                 threshold=_threshold(known.get(seen.workspace_id)),
                 made=made.get(key, ()),
                 records=records.get(seen.workspace_id, {}),
                 calibration=_calibration(known.get(seen.workspace_id)),
+                abstention=said.get(key),
             )
             for key, seen in patterns.items()
         }
+        return situations, {
+            row.workspace_id: await self._matcher_of(conn, row.workspace_id, row.plays_seq)
+            for row in known.values()
+            if row.plays_seq is not None
+        }
 
-    def _appends(self, situation: Situation, cause: Recorded[Event]) -> list[Append]:
+    async def _matcher_of(self, conn: Connection, workspace_id: str, seq: int) -> Matcher:
+        """The matcher of the plays that a workspace has after this event of them."""
+        known = self._matchers.pop(workspace_id, None)
+        if known is None or known[0] != seq:
+            rows = await _queries.list_plays(conn, workspace_id=workspace_id)
+            own = [play_of(msgspec.json.decode(row, type=recommendation.Play)) for row in rows]
+            known = (seq, Matcher(self._matcher.playbook.extended(own)) if own else self._matcher)
+        # What was asked for last is last.
+        self._matchers[workspace_id] = known
+        if len(self._matchers) > MATCHERS_MAX:
+            del self._matchers[next(iter(self._matchers))]
+        return known[1]
+
+    def _appends(self, situation: Situation, cause: Recorded[Event], matcher: Matcher) -> list[Append]:
+        withheld, said = withhold(situation, matcher), situation.abstention
         decided: list[tuple[str, int, recommendation.Event]] = [
-            *((made.recommendation_id, 0, made) for made in recommend(situation, self._matcher)),
-            *(
-                (made.recommendation_id, made.seq, event)
-                for made, event in reassess(situation, self._matcher)
-            ),
+            *((made.recommendation_id, 0, made) for made in recommend(situation, matcher)),
+            *((made.recommendation_id, made.seq, event) for made, event in reassess(situation, matcher)),
             *((made.recommendation_id, made.seq, event) for made, event in retire(situation)),
         ]
+        if withheld is not None:
+            decided.append((withheld.pattern_id, 0 if said is None else said.seq, withheld))
         return [Append(self._record(event, on, cause), expected=expected) for on, expected, event in decided]
 
     def _record(
@@ -220,6 +269,21 @@ def _threshold(row: _queries.WorkspacesRow | None) -> float:
 
 def _calibration(row: _queries.WorkspacesRow | None) -> Calibration:
     return Calibration() if row is None else Calibration(n_hits=row.n_hits, n_foretold=row.n_foretold)
+
+
+async def _abstentions(conn: Connection, keys: Iterable[Key]) -> dict[Key, Abstention]:
+    """What was said of patterns for which nothing fitted."""
+    asked = as_json([PatternKey(*key) for key in sorted(keys)])
+    return {
+        (row.workspace_id, row.pattern_id): Abstention(
+            workspace_id=row.workspace_id,
+            pattern_id=row.pattern_id,
+            best_play_id=row.best_play_id,
+            best_fit=row.best_fit,
+            seq=row.seq,
+        )
+        for row in await _queries.find_abstentions(conn, keys=asked)
+    }
 
 
 async def _records(conn: Connection, workspace_ids: Sequence[str]) -> dict[str, Mapping[Kind, TrackRecord]]:

@@ -145,6 +145,14 @@ class Inhabited:
         self._did(self.owner, "POST", f"/v1/issues/{lone}/unlink-pattern")
         again = self._did(self.owner, "POST", "/v1/issues", by_hand)["id"]
         self._did(self.owner, "POST", f"/v1/issues/{again}/link-pattern", {"pattern_id": pattern_id})
+        self._did(self.owner, "PUT", f"/v1/playbook/{word}", _play(word))
+        # Of a kind that no play is for, which is said.
+        strange = {"title": f"{word} frobnicated twice", "source": "datadog", "service": f"{word} strange"}
+        found = [self._did(self.owner, "POST", "/v1/issues", strange)["id"] for _ in range(4)]
+        self._wait(lambda: self._did(self.owner, "GET", f"/v1/issues/{found[-1]}")["pattern_id"])
+        of = self._did(self.owner, "GET", f"/v1/issues/{found[-1]}")["pattern_id"]
+        asked = f"/v1/recommendations?pattern_id={of}"
+        self._wait(lambda: (self._did(self.owner, "GET", asked)["reason"] or {}).get("code") == "withheld")
         # Sure enough of nothing, so that what is only alike is suggested.
         self._did(self.owner, "PATCH", "/v1/workspace", {"confidence_threshold": 1.0})
         near = {
@@ -316,6 +324,20 @@ class Inhabited:
         return known[0] if known else None
 
 
+def _play(word: str) -> dict[str, Any]:
+    """A play of a workspace's own."""
+    return {
+        "title": f"{word} play",
+        "type": "process",
+        "effort": "low",
+        "holds": 0.5,
+        "matches": {"terms": {f"{word} broke": 0.6}},
+        "description": word,
+        "steps": [{"title": word, "description": word}] * 3,
+        "verification": word,
+    }
+
+
 PREFIXES = {
     "issue_id": "iss_",
     "pattern_id": "pat_",
@@ -341,7 +363,7 @@ PREFIXES = {
 }
 """What the ids begin with that a parameter takes; a new parameter has to be added, or its routes are not proved."""
 
-FREE_PARAMETERS = {"index": "0", "step": "connect_source", "source": "jira"}
+FREE_PARAMETERS = {"index": "0", "step": "connect_source", "source": "jira", "play_id": "add-missing-index"}
 """Parameters that are no ids, with a value that is good."""
 
 

@@ -18,6 +18,7 @@ from services.gateway import _queries
 from services.gateway.projections import project, projection
 from services.gateway.vocabulary import followed
 from tests.services.gateway import builders as b
+from tests.services.recommendation.builders import playbook_story
 
 OTHER = "pat_00000000000000000000000002"
 
@@ -161,6 +162,7 @@ def story() -> list[Recorded[Event]]:
             workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, alert_probability=0.5), WORKSPACE
         ),
         b.restated(pattern.PatternStatus.RESOLVED),
+        *playbook_story(),
     ]
 
 
@@ -177,6 +179,7 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
         "contradictions": 1,
     }
     assert [len(rows[table]) for table in ("clusterings", "clusters", "pattern_relations")] == [1, 1, 1]
+    assert [len(rows[table]) for table in ("plays", "abstentions")] == [1, 1]
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from tests.services.recommendation.builders import (
     on_fix,
     on_pattern,
     pattern_moved,
+    playbook_story,
     proof_inputs,
     proof_started,
     reassessed,
@@ -86,6 +87,7 @@ STORY = [
     fix_broken(60),
     resolved(probability=0.7, is_hit=True),
     resolved(probability=0.2, is_hit=False, number=1),
+    *playbook_story(),
 ]
 
 
@@ -105,7 +107,11 @@ async def test_rows_do_not_depend_on_how_the_log_is_cut(database: Database) -> N
         row.startswith("(ws_test,rec_1,") and ",implemented,14," in row and "[1]" in row
         for row in rows["recommendations"]
     )
-    assert rows["workspaces"] == ["(ws_test,0.55,,,,0.999,0.8993)"]
+    [settings] = rows["workspaces"]
+    assert settings.startswith("(ws_test,0.55,,,,0.999,0.8993,")
+    [oil] = rows["plays"]
+    assert '""holds"":0.5' in oil.replace("\\", "")
+    assert ["0.2" in row for row in rows["abstentions"]] == [True]
 
 
 async def test_live_rows_equal_a_rebuild(database: Database, event_log: EventLog) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from contracts.types import Timestamp
 
@@ -403,6 +403,108 @@ class FixInconclusive(Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: ProofInputs
 
 
+class PlayMark(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value of a fingerprint dimension that speaks for a play.
+
+    dimension: Name of the dimension, such as "component".
+    value: Its value, in any case; "*" is any.
+    weight: Chance that a pattern with this mark alone has the cause that the play removes, in (0, 1).
+    """
+
+    dimension: str
+    value: str
+    weight: float
+
+
+class PlayMatches(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What in a pattern speaks for a play, and what rules it out; weights are as of PlayMark.
+
+    terms: Phrases of 1 to 4 words to their weights.
+    dimensions: Values of dimensions.
+    lacks: Dimensions of which the issues share no value, to their weights.
+    recurs: Weight of the mere fact that the pattern keeps coming back.
+    excludes: Phrases that rule the play out.
+    """
+
+    terms: dict[str, float] = field(default_factory=dict)
+    dimensions: tuple[PlayMark, ...] = ()
+    lacks: dict[str, float] = field(default_factory=dict)
+    recurs: float | None = None
+    excludes: tuple[str, ...] = ()
+
+
+class Play(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A remediation with the marks of the patterns that it is for. The rules are in docs/reference/playbook.md.
+
+    play_id: Lower-case words with hyphens, at most 60 characters.
+    title: A few words.
+    type: What kind of change.
+    effort: How much work.
+    holds: Chance that the fix holds where the play fits, in (0, 1).
+    matches: The patterns that it is for.
+    description: What and why.
+    steps: What to do, in order, 3 to 6 steps.
+    verification: What would show that it worked.
+    """
+
+    play_id: str
+    title: str
+    type: RecommendationType
+    effort: Effort
+    holds: float
+    matches: PlayMatches
+    description: str
+    steps: tuple[Step, ...] = ()
+    verification: str
+
+
+class PlayDefined(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A workspace has a play of its own from now on, or another text of it; it replaces a shipped one of the same id.
+
+    Emitted by recommendation on playbook/<workspace_id>.
+
+    workspace_id: Id of the workspace.
+    play: The whole play.
+    """
+
+    workspace_id: str
+    play: Play
+
+
+class PlayWithdrawn(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A workspace took a play of its own back; a shipped one of the same id is in force again.
+
+    Emitted by recommendation on playbook/<workspace_id>.
+
+    workspace_id: Id of the workspace.
+    play_id: The play.
+    """
+
+    workspace_id: str
+    play_id: str
+
+
+class RecommendationWithheld(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Nothing is recommended for a pattern, for no play fits it well enough; said again when the best of them changes.
+
+    Emitted by recommendation on abstention/<pattern_id>.
+
+    pattern_id: The pattern.
+    best_fit: How well the best play fits, in [0, floor); 0 when nothing in the pattern speaks for any.
+    floor: The least fit that is recommended.
+    best_play_id: The best play; absent: none.
+    best_play_title: Its title.
+    playbook_version: Dated version of the playbook.
+    """
+
+    pattern_id: str
+    best_fit: float
+    floor: float
+    best_play_id: str | None = None
+    best_play_title: str | None = None
+    playbook_version: str
+
+
 class ChangeStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Take up, finish, reopen or dismiss. Endpoint: recommendation.change_status.
 
@@ -448,6 +550,53 @@ class RecommendationChanged(Struct, frozen=True, kw_only=True, omit_defaults=Tru
     sequence: int
 
 
+class DefinePlay(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Add a play to the workspace's own, or change it. Endpoint: recommendation.define_play.
+
+    play: The whole play.
+    """
+
+    play: Play
+
+
+class WithdrawPlay(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Take a play of the workspace's own back. Endpoint: recommendation.withdraw_play.
+
+    play_id: The play.
+    """
+
+    play_id: str
+
+
+class PlaybookChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to a change of a workspace's own plays.
+
+    play_id: The play.
+    is_changed: Whether anything had to be changed.
+    sequence: Stream sequence of the last event of the workspace's own plays; 0: there is none.
+    """
+
+    play_id: str
+    is_changed: bool
+    sequence: int
+
+
+class ReadCatalogue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Read the plays that every workspace has. Endpoint: recommendation.read_catalogue.
+    """
+
+
+class Catalogue(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The plays that every workspace has: those shipped, and those of the operator's own folder.
+
+    version: Dated version of the playbook.
+    plays: By id.
+    """
+
+    version: str
+    plays: tuple[Play, ...] = ()
+
+
 Event: TypeAlias = (
     RecommendationMade
     | RecommendationReassessed
@@ -459,6 +608,9 @@ Event: TypeAlias = (
     | FixVerified
     | FixBroken
     | FixInconclusive
+    | PlayDefined
+    | PlayWithdrawn
+    | RecommendationWithheld
 )
 """Any event of recommendation."""
 
@@ -473,11 +625,17 @@ AGGREGATES: dict[type[Event], str] = {
     FixVerified: "fix",
     FixBroken: "fix",
     FixInconclusive: "fix",
+    PlayDefined: "playbook",
+    PlayWithdrawn: "playbook",
+    RecommendationWithheld: "abstention",
 }
 """The type of the aggregate that each event is about."""
 
 ENDPOINTS: dict[type[Struct], str] = {
     ChangeStatus: "recommendation.change_status",
     CheckStep: "recommendation.check_step",
+    DefinePlay: "recommendation.define_play",
+    WithdrawPlay: "recommendation.withdraw_play",
+    ReadCatalogue: "recommendation.read_catalogue",
 }
 """The endpoint that answers each request."""
