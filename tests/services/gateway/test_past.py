@@ -17,6 +17,7 @@ from runtime.errors import UnavailableError
 from testkit.stack import Stack
 
 from services.gateway.past import Pasts, _Past
+from services.gateway.proving import confidence, days_between
 from tests.services.gateway.tenants import execute, onboard, sign_in
 from tests.services.gateway.test_api import ingest, pattern_of, unique, words
 
@@ -118,9 +119,6 @@ def served(api: httpx.Client, as_of: int | str | None = None) -> dict[str, Any]:
         # A cursor is bound to its query, and as_of is part of that.
         if "page" in bodies[path][1]:
             bodies[path][1]["page"].pop("next_cursor")
-        # These count quiet time up to the very moment of the question.
-        for counted in ("quiet_days", "needs_quiet_days", "confidence"):
-            (bodies[path][1].get("proof") or {}).pop(counted, None)
         return bodies[path][1]
 
     for path in LISTS:
@@ -130,6 +128,42 @@ def served(api: httpx.Client, as_of: int | str | None = None) -> dict[str, Any]:
             if "/patterns/" in one:
                 read(f"{one}/members")
     return bodies
+
+
+def at_moment(bodies: dict[str, Any], moment: datetime) -> dict[str, Any]:
+    """The bodies with what counts quiet time up to the moment of the question, as if that had been asked then."""
+    for _, body in bodies.values():
+        for proof in [one.get("proof") for one in (body, *body.get("data", ()))]:
+            if proof and proof["verdict"] == "proving":
+                quiet = days_between(datetime.fromisoformat(proof["fixed_at"]), moment)
+                rate_days = proof["gap_days"] + proof["exposure_days"]
+                reached = confidence(
+                    shape=1.0 + proof["n_recurrences_before"], rate_days=rate_days, quiet_days=quiet
+                )
+                proof["quiet_days"] = quiet
+                proof["needs_quiet_days"] = round(max(0.0, proof["window_days"] - quiet), 6)
+                proof["confidence"] = reached if proof["exposure_days"] else 0.0
+    return bodies
+
+
+def recorded_at(stack: Stack, workspace_id: str, as_of: int | str) -> datetime:
+    """The time itself, or when the workspace's last event up to a sequence was recorded."""
+    if isinstance(as_of, str):
+        return datetime.fromisoformat(as_of)
+
+    async def last() -> datetime:
+        nc = await nats.connect(stack.nats.url)
+        try:
+            log = await EventLog.connect(nc, ensure_streams=False)
+            batches = log.read(
+                log.partition_of(workspace_id), after=0, aggregates=(), workspace_id=workspace_id, until=as_of
+            )
+            found = [event.recorded_at async for batch in batches for event in batch.events]
+            return found[-1] if found else datetime.now(UTC)
+        finally:
+            await nc.close()
+
+    return asyncio.run(last())
 
 
 def test_the_past_is_what_was_served_then(stack: Stack, owner: httpx.Client) -> None:
@@ -161,8 +195,10 @@ def test_the_past_is_what_was_served_then(stack: Stack, owner: httpx.Client) -> 
         len(moment.bodies["/v1/patterns?limit=100&sort=-issue_count"][1]["data"]) for moment in moments
     )
     owner.post("/v1/ingest/batch", json={"records": [{"external_id": "later", "title": "Later"}]})
+    workspace_id = owner.get("/v1/workspace").json()["id"]
     for moment in moments:
-        assert served(owner, moment.as_of) == moment.bodies
+        now = recorded_at(stack, workspace_id, moment.as_of)
+        assert served(owner, moment.as_of) == at_moment(moment.bodies, now)
 
 
 def test_no_moment_is_asked_for_that_cannot_be_answered(api: httpx.Client) -> None:
