@@ -66,13 +66,13 @@ def nats_server() -> Iterator[EmbeddedNats]:
 
 
 @contextmanager
-def database(server: EmbeddedPostgres) -> Iterator[Database]:
-    """A fresh, empty database, dropped afterwards even when someone is still connected."""
+def database(server: EmbeddedPostgres, *, template: str = "template1") -> Iterator[Database]:
+    """A fresh database, dropped afterwards even when someone is still connected; empty, or as `template` is."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.url(), autocommit=True) as conn:
         # Copying files takes less than half of what writing every page of the template to the WAL does.
-        copied = sql.SQL("CREATE DATABASE {} OWNER causeloop_owner STRATEGY FILE_COPY")
-        conn.execute(copied.format(sql.Identifier(name)))
+        copied = sql.SQL("CREATE DATABASE {} OWNER causeloop_owner TEMPLATE {} STRATEGY FILE_COPY")
+        conn.execute(copied.format(sql.Identifier(name), sql.Identifier(template)))
         create_database(conn, name)
     try:
         yield urls_of(server, name)

@@ -1,44 +1,41 @@
 """`causeloop clients` and `causeloop provision-key`, against a real database."""
 
+import asyncio
 import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from runtime.embedded import EmbeddedPostgres
+from testkit import servers
 from testkit.servers import Database
 
-ROOT = Path(__file__).parents[3]
+from services.gateway.identity.migrate import apply_migrations
+from tests.libs.cli import in_process
+
 HEADER = "org_name,org_slug,owner_email,owner_name,workspace_name,plan,timezone,seats\n"
 
 
+@pytest.fixture(scope="module")
+def migrated(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
+    """A database with the identity schema, to be copied."""
+    with servers.database(postgres_server) as made:
+        asyncio.run(apply_migrations(made.owner_url))
+        yield made
+
+
 @pytest.fixture
-def operator(database: Database) -> Database:
-    """A database with the identity schema."""
-    migrated = subprocess.run(
-        [sys.executable, "-m", "services.gateway.identity.migrate"],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "DATABASE_OWNER_URL": database.owner_url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert migrated.returncode == 0, migrated.stderr
-    return database
+def operator(postgres_server: EmbeddedPostgres, migrated: Database) -> Iterator[Database]:
+    """A fresh database with the identity schema."""
+    with servers.database(postgres_server, template=migrated.name) as fresh:
+        yield fresh
 
 
-def causeloop(database: Database, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "causeloop", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "DATABASE_OWNER_URL": database.owner_url, "COLUMNS": "200"},
-    )
+def causeloop(database: Database, *arguments: str, cwd: Path) -> in_process.Shown:
+    return in_process.causeloop(*arguments, cwd=cwd, DATABASE_OWNER_URL=database.owner_url, COLUMNS="200")
 
 
 def rows(database: Database, statement: Any) -> list[tuple[Any, ...]]:

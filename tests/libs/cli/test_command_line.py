@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 from causeloop.__main__ import COMMANDS, arranged
 
-
-def causeloop(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "causeloop", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
-    )
+from tests.libs.cli.in_process import causeloop
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -64,8 +59,11 @@ def test_every_trouble_has_its_exit_code_and_says_what_to_do(
 
 
 def test_a_dry_run_shows_rows_and_needs_no_server(tmp_path: Path) -> None:
-    """The mapping can be tried before anything is reported."""
+    """The mapping can be tried before anything is reported; here as a process of its own."""
     (tmp_path / "f.csv").write_text("id,title,severity\n1,It broke,blocker\n")
-    shown = causeloop("import", "f.csv", "--dry-run", cwd=tmp_path)
+    command = [sys.executable, "-m", "causeloop", "import", "f.csv", "--dry-run"]
+    shown = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
+    )
     assert shown.returncode == 0, shown.stderr
     assert "It broke" in shown.stdout and "p1" in shown.stdout

@@ -6,14 +6,33 @@ from hashlib import sha256
 
 import httpx
 import pytest
+from runtime.embedded import EmbeddedPostgres
+from testkit import servers
+from testkit.servers import Database
 from testkit.stack import Stack
 
 from services.gateway.app import OPERATIONS
+from services.gateway.identity.migrate import apply_migrations
 from tests.services.gateway.inhabited import Inhabited, Two
 
 from .identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 
 PROVISION_KEY = "clp_admin_for-tests-only"
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
+    """A database with the identity schema, to be copied: making it takes half a second of processor."""
+    with servers.database(postgres_server) as made:
+        asyncio.run(apply_migrations(made.owner_url))
+        yield made
+
+
+@pytest.fixture
+def database(postgres_server: EmbeddedPostgres, migrated: Database) -> Iterator[Database]:
+    """A fresh database with the identity schema."""
+    with servers.database(postgres_server, template=migrated.name) as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="session")

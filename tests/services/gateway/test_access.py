@@ -17,7 +17,6 @@ from testkit.waiting import eventually
 
 from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.access.decisions import Decisions
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tokens import (
@@ -115,7 +114,6 @@ async def refusal(authority: Authority, token: str) -> type[Exception] | None:
 
 @pytest.fixture
 async def world(database: Database) -> AsyncIterator[World]:
-    await apply_migrations(database.owner_url)
     pool = databases.pool(database.app_url, schema="identity", max_size=4)
     await pool.open()
     yield World(database, await onboard(database.owner_url), pool)

@@ -8,7 +8,6 @@ import pytest
 from psycopg import AsyncConnection
 from testkit.servers import Database
 
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.seed import WORKSPACE_ID, seed_workspace
 
 from .tenants import Tenant, onboard
@@ -19,7 +18,6 @@ Owner = AsyncConnection[Any]
 @pytest.fixture
 async def owner(database: Database) -> AsyncIterator[Owner]:
     """An operator at a prompt."""
-    await apply_migrations(database.owner_url)
     async with await AsyncConnection.connect(
         database.owner_url, autocommit=True, options="-c search_path=identity"
     ) as conn:

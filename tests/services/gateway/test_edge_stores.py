@@ -26,7 +26,6 @@ from services.gateway.edge.limits import UNMETERED, Limits
 from services.gateway.edge.quota import Quota
 from services.gateway.errors import IdempotencyConflictError, PlanLimitError, RequestRunningError
 from services.gateway.identity.access.authority import Authority
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.tokens import Claimed, Principal, issue_ticket
 from services.gateway.subscriptions.tickets import Tickets
 from tests.services.gateway.tenants import Tenant, execute, onboard
@@ -262,7 +261,6 @@ async def test_requests_pass_uncounted_while_the_store_is_away(nc: Client) -> No
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[Pool]:
-    await apply_migrations(database.owner_url)
     pool = databases.pool(database.app_url, schema="identity", max_size=6)
     await pool.open()
     yield pool

@@ -14,7 +14,6 @@ from testkit.servers import Database
 
 from services.gateway.errors import InvalidGrantError, SsoRequiredError
 from services.gateway.identity.jwks import KeySet, Verifier
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.signin.outbound import Outbound
 from services.gateway.identity.signin.providers import Issuers, Providers
@@ -80,7 +79,6 @@ class Door:
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[Pool]:
-    await apply_migrations(database.owner_url)
     made = databases.pool(database.app_url, schema="identity", max_size=4)
     await made.open()
     yield made

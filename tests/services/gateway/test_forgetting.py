@@ -24,7 +24,6 @@ from services.gateway.governance.steward import Steward
 from services.gateway.identity.governance import _queries
 from services.gateway.identity.governance.certificates import Signer
 from services.gateway.identity.governance.requests import KEPT
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.vault.sealing import SealingKey
 
 from .tenants import Tenant, join, onboard
@@ -39,7 +38,6 @@ def now() -> datetime:
 @pytest.fixture
 async def owner(database: Database) -> AsyncIterator[Owner]:
     """An operator at a prompt."""
-    await apply_migrations(database.owner_url)
     async with await AsyncConnection.connect(
         database.owner_url, autocommit=True, options="-c search_path=identity"
     ) as conn:

@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
+from runtime.embedded import EmbeddedPostgres
 from runtime.errors import ForbiddenError, NotFoundError, StartError, UnauthorizedError, UnavailableError
+from testkit import servers
 from testkit.servers import Database
 
 from services.gateway.errors import InvalidGrantError
@@ -191,7 +193,6 @@ def settings(**fields: Any) -> GatewaySettings:
 @pytest.fixture
 async def people(database: Database) -> AsyncIterator[Pool]:
     """The identity schema, seen by the application."""
-    await apply_migrations(database.owner_url)
     pool = databases.pool(database.app_url, schema="identity", max_size=4)
     await pool.open()
     yield pool
@@ -203,16 +204,17 @@ def sessions(people: Pool, clock: Clock, *, checks: Verifier | None = None, **fi
 
 
 async def test_migrations_are_applied_once_and_refuse_an_older_build(
-    database: Database, tmp_path: Any
+    postgres_server: EmbeddedPostgres, tmp_path: Any
 ) -> None:
     """Forward only."""
     versions = sorted(path.name.partition("_")[0] for path in FOLDER.glob("*.sql"))
-    assert list(await apply_migrations(database.owner_url)) == versions
-    assert list(await apply_migrations(database.owner_url)) == []
-    async with await AsyncConnection.connect(database.app_url) as conn:
-        assert list(await pending_migrations(conn)) == []
-    with pytest.raises(MigrationError):
-        await apply_migrations(database.owner_url, folder=tmp_path)
+    with servers.database(postgres_server) as empty:
+        assert list(await apply_migrations(empty.owner_url)) == versions
+        assert list(await apply_migrations(empty.owner_url)) == []
+        async with await AsyncConnection.connect(empty.app_url) as conn:
+            assert list(await pending_migrations(conn)) == []
+        with pytest.raises(MigrationError):
+            await apply_migrations(empty.owner_url, folder=tmp_path)
 
 
 async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(

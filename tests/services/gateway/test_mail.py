@@ -26,7 +26,6 @@ from runtime.errors import StartError
 from testkit.servers import Database
 from testkit.waiting import eventually
 
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.people import _queries, invitations
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.people.letters import invitation_letter, one_line
@@ -347,7 +346,6 @@ class World:
 
 @pytest.fixture
 async def world(database: Database) -> AsyncIterator[World]:
-    await apply_migrations(database.owner_url)
     pool = databases.pool(database.app_url, schema="identity", max_size=4)
     await pool.open()
     yield World(pool, await onboard(database.owner_url), database.owner_url)

@@ -28,7 +28,6 @@ from services.gateway.identity.mfa.codes import (
 )
 from services.gateway.identity.mfa.factors import Caller, SecondFactors
 from services.gateway.identity.mfa.passkeys import RelyingParty
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.vault.sealing import MasterKeys, SealingKey
@@ -166,7 +165,6 @@ async def signed_in(owner_url: str, slug: str) -> Caller:
 
 @pytest.fixture
 async def world(database: Database) -> AsyncIterator[World]:
-    await apply_migrations(database.owner_url)
     pool = databases.pool(database.app_url, schema="identity", max_size=4)
     await pool.open()
     one, two = await signed_in(database.owner_url, "one"), await signed_in(database.owner_url, "two")

@@ -14,7 +14,6 @@ from testkit.servers import Database
 from testkit.waiting import eventually
 
 from services.gateway.identity import seed
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.tenancy import outbox
 from services.gateway.identity.tenancy.outbox import Relay
@@ -23,7 +22,6 @@ from services.gateway.identity.tenancy.outbox import Relay
 @pytest.fixture
 async def owner(database: Database) -> AsyncIterator[AsyncConnection[Any]]:
     """An operator at a prompt."""
-    await apply_migrations(database.owner_url)
     async with await AsyncConnection.connect(
         database.owner_url, autocommit=True, options="-c search_path=identity"
     ) as conn:

@@ -11,7 +11,6 @@ from psycopg import AsyncConnection
 from testkit.servers import Database
 
 from services.gateway.errors import PlanFeatureError
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.tenancy.plans import Plan
 from tests.architecture.tree import ROOT
 
@@ -21,7 +20,6 @@ Owner = AsyncConnection[Any]
 @pytest.fixture
 async def owner(database: Database) -> AsyncIterator[Owner]:
     """An operator at a prompt."""
-    await apply_migrations(database.owner_url)
     async with await connect(database.owner_url) as conn:
         yield conn
 

@@ -17,7 +17,6 @@ from runtime import database as databases
 from runtime.database import Pool, tenant
 from testkit.servers import Database
 
-from services.gateway.identity.migrate import apply_migrations
 from services.gateway.identity.vault.keys import Vault, rewrap
 from services.gateway.identity.vault.sealing import MasterKeys, Place, SealError, SealingKey, read_key
 
@@ -93,7 +92,6 @@ def test_a_key_is_read_from_base64_and_never_shown() -> None:
 @pytest.fixture
 async def people(database: Database) -> AsyncIterator[Pool]:
     """The identity schema, seen by the application."""
-    await apply_migrations(database.owner_url)
     pool = databases.pool(database.app_url, schema="identity", max_size=4)
     await pool.open()
     yield pool
