@@ -478,16 +478,36 @@ async def list_reference_failures(
         return fetched
 
 
-_LIST_DUE_FIXES = """
-SELECT workspace_id, pattern_id FROM fixes WHERE due_at <= $1::timestamptz
-ORDER BY due_at, workspace_id, fix_id LIMIT $2::bigint
+_LIST_DUE_WORKSPACES = """
+SELECT DISTINCT workspace_id FROM fixes WHERE due_at <= $1::timestamptz ORDER BY workspace_id
 """
 
 
-async def list_due_fixes(conn: AsyncConnection[Any], *, now: datetime, n_most: int) -> list[PatternOfFix]:
-    """Patterns whose proof's window has ended."""
+async def list_due_workspaces(conn: AsyncConnection[Any], *, now: datetime) -> list[str]:
+    """Workspaces with a proof whose window has ended."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_DUE_WORKSPACES, (now,))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_DUE_FIXES = """
+SELECT workspace_id, pattern_id FROM fixes
+WHERE due_at <= $1::timestamptz AND workspace_id = ANY($2::text[])
+ORDER BY due_at, workspace_id, fix_id LIMIT $3::bigint
+"""
+
+
+async def list_due_fixes(
+    conn: AsyncConnection[Any],
+    *,
+    now: datetime,
+    workspace_ids: list[str],
+    n_most: int,
+) -> list[PatternOfFix]:
+    """Patterns of these workspaces whose proof's window has ended."""
     async with AsyncRawCursor(conn, row_factory=args_row(PatternOfFix)) as cursor:
-        await cursor.execute(_LIST_DUE_FIXES, (now, n_most))
+        await cursor.execute(_LIST_DUE_FIXES, (now, workspace_ids, n_most))
         fetched: list[PatternOfFix] = await cursor.fetchall()
         return fetched
 

@@ -176,10 +176,15 @@ CROSS JOIN LATERAL (
     ORDER BY 1 DESC LIMIT sqlc.arg('n_each')::bigint) AS f
 ORDER BY c.pattern_id, f.at;
 
--- Patterns whose proof's window has ended.
+-- Workspaces with a proof whose window has ended.
+-- name: ListDueWorkspaces :many
+SELECT DISTINCT workspace_id FROM fixes WHERE due_at <= sqlc.arg('now')::timestamptz ORDER BY workspace_id;
+
+-- Patterns of these workspaces whose proof's window has ended.
 -- row: PatternOfFix
 -- name: ListDueFixes :many
-SELECT workspace_id, pattern_id FROM fixes WHERE due_at <= sqlc.arg('now')::timestamptz
+SELECT workspace_id, pattern_id FROM fixes
+WHERE due_at <= sqlc.arg('now')::timestamptz AND workspace_id = ANY(sqlc.arg('workspace_ids')::text[])
 ORDER BY due_at, workspace_id, fix_id LIMIT sqlc.arg('n_most')::bigint;
 
 -- Patterns whose fix was broken and is still counted in the ledger.

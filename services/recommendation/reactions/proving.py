@@ -145,9 +145,15 @@ class Prover:
         if self._looked_at is None or not timedelta(0) <= now - self._looked_at < LOOK_EVERY:
             self._looked_at = now
             async with self._pool.connection() as conn:
-                due = await _queries.list_due_fixes(conn, now=now, n_most=DUE_PER_LOOK)
-            for key in self._mine(due):
-                self._waiting.setdefault(key, None)
+                # Those of other partitions are left out first, so that they take no places of ours.
+                ours = [
+                    workspace_id
+                    for workspace_id in await _queries.list_due_workspaces(conn, now=now)
+                    if self._log.partition_of(workspace_id) == self._partition
+                ]
+                due = await _queries.list_due_fixes(conn, now=now, workspace_ids=ours, n_most=DUE_PER_LOOK)
+            for row in due:
+                self._waiting.setdefault((row.workspace_id, row.pattern_id), None)
         if self._counted_at is None or not timedelta(0) <= now - self._counted_at < COUNT_EVERY:
             self._counted_at = now
             self._waiting = {**self._to_count, **self._waiting}

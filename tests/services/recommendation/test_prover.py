@@ -2,12 +2,15 @@
 
 from datetime import timedelta
 
+import pytest
 from contracts import recommendation
 from eventlog import EventLog
+from msgspec.structs import replace
 from runtime import database as databases
-from testkit.builders import NOW
+from testkit.builders import NOW, WORKSPACE
 from testkit.servers import Database
 
+from services.recommendation.reactions import proving
 from services.recommendation.reactions.proving import COUNT_EVERY, Prover
 from tests.services.recommendation.builders import append, detected, failed, fixed
 from tests.services.recommendation.test_recommender import all_events, project_only, schema
@@ -93,3 +96,33 @@ async def test_failures_that_break_nothing_are_counted_together(
         prover.note(event)
         await prover.decide()
     assert await proofs(event_log) == ["ProofStarted", "ProofReassessed", "FixBroken"]
+
+
+async def test_overdue_proofs_of_another_partition_hold_up_nobody(
+    schema: Database, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition without a leader has as many of them as one look takes; they are older, too."""
+    others = [
+        replace(event, workspace_id="ws_other")
+        for event in (failed(-600, -590, -580, -570), detected(), fixed(-560, before="emerging"))
+    ]
+    ours = failed(-500, -490, -480, -470), detected(), fixed(-460, before="emerging")
+    await append(event_log, *others, *ours)
+    await project_only(event_log, schema)
+    async with databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool:
+        first = Prover(event_log, pool, clock=lambda: NOW)
+        await first.start(partition=0)
+        for event in await all_events(event_log):
+            first.note(event)
+        await first.decide()
+        assert await proofs(event_log) == ["ProofStarted"] * 2
+        await project_only(event_log, schema)
+        prover = Prover(event_log, pool, clock=lambda: NOW)
+        await prover.start(partition=0)
+        monkeypatch.setattr(proving, "DUE_PER_LOOK", 1)
+        monkeypatch.setattr(event_log, "partition_of", {"ws_other": 1, WORKSPACE: 0}.__getitem__)
+        await prover.look(now=NOW)
+        monkeypatch.undo()
+        verified = (await all_events(event_log))[-1]
+    assert isinstance(verified.data, recommendation.FixVerified)
+    assert verified.workspace_id == WORKSPACE
