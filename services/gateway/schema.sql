@@ -204,6 +204,8 @@ CREATE TABLE predictions (
     model text NOT NULL,
     model_version text NOT NULL,
     inputs text NOT NULL,                     -- a JSON object
+    base_rate double precision NOT NULL GENERATED ALWAYS AS (
+        (inputs::jsonb ->> 'base_rate')::double precision) STORED, -- parsed once, for scores are asked for often
     low_confidence boolean NOT NULL,
     generated_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
@@ -471,7 +473,7 @@ CREATE VIEW scored_predictions WITH (security_invoker = true) AS
 SELECT workspace_id, window_days, model, model_version, probability, least(floor(probability * 10), 9)::integer AS bin,
        1::bigint AS n, (outcome = 'hit')::integer::bigint AS n_hits, probability AS probability_sum,
        (probability - (outcome = 'hit')::integer) ^ 2 AS brier_sum,
-       ((inputs::jsonb ->> 'base_rate')::double precision - (outcome = 'hit')::integer) ^ 2 AS base_sum,
+       (base_rate - (outcome = 'hit')::integer) ^ 2 AS base_sum,
        CASE WHEN outcome = 'hit' THEN extract(epoch FROM resolved_at - generated_at)::double precision ELSE 0 END
            AS lead_seconds,
        expires_at
