@@ -132,6 +132,18 @@ class RequestRunningError(AppError):
         return 1.0
 
 
+class AnalysisLimitError(AppError):
+    """As many analyses of the workspace run as may; one has to end first."""
+
+    code = "analysis_limit"
+    status = 429
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the caller may try again."""
+        return 10.0
+
+
 class PreconditionFailedError(AppError):
     """If-Match names another state of the resource than the present one."""
 

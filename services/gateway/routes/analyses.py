@@ -1,7 +1,7 @@
 """Analyses of issues: ask for one, and see what a model was asked for it."""
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from contracts import ingest
@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
+from services.gateway.errors import AnalysisLimitError
 from services.gateway.routes.issues import LISTING, FormatQuery, Issue, detail
 from services.gateway.routes.operation import (
     Accepted,
@@ -22,6 +23,9 @@ from services.gateway.routes.operation import (
 from services.gateway.routes.pages import carry_out
 
 Tier: TypeAlias = Literal["fast", "balanced", "deep"]
+
+RUNNING_MAX: Final = 100
+"""Analyses of one workspace that may run, those that wait for their turn included."""
 
 
 class AnalysisRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +65,16 @@ class Prompt(Struct, frozen=True, kw_only=True):
 
 
 async def analyze(gateway: Gateway, call: Call[FormatQuery, AnalysisRequest]) -> Issue:
-    """Begin an analysis of an issue, or go on with the one that runs."""
+    """Begin an analysis of an issue, or go on with the one that runs. Raises AnalysisLimitError."""
+    async with tenant(gateway.pool, call.workspace_id) as conn:
+        # Of this workspace alone, for the connection sees no other.
+        running = await _queries.list_running_analyses(conn, except_ids=[], of_each=RUNNING_MAX)
+    is_new = all(analysis.issue_id != call.path["issue_id"] for analysis in running)
+    if is_new and len(running) >= RUNNING_MAX:
+        raise AnalysisLimitError(
+            f"{RUNNING_MAX} analyses of this workspace run already.",
+            details={"limit": "running_analyses", "most": str(RUNNING_MAX)},
+        )
     request = ingest.StartAnalysis(issue_id=call.path["issue_id"], tier=ingest.AnalysisTier(call.body.tier))
     row, _ = await carry_out(gateway, call, LISTING, request, reply=ingest.AnalysisAccepted)
     # The answer may be there already; what was asked for is that it be analysed.
@@ -93,7 +106,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         tag="Issues",
         summary="Ask why an issue happened.",
         description="Its status is `analyzing` at once; the answer is `analysis` of the issue once it is not any more."
-        " While one runs, asking again changes nothing.",
+        " While one runs, asking again changes nothing; of a workspace at most 100 run, then 429 `analysis_limit`.",
         scope="issues:write",
         query=FormatQuery,
         body=AnalysisRequest,

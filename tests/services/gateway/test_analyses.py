@@ -2,12 +2,18 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import nats
 import pytest
+from contracts import ingest as contracts
+from contracts import record
+from eventlog import Append, Conflict, EventLog
 from testkit.stack import Stack
 
+from services.gateway.routes.analyses import RUNNING_MAX
 from tests.services.gateway.model_endpoint import ModelEndpoint, faithful
 from tests.services.gateway.tenants import execute, onboard, sign_in
 from tests.services.gateway.test_api import ingest, pattern_of, unique, wait_for, words
@@ -210,3 +216,51 @@ def test_a_workspace_may_want_no_model(owner: httpx.Client, member: str, model: 
         assert owner.patch("/v1/settings/ai", json=wrong).status_code == 400
     assert owner.post(f"/v1/issues/{member}/analyze", json={"tier": "huge"}).status_code == 400
     assert owner.post("/v1/issues/iss_0/analyze").status_code == 404
+
+
+async def crowd(stack: Stack, workspace_id: str) -> None:
+    """A hundred analyses that run; nobody can end them at once, for their issues are gone."""
+    nc = await nats.connect(stack.nats.url)
+    try:
+        log = await EventLog.connect(nc, ensure_streams=False)
+        now = datetime.now(UTC)
+        begun = [
+            contracts.AnalysisStarted(
+                issue_id=f"iss_crowd{n}", analysis_id=f"ana_crowd{n}", tier=contracts.AnalysisTier.FAST
+            )
+            for n in range(RUNNING_MAX)
+        ]
+        outcomes = await log.append_each(
+            [
+                Append(
+                    record(
+                        data,
+                        workspace_id=workspace_id,
+                        aggregate_id=data.issue_id,
+                        occurred_at=now,
+                        recorded_at=now,
+                        source="ingest",
+                    ),
+                    0,
+                )
+                for data in begun
+            ]
+        )
+        assert not [each for each in outcomes if isinstance(each, Conflict)]
+    finally:
+        await nc.close()
+
+
+def test_a_workspace_has_a_hundred_analyses_at_most(stack: Stack) -> None:
+    """Then one has to end first; nothing was begun, and whoever has asked before is answered as before."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as api:
+        asyncio.run(crowd(stack, tenant.workspace_id))
+        api.post("/v1/issues", json={"title": words()})
+        # Behind the crowd in the log, so the rows hold that too.
+        [issue] = wait_for(lambda: api.get("/v1/issues").json()["data"], seconds=40)
+        refused = api.post(f"/v1/issues/{issue['id']}/analyze")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "analysis_limit")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert api.get(f"/v1/issues/{issue['id']}").json()["status"] != "analyzing"
