@@ -4,6 +4,7 @@ import pytest
 from contracts import Event, Recorded, pattern, recommendation
 from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from testkit.decisions import Given
 
 from services.recommendation.app import read_playbook
@@ -235,3 +236,12 @@ def test_merge_counts_the_links_of_both() -> None:
     assert state is not None
     assert (state.n_p1, state.n_p2, state.issue_count) == (4, 4, 8)
     assert state.risk.severity_weight == 6.0
+
+
+def test_nothing_is_ranked_by_a_forecast_that_is_held_out() -> None:
+    """Or people would act on it after all."""
+    state = evolve_pattern(None, builders.linked())
+    made = builders.forecast(60, 90.0)
+    held_out = replace(made, data=replace(made.data, held_out=True))
+    assert evolve_pattern(state, held_out).risk == state.risk  # type: ignore[union-attr]  # it was linked
+    assert evolve_pattern(state, made).risk != state.risk  # type: ignore[union-attr]  # likewise
