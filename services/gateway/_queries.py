@@ -364,6 +364,31 @@ class CountRecommendedRow(Struct, frozen=True):
     n_withheld: int
 
 
+class GroupingComparisonsRow(Struct, frozen=True):
+    """One row of the table grouping_comparisons."""
+
+    workspace_id: str
+    version_id: str
+    run_id: str
+    compared_at: datetime
+    base_version_id: str
+    base_version: str
+    n_texts: int
+    n_asked: int
+    n_decided: int
+    n_moved: int
+    n_joining: int
+    n_leaving: int
+    moves: str
+
+
+class TitleOfIssue(Struct, frozen=True):
+    """One row of a result."""
+
+    issue_id: str
+    title: str
+
+
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
@@ -2178,4 +2203,100 @@ async def count_recommended(
     async with AsyncRawCursor(conn, row_factory=args_row(CountRecommendedRow)) as cursor:
         await cursor.execute(_COUNT_RECOMMENDED, (workspace_id, pattern_id))
         fetched: CountRecommendedRow | None = await cursor.fetchone()
+        return fetched
+
+
+_UPSERT_GROUPING_VERSIONS = """
+INSERT INTO grouping_versions (workspace_id, version_id, seq, version, fitted_at, n_decisions, n_joining, shipped_loss,
+    loss, is_better, linker, shipped)
+SELECT r.workspace_id, r.version_id, r.seq, r.version, r.fitted_at, r.n_decisions, r.n_joining, r.shipped_loss, r.loss,
+    r.is_better, r.linker, r.shipped
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, version_id text, seq bigint, version text, fitted_at timestamptz, n_decisions bigint,
+    n_joining bigint, shipped_loss double precision, loss double precision, is_better boolean, linker text,
+    shipped text)
+ON CONFLICT (workspace_id, version_id) DO UPDATE SET
+    version = excluded.version, linker = excluded.linker, shipped = excluded.shipped
+"""
+
+
+async def upsert_grouping_versions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the linkers that a workspace can be grouped by; the shipped one may be another since (GroupingVersionFitted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_GROUPING_VERSIONS, (rows,))
+
+
+_UPSERT_GROUPINGS = """
+INSERT INTO groupings (workspace_id, version_id, activated_at, activated_by)
+SELECT r.workspace_id, r.version_id, r.activated_at, r.activated_by
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, version_id text, activated_at timestamptz, activated_by text)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    version_id = excluded.version_id, activated_at = excluded.activated_at, activated_by = excluded.activated_by
+"""
+
+
+async def upsert_groupings(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Note the version that each workspace is grouped by (GroupingVersionActivated)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_GROUPINGS, (rows,))
+
+
+_UPSERT_GROUPING_COMPARISONS = """
+INSERT INTO grouping_comparisons (workspace_id, version_id, run_id, compared_at, base_version_id, base_version, n_texts,
+    n_asked, n_decided, n_moved, n_joining, n_leaving, moves)
+SELECT r.workspace_id, r.version_id, r.run_id, r.compared_at, r.base_version_id, r.base_version, r.n_texts, r.n_asked,
+    r.n_decided, r.n_moved, r.n_joining, r.n_leaving, r.moves
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, version_id text, run_id text, compared_at timestamptz, base_version_id text, base_version text,
+    n_texts bigint, n_asked bigint, n_decided bigint, n_moved bigint, n_joining bigint, n_leaving bigint, moves text)
+ON CONFLICT (workspace_id, version_id) DO UPDATE SET
+    run_id = excluded.run_id, compared_at = excluded.compared_at, base_version_id = excluded.base_version_id,
+    base_version = excluded.base_version, n_texts = excluded.n_texts, n_asked = excluded.n_asked,
+    n_decided = excluded.n_decided, n_moved = excluded.n_moved, n_joining = excluded.n_joining,
+    n_leaving = excluded.n_leaving, moves = excluded.moves
+"""
+
+
+async def upsert_grouping_comparisons(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write what versions would move, in the place of what was found out before (GroupingVersionCompared)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_GROUPING_COMPARISONS, (rows,))
+
+
+_GET_GROUPING_COMPARISON = """
+SELECT workspace_id, version_id, run_id, compared_at, base_version_id, base_version, n_texts, n_asked, n_decided, n_moved, n_joining, n_leaving, moves FROM grouping_comparisons WHERE workspace_id = $1 AND version_id = $2
+"""
+
+
+async def get_grouping_comparison(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    version_id: str,
+) -> GroupingComparisonsRow | None:
+    """What a version would move, as last found out."""
+    async with AsyncRawCursor(conn, row_factory=args_row(GroupingComparisonsRow)) as cursor:
+        await cursor.execute(_GET_GROUPING_COMPARISON, (workspace_id, version_id))
+        fetched: GroupingComparisonsRow | None = await cursor.fetchone()
+        return fetched
+
+
+_LIST_ISSUE_TITLES = """
+SELECT issue_id, title FROM issues
+WHERE workspace_id = $1 AND issue_id = ANY($2::text[])
+ORDER BY issue_id
+"""
+
+
+async def list_issue_titles(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    issue_ids: list[str],
+) -> list[TitleOfIssue]:
+    """The titles of issues that are there."""
+    async with AsyncRawCursor(conn, row_factory=args_row(TitleOfIssue)) as cursor:
+        await cursor.execute(_LIST_ISSUE_TITLES, (workspace_id, issue_ids))
+        fetched: list[TitleOfIssue] = await cursor.fetchall()
         return fetched

@@ -15,6 +15,7 @@ from services.gateway.curation import Curation, follow_merge
 from services.gateway.fixing import FixEvent, RecommendationEvent, fix_change, fix_row
 from services.gateway.playbooks import PlaybookEvent, Playbooks
 from services.gateway.purging import purge, purge_predictions
+from services.gateway.versions import GroupingVersions
 
 Row: TypeAlias = dict[str, object]
 Key: TypeAlias = tuple[str, str]
@@ -114,6 +115,7 @@ class _Fold:
         self.recommendation_changes: dict[Key, Row] = {}
         self.curation = Curation()
         self.clusterings = Clusterings()
+        self.versions = GroupingVersions()
         self.playbooks = Playbooks()
         self.fixes: dict[Key, Row] = {}
         self.fix_changes: dict[Key, Row] = {}
@@ -149,6 +151,7 @@ class _Fold:
                 await statement(conn, rows=_json(list(rows.values())))
         await self.curation.write(conn)
         await self.clusterings.write(conn)
+        await self.versions.write(conn)
         await self.playbooks.write(conn)
 
     def add(self, event: Recorded[Event]) -> None:
@@ -296,6 +299,12 @@ class _Fold:
                 self.curation.ask(event, data)
             case pattern.ClustersComputed():
                 self.clusterings.add(event, data)
+            case (
+                pattern.GroupingVersionFitted()
+                | pattern.GroupingVersionCompared()
+                | pattern.GroupingVersionActivated()
+            ):
+                self.versions.add(event, data)
             case never:
                 assert_never(never)
 

@@ -917,3 +917,51 @@ SELECT (SELECT count(*) FROM recommendations AS m WHERE m.workspace_id = sqlc.ar
         ON a.workspace_id = p.workspace_id AND a.pattern_id = p.pattern_id
         WHERE p.workspace_id = sqlc.arg('workspace_id') AND p.is_shown
         AND p.status NOT IN ('resolved', 'merged'))::bigint AS n_withheld;
+
+-- Write the linkers that a workspace can be grouped by; the shipped one may be another since (GroupingVersionFitted).
+-- name: UpsertGroupingVersions :exec
+INSERT INTO grouping_versions (workspace_id, version_id, seq, version, fitted_at, n_decisions, n_joining, shipped_loss,
+    loss, is_better, linker, shipped)
+SELECT r.workspace_id, r.version_id, r.seq, r.version, r.fitted_at, r.n_decisions, r.n_joining, r.shipped_loss, r.loss,
+    r.is_better, r.linker, r.shipped
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, version_id text, seq bigint, version text, fitted_at timestamptz, n_decisions bigint,
+    n_joining bigint, shipped_loss double precision, loss double precision, is_better boolean, linker text,
+    shipped text)
+ON CONFLICT (workspace_id, version_id) DO UPDATE SET
+    version = excluded.version, linker = excluded.linker, shipped = excluded.shipped;
+
+-- Note the version that each workspace is grouped by (GroupingVersionActivated).
+-- name: UpsertGroupings :exec
+INSERT INTO groupings (workspace_id, version_id, activated_at, activated_by)
+SELECT r.workspace_id, r.version_id, r.activated_at, r.activated_by
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, version_id text, activated_at timestamptz, activated_by text)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    version_id = excluded.version_id, activated_at = excluded.activated_at, activated_by = excluded.activated_by;
+
+-- Write what versions would move, in the place of what was found out before (GroupingVersionCompared).
+-- name: UpsertGroupingComparisons :exec
+INSERT INTO grouping_comparisons (workspace_id, version_id, run_id, compared_at, base_version_id, base_version, n_texts,
+    n_asked, n_decided, n_moved, n_joining, n_leaving, moves)
+SELECT r.workspace_id, r.version_id, r.run_id, r.compared_at, r.base_version_id, r.base_version, r.n_texts, r.n_asked,
+    r.n_decided, r.n_moved, r.n_joining, r.n_leaving, r.moves
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, version_id text, run_id text, compared_at timestamptz, base_version_id text, base_version text,
+    n_texts bigint, n_asked bigint, n_decided bigint, n_moved bigint, n_joining bigint, n_leaving bigint, moves text)
+ON CONFLICT (workspace_id, version_id) DO UPDATE SET
+    run_id = excluded.run_id, compared_at = excluded.compared_at, base_version_id = excluded.base_version_id,
+    base_version = excluded.base_version, n_texts = excluded.n_texts, n_asked = excluded.n_asked,
+    n_decided = excluded.n_decided, n_moved = excluded.n_moved, n_joining = excluded.n_joining,
+    n_leaving = excluded.n_leaving, moves = excluded.moves;
+
+-- What a version would move, as last found out.
+-- name: GetGroupingComparison :one
+SELECT * FROM grouping_comparisons WHERE workspace_id = $1 AND version_id = $2;
+
+-- The titles of issues that are there.
+-- row: TitleOfIssue
+-- name: ListIssueTitles :many
+SELECT issue_id, title FROM issues
+WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id = ANY(sqlc.arg(issue_ids)::text[])
+ORDER BY issue_id;

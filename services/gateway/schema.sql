@@ -341,6 +341,50 @@ CREATE TABLE pattern_relations (
 COMMENT ON TABLE pattern_relations IS 'Why two patterns hang together, as the latest clustering found it.';
 CREATE INDEX pattern_relations_by_other ON pattern_relations (workspace_id, other_pattern_id);
 
+CREATE TABLE grouping_versions (
+    workspace_id text COLLATE "C" NOT NULL,
+    version_id text COLLATE "C" NOT NULL,     -- "shipped": the one that comes with the build
+    seq bigint NOT NULL,                      -- of GroupingVersionFitted; 0 for the shipped one
+    version text NOT NULL,                    -- memberships carry it
+    fitted_at timestamptz,
+    n_decisions bigint,                       -- issues and patterns that people decided about
+    n_joining bigint,                         -- of these, belonging together
+    shipped_loss double precision,            -- of the shipped linker, in nats a decision
+    loss double precision,                    -- on decisions held out
+    is_better boolean NOT NULL,
+    linker text NOT NULL,                     -- a JSON object: features, weights and more
+    shipped text NOT NULL,                    -- the same of the shipped one
+    PRIMARY KEY (workspace_id, version_id)
+);
+COMMENT ON TABLE grouping_versions IS 'The linkers that a workspace can be grouped by.';
+
+CREATE TABLE groupings (
+    workspace_id text COLLATE "C" NOT NULL,
+    version_id text COLLATE "C" NOT NULL,
+    activated_at timestamptz NOT NULL,
+    activated_by text,
+    PRIMARY KEY (workspace_id)
+);
+COMMENT ON TABLE groupings IS 'The version that a workspace is grouped by, once somebody has chosen one.';
+
+CREATE TABLE grouping_comparisons (
+    workspace_id text COLLATE "C" NOT NULL,
+    version_id text COLLATE "C" NOT NULL,
+    run_id text NOT NULL,                     -- told to whoever asked for it
+    compared_at timestamptz NOT NULL,
+    base_version_id text NOT NULL,            -- in use then
+    base_version text NOT NULL,
+    n_texts bigint NOT NULL,                  -- that were read
+    n_asked bigint NOT NULL,                  -- of these, the latest, which both versions were asked about
+    n_decided bigint NOT NULL,                -- of these, settled by people or a known key
+    n_moved bigint NOT NULL,
+    n_joining bigint NOT NULL,                -- moved into a pattern instead of beginning one
+    n_leaving bigint NOT NULL,                -- beginning one instead
+    moves text NOT NULL,                      -- a JSON list, the latest 500
+    PRIMARY KEY (workspace_id, version_id)
+);
+COMMENT ON TABLE grouping_comparisons IS 'What each version would have moved, as last found out.';
+
 CREATE TABLE fixes (
     workspace_id text COLLATE "C" NOT NULL,
     fix_id text COLLATE "C" NOT NULL,
@@ -504,3 +548,13 @@ CROSS JOIN LATERAL (
     FROM patterns t
     WHERE t.workspace_id = c.workspace_id AND t.pattern_id = ANY(c.pattern_ids) AND t.is_shown
       AND t.status <> 'merged') p;
+
+CREATE VIEW grouping_version_rows WITH (security_invoker = true) AS
+SELECT v.workspace_id, v.version_id, v.seq, v.version,
+       CASE WHEN v.version_id = coalesce(g.version_id, 'shipped') THEN 'active'
+            WHEN v.is_better THEN 'available' ELSE 'rejected' END AS status,
+       v.fitted_at, v.n_decisions, v.n_joining, v.shipped_loss, v.loss, v.linker, v.shipped,
+       CASE WHEN v.version_id = g.version_id THEN g.activated_at END AS activated_at,
+       CASE WHEN v.version_id = g.version_id THEN g.activated_by END AS activated_by
+FROM grouping_versions v
+LEFT JOIN groupings g ON g.workspace_id = v.workspace_id;

@@ -169,6 +169,56 @@ class HourOfPattern(Struct, frozen=True):
     hour: int
 
 
+class GroupingsRow(Struct, frozen=True):
+    """One row of the table groupings."""
+
+    workspace_id: str
+    seq: int
+    n_fits: int
+    fitted_at: datetime | None
+    active_id: str
+    active_linker: str | None
+
+
+class FindLinkerRow(Struct, frozen=True):
+    """One row of find_linker."""
+
+    is_better: bool
+    linker: str
+
+
+class DecisionsInForce(Struct, frozen=True):
+    """One row of a result."""
+
+    n: int
+    latest_at: datetime | None
+
+
+class MergeOfPattern(Struct, frozen=True):
+    """One row of a result."""
+
+    pattern_id: str
+    merged_into: str
+
+
+class TextWithMembership(Struct, frozen=True):
+    """One row of a result."""
+
+    exemplar: str
+    issue_id: str
+    pattern_id: str | None
+    grouping_key: str
+    score: float
+    severity: str
+    occurred_at: datetime
+    service: str | None
+    component: str | None
+    error_type: str | None
+    team: str | None
+    environment: str | None
+    source: str
+
+
 _UPSERT_WORKSPACES = """
 INSERT INTO workspaces (workspace_id, confidence_threshold, minimum_cluster_size, newest_at)
 SELECT r.workspace_id, r.confidence_threshold, r.minimum_cluster_size, r.newest_at
@@ -981,4 +1031,127 @@ async def list_hours(
     async with AsyncRawCursor(conn, row_factory=args_row(HourOfPattern)) as cursor:
         await cursor.execute(_LIST_HOURS, (workspace_id, pattern_ids, since, n))
         fetched: list[HourOfPattern] = await cursor.fetchall()
+        return fetched
+
+
+_UPSERT_GROUPINGS = """
+INSERT INTO groupings (workspace_id, seq, n_fits, fitted_at, active_id, active_linker)
+SELECT r.workspace_id, r.seq, coalesce(r.n_fits, 0), r.fitted_at, coalesce(r.active_id, 'shipped'), r.active_linker
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, seq bigint, n_fits bigint, fitted_at timestamptz, active_id text, active_linker text)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    seq = excluded.seq,
+    n_fits = greatest(excluded.n_fits, groupings.n_fits),
+    fitted_at = coalesce(excluded.fitted_at, groupings.fitted_at)
+"""
+
+
+async def upsert_groupings(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write what became of the versions of each workspace (GroupingVersionFitted, GroupingVersionCompared, GroupingVersionActivated)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_GROUPINGS, (rows,))
+
+
+_ACTIVATE_GROUPINGS = """
+UPDATE groupings AS g SET active_id = r.active_id, active_linker = r.active_linker
+FROM json_to_recordset($1::json) AS r(workspace_id text, active_id text, active_linker text)
+WHERE g.workspace_id = r.workspace_id AND r.active_id IS NOT NULL
+"""
+
+
+async def activate_groupings(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Switch versions on (GroupingVersionActivated)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ACTIVATE_GROUPINGS, (rows,))
+
+
+_INSERT_LINKERS = """
+INSERT INTO linkers (workspace_id, version_id, is_better, linker)
+SELECT r.workspace_id, r.version_id, r.is_better, r.linker
+FROM json_to_recordset($1::json) AS r(workspace_id text, version_id text, is_better boolean, linker text)
+ON CONFLICT (workspace_id, version_id) DO NOTHING
+"""
+
+
+async def insert_linkers(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Write the linkers that were fitted (GroupingVersionFitted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_LINKERS, (rows,))
+
+
+_FIND_GROUPING = """
+SELECT workspace_id, seq, n_fits, fitted_at, active_id, active_linker FROM groupings WHERE workspace_id = $1
+"""
+
+
+async def find_grouping(conn: AsyncConnection[Any], *, workspace_id: str) -> GroupingsRow | None:
+    """The versions of a workspace, as far as the next event needs them."""
+    async with AsyncRawCursor(conn, row_factory=args_row(GroupingsRow)) as cursor:
+        await cursor.execute(_FIND_GROUPING, (workspace_id,))
+        fetched: GroupingsRow | None = await cursor.fetchone()
+        return fetched
+
+
+_FIND_LINKER = """
+SELECT is_better, linker FROM linkers WHERE workspace_id = $1 AND version_id = $2
+"""
+
+
+async def find_linker(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    version_id: str,
+) -> FindLinkerRow | None:
+    """A linker of a workspace."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FindLinkerRow)) as cursor:
+        await cursor.execute(_FIND_LINKER, (workspace_id, version_id))
+        fetched: FindLinkerRow | None = await cursor.fetchone()
+        return fetched
+
+
+_COUNT_DECISIONS = """
+SELECT count(*)::bigint AS n, max(decided_at)::timestamptz AS latest_at FROM constraints WHERE workspace_id = $1
+"""
+
+
+async def count_decisions(conn: AsyncConnection[Any], *, workspace_id: str) -> DecisionsInForce:
+    """How many decisions of people are in force, and when the last of them was taken."""
+    async with AsyncRawCursor(conn, row_factory=args_row(DecisionsInForce)) as cursor:
+        await cursor.execute(_COUNT_DECISIONS, (workspace_id,))
+        fetched: DecisionsInForce | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("count_decisions gave no row")
+        return fetched
+
+
+_LIST_MERGED = """
+SELECT pattern_id, merged_into FROM patterns WHERE workspace_id = $1 AND merged_into <> '' ORDER BY pattern_id
+"""
+
+
+async def list_merged(conn: AsyncConnection[Any], *, workspace_id: str) -> list[MergeOfPattern]:
+    """Where merged patterns went."""
+    async with AsyncRawCursor(conn, row_factory=args_row(MergeOfPattern)) as cursor:
+        await cursor.execute(_LIST_MERGED, (workspace_id,))
+        fetched: list[MergeOfPattern] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_TEXTS = """
+SELECT e.exemplar, m.issue_id, m.pattern_id, m.grouping_key, m.score, m.severity, m.occurred_at,
+       i.service, i.component, i.error_type, i.team, i.environment, i.source
+FROM exemplars AS e
+JOIN members AS m ON m.workspace_id = e.workspace_id AND m.issue_id = e.issue_id
+JOIN issues AS i ON i.workspace_id = e.workspace_id AND i.issue_id = e.issue_id
+WHERE e.workspace_id = $1 AND (strpos(e.exemplar, E'\\n') > 0) = true
+ORDER BY e.seq DESC LIMIT $2
+"""
+
+
+async def list_texts(conn: AsyncConnection[Any], *, workspace_id: str, n: int) -> list[TextWithMembership]:
+    """The latest texts that people wrote, with the memberships of their issues, the newest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(TextWithMembership)) as cursor:
+        await cursor.execute(_LIST_TEXTS, (workspace_id, n))
+        fetched: list[TextWithMembership] = await cursor.fetchall()
         return fetched

@@ -40,6 +40,14 @@ class Leader(Protocol):
         """The id of the clustering to come."""
         ...
 
+    async def compare_version(self, context: CommandContext, version_id: str, *, now: datetime) -> str:
+        """The id of the comparison to come."""
+        ...
+
+    async def activate_version(self, context: CommandContext, version_id: str, *, now: datetime) -> int:
+        """The sequence that says so."""
+        ...
+
 
 class PatternEndpoints:
     """Answers the commands on patterns.
@@ -67,6 +75,16 @@ class PatternEndpoints:
             ),
             Endpoint(names[pattern.FindSimilar], pattern.FindSimilar, self.find_similar),
             Endpoint(names[pattern.RecomputeClusters], pattern.RecomputeClusters, self.recompute_clusters),
+            Endpoint(
+                names[pattern.CompareGroupingVersion],
+                pattern.CompareGroupingVersion,
+                self.compare_grouping_version,
+            ),
+            Endpoint(
+                names[pattern.ActivateGroupingVersion],
+                pattern.ActivateGroupingVersion,
+                self.activate_grouping_version,
+            ),
         ]
 
     async def link_issue(self, command: pattern.LinkIssue, context: CommandContext) -> pattern.PatternChanged:
@@ -168,6 +186,22 @@ class PatternEndpoints:
         """Cluster the workspace's patterns anew, soon."""
         leader = self._leader_of(context.workspace_id)
         return pattern.ClusteringRequested(run_id=leader.recompute_clusters(context, now=self._clock()))
+
+    async def compare_grouping_version(
+        self, command: pattern.CompareGroupingVersion, context: CommandContext
+    ) -> pattern.ComparisonRequested:
+        """Find out what a version would move, soon."""
+        leader = self._leader_of(context.workspace_id)
+        run_id = await leader.compare_version(context, command.version_id, now=self._clock())
+        return pattern.ComparisonRequested(run_id=run_id)
+
+    async def activate_grouping_version(
+        self, command: pattern.ActivateGroupingVersion, context: CommandContext
+    ) -> pattern.GroupingVersionChanged:
+        """Group new issues by a version from now on."""
+        leader = self._leader_of(context.workspace_id)
+        seq = await leader.activate_version(context, command.version_id, now=self._clock())
+        return pattern.GroupingVersionChanged(version_id=command.version_id, sequence=seq)
 
     async def _carry_out(
         self,

@@ -88,6 +88,22 @@ class _ExemplarRow(Struct, frozen=True):
     exemplar: str
 
 
+class _GroupingRow(Struct, kw_only=True, omit_defaults=True):
+    workspace_id: str
+    seq: int
+    n_fits: int | None = None
+    fitted_at: datetime | None = None
+    active_id: str | None = None
+    active_linker: str | None = None
+
+
+class _LinkerRow(Struct, frozen=True):
+    workspace_id: str
+    version_id: str
+    is_better: bool
+    linker: str
+
+
 class _VerdictRow(Struct, frozen=True):
     workspace_id: str
     pattern_id: str
@@ -109,6 +125,8 @@ class _Rows(Struct):
     clusterings: dict[str, _ClusteringRow] = field(default_factory=dict)
     exemplars: dict[tuple[str, str], _ExemplarRow] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], _VerdictRow] = field(default_factory=dict)
+    groupings: dict[str, _GroupingRow] = field(default_factory=dict)
+    linkers: dict[tuple[str, str], _LinkerRow] = field(default_factory=dict)
 
     def workspace(self, workspace_id: str) -> _WorkspaceRow:
         """The workspace's row of this fold."""
@@ -124,6 +142,14 @@ class _Rows(Struct):
         if row is None:
             row = self.patterns[key] = _PatternRow(workspace_id=key[0], pattern_id=key[1])
         row.version = event.seq
+        return row
+
+    def grouping(self, event: Recorded[Event]) -> _GroupingRow:
+        """The row of the workspace's versions, at the event's place in the log."""
+        row = self.groupings.setdefault(
+            event.workspace_id, _GroupingRow(workspace_id=event.workspace_id, seq=event.seq)
+        )
+        row.seq = event.seq
         return row
 
     async def flush(self, conn: Connection) -> None:
@@ -151,6 +177,11 @@ class _Rows(Struct):
             await _queries.update_patterns(conn, rows=_json(list(self.patterns.values())))
         if self.verdicts:
             await _queries.upsert_verdicts(conn, rows=_json(list(self.verdicts.values())))
+        if self.groupings:
+            await _queries.upsert_groupings(conn, rows=_json(list(self.groupings.values())))
+            await _queries.activate_groupings(conn, rows=_json(list(self.groupings.values())))
+        if self.linkers:
+            await _queries.insert_linkers(conn, rows=_json(list(self.linkers.values())))
         for rows in (
             self.workspaces,
             self.patterns,
@@ -161,6 +192,8 @@ class _Rows(Struct):
             self.exemplars,
             self.clusterings,
             self.verdicts,
+            self.groupings,
+            self.linkers,
         ):
             rows.clear()
 
@@ -209,6 +242,12 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 rows.clusterings[event.workspace_id] = _ClusteringRow(
                     event.workspace_id, event.seq, _json(known)
                 )
+            case (
+                pattern.GroupingVersionFitted()
+                | pattern.GroupingVersionCompared()
+                | pattern.GroupingVersionActivated()
+            ):
+                _versioned(rows, event, data)
             case recommendation.FixVerified() | recommendation.FixBroken() | recommendation.FixInconclusive():
                 verdict = verdict_of(data, seq=event.seq)
                 if verdict is not None:
@@ -225,7 +264,16 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
 
 PROJECTION = Projection(
     name="pattern",
-    aggregates=("fix", "issue", "pattern", "recommendation", "retention", "workspace", "clustering"),
+    aggregates=(
+        "fix",
+        "issue",
+        "pattern",
+        "recommendation",
+        "retention",
+        "workspace",
+        "clustering",
+        "grouping",
+    ),
     project=project,
     schema_sql=Path(__file__).with_name("schema.sql").read_text(),
     linger_seconds=0.1,
@@ -335,6 +383,28 @@ async def _purged(conn: Connection, workspace_id: str, data: ingest.IssuesPurged
     await _queries.upsert_workspaces(
         conn, rows=_json([_WorkspaceRow(workspace_id=workspace_id, newest_at=newest_at)])
     )
+
+
+def _versioned(
+    rows: _Rows,
+    event: Recorded[Event],
+    data: pattern.GroupingVersionFitted | pattern.GroupingVersionCompared | pattern.GroupingVersionActivated,
+) -> None:
+    row = rows.grouping(event)
+    match data:
+        case pattern.GroupingVersionFitted():
+            row.n_fits, row.fitted_at = data.number, event.time
+            rows.linkers[event.workspace_id, data.version_id] = _LinkerRow(
+                event.workspace_id, data.version_id, data.is_better, msgspec.json.encode(data.linker).decode()
+            )
+        case pattern.GroupingVersionActivated():
+            row.active_id = data.version_id
+            row.active_linker = None if data.linker is None else msgspec.json.encode(data.linker).decode()
+        case pattern.GroupingVersionCompared():
+            # What it would move is for people; here it only counts as the last event.
+            return
+        case _:
+            assert_never(data)
 
 
 def _configured(row: _WorkspaceRow, data: workspace.WorkspaceSettingsChanged) -> None:

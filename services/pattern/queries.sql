@@ -362,3 +362,58 @@ SELECT h.pattern_id::text AS pattern_id, h.hour::bigint AS hour FROM (
           AND m.occurred_at >= sqlc.arg(since)::timestamptz) AS f) AS h
 WHERE h.place <= sqlc.arg(n)::bigint
 ORDER BY 1, 2;
+
+-- Write what became of the versions of each workspace (GroupingVersionFitted, GroupingVersionCompared, GroupingVersionActivated).
+-- name: UpsertGroupings :exec
+INSERT INTO groupings (workspace_id, seq, n_fits, fitted_at, active_id, active_linker)
+SELECT r.workspace_id, r.seq, coalesce(r.n_fits, 0), r.fitted_at, coalesce(r.active_id, 'shipped'), r.active_linker
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, seq bigint, n_fits bigint, fitted_at timestamptz, active_id text, active_linker text)
+ON CONFLICT (workspace_id) DO UPDATE SET
+    seq = excluded.seq,
+    n_fits = greatest(excluded.n_fits, groupings.n_fits),
+    fitted_at = coalesce(excluded.fitted_at, groupings.fitted_at);
+
+-- Switch versions on (GroupingVersionActivated).
+-- name: ActivateGroupings :exec
+UPDATE groupings AS g SET active_id = r.active_id, active_linker = r.active_linker
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, active_id text, active_linker text)
+WHERE g.workspace_id = r.workspace_id AND r.active_id IS NOT NULL;
+
+-- Write the linkers that were fitted (GroupingVersionFitted).
+-- name: InsertLinkers :exec
+INSERT INTO linkers (workspace_id, version_id, is_better, linker)
+SELECT r.workspace_id, r.version_id, r.is_better, r.linker
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, version_id text, is_better boolean, linker text)
+ON CONFLICT (workspace_id, version_id) DO NOTHING;
+
+-- The versions of a workspace, as far as the next event needs them.
+-- name: FindGrouping :one
+SELECT * FROM groupings WHERE workspace_id = $1;
+
+-- A linker of a workspace.
+-- name: FindLinker :one
+SELECT is_better, linker FROM linkers WHERE workspace_id = $1 AND version_id = $2;
+
+-- How many decisions of people are in force, and when the last of them was taken.
+-- row: DecisionsInForce
+-- column latest_at: datetime | None
+-- always
+-- name: CountDecisions :one
+SELECT count(*)::bigint AS n, max(decided_at)::timestamptz AS latest_at FROM constraints WHERE workspace_id = $1;
+
+-- Where merged patterns went.
+-- row: MergeOfPattern
+-- name: ListMerged :many
+SELECT pattern_id, merged_into FROM patterns WHERE workspace_id = $1 AND merged_into <> '' ORDER BY pattern_id;
+
+-- The latest texts that people wrote, with the memberships of their issues, the newest first.
+-- row: TextWithMembership
+-- name: ListTexts :many
+SELECT e.exemplar, m.issue_id, m.pattern_id, m.grouping_key, m.score, m.severity, m.occurred_at,
+       i.service, i.component, i.error_type, i.team, i.environment, i.source
+FROM exemplars AS e
+JOIN members AS m ON m.workspace_id = e.workspace_id AND m.issue_id = e.issue_id
+JOIN issues AS i ON i.workspace_id = e.workspace_id AND i.issue_id = e.issue_id
+WHERE e.workspace_id = sqlc.arg(workspace_id) AND (strpos(e.exemplar, E'\n') > 0) = true
+ORDER BY e.seq DESC LIMIT sqlc.arg(n);

@@ -143,3 +143,30 @@ CREATE TABLE verdicts (
 COMMENT ON TABLE verdicts IS 'The latest verdict on a fix of a pattern; it moves the pattern.';
 COMMENT ON COLUMN verdicts.fixed_at IS 'When the fix was made.';
 COMMENT ON COLUMN verdicts.seq IS 'Sequence of the verdict.';
+
+-- Which linker groups a workspace's issues, and when its own was last fitted.
+CREATE TABLE groupings (
+    workspace_id text NOT NULL PRIMARY KEY,
+    seq bigint NOT NULL,
+    n_fits bigint NOT NULL,
+    fitted_at timestamptz,
+    active_id text NOT NULL,
+    active_linker text
+);
+COMMENT ON TABLE groupings IS 'Which linker groups a workspace''s issues, and when its own was last fitted.';
+COMMENT ON COLUMN groupings.seq IS 'Stream sequence of the last event on its subject; the next one is guarded with it.';
+COMMENT ON COLUMN groupings.fitted_at IS 'Event time of the last fit; NULL = none yet.';
+COMMENT ON COLUMN groupings.active_id IS 'Id of the version in use; "shipped" = the one that comes with the build.';
+COMMENT ON COLUMN groupings.active_linker IS 'Its numbers, JSON; NULL = the shipped one.';
+
+-- The linkers fitted for a workspace.
+CREATE TABLE linkers (
+    workspace_id text NOT NULL,
+    version_id text NOT NULL,
+    is_better boolean NOT NULL,
+    linker text NOT NULL,
+    PRIMARY KEY (workspace_id, version_id)
+);
+COMMENT ON TABLE linkers IS 'The linkers fitted for a workspace.';
+COMMENT ON COLUMN linkers.is_better IS 'Whether it may be switched on.';
+COMMENT ON COLUMN linkers.linker IS 'Its numbers, JSON.';

@@ -128,6 +128,13 @@ def evolve(
         case pattern.ClustersComputed():
             # What hangs together has no say in grouping.
             return
+        case (
+            pattern.GroupingVersionFitted()
+            | pattern.GroupingVersionCompared()
+            | pattern.GroupingVersionActivated()
+        ):
+            # Which linker is asked changes nothing that is known.
+            return
         case _:
             assert_never(event)
 

@@ -124,6 +124,9 @@ class _Patterns:
                 | pattern.DecisionsContradicted()
                 | pattern.ContradictionAnswered()
                 | pattern.ClustersComputed()
+                | pattern.GroupingVersionFitted()
+                | pattern.GroupingVersionCompared()
+                | pattern.GroupingVersionActivated()
             ):
                 pass
             case _:

@@ -104,7 +104,13 @@ def pattern_ids(event: Recorded[Event]) -> tuple[str, ...]:
     data = event.data
     if isinstance(data, pattern.PatternsMerged):
         return data.target_pattern_id, data.source_pattern_id
-    if isinstance(data, pattern.ClustersComputed):
+    if isinstance(
+        data,
+        pattern.ClustersComputed
+        | pattern.GroupingVersionFitted
+        | pattern.GroupingVersionCompared
+        | pattern.GroupingVersionActivated,
+    ):
         return ()
     if isinstance(data, pattern.Event | prediction.PredictionMade):
         return (data.pattern_id,)

@@ -281,6 +281,9 @@ def _pattern_changed(
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
             | pattern.ClustersComputed()
+            | pattern.GroupingVersionFitted()
+            | pattern.GroupingVersionCompared()
+            | pattern.GroupingVersionActivated()
         ):
             return state
         case _:

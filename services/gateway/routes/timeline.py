@@ -99,6 +99,9 @@ def summary_of(data: Event) -> str:
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
             | pattern.ClustersComputed()
+            | pattern.GroupingVersionFitted()
+            | pattern.GroupingVersionCompared()
+            | pattern.GroupingVersionActivated()
         ):
             return _of_pattern(data)
         case (
@@ -175,6 +178,13 @@ def _of_pattern(data: pattern.Event) -> str:
             )
         case pattern.ContradictionAnswered():
             return f"The {data.keep.value} of two decisions was chosen."
+        case pattern.GroupingVersionFitted():
+            verdict = "better" if data.is_better else "no better"
+            return f"{data.linker.version} was fitted from {_count(data.n_decisions, 'decision')}: {verdict} than what is shipped."
+        case pattern.GroupingVersionCompared():
+            return f"{data.version} would move {_count(data.n_moved, 'issue')} of {data.n_asked}."
+        case pattern.GroupingVersionActivated():
+            return f"New issues are grouped by {data.version}."
         case pattern.ClustersComputed():
             return f"{_count(len(data.clusters), 'cluster')} of {_count(data.n_patterns, 'pattern')}."
         case never:

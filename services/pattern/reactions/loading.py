@@ -5,15 +5,17 @@ from datetime import datetime
 from typing import TypeAlias
 
 import msgspec
+import structlog
 from contracts import ingest, pattern
 from contracts.generated.pattern import ConstraintKind, PatternStatus
 from contracts.generated.recommendation import RecommendationStatus
 from eventlog import Connection
 
 from .. import _queries
-from .._queries import IssueWithMembership, PatternsRow, WorkspacesRow
+from .._queries import GroupingsRow, IssueWithMembership, PatternsRow, TextWithMembership, WorkspacesRow
 from ..engine.clusters import Known
 from ..engine.issues import Dimensions, Issue
+from ..engine.linking import FEATURES
 from ..engine.memory import (
     NEVER,
     ConstraintRow,
@@ -27,10 +29,27 @@ from ..engine.memory import (
     TallyRow,
     VerdictRow,
 )
+from ..engine.refitting import Arrival
 from ..engine.repairing import Failure
+from ..engine.weights import LinkerArtefact, shipped
 from ..state import Leaving
 
 Workspace: TypeAlias = WorkspacesRow
+
+log = structlog.get_logger("pattern.loading")
+
+
+class consistent:  # noqa: N801  # reads as the word it is: `async with consistent(conn)`
+    """A transaction that sees one state of the rows."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    async def __aenter__(self) -> None:
+        await self._conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._conn.rollback()
 
 
 async def workspaces(conn: Connection) -> list[Workspace]:
@@ -45,7 +64,7 @@ async def snapshot(conn: Connection, workspace: Workspace) -> Snapshot:
     summaries = await _queries.summarize_members(conn, workspace_id=workspace_id)
     patterns = await _queries.list_patterns(conn, workspace_id=workspace_id)
     exemplars = await _queries.list_exemplars(conn, workspace_id=workspace_id)
-    constraints = await _queries.list_constraints(conn, workspace_id=workspace_id)
+    in_force = await constraints(conn, workspace_id)
     recommendations = await _queries.list_recommendations(conn, workspace_id=workspace_id)
     verdicts = await _queries.list_verdicts(conn, workspace_id=workspace_id)
     return Snapshot(
@@ -65,9 +84,7 @@ async def snapshot(conn: Connection, workspace: Workspace) -> Snapshot:
             ExemplarRow(e.seq, e.issue_id, e.pattern_id, e.grouping_key, e.title, e.exemplar)
             for e in exemplars
         ),
-        constraints=tuple(
-            sorted(ConstraintRow(c.grouping_key, c.pattern_id, ConstraintKind(c.kind)) for c in constraints)
-        ),
+        constraints=in_force,
         recommendations=tuple(
             sorted(
                 RecommendationRow(
@@ -83,6 +100,60 @@ async def snapshot(conn: Connection, workspace: Workspace) -> Snapshot:
             )
         ),
     )
+
+
+async def constraints(conn: Connection, workspace_id: str) -> tuple[ConstraintRow, ...]:
+    """People's decisions in force, ascending."""
+    rows = await _queries.list_constraints(conn, workspace_id=workspace_id)
+    return tuple(
+        sorted(ConstraintRow(row.grouping_key, row.pattern_id, ConstraintKind(row.kind)) for row in rows)
+    )
+
+
+async def grouping(conn: Connection, workspace_id: str) -> GroupingsRow | None:
+    """Where a workspace's versions stand; None while it has none."""
+    return await _queries.find_grouping(conn, workspace_id=workspace_id)
+
+
+async def version_of_grouping(
+    conn: Connection, workspace_id: str, version_id: str
+) -> tuple[LinkerArtefact, bool] | None:
+    """The linker of a version, and whether it may be switched on."""
+    row = await _queries.find_linker(conn, workspace_id=workspace_id, version_id=version_id)
+    return None if row is None else (linker(row.linker), row.is_better)
+
+
+async def decisions(conn: Connection, workspace_id: str) -> tuple[int, datetime | None]:
+    """How many decisions of people are in force, and when the last of them was taken."""
+    row = await _queries.count_decisions(conn, workspace_id=workspace_id)
+    return row.n, row.latest_at
+
+
+async def merged(conn: Connection, workspace_id: str) -> dict[str, str]:
+    """Every merged pattern with the one that remains."""
+    rows = await _queries.list_merged(conn, workspace_id=workspace_id)
+    return {row.pattern_id: row.merged_into for row in rows}
+
+
+async def arrivals(conn: Connection, workspace_id: str, *, n: int) -> tuple[Arrival, ...]:
+    """The latest n texts that people wrote, in order of arrival, with where their issues are now."""
+    rows = await _queries.list_texts(conn, workspace_id=workspace_id, n=n)
+    return tuple(_arrival(row) for row in reversed(rows))
+
+
+def linker(said: str | None) -> LinkerArtefact:
+    """The linker that a row holds; the shipped one for None."""
+    return usable(None if said is None else msgspec.json.decode(said, type=pattern.Linker))
+
+
+def usable(said: pattern.Linker | None) -> LinkerArtefact:
+    """The linker that an event tells of; the shipped one for None, and where it was made for another build's features."""
+    if said is None:
+        return shipped()
+    if said.features != FEATURES or len(said.weights) != len(FEATURES):
+        log.warning("linker.of_other_features", version=said.version)
+        return shipped()
+    return LinkerArtefact(**msgspec.structs.asdict(said))
 
 
 async def undecided(conn: Connection, workspace_id: str) -> list[str]:
@@ -220,6 +291,31 @@ def _issue(row: IssueWithMembership) -> Issue:
         environment=row.environment,
         version=row.version,
     )
+
+
+def _arrival(row: TextWithMembership) -> Arrival:
+    issue = Issue(
+        issue_id=row.issue_id,
+        title="",
+        source=row.source,
+        severity=ingest.Severity(row.severity),
+        occurred_at=row.occurred_at,
+        service=row.service,
+        component=row.component,
+        error_type=row.error_type,
+        team=row.team,
+        environment=row.environment,
+    )
+    member = Member(
+        issue_id=row.issue_id,
+        pattern_id=row.pattern_id,
+        grouping_key=row.grouping_key,
+        score=row.score,
+        severity=issue.severity,
+        occurred_at=row.occurred_at,
+        dimensions=issue.dimensions,
+    )
+    return Arrival(member, row.exemplar)
 
 
 def _member(row: IssueWithMembership) -> Member | None:

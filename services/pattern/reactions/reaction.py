@@ -23,6 +23,8 @@ from ..errors import IssueNotFoundError, NotReadyError, PatternContendedError, P
 from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, report_of, stamp
 from . import loading
 from .clustering import Clusterings
+from .loading import consistent
+from .refitting import Refits
 from .repairs import Repairs
 from .similar import nearest
 
@@ -96,6 +98,7 @@ class PatternReaction:
         self._is_given_up = False
         self._repairs = Repairs(pool)
         self._clusterings = Clusterings(event_log, pool)
+        self._refits = Refits(event_log, pool)
         self._n_commands = 0
         self._held_since: float | None = None
 
@@ -108,12 +111,14 @@ class PatternReaction:
             self._workspaces = {}
             self._repairs.clear()
             self._clusterings.clear()
-            async with self._pool.connection() as conn, _consistent(conn):
+            self._refits.clear()
+            async with self._pool.connection() as conn, consistent(conn):
                 for row in await loading.workspaces(conn):
                     if self._log.partition_of(row.workspace_id) == partition:
                         self._workspaces[row.workspace_id] = await self._load(conn, row)
                         await self._repairs.load(conn, row.workspace_id)
                         await self._clusterings.load(conn, row.workspace_id)
+                        await self._refits.load(conn, row.workspace_id)
             log.info(
                 "memory.loaded",
                 partition=partition,
@@ -150,6 +155,7 @@ class PatternReaction:
                 await self._decide()
             groupers = {key: known.grouper for key, known in self._workspaces.items()}
             await self._clusterings.tick(groupers, now=now)
+            await self._refits.tick(groupers, now=now)
             for lives in self._repairs.read(now=now):
                 known = self._workspaces.get(lives.workspace_id)
                 found = known.grouper.patterns.get(lives.pattern_id) if known else None
@@ -162,13 +168,34 @@ class PatternReaction:
 
     def recompute_clusters(self, context: CommandContext, *, now: datetime) -> str:
         """Have the patterns of a workspace clustered anew soon; the id of that clustering. Raises NotReadyError."""
-        if not self._is_live or self._is_given_up:
-            raise NotReadyError("the pattern service is catching up")
+        self._insist_on_being_ready()
         return self._clusterings.request(context, now=now)
+
+    async def compare_version(self, context: CommandContext, version_id: str, *, now: datetime) -> str:
+        """Have a grouping version compared with the one in use soon; the id of that comparison.
+
+        Raises NotReadyError and GroupingVersionNotFoundError.
+        """
+        self._insist_on_being_ready()
+        linker = await self._refits.version(context.workspace_id, version_id)
+        return self._refits.request(context, version_id, linker, now=now)
+
+    async def activate_version(self, context: CommandContext, version_id: str, *, now: datetime) -> int:
+        """Group new issues by a version from now on; the sequence that says so.
+
+        Raises NotReadyError, GroupingVersionNotFoundError, GroupingVersionRejectedError and GroupingContendedError.
+        """
+        self._insist_on_being_ready()
+        linker = await self._refits.better(context.workspace_id, version_id)
+        async with self._lock:
+            self._insist_on_being_ready()
+            seq = await self._refits.activate(context, version_id, linker, now=now)
+            self.grouper_of(context.workspace_id).use(linker)
+            return seq
 
     def alarms(self) -> list[str]:
         """What is wrong although issues are grouped and commands answered, without names."""
-        return self._clusterings.alarms()
+        return self._clusterings.alarms() + self._refits.alarms()
 
     async def carry_out(
         self,
@@ -201,8 +228,7 @@ class PatternReaction:
 
     async def find_similar(self, workspace_id: str, issue_id: str, *, limit: int) -> pattern.SimilarFound:
         """The issues nearest to one, of everything that memory compares. Raises NotReadyError, IssueNotFoundError."""
-        if not self._is_live or self._is_given_up:
-            raise NotReadyError("the pattern service is catching up")
+        self._insist_on_being_ready()
         report = report_of(await self._log.history(workspace_id, "issue", issue_id, limit=1))
         if report is None or not isinstance(report.data, ingest.IssueReported):
             raise IssueNotFoundError(issue_id)
@@ -215,8 +241,7 @@ class PatternReaction:
     ) -> tuple[Pattern, int] | None:
         """The command done, or None while the rows are not where the memory is."""
         pattern_id = next(iter(pattern_ids), None)
-        if not self._is_live or self._is_given_up:
-            raise NotReadyError("the pattern service is catching up")
+        self._insist_on_being_ready()
         known = self._workspaces.get(context.workspace_id)
         if known is None:
             raise PatternNotFoundError(pattern_id or "in an unknown workspace")
@@ -248,7 +273,7 @@ class PatternReaction:
     ) -> Gathered | None:
         """What the rows say of a command's issues; None while they lag behind the memory, or the memory behind them."""
         grouper, workspace_id = known.grouper, known.grouper.workspace_id
-        async with self._pool.connection() as conn, _consistent(conn):
+        async with self._pool.connection() as conn, consistent(conn):
             rows = await loading.issues(conn, workspace_id, issue_ids) if issue_ids else []
             subjects: dict[str, Subject] = {}
             by_pattern: dict[str, list[Member]] = {}
@@ -315,6 +340,7 @@ class PatternReaction:
         """Fold one event into memory."""
         self._repairs.note(event)
         self._clusterings.note(event)
+        self._refits.note(event)
         if isinstance(event.data, workspace.WorkspaceErased):
             self._workspaces.pop(event.workspace_id, None)
             return
@@ -348,6 +374,8 @@ class PatternReaction:
                     known.touched.add(data.pattern_id)
             case workspace.WorkspaceSettingsChanged() as data:
                 _configure(known, data)
+            case pattern.GroupingVersionActivated() as data:
+                known.grouper.use(loading.usable(data.linker))
             case data if isinstance(data, _PATTERN_EVENTS):
                 self._fold(known, event, data)
             case _:
@@ -443,6 +471,10 @@ class PatternReaction:
             raise
         return last
 
+    def _insist_on_being_ready(self) -> None:
+        if not self._is_live or self._is_given_up:
+            raise NotReadyError("the pattern service is catching up")
+
     def _insist_on_memory(self) -> None:
         """Have the projector start this reaction anew once memory was given up."""
         if self._is_given_up:
@@ -453,7 +485,7 @@ class PatternReaction:
         stale = {workspace_id for workspace_id, known in self._workspaces.items() if known.is_stale}
         if not stale:
             return
-        async with self._pool.connection() as conn, _consistent(conn):
+        async with self._pool.connection() as conn, consistent(conn):
             for row in await loading.workspaces(conn):
                 if row.workspace_id in stale:
                     self._workspaces[row.workspace_id] = await self._load(conn, row)
@@ -463,7 +495,9 @@ class PatternReaction:
         workspace_id = row.workspace_id
         snapshot = await loading.snapshot(conn, row)
         # Some 0.1 s per thousand texts, in which the process must go on answering.
-        grouper = await asyncio.to_thread(Grouper.load, workspace_id, snapshot)
+        grouping = await loading.grouping(conn, workspace_id)
+        linker = loading.linker(grouping.active_linker if grouping else None)
+        grouper = await asyncio.to_thread(Grouper.load, workspace_id, snapshot, linker=linker)
         ids = await loading.undecided(conn, workspace_id)
         histories = await self._log.histories(workspace_id, "issue", ids)
         reports = [report for history in histories if (report := report_of(history)) is not None]
@@ -482,19 +516,6 @@ def in_batches(decided: Sequence[Decided], n: int) -> Iterator[Sequence[Decided]
             end += 1
         yield decided[start:end]
         start = end
-
-
-class _consistent:  # noqa: N801  # reads as the word it is: `async with _consistent(conn)`
-    """A transaction that sees one state of the rows."""
-
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
-
-    async def __aenter__(self) -> None:
-        await self._conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._conn.rollback()
 
 
 def _record(

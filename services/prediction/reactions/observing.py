@@ -51,6 +51,9 @@ def _observe_pattern(
             | pattern.DecisionsContradicted()
             | pattern.ContradictionAnswered()
             | pattern.ClustersComputed()
+            | pattern.GroupingVersionFitted()
+            | pattern.GroupingVersionCompared()
+            | pattern.GroupingVersionActivated()
         ):
             pass
         case _:

@@ -2,10 +2,13 @@
 
 from datetime import datetime, timedelta
 
-from contracts import Event, Recorded, pattern, prediction, recommendation, workspace
+import msgspec
+from contracts import Event, Recorded, derived_id, pattern, prediction, recommendation, workspace
 from contracts.generated import ingest
 from msgspec.structs import replace
 from testkit.builders import NOW, WORKSPACE, recorded
+
+from services.pattern.engine.weights import shipped
 
 PATTERN = "pat_00000000000000000000000001"
 
@@ -159,6 +162,54 @@ def clustered(
         method_version="louvain@2026-11-22",
     )
     return recorded(data, WORKSPACE, source="pattern", seq=seq)
+
+
+def versioned(
+    workspace_id: str, name: str, *, issue_id: str, pattern_id: str, is_better: bool = True
+) -> list[pattern.Event]:
+    """A linker of the workspace's own, what it would move, and, when it is better, that somebody has switched it on."""
+    fields = msgspec.structs.asdict(shipped()) | {"version": f"linker@{name}.w1"}
+    del fields["trained_on"]
+    linker = pattern.Linker(**fields)
+    version_id = derived_id("gvr_", workspace_id, linker.version)
+    fitted = pattern.GroupingVersionFitted(
+        workspace_id=workspace_id,
+        version_id=version_id,
+        number=1,
+        linker=linker,
+        shipped=replace(linker, version=shipped().version),
+        n_decisions=30,
+        n_joining=15,
+        shipped_loss=0.7,
+        loss=0.5 if is_better else 0.9,
+        is_better=is_better,
+    )
+    if not is_better:
+        return [fitted]
+    move = pattern.GroupingMove(issue_id=issue_id, to_pattern_id=pattern_id, to_score=0.8)
+    compared = pattern.GroupingVersionCompared(
+        workspace_id=workspace_id,
+        run_id=derived_id("run_", workspace_id, linker.version),
+        version_id=version_id,
+        version=linker.version,
+        base_version_id="shipped",
+        base_version=shipped().version,
+        n_texts=1,
+        n_asked=1,
+        n_decided=0,
+        n_moved=1,
+        n_joining=1,
+        n_leaving=0,
+        moves=(move,),
+    )
+    activated = pattern.GroupingVersionActivated(
+        workspace_id=workspace_id,
+        version_id=version_id,
+        version=linker.version,
+        previous_version_id="shipped",
+        linker=linker,
+    )
+    return [fitted, compared, activated]
 
 
 def predicted(

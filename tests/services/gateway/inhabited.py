@@ -19,6 +19,7 @@ from msgspec import Struct
 from testkit.stack import Stack
 
 from services.gateway.routes.operation import AnyOperation
+from tests.services.gateway import builders
 from tests.services.gateway.authenticator import Authenticator
 from tests.services.gateway.identity_provider import IdentityProvider
 from tests.services.gateway.tenants import execute, join, onboard, sign_in
@@ -282,9 +283,13 @@ class Inhabited:
         nc = await nats.connect(self.stack.nats.url)
         try:
             log = await EventLog.connect(nc, ensure_streams=False)
-            for event, aggregate_id in (
-                (fitted, fitted.model_id),
-                (prediction.PredictionsPurged(workspace_id=space, predictions=purged), space),
+            versions = builders.versioned(
+                space, self.word, issue_id=self.ids["iss_"][0], pattern_id=self.ids["pat_"][0]
+            )
+            for event, aggregate_id, source in (
+                (fitted, fitted.model_id, "prediction"),
+                (prediction.PredictionsPurged(workspace_id=space, predictions=purged), space, "prediction"),
+                *((each, space, "pattern") for each in versions),
             ):
                 told = record(
                     event,
@@ -292,9 +297,10 @@ class Inhabited:
                     aggregate_id=aggregate_id,
                     occurred_at=now,
                     recorded_at=now,
-                    source="/causeloop/prediction",
+                    source=f"/causeloop/{source}",
+                    actor=self.tenant.owner_id if source == "pattern" else None,
                 )
-                await log.append(Append(told, expected=0))
+                await log.append(Append(told, expected=None))
         finally:
             await nc.close()
 
@@ -360,6 +366,7 @@ PREFIXES = {
     "contradiction_id": "ctr_",
     "analysis_id": "ana_",
     "cluster_id": "clu_",
+    "version_id": "gvr_",
 }
 """What the ids begin with that a parameter takes; a new parameter has to be added, or its routes are not proved."""
 

@@ -445,6 +445,133 @@ class ClustersComputed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     method_version: str
 
 
+class Linker(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The numbers of a learned linker, which says how probably two reports of people are one failure.
+
+    version: Its dated version, such as "linker@2026-11-22.2"; memberships that it makes carry it.
+    features: What it knows of two reports, in the order of the weights.
+    weights: What each feature counts.
+    intercept: What is added to every sum.
+    prior_share: Share of texts that repeat an earlier one where nothing is known, in (0, 1).
+    prior_texts: How many texts that share counts for.
+    prior_gain: How much of the distance of logits is added for a workspace whose texts repeat more or less often.
+    least_shift: Least that is added for that.
+    most_shift: Most that is added for that.
+    """
+
+    version: str
+    features: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    intercept: float
+    prior_share: float
+    prior_texts: float
+    prior_gain: float
+    least_shift: float
+    most_shift: float
+
+
+class GroupingVersionFitted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A linker was fitted for a workspace from what its people decided. It groups nothing before somebody activates it.
+
+    Emitted by pattern on grouping/<workspace_id>. The envelope's time is when the decisions were read.
+
+    workspace_id: The workspace.
+    version_id: Id of the version, prefix "gvr_".
+    number: Which fit of the workspace it is, from 1.
+    linker: What was fitted.
+    shipped: The shipped linker that it was drawn to.
+    n_decisions: Issues and patterns that people decided about.
+    n_joining: How many of these belong together.
+    shipped_loss: Mean log loss of the shipped linker per decision, in nats.
+    loss: The same of linkers fitted without the decision.
+    is_better: Whether that is less; otherwise the version is rejected and cannot be activated.
+    """
+
+    workspace_id: str
+    version_id: str
+    number: int
+    linker: Linker
+    shipped: Linker
+    n_decisions: int
+    n_joining: int
+    shipped_loss: float
+    loss: float
+    is_better: bool
+
+
+class GroupingMove(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An issue that a version would have put elsewhere when it arrived; it stays where it is.
+
+    issue_id: Id of the issue.
+    pattern_id: The pattern that it is in now; absent: a person took it out.
+    from_pattern_id: Where the version in use puts it; absent: into a new pattern.
+    to_pattern_id: Where the other version puts it; absent: into a new pattern.
+    from_score: How sure the version in use is, in [0, 1], of its pattern or, where it has none, of the other version's; absent: less than what is suggested.
+    to_score: How sure the other version is of its pattern or, where it has none, of the one of the version in use.
+    """
+
+    issue_id: str
+    pattern_id: str | None = None
+    from_pattern_id: str | None = None
+    to_pattern_id: str | None = None
+    from_score: float | None = None
+    to_score: float | None = None
+
+
+class GroupingVersionCompared(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """It was found out what a version would have moved of the latest reports of people.
+
+    Emitted by pattern on grouping/<workspace_id>.
+
+    workspace_id: The workspace.
+    run_id: Id of this comparison, prefix "run_"; whoever asked for it was told.
+    version_id: Id of the version; "shipped": the one that comes with the build.
+    version: Its dated version.
+    base_version_id: Id of the version that was in use.
+    base_version: The dated version of that one.
+    n_texts: Texts that were read, at most 10,000.
+    n_asked: The latest of them, at most 2,000, which both versions were asked about.
+    n_decided: Of these, settled by a person's decision or a known key.
+    n_moved: Of these, decided differently.
+    n_joining: Moved into a pattern instead of beginning one.
+    n_leaving: Beginning a pattern instead of joining one.
+    moves: What moves, the latest first, at most 500.
+    """
+
+    workspace_id: str
+    run_id: str
+    version_id: str
+    version: str
+    base_version_id: str
+    base_version: str
+    n_texts: int
+    n_asked: int
+    n_decided: int
+    n_moved: int
+    n_joining: int
+    n_leaving: int
+    moves: tuple[GroupingMove, ...] = ()
+
+
+class GroupingVersionActivated(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From now on new issues of a workspace are grouped by this version; those that have a pattern stay in it.
+
+    Emitted by pattern on grouping/<workspace_id>, by a person's command only.
+
+    workspace_id: The workspace.
+    version_id: Id of the version; "shipped": the one that comes with the build.
+    version: Its dated version.
+    previous_version_id: Id of the version that was in use.
+    linker: Its numbers; absent: those that come with the build.
+    """
+
+    workspace_id: str
+    version_id: str
+    version: str
+    previous_version_id: str
+    linker: Linker | None = None
+
+
 class LinkIssue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Put an issue into a pattern by hand. Endpoint: pattern.link_issue.
 
@@ -627,6 +754,44 @@ class ClusteringRequested(Struct, frozen=True, kw_only=True, omit_defaults=True)
     run_id: str
 
 
+class CompareGroupingVersion(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Find out what a grouping version would move, soon. Endpoint: pattern.compare_grouping_version.
+
+    version_id: Id of the version, or "shipped".
+    """
+
+    version_id: str
+
+
+class ComparisonRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to CompareGroupingVersion.
+
+    run_id: Id of the comparison to come: its GroupingVersionCompared has it.
+    """
+
+    run_id: str
+
+
+class ActivateGroupingVersion(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Group new issues by a version from now on. Endpoint: pattern.activate_grouping_version.
+
+    version_id: Id of the version, or "shipped".
+    """
+
+    version_id: str
+
+
+class GroupingVersionChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to ActivateGroupingVersion.
+
+    version_id: Id of the version in use.
+    sequence: Stream sequence of the last event about the workspace's versions.
+    """
+
+    version_id: str
+    sequence: int
+
+
 Event: TypeAlias = (
     IssuesLinked
     | PatternDetected
@@ -640,6 +805,9 @@ Event: TypeAlias = (
     | DecisionsContradicted
     | ContradictionAnswered
     | ClustersComputed
+    | GroupingVersionFitted
+    | GroupingVersionCompared
+    | GroupingVersionActivated
 )
 """Any event of pattern."""
 
@@ -656,6 +824,9 @@ AGGREGATES: dict[type[Event], str] = {
     DecisionsContradicted: "pattern",
     ContradictionAnswered: "pattern",
     ClustersComputed: "clustering",
+    GroupingVersionFitted: "grouping",
+    GroupingVersionCompared: "grouping",
+    GroupingVersionActivated: "grouping",
 }
 """The type of the aggregate that each event is about."""
 
@@ -670,5 +841,7 @@ ENDPOINTS: dict[type[Struct], str] = {
     AnswerContradiction: "pattern.answer_contradiction",
     FindSimilar: "pattern.find_similar",
     RecomputeClusters: "pattern.recompute_clusters",
+    CompareGroupingVersion: "pattern.compare_grouping_version",
+    ActivateGroupingVersion: "pattern.activate_grouping_version",
 }
 """The endpoint that answers each request."""

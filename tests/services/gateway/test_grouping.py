@@ -1,0 +1,93 @@
+"""Versions of grouping over HTTP: listed, looked at, compared, switched on by an administrator and by nobody else."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import httpx
+import nats
+from contracts import record
+from eventlog import Append, EventLog
+from testkit.stack import Stack
+
+from services.pattern.engine.weights import shipped
+from tests.services.gateway import builders
+from tests.services.gateway.tenants import join, onboard, sign_in
+from tests.services.gateway.test_api import wait_for, words
+
+PATH = "/v1/grouping/versions"
+
+
+async def tell(stack: Stack, workspace_id: str, name: str, *, issue_id: str, is_better: bool) -> None:
+    """Have the log say what a night's fit found; its pattern service hears it, too."""
+    now = datetime.now(UTC)
+    data = builders.versioned(workspace_id, name, issue_id=issue_id, pattern_id="pat_1", is_better=is_better)[
+        :2
+    ]
+    events = [
+        record(
+            each,
+            workspace_id=workspace_id,
+            aggregate_id=workspace_id,
+            occurred_at=now,
+            recorded_at=now,
+            source="/causeloop/pattern",
+        )
+        for each in data
+    ]
+    nc = await nats.connect(stack.nats.url)
+    try:
+        log = await EventLog.connect(nc, ensure_streams=False)
+        # No guard: the second of these follows the first.
+        await log.append(*[Append(each, None) for each in events])
+    finally:
+        await nc.close()
+
+
+def test_a_version_is_looked_at_compared_and_switched_on_and_a_rejected_one_is_not(stack: Stack) -> None:
+    """The weights stand beside the shipped ones; what moves is listed; the shipped one comes back by its name."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    _, analyst = asyncio.run(join(stack.database.owner_url, tenant, "analyst"))
+    owner, worker = (
+        httpx.Client(
+            base_url=stack.url,
+            headers={"Authorization": f"Bearer {sign_in(stack.url, email)}", "Prefer": "wait=10"},
+            timeout=30,
+        )
+        for email in (tenant.owner_email, analyst)
+    )
+    with owner, worker:
+        empty = owner.get(PATH).json()
+        assert (empty["data"], "30" in empty["reason"]) == ([], True)
+        title = words()
+        issue_id = owner.post("/v1/issues", json={"title": title}).json()["id"]
+        space = tenant.workspace_id
+        asyncio.run(tell(stack, space, "good", issue_id=issue_id, is_better=True))
+        asyncio.run(tell(stack, space, "bad", issue_id=issue_id, is_better=False))
+        listed = wait_for(lambda: len(found := owner.get(PATH).json()["data"]) == 3 and found)
+        assert [each["status"] for each in listed] == ["rejected", "available", "active"]
+        bad, good = (f"{PATH}/{each['id']}" for each in listed[:2])
+        assert listed[2]["id"] == "shipped" and listed[2]["version"] == shipped().version
+        assert listed[1]["fit"]["log_loss"] < listed[1]["fit"]["shipped_log_loss"]
+        detail = owner.get(good).json()
+        assert [(each["feature"], each["weight"]) for each in detail["weights"]] == [
+            *zip(shipped().features, shipped().weights, strict=True)
+        ]
+        (move,) = owner.get(f"{good}/diff").json()["data"]["moves"]
+        assert (move["title"], move["from_pattern_id"], move["to_pattern_id"]) == (title, None, "pat_1")
+        nothing = owner.get(f"{bad}/diff").json()
+        assert nothing["data"] is None and "POST" in nothing["reason"]
+        # The pattern service may hear of it after the gateway, for somebody else has told the log.
+        asked = wait_for(lambda: (answer := worker.post(f"{good}/diff")).status_code == 202 and answer)
+
+        def is_compared() -> bool:
+            return bool(owner.get(f"{good}/diff").json()["data"]["run_id"] == asked.json()["run_id"])
+
+        wait_for(is_compared, seconds=60)
+        assert worker.post(f"{good}/activate").status_code == 403
+        assert owner.post(f"{bad}/activate").status_code == 409
+        assert owner.post(f"{PATH}/gvr_none/activate").status_code == 404
+        active = owner.post(f"{good}/activate")
+        assert (active.status_code, active.json()["status"]) == (200, "active")
+        assert active.json()["activated_by"]["id"] == tenant.owner_id
+        assert owner.post(f"{PATH}/shipped/activate").json()["status"] == "active"
+        assert owner.get(good).json()["status"] == "available"
