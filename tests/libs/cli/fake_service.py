@@ -9,14 +9,19 @@ from typing import Any
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """The few addresses that `up` and the demo call."""
+    """The few addresses that `up` and the demo call; the first token is asked for while it is busy."""
+
+    is_busy = True
 
     def do_GET(self) -> None:
         self._send(200, {})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/v1/auth/exchange":
+        if self.path == "/v1/auth/exchange" and Answers.is_busy:
+            Answers.is_busy = False
+            self._send(503, {})
+        elif self.path == "/v1/auth/exchange":
             self._send(200, {"access_token": "a.b.c", "workspace_id": "ws_1", "expires_in": 60})
         elif self.path == "/v1/die":
             os._exit(7)

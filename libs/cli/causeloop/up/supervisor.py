@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,7 @@ from causeloop.up.settings import UpSettings
 READY_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.05
 SERVER_POLL_SECONDS: Final = 0.5
+TOKEN_POLL_SECONDS: Final = 0.5
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -173,12 +174,22 @@ class Supervisor:
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Api | None]:
         """A client of our own API; None where tokens come from a real identity provider only."""
-        try:
-            async with connected(url=self._urls()["gateway"], token=None, folder=self._folder.path) as api:
-                yield api
-        except CliError as error:
-            self._say(f"No token was given: {error.message}")
-            yield None
+        async with AsyncExitStack() as stack:
+            yield await self._entered(stack)
+
+    async def _entered(self, stack: AsyncExitStack) -> Api | None:
+        """The client; asked for again while the gateway is busy, as on a machine that still starts the others."""
+        give_up_at = time.monotonic() + READY_SECONDS
+        while True:
+            client = connected(url=self._urls()["gateway"], token=None, folder=self._folder.path)
+            try:
+                return await stack.enter_async_context(client)
+            except CliError as error:
+                is_over = time.monotonic() >= give_up_at or self._stop.is_set()
+                if is_over or not isinstance(error, NotAvailableError):
+                    self._say(f"No token was given: {error.message}")
+                    return None
+            await asyncio.sleep(TOKEN_POLL_SECONDS)
 
     def _teller(self, api: Api | None) -> Teller | None:
         if api is None or not self._settings.use_mock or not self._with_story:
