@@ -323,6 +323,7 @@ def _resolved(
         issue_id=issue_id,
         window_days=state.window_days,
         probability=state.probability,
+        expires_at=state.expires_at,
     )
 
 

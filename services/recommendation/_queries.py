@@ -50,18 +50,12 @@ class RecommendationsRow(Struct, frozen=True):
     seq: int
 
 
-class InsertForetoldRow(Struct, frozen=True):
-    """One row of insert_foretold."""
+class ListCalibrationsRow(Struct, frozen=True):
+    """One row of list_calibrations."""
 
     workspace_id: str
-    prediction_id: str
-
-
-class ListForetoldRow(Struct, frozen=True):
-    """One row of list_foretold."""
-
-    probability: float
-    is_hit: bool | None
+    n_hits: float
+    n_foretold: float
 
 
 class FixesRow(Struct, frozen=True):
@@ -115,8 +109,6 @@ class WorkspacesRow(Struct, frozen=True):
     proof_window_days: int | None
     proof_window_max_days: int | None
     proof_confidence: float | None
-    n_hits: float
-    n_foretold: float
     plays_seq: int | None
 
 
@@ -223,9 +215,8 @@ async def upsert_recommendations(conn: AsyncConnection[Any], *, rows: str) -> No
 
 
 _UPSERT_WORKSPACES = """
-INSERT INTO workspaces (workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence,
-                        n_hits, n_foretold)
-SELECT r.workspace_id, r.confidence_threshold, r.proof_window_days, r.proof_window_max_days, r.proof_confidence, 0, 0
+INSERT INTO workspaces (workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence)
+SELECT r.workspace_id, r.confidence_threshold, r.proof_window_days, r.proof_window_max_days, r.proof_confidence
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, confidence_threshold double precision, proof_window_days integer, proof_window_max_days integer,
     proof_confidence double precision)
@@ -244,21 +235,19 @@ async def upsert_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 
 _INSERT_FORETOLD = """
-INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit)
-SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit
+INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit, ended_at)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit, r.ended_at
 FROM json_to_recordset($1::json) AS r(
-    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean)
+    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean,
+    ended_at timestamptz)
 ON CONFLICT (workspace_id, prediction_id) DO NOTHING
-RETURNING workspace_id, prediction_id
 """
 
 
-async def insert_foretold(conn: AsyncConnection[Any], *, rows: str) -> list[InsertForetoldRow]:
-    """Note what became of forecasts; which of them is news (PredictionResolved, PredictionsPurged)."""
-    async with AsyncRawCursor(conn, row_factory=args_row(InsertForetoldRow)) as cursor:
+async def insert_foretold(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Note what became of forecasts, each once (PredictionResolved, PredictionsPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_FORETOLD, (rows,))
-        fetched: list[InsertForetoldRow] = await cursor.fetchall()
-        return fetched
 
 
 _FORGET_FORETOLD = """
@@ -284,36 +273,38 @@ async def forget_foretold(
         await cursor.execute(_FORGET_FORETOLD, (workspace_id, kept_ids, most))
 
 
-_LIST_FORETOLD = """
-SELECT last.probability, last.is_hit FROM (
-    SELECT f.seq, f.probability, f.is_hit FROM foretold AS f
-    WHERE f.workspace_id = $1 AND f.is_hit IS NOT NULL
-    ORDER BY f.seq DESC LIMIT $2) AS last
-ORDER BY last.seq
+_LIST_CALIBRATIONS = """
+SELECT w.workspace_id::text AS workspace_id, coalesce(sum(f.weight) FILTER (WHERE f.is_hit), 0)::double precision AS n_hits,
+       coalesce(sum(f.weight * f.probability), 0)::double precision AS n_foretold
+FROM unnest($1::text[]) AS w(workspace_id)
+CROSS JOIN LATERAL (
+    SELECT o.probability, o.is_hit,
+           power($2::double precision, (row_number() OVER (ORDER BY o.seq DESC) - 1)::double precision)
+               AS weight
+    FROM foretold AS o
+    WHERE o.workspace_id = w.workspace_id AND o.is_hit IS NOT NULL
+      AND o.ended_at <= $3::timestamptz
+    ORDER BY o.seq DESC LIMIT $4::bigint) AS f
+GROUP BY w.workspace_id
+ORDER BY w.workspace_id
 """
 
 
-async def list_foretold(conn: AsyncConnection[Any], *, workspace_id: str, most: int) -> list[ListForetoldRow]:
-    """What became of a workspace's last forecasts, in their order."""
-    async with AsyncRawCursor(conn, row_factory=args_row(ListForetoldRow)) as cursor:
-        await cursor.execute(_LIST_FORETOLD, (workspace_id, most))
-        fetched: list[ListForetoldRow] = await cursor.fetchall()
+async def list_calibrations(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_ids: list[str],
+    fading: float,
+    ended_by: datetime,
+    most: int,
+) -> list[ListCalibrationsRow]:
+    """How the last forecasts of these workspaces came true whose window had ended by a moment: hits, and the sum of their
+    probabilities, each weighing less with every later one.
+    """
+    async with AsyncRawCursor(conn, row_factory=args_row(ListCalibrationsRow)) as cursor:
+        await cursor.execute(_LIST_CALIBRATIONS, (workspace_ids, fading, ended_by, most))
+        fetched: list[ListCalibrationsRow] = await cursor.fetchall()
         return fetched
-
-
-_UPSERT_CALIBRATIONS = """
-INSERT INTO workspaces (workspace_id, n_hits, n_foretold)
-SELECT r.workspace_id, r.n_hits, r.n_foretold
-FROM json_to_recordset($1::json) AS r(
-    workspace_id text, n_hits double precision, n_foretold double precision)
-ON CONFLICT (workspace_id) DO UPDATE SET n_hits = excluded.n_hits, n_foretold = excluded.n_foretold
-"""
-
-
-async def upsert_calibrations(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Write how forecasts have come true (PredictionResolved, PredictionsPurged)."""
-    async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_UPSERT_CALIBRATIONS, (rows,))
 
 
 _UPSERT_FAILURES = """
@@ -577,8 +568,7 @@ async def list_open_patterns(conn: AsyncConnection[Any], *, workspace_id: str) -
 
 
 _LIST_WORKSPACES = """
-SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold,
-       plays_seq
+SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, plays_seq
 FROM workspaces
 WHERE workspace_id = ANY($1::text[])
 ORDER BY workspace_id
@@ -645,8 +635,8 @@ async def delete_plays(conn: AsyncConnection[Any], *, keys: str) -> None:
 
 
 _UPSERT_PLAYS_SEQS = """
-INSERT INTO workspaces (workspace_id, n_hits, n_foretold, plays_seq)
-SELECT r.workspace_id, 0, 0, r.plays_seq
+INSERT INTO workspaces (workspace_id, plays_seq)
+SELECT r.workspace_id, r.plays_seq
 FROM json_to_recordset($1::json) AS r(workspace_id text, plays_seq bigint)
 ON CONFLICT (workspace_id) DO UPDATE SET plays_seq = excluded.plays_seq
 """

@@ -1,6 +1,7 @@
 """Events → rows: load what a batch touches, fold it, write each row once."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 from contracts import Event, Recorded, pattern, prediction, recommendation, workspace
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from services.recommendation import _queries
 from services.recommendation.engine.proof import Standing
-from services.recommendation.engine.ranking import Calibration, Exposure
+from services.recommendation.engine.ranking import Exposure
 from services.recommendation.state import (
     Fix,
     Pattern,
@@ -63,12 +64,7 @@ class _ForetoldRow(Struct, frozen=True):
     seq: int
     probability: float
     is_hit: bool | None
-
-
-class _CalibrationRow(Struct, frozen=True):
-    workspace_id: str
-    n_hits: float
-    n_foretold: float
+    ended_at: datetime
 
 
 class _PlayRow(Struct, frozen=True):
@@ -94,7 +90,7 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
     await _project_fixes(batch, conn)
     await _project_recommendations(batch, conn)
     await _project_workspaces(batch, conn)
-    await _project_calibrations(batch, conn)
+    await _project_foretold(batch, conn)
     await _project_plays(batch, conn)
     await _project_abstentions(batch, conn)
 
@@ -226,64 +222,40 @@ async def _project_workspaces(batch: Sequence[Recorded[Event]], conn: Connection
         await _queries.upsert_workspaces(conn, rows=as_json(list(rows.values())))
 
 
-async def _project_calibrations(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
-    """Count how forecasts came true, in the order of the log; each once, also one that is purged meanwhile."""
-    news: dict[Key, _ForetoldRow] = {}
+async def _project_foretold(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
+    """Note what became of forecasts, each once, also of one that is purged meanwhile."""
+    news: list[_ForetoldRow] = []
     for event in batch:
-        data = event.data
+        data, workspace_id = event.data, event.workspace_id
         if isinstance(data, prediction.PredictionResolved):
             is_hit = data.outcome is prediction.Outcome.HIT
-            row = _ForetoldRow(event.workspace_id, data.prediction_id, event.seq, data.probability, is_hit)
-            news.setdefault((event.workspace_id, data.prediction_id), row)
+            ended_at = data.expires_at or event.time + timedelta(days=data.window_days)
+            news.append(
+                _ForetoldRow(workspace_id, data.prediction_id, event.seq, data.probability, is_hit, ended_at)
+            )
         elif isinstance(data, prediction.PredictionsPurged):
-            await _count(news, conn)
-            news = {}
-            await _count_purged(event.workspace_id, data, conn)
-    await _count(news, conn)
+            purged = [_foretold(workspace_id, each) for each in data.predictions]
+            await _queries.insert_foretold(conn, rows=as_json([*news, *purged]))
+            news = []
+            # What a replay does not find any more is forgotten here as well: now both know the same.
+            kept_ids = [row.prediction_id for row in purged]
+            await _queries.forget_foretold(
+                conn, workspace_id=workspace_id, kept_ids=kept_ids, most=COUNTED_MAX
+            )
+    if news:
+        await _queries.insert_foretold(conn, rows=as_json(news))
 
 
-async def _count(news: dict[Key, _ForetoldRow], conn: Connection) -> None:
-    """Add to the calibrations what was not counted before."""
-    if not news:
-        return
-    inserted = await _queries.insert_foretold(conn, rows=as_json(list(news.values())))
-    fresh = {(row.workspace_id, row.prediction_id) for row in inserted}
-    ids = sorted({workspace_id for workspace_id, _ in fresh})
-    now = {
-        row.workspace_id: Calibration(n_hits=row.n_hits, n_foretold=row.n_foretold)
-        for row in await _queries.list_workspaces(conn, workspace_ids=ids)
-    }
-    for key, row in news.items():
-        if key in fresh:
-            known = now.get(row.workspace_id, Calibration())
-            now[row.workspace_id] = known.resolved(probability=row.probability, is_hit=bool(row.is_hit))
-    await _write_calibrations(now, conn)
-
-
-async def _count_purged(workspace_id: str, data: prediction.PredictionsPurged, conn: Connection) -> None:
-    """Note what a replay does not find, and count anew: now both know the same."""
-    rows = [
-        _ForetoldRow(
-            workspace_id,
-            purged.prediction_id,
-            purged.resolved_sequence,
-            purged.probability,
-            None if purged.outcome is None else purged.outcome is prediction.Outcome.HIT,
-        )
-        for purged in data.predictions
-    ]
-    await _queries.insert_foretold(conn, rows=as_json(rows))
-    kept_ids = [row.prediction_id for row in rows]
-    await _queries.forget_foretold(conn, workspace_id=workspace_id, kept_ids=kept_ids, most=COUNTED_MAX)
-    calibration = Calibration()
-    for row in await _queries.list_foretold(conn, workspace_id=workspace_id, most=COUNTED_MAX):
-        calibration = calibration.resolved(probability=row.probability, is_hit=bool(row.is_hit))
-    await _write_calibrations({workspace_id: calibration}, conn)
-
-
-async def _write_calibrations(now: dict[str, Calibration], conn: Connection) -> None:
-    rows = [_CalibrationRow(key, each.n_hits, each.n_foretold) for key, each in sorted(now.items())]
-    await _queries.upsert_calibrations(conn, rows=as_json(rows))
+def _foretold(workspace_id: str, purged: prediction.PurgedPrediction) -> _ForetoldRow:
+    is_hit = None if purged.outcome is None else purged.outcome is prediction.Outcome.HIT
+    return _ForetoldRow(
+        workspace_id,
+        purged.prediction_id,
+        purged.resolved_sequence,
+        purged.probability,
+        is_hit,
+        purged.expires_at,
+    )
 
 
 async def _project_plays(batch: Sequence[Recorded[Event]], conn: Connection) -> None:

@@ -52,9 +52,8 @@ ON CONFLICT (workspace_id, recommendation_id) DO UPDATE SET
 
 -- Write what a batch has set of workspaces (WorkspaceSettingsChanged); what it does not mention stays.
 -- name: UpsertWorkspaces :exec
-INSERT INTO workspaces (workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence,
-                        n_hits, n_foretold)
-SELECT r.workspace_id, r.confidence_threshold, r.proof_window_days, r.proof_window_max_days, r.proof_confidence, 0, 0
+INSERT INTO workspaces (workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence)
+SELECT r.workspace_id, r.confidence_threshold, r.proof_window_days, r.proof_window_max_days, r.proof_confidence
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, confidence_threshold double precision, proof_window_days integer, proof_window_max_days integer,
     proof_confidence double precision)
@@ -64,14 +63,14 @@ ON CONFLICT (workspace_id) DO UPDATE SET
     proof_window_max_days = coalesce(excluded.proof_window_max_days, workspaces.proof_window_max_days),
     proof_confidence = coalesce(excluded.proof_confidence, workspaces.proof_confidence);
 
--- Note what became of forecasts; which of them is news (PredictionResolved, PredictionsPurged).
--- name: InsertForetold :many
-INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit)
-SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit
+-- Note what became of forecasts, each once (PredictionResolved, PredictionsPurged).
+-- name: InsertForetold :exec
+INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit, ended_at)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit, r.ended_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean)
-ON CONFLICT (workspace_id, prediction_id) DO NOTHING
-RETURNING workspace_id, prediction_id;
+    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean,
+    ended_at timestamptz)
+ON CONFLICT (workspace_id, prediction_id) DO NOTHING;
 
 -- Forget what became of all but a workspace's last forecasts and these (PredictionsPurged).
 -- name: ForgetForetold :exec
@@ -83,21 +82,22 @@ WHERE old.workspace_id = sqlc.arg(workspace_id) AND NOT old.prediction_id = ANY(
         WHERE f.workspace_id = sqlc.arg(workspace_id) AND f.is_hit IS NOT NULL
         ORDER BY f.seq DESC LIMIT sqlc.arg(most)) AS last);
 
--- What became of a workspace's last forecasts, in their order.
--- name: ListForetold :many
-SELECT last.probability, last.is_hit FROM (
-    SELECT f.seq, f.probability, f.is_hit FROM foretold AS f
-    WHERE f.workspace_id = sqlc.arg(workspace_id) AND f.is_hit IS NOT NULL
-    ORDER BY f.seq DESC LIMIT sqlc.arg(most)) AS last
-ORDER BY last.seq;
-
--- Write how forecasts have come true (PredictionResolved, PredictionsPurged).
--- name: UpsertCalibrations :exec
-INSERT INTO workspaces (workspace_id, n_hits, n_foretold)
-SELECT r.workspace_id, r.n_hits, r.n_foretold
-FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    workspace_id text, n_hits double precision, n_foretold double precision)
-ON CONFLICT (workspace_id) DO UPDATE SET n_hits = excluded.n_hits, n_foretold = excluded.n_foretold;
+-- How the last forecasts of these workspaces came true whose window had ended by a moment: hits, and the sum of their
+-- probabilities, each weighing less with every later one.
+-- name: ListCalibrations :many
+SELECT w.workspace_id::text AS workspace_id, coalesce(sum(f.weight) FILTER (WHERE f.is_hit), 0)::double precision AS n_hits,
+       coalesce(sum(f.weight * f.probability), 0)::double precision AS n_foretold
+FROM unnest(sqlc.arg('workspace_ids')::text[]) AS w(workspace_id)
+CROSS JOIN LATERAL (
+    SELECT o.probability, o.is_hit,
+           power(sqlc.arg('fading')::double precision, (row_number() OVER (ORDER BY o.seq DESC) - 1)::double precision)
+               AS weight
+    FROM foretold AS o
+    WHERE o.workspace_id = w.workspace_id AND o.is_hit IS NOT NULL
+      AND o.ended_at <= sqlc.arg('ended_by')::timestamptz
+    ORDER BY o.seq DESC LIMIT sqlc.arg('most')::bigint) AS f
+GROUP BY w.workspace_id
+ORDER BY w.workspace_id;
 
 -- Write when patterns failed (IssuesLinked); an issue that was linked anew is where it was linked last.
 -- name: UpsertFailures :exec
@@ -216,8 +216,7 @@ ORDER BY pattern_id;
 -- What is known of those of these workspaces that have rows.
 -- row: WorkspacesRow
 -- name: ListWorkspaces :many
-SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, n_hits, n_foretold,
-       plays_seq
+SELECT workspace_id, confidence_threshold, proof_window_days, proof_window_max_days, proof_confidence, plays_seq
 FROM workspaces
 WHERE workspace_id = ANY(sqlc.arg('workspace_ids')::text[])
 ORDER BY workspace_id;
@@ -248,8 +247,8 @@ WHERE p.workspace_id = r.workspace_id AND p.play_id = r.play_id;
 
 -- Note the last event of each workspace's own plays.
 -- name: UpsertPlaysSeqs :exec
-INSERT INTO workspaces (workspace_id, n_hits, n_foretold, plays_seq)
-SELECT r.workspace_id, 0, 0, r.plays_seq
+INSERT INTO workspaces (workspace_id, plays_seq)
+SELECT r.workspace_id, r.plays_seq
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, plays_seq bigint)
 ON CONFLICT (workspace_id) DO UPDATE SET plays_seq = excluded.plays_seq;
 

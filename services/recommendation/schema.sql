@@ -82,12 +82,10 @@ CREATE TABLE workspaces (
     proof_window_days integer,
     proof_window_max_days integer,
     proof_confidence double precision,
-    n_hits double precision NOT NULL,         -- resolved forecasts that came true, the older the less they count
-    n_foretold double precision NOT NULL,     -- the sum of their probabilities
     plays_seq bigint,                         -- of the last event of its own plays; NULL = it never had any
     PRIMARY KEY (workspace_id)
 );
-COMMENT ON TABLE workspaces IS 'Workspaces that have settings or plays of their own, or resolved forecasts.';
+COMMENT ON TABLE workspaces IS 'Workspaces that have settings or plays of their own.';
 
 CREATE TABLE foretold (
     workspace_id text NOT NULL,
@@ -95,9 +93,10 @@ CREATE TABLE foretold (
     seq bigint NOT NULL,                      -- of the event that said what became of it
     probability double precision NOT NULL,
     is_hit boolean,                           -- NULL: somebody prevented it, and it is purged
+    ended_at timestamptz NOT NULL,            -- the end of its window: a hit counts from then on, as a miss does
     PRIMARY KEY (workspace_id, prediction_id)
 );
-COMMENT ON TABLE foretold IS 'What became of forecasts, each counted once; when some are purged the last 5,000 stay, which is what n_hits and n_foretold rest on.';
+COMMENT ON TABLE foretold IS 'What became of forecasts, each counted once; when some are purged the last 5,000 stay.';
 CREATE INDEX foretold_by_time ON foretold (workspace_id, seq);
 
 CREATE TABLE plays (

@@ -71,13 +71,6 @@ class Calibration(Struct, frozen=True, kw_only=True):
     n_hits: float = 0.0
     n_foretold: float = 0.0
 
-    def resolved(self, *, probability: float, is_hit: bool) -> "Calibration":
-        """After one more; the last thousand or so count."""
-        return Calibration(
-            n_hits=round(self.n_hits * FADING + is_hit, 9),
-            n_foretold=round(self.n_foretold * FADING + probability, 9),
-        )
-
     @property
     def ratio(self) -> float:
         """Actual over foretold, drawn to 1 while there is little of both."""

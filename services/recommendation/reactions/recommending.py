@@ -24,14 +24,16 @@ from services.recommendation.commands import (
     withhold,
 )
 from services.recommendation.engine.matching import Matcher
-from services.recommendation.engine.ranking import Calibration, TrackRecord
-from services.recommendation.projections import Key, PatternKey, as_json, find_patterns
+from services.recommendation.engine.ranking import FADING, Calibration, TrackRecord
+from services.recommendation.projections import COUNTED_MAX, Key, PatternKey, as_json, find_patterns
 from services.recommendation.reactions.proving import SERVICE, Prover, made_for
 from services.recommendation.state import FORECAST_WINDOW_DAYS, Abstention
 
 PATTERNS_PER_ROUND = 200
 PLAYBOOK_SETTLES_AFTER = timedelta(seconds=5)
 """So long after the last change of a workspace's plays its patterns are looked at anew, once for a whole upload."""
+GRACE = timedelta(hours=24)
+"""After a window's end a miss is known; hits of the same age count only then, else young records were hits alone."""
 MATCHERS_MAX = 32
 """Workspaces with plays of their own whose matchers are kept in memory."""
 
@@ -186,6 +188,7 @@ class Recommender:
             row.workspace_id: row for row in await _queries.list_workspaces(conn, workspace_ids=workspace_ids)
         }
         records = await _records(conn, workspace_ids)
+        calibrations = await _calibrations(conn, workspace_ids, now=self._clock())
         said = await _abstentions(conn, causes)
         situations = {
             key: Situation(
@@ -193,7 +196,7 @@ class Recommender:
                 threshold=_threshold(known.get(seen.workspace_id)),
                 made=made.get(key, ()),
                 records=records.get(seen.workspace_id, {}),
-                calibration=_calibration(known.get(seen.workspace_id)),
+                calibration=calibrations.get(seen.workspace_id, Calibration()),
                 abstention=said.get(key),
             )
             for key, seen in patterns.items()
@@ -267,8 +270,17 @@ def _threshold(row: _queries.WorkspacesRow | None) -> float:
     return row.confidence_threshold
 
 
-def _calibration(row: _queries.WorkspacesRow | None) -> Calibration:
-    return Calibration() if row is None else Calibration(n_hits=row.n_hits, n_foretold=row.n_foretold)
+async def _calibrations(
+    conn: Connection, workspace_ids: Sequence[str], *, now: datetime
+) -> dict[str, Calibration]:
+    """How forecasts came true whose misses are known as well as their hits."""
+    rows = await _queries.list_calibrations(
+        conn, workspace_ids=list(workspace_ids), fading=FADING, ended_by=now - GRACE, most=COUNTED_MAX
+    )
+    return {
+        row.workspace_id: Calibration(n_hits=round(row.n_hits, 6), n_foretold=round(row.n_foretold, 6))
+        for row in rows
+    }
 
 
 async def _abstentions(conn: Connection, keys: Iterable[Key]) -> dict[Key, Abstention]:

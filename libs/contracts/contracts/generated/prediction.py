@@ -221,6 +221,7 @@ class PredictionResolved(Struct, frozen=True, kw_only=True, omit_defaults=True):
     issue_id: The issue that made it a hit.
     window_days: Length of the window in days.
     probability: The frozen probability.
+    expires_at: When the window ends: a hit counts in no score before, for misses of its age are not known yet.
     """
 
     prediction_id: str
@@ -230,6 +231,7 @@ class PredictionResolved(Struct, frozen=True, kw_only=True, omit_defaults=True):
     issue_id: str | None = None
     window_days: int
     probability: float
+    expires_at: Timestamp | None = None
 
 
 class PredictionFeedbackGiven(Struct, frozen=True, kw_only=True, omit_defaults=True):
