@@ -1,16 +1,23 @@
-"""The pytest fixtures: one PostgreSQL and one NATS per test process, a clean slate per test."""
+"""The pytest fixtures: one PostgreSQL and one NATS per test process, a clean slate per test.
+
+It also lets property tests take their time: on a busy machine an example may be away for longer than any deadline.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 from eventlog import EventLog
+from hypothesis import HealthCheck, settings
 from nats.aio.client import Client
 from runtime import broker
 from runtime.embedded import EmbeddedNats, EmbeddedPostgres
 
 from testkit import servers
 from testkit.servers import Database
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
