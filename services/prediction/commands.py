@@ -343,10 +343,11 @@ def _check_text(field: str, text: str) -> None:
         )
 
 
-Menu = Mapping[type[Struct], Callable[..., Sequence[prediction.Event]]]
+Menu = Mapping[type[Struct], Callable[..., Sequence[prediction.Event] | prediction.PurgedPrediction | None]]
 
 COMMANDS: Final[Menu] = {
     ForecastPattern: forecast_pattern,
     prediction.GiveFeedback: give_feedback,
     prediction.DismissPrediction: dismiss_prediction,
+    prediction.PurgePredictions: purge_prediction,
 }
