@@ -89,7 +89,7 @@ async def test_ask_of_a_bug_says_nothing_of_it(nc: Client, served: object) -> No
 
 async def test_ask_with_a_malformed_body_names_the_field(nc: Client, served: object) -> None:
     with pytest.raises(ValidationFailedError) as caught:
-        await broker.ask(nc, b'{"n":"x"}', endpoint="test.double", reply=Doubled, context=CONTEXT)
+        await broker.ask(nc, b'{"n":"x"}', endpoint="test.double", reply=Doubled, context=CONTEXT, timeout=30)
 
     assert caught.value.details == {"n": "Expected `int`, got `str`"}
 

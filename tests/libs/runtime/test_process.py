@@ -78,7 +78,9 @@ async def test_serve_projects_answers_and_stops_cleanly(
     )
 
     async def counted() -> Counted:
-        answer = await broker.ask(nc, Count(), endpoint="sample.count", reply=Counted, context=CONTEXT)
+        answer = await broker.ask(
+            nc, Count(), endpoint="sample.count", reply=Counted, context=CONTEXT, timeout=30
+        )
         assert (answer.titles, answer.observed) == (2, 3)
         return answer
 

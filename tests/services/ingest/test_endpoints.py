@@ -276,6 +276,7 @@ async def test_endpoints_answer_and_refuse_over_the_bus(nc: Client, event_log: E
             endpoint="ingest.report_issues",
             reply=ingest.IssuesReported,
             context=CONTEXT,
+            timeout=30,
         )
         assert outcomes(reply) == ["rejected", "created"]
         id_ = reply.results[1].issue_id or ""
@@ -285,6 +286,7 @@ async def test_endpoints_answer_and_refuse_over_the_bus(nc: Client, event_log: E
             endpoint="ingest.update_issue",
             reply=ingest.IssueChanged,
             context=CONTEXT,
+            timeout=30,
         )
         assert (changed.issue.title, changed.sequence) == ("Up", 2)
         with pytest.raises(ValidationFailedError) as refused:
@@ -294,13 +296,19 @@ async def test_endpoints_answer_and_refuse_over_the_bus(nc: Client, event_log: E
                 endpoint="ingest.close_issue",
                 reply=ingest.IssueChanged,
                 context=CONTEXT,
+                timeout=30,
             )
         assert refused.value.details == {"status": "new ends nothing; use one of resolved, closed, wont_fix"}
         deep = b'{"issue_id":"iss_1","metadata":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}"
         for broken in (deep, b'{"issue_id":"\xff"}', b'{"issue_id":"iss_1","titel":"x"}'):
             with pytest.raises(ValidationFailedError):
                 await ask(
-                    nc, broken, endpoint="ingest.update_issue", reply=ingest.IssueChanged, context=CONTEXT
+                    nc,
+                    broken,
+                    endpoint="ingest.update_issue",
+                    reply=ingest.IssueChanged,
+                    context=CONTEXT,
+                    timeout=30,
                 )
     finally:
         await server.stop()

@@ -45,13 +45,16 @@ async def test_service_takes_issues_counts_them_and_stops_cleanly(
         endpoint="ingest.report_issues",
         reply=ingest.IssuesReported,
         context=CONTEXT,
+        timeout=30,
     )
     assert [result.index for result in reply.results if result.outcome == "rejected"] == [7]
     assert reply.sequence == 99
     close = ingest.CloseIssue(
         issue_id=reply.results[0].issue_id or "", status=ingest.IssueStatus.CLOSED, reason=""
     )
-    await ask(nc, close, endpoint="ingest.close_issue", reply=ingest.IssueChanged, context=CONTEXT)
+    await ask(
+        nc, close, endpoint="ingest.close_issue", reply=ingest.IssueChanged, context=CONTEXT, timeout=30
+    )
 
     async with httpx.AsyncClient(base_url=service.url) as client:
 

@@ -69,6 +69,7 @@ async def test_a_killed_process_goes_on_where_it_was(stack: Stack, client: Clien
         endpoint="pattern.update_pattern",
         reply=pattern.PatternChanged,
         context=CONTEXT,
+        timeout=30,
     )
     assert (pattern_id, pattern.PatternStatus.ACTIVE) == (reply.pattern_id, reply.status)
     history = await log.history(WORKSPACE, "pattern", pattern_id)

@@ -51,7 +51,7 @@ async def give(nc: Client, prediction_id: str, outcome: Outcome, note: str = "")
     """Ask the service to record feedback."""
     command = prediction.GiveFeedback(prediction_id=prediction_id, outcome=outcome, note=note)
     return await broker.ask(
-        nc, command, endpoint=prediction.ENDPOINTS[type(command)], reply=CHANGED, context=CONTEXT
+        nc, command, endpoint=prediction.ENDPOINTS[type(command)], reply=CHANGED, context=CONTEXT, timeout=30
     )
 
 
@@ -89,7 +89,12 @@ async def test_dismissing_takes_it_off_the_list(rig: Rig, nc: Client) -> None:
     async with serving(rig, nc):
         for _ in range(2):
             await broker.ask(
-                nc, command, endpoint="prediction.dismiss_prediction", reply=CHANGED, context=CONTEXT
+                nc,
+                command,
+                endpoint="prediction.dismiss_prediction",
+                reply=CHANGED,
+                context=CONTEXT,
+                timeout=30,
             )
     assert len(await rig.said(prediction.PredictionDismissed)) == 1
 

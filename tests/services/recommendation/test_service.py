@@ -87,6 +87,7 @@ async def test_service_recommends_once_over_kills_and_answers(
         endpoint="recommendation.change_status",
         reply=recommendation.RecommendationChanged,
         context=CONTEXT,
+        timeout=30,
     )
     assert reply.status == "implemented"
     with pytest.raises(StateConflictError, match="can become: pending"):
@@ -98,6 +99,7 @@ async def test_service_recommends_once_over_kills_and_answers(
             endpoint="recommendation.change_status",
             reply=recommendation.RecommendationChanged,
             context=CONTEXT,
+            timeout=30,
         )
     await eventually(lambda: caught_up(service, event_log))
     code, output = await service.run("verify", "--json")
