@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,6 +29,7 @@ REST_SECONDS: Final = 60.0
 """An endpoint that has failed so often in a row is asked nothing for so long; then each failure lets it rest again."""
 _FAILING_MAX: Final = 1000
 """Endpoints whose failures are remembered; beyond it the one that failed first is forgotten."""
+_OF_QUESTION: Final = frozenset({400, 413, 422})
 _TOKENS_MAX: Final[Mapping[ingest.AnalysisTier, int]] = {
     ingest.AnalysisTier.FAST: 600,
     ingest.AnalysisTier.BALANCED: 1000,
@@ -37,11 +38,15 @@ _TOKENS_MAX: Final[Mapping[ingest.AnalysisTier, int]] = {
 
 
 class ModelError(Exception):
-    """The endpoint gave no answer; the message says why. may_retry: whether another try has a chance."""
+    """The endpoint gave no answer; the message says why.
 
-    def __init__(self, message: str, *, may_retry: bool) -> None:
+    may_retry: whether another try has a chance. is_of_question: it says nothing of how others would be answered.
+    """
+
+    def __init__(self, message: str, *, may_retry: bool, is_of_question: bool = False) -> None:
         super().__init__(message)
         self.may_retry = may_retry
+        self.is_of_question = is_of_question
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -75,6 +80,10 @@ class _Completion(Struct):
     choices: tuple[_Choice, ...] = ()
 
 
+_Asked: TypeAlias = tuple[str, str, str]
+"""Address, key, model."""
+
+
 class _Failing(Struct):
     """How often an endpoint failed in a row, and until when it rests, by the clock of `Models`."""
 
@@ -94,14 +103,14 @@ class Models:
         self._trusted = trusted
         self._guarded = guarded
         self._clock = clock
-        # By address and key: what one workspace's key has used up says nothing of another's.
-        self._failing: dict[tuple[str, str], _Failing] = {}
+        # What one workspace's key has used up says nothing of another's, nor one model of another.
+        self._failing: dict[_Asked, _Failing] = {}
 
     async def ask(
         self, endpoint: Endpoint, tier: ingest.AnalysisTier, messages: Sequence[ingest.ModelMessage]
     ) -> str:
         """The text of the model's answer. Raises ModelError, at once while the endpoint rests."""
-        key = (endpoint.base_url, endpoint.api_key)
+        key = (endpoint.base_url, endpoint.api_key, endpoint.models[tier])
         known = self._failing.get(key)
         if known is not None and self._clock() < known.rests_until:
             raise ModelError(
@@ -110,13 +119,15 @@ class Models:
             )
         try:
             answer = await self._answer(endpoint, tier, messages)
-        except ModelError:
-            self._note_failure(key)
+        except ModelError as error:
+            # The operator's endpoint is everybody's: questions that it refuses must not take it from others.
+            if not error.is_of_question:
+                self._note_failure(key)
             raise
         self._failing.pop(key, None)
         return answer
 
-    def _note_failure(self, key: tuple[str, str]) -> None:
+    def _note_failure(self, key: _Asked) -> None:
         if key not in self._failing and len(self._failing) >= _FAILING_MAX:
             del self._failing[next(iter(self._failing))]
         known = self._failing.setdefault(key, _Failing())
@@ -147,10 +158,11 @@ class Models:
             passing = error.status is None or error.status in (408, 425, 429) or error.status >= 500
             log.info("model.failed", trusted=endpoint.is_trusted, error=str(error))
             message = "the operator's model does not answer" if endpoint.is_trusted else str(error)
-            raise ModelError(message, may_retry=passing) from error
+            is_refused = error.status in _OF_QUESTION
+            raise ModelError(message, may_retry=passing, is_of_question=is_refused) from error
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise ModelError("the endpoint does not speak the API", may_retry=False) from error
         text = completion.choices[0].message.content if completion.choices else None
         if not text:
-            raise ModelError("the model answered nothing", may_retry=True)
+            raise ModelError("the model answered nothing", may_retry=True, is_of_question=True)
         return text

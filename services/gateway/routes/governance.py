@@ -36,7 +36,7 @@ from services.gateway.vocabulary import Note
 DAYS_MAX = 36_500
 AUDIT_DAYS_MIN = 365
 PURGED = ("issues_days", "activity_days", "audit_days", "prompt_logs_days", "predictions_days")
-"""What the hourly job deletes by; docs/decisions/0013 says why predictions are not among it."""
+"""What the hourly job deletes by."""
 
 # JSON knows one kind of number: 30.0 is a whole one.
 WholeDays = Annotated[float, Meta(ge=1, le=DAYS_MAX, multiple_of=1, description="Days.")]

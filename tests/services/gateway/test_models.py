@@ -80,3 +80,21 @@ async def test_a_model_that_keeps_failing_is_asked_once_a_minute() -> None:
         assert len(asked) == FAILURES_MAX + 9
     finally:
         model.close()
+
+
+@pytest.mark.parametrize("answer", [(400, ""), (413, ""), (422, ""), (200, "")])
+async def test_questions_that_a_model_refuses_keep_nobody_else_from_it(answer: tuple[int, str]) -> None:
+    """The operator's endpoint is everybody's; a question that is too long, or not liked, says nothing of it."""
+    model = ModelEndpoint()
+    outbound = Outbound(allows_private=True)
+    models = Models(trusted=outbound, guarded=outbound)
+    endpoint = endpoint_of(model, is_trusted=True)
+    try:
+        model.answer = lambda _: answer
+        for _ in range(FAILURES_MAX + 1):
+            with pytest.raises(ModelError):
+                await models.ask(endpoint, ingest.AnalysisTier.FAST, QUESTION)
+        model.answer = lambda _: (200, "{}")
+        assert await models.ask(endpoint, ingest.AnalysisTier.FAST, QUESTION) == "{}"
+    finally:
+        model.close()
