@@ -49,7 +49,7 @@ def fresh() -> Iterator[Stack]:
         asyncio.run(running.stop())
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: str(run.role))
 def test_the_document_tells_no_lie(fresh: Stack, tmp_path: Path, run: Run) -> None:
     """All checks on every operation: boundary values, wrong values, and some at random. As the owner of a workspace of
@@ -94,7 +94,7 @@ def test_the_document_tells_no_lie(fresh: Stack, tmp_path: Path, run: Run) -> No
         env=environment,
         capture_output=True,
         text=True,
-        timeout=run.seconds + 60,
+        timeout=run.seconds + 180,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
