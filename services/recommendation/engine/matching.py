@@ -66,8 +66,9 @@ class _Mark(Struct, frozen=True):
 class Matcher:
     """Finds the plays of one playbook for a pattern; the cost is linear in the words of the pattern."""
 
-    def __init__(self, playbook: Playbook) -> None:
+    def __init__(self, playbook: Playbook, *, remembered_max: int = REMEMBERED_MAX) -> None:
         self.playbook = playbook
+        self._remembered_max = remembered_max
         self._plays: dict[str, Play] = {play.id: play for play in playbook.plays}
         self._plays_beyond_words = [
             play
@@ -107,7 +108,7 @@ class Matcher:
         """Every play for which anything speaks; what a pattern is like seldom changes, so it is remembered."""
         known = self._remembered.get(traits)
         if known is None:
-            if len(self._remembered) >= REMEMBERED_MAX:
+            if len(self._remembered) >= self._remembered_max:
                 self._remembered.clear()
             known = {
                 play_id: _fit(self._plays[play_id], marks) for play_id, marks in self._marks(traits).items()

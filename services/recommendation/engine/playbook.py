@@ -16,6 +16,8 @@ DIMENSIONS = frozenset({"service", "component", "error_type", "environment", "te
 STEPS_MIN = 3
 STEPS_MAX = 6
 TERM_WORDS_MAX = 4
+MARKS_MAX = 40
+"""Terms and values of dimensions of a play, and as many excludes: matching compares the marks with each other."""
 
 Weight = Annotated[float, Meta(gt=0.0, lt=1.0)]
 PlayId = Annotated[str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
@@ -157,6 +159,10 @@ def mistakes_of(play: Play) -> list[Mistake]:
         mistakes.append(Mistake("steps", fault))
     if not (matches.terms or matches.dimensions or matches.recurs):
         mistakes.append(Mistake("matches", "matches nothing: give it terms, dimensions or recurs"))
+    n_values = sum(map(len, matches.dimensions.values()))
+    for path, n in (("matches", len(matches.terms) + n_values), ("matches.excludes", len(matches.excludes))):
+        if n > MARKS_MAX:
+            mistakes.append(Mistake(path, f"has {n} terms and values; at most {MARKS_MAX} are taken"))
     for path, phrases in (("matches.terms", matches.terms), ("matches.excludes", matches.excludes)):
         for phrase in phrases:
             n_words = len(words(phrase))

@@ -36,6 +36,8 @@ GRACE = timedelta(hours=24)
 """After a window's end a miss is known; hits of the same age count only then, else young records were hits alone."""
 MATCHERS_MAX = 32
 """Workspaces with plays of their own whose matchers are kept in memory."""
+REMEMBERED_OF_OWN = 256
+"""Patterns whose fits such a matcher keeps: up to 100 kB each where a workspace has many plays."""
 
 log = structlog.get_logger()
 
@@ -213,7 +215,8 @@ class Recommender:
         if known is None or known[0] != seq:
             rows = await _queries.list_plays(conn, workspace_id=workspace_id)
             own = [play_of(msgspec.json.decode(row, type=recommendation.Play)) for row in rows]
-            known = (seq, Matcher(self._matcher.playbook.extended(own)) if own else self._matcher)
+            extended = self._matcher.playbook.extended(own)
+            known = (seq, Matcher(extended, remembered_max=REMEMBERED_OF_OWN) if own else self._matcher)
         # What was asked for last is last.
         self._matchers[workspace_id] = known
         if len(self._matchers) > MATCHERS_MAX:

@@ -88,6 +88,7 @@ def test_every_shipped_play_survives_the_way_over_the_bus() -> None:
             "'galaxy' is unknown",
         ),
         ({"matches": {"excludes": ("x",)}}, "matches", "matches nothing"),
+        ({"matches": {"terms": {f"x{n}": 0.5 for n in range(41)}}}, "matches", "has 41 terms and values"),
         ({"matches": {"terms": {"x": 1.5}}}, "matches.terms[]", "< 1.0"),
         (
             {
