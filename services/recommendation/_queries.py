@@ -245,9 +245,27 @@ ON CONFLICT (workspace_id, prediction_id) DO NOTHING
 
 
 async def insert_foretold(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """Note what became of forecasts, each once (PredictionResolved, PredictionsPurged)."""
+    """Note what became of forecasts, each once (PredictionResolved)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_FORETOLD, (rows,))
+
+
+_UPSERT_FORETOLD = """
+INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit, ended_at)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit, r.ended_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean,
+    ended_at timestamptz)
+ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET ended_at = excluded.ended_at
+"""
+
+
+async def upsert_foretold(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Note what is kept of purged forecasts; of a known one only the end of its window, which its event may not have named
+    (PredictionsPurged).
+    """
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPSERT_FORETOLD, (rows,))
 
 
 _FORGET_FORETOLD = """

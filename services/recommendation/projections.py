@@ -235,8 +235,10 @@ async def _project_foretold(batch: Sequence[Recorded[Event]], conn: Connection) 
             )
         elif isinstance(data, prediction.PredictionsPurged):
             purged = [_foretold(workspace_id, each) for each in data.predictions]
-            await _queries.insert_foretold(conn, rows=as_json([*news, *purged]))
-            news = []
+            if news:
+                await _queries.insert_foretold(conn, rows=as_json(news))
+                news = []
+            await _queries.upsert_foretold(conn, rows=as_json(purged))
             # What a replay does not find any more is forgotten here as well: now both know the same.
             kept_ids = [row.prediction_id for row in purged]
             await _queries.forget_foretold(

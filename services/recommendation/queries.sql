@@ -63,7 +63,7 @@ ON CONFLICT (workspace_id) DO UPDATE SET
     proof_window_max_days = coalesce(excluded.proof_window_max_days, workspaces.proof_window_max_days),
     proof_confidence = coalesce(excluded.proof_confidence, workspaces.proof_confidence);
 
--- Note what became of forecasts, each once (PredictionResolved, PredictionsPurged).
+-- Note what became of forecasts, each once (PredictionResolved).
 -- name: InsertForetold :exec
 INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit, ended_at)
 SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit, r.ended_at
@@ -71,6 +71,16 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean,
     ended_at timestamptz)
 ON CONFLICT (workspace_id, prediction_id) DO NOTHING;
+
+-- Note what is kept of purged forecasts; of a known one only the end of its window, which its event may not have named
+-- (PredictionsPurged).
+-- name: UpsertForetold :exec
+INSERT INTO foretold (workspace_id, prediction_id, seq, probability, is_hit, ended_at)
+SELECT r.workspace_id, r.prediction_id, r.seq, r.probability, r.is_hit, r.ended_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, prediction_id text, seq bigint, probability double precision, is_hit boolean,
+    ended_at timestamptz)
+ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET ended_at = excluded.ended_at;
 
 -- Forget what became of all but a workspace's last forecasts and these (PredictionsPurged).
 -- name: ForgetForetold :exec
