@@ -73,11 +73,11 @@ class GroupingVersionNotFoundError(NotFoundError):
 
 
 class GroupingVersionRejectedError(StateConflictError):
-    """A version that is no better than the shipped one is not switched on."""
+    """A version that is no better than the shipped one, or knows other features than this build, is not switched on."""
 
     def __init__(self, version_id: str) -> None:
         super().__init__(
-            f"grouping version {version_id} was worse on decisions that it had not seen; keep the one in use",
+            f"grouping version {version_id} was worse on decisions that it had not seen, or is of another build",
             details={"version_id": "rejected"},
         )
 

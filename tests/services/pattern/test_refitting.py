@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 import numpy as np
 import pytest
-from contracts import ingest
+from contracts import ingest, pattern
 from contracts.generated.pattern import ConstraintKind
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,6 @@ from services.pattern.engine.linking import FEATURES
 from services.pattern.engine.memory import ConstraintRow, Member
 from services.pattern.engine.refitting import (
     MIN_DECISIONS,
-    PULL,
     Arrival,
     Comparison,
     Examples,
@@ -28,6 +27,7 @@ from services.pattern.engine.refitting import (
     fit,
 )
 from services.pattern.engine.weights import LinkerArtefact, shipped
+from services.pattern.reactions.loading import usable
 
 EAGER = msgspec.structs.replace(shipped(), version="linker@eager", intercept=40.0)
 SHY = msgspec.structs.replace(shipped(), version="linker@shy", intercept=-40.0)
@@ -235,6 +235,14 @@ def test_a_comparison_says_what_moves_from_where_to_where_and_how_sure_both_were
     assert (settled.n_moved, settled.n_decided) == (0, 1)
 
 
-def test_the_pull_is_that_of_thirty_decisions() -> None:
-    """Documented so."""
-    assert PULL == MIN_DECISIONS == 30
+def test_a_linker_that_knows_other_features_is_not_used() -> None:
+    """A build that knows more takes its shipped one; one of the same features comes back as it was said."""
+    fields = msgspec.structs.asdict(EAGER)
+    del fields["trained_on"]
+    said = pattern.Linker(**fields)
+    assert usable(said) == msgspec.structs.replace(EAGER, trained_on=())
+    assert (
+        usable(msgspec.structs.replace(said, features=("grams",), weights=(1.0,)))
+        == usable(None)
+        == shipped()
+    )
