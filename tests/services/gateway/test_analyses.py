@@ -23,7 +23,7 @@ from tests.services.gateway.test_api import ingest, pattern_of, unique, wait_for
 def owner(stack: Stack) -> Iterator[httpx.Client]:
     """Somebody with a workspace of their own."""
     tenant = asyncio.run(onboard(stack.database.owner_url))
-    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
 
@@ -254,7 +254,7 @@ async def crowd(stack: Stack, workspace_id: str) -> None:
 def test_a_workspace_has_a_hundred_analyses_at_most(stack: Stack) -> None:
     """Then one has to end first; nothing was begun, and whoever has asked before is answered as before."""
     tenant = asyncio.run(onboard(stack.database.owner_url))
-    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as api:
         asyncio.run(crowd(stack, tenant.workspace_id))
         api.post("/v1/issues", json={"title": words()})

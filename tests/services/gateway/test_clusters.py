@@ -16,7 +16,7 @@ from tests.services.gateway.test_api import unique, wait_for, words
 def mine(stack: Stack) -> Iterator[httpx.Client]:
     """A client of its own: what others report does not hang together with it."""
     tenant = asyncio.run(onboard(stack.database.owner_url))
-    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
 

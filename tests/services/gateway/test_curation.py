@@ -56,7 +56,7 @@ class Person:
 @pytest.fixture
 def person(stack: Stack) -> Iterator[Person]:
     tenant = asyncio.run(onboard(stack.database.owner_url))
-    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield Person(client, tenant)
 

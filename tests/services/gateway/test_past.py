@@ -62,7 +62,7 @@ class Clock:
 def owner(stack: Stack) -> Any:
     """Somebody with a workspace of their own, in which nothing has happened."""
     tenant = asyncio.run(onboard(stack.database.owner_url))
-    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
 

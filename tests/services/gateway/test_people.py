@@ -16,7 +16,9 @@ from tests.services.gateway.tenants import Tenant, execute, join, onboard
 
 @contextmanager
 def client(stack: Stack, token: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as opened:
+    with httpx.Client(
+        base_url=stack.url, headers={"Authorization": f"Bearer {token}", "Prefer": "wait=10"}, timeout=30
+    ) as opened:
         yield opened
 
 

@@ -30,7 +30,7 @@ from tests.services.gateway.test_api import pattern_of, unique, words
 def others_issue(stack: Stack) -> str:
     """The id of an issue in another workspace."""
     other = asyncio.run(onboard(stack.database.owner_url))
-    headers = {"Authorization": f"Bearer {sign_in(stack.url, other.owner_email)}"}
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, other.owner_email)}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         return str(make(client)["id"])
 

@@ -252,7 +252,7 @@ class Company:
         self.tenant = tenant
         self.provider = provider
         self.domain = f"{tenant.slug}.example"
-        headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}"}
+        headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
         self.api = httpx.Client(base_url=stack.url, headers=headers, timeout=30)
 
     def connect(self, **fields: Any) -> dict[str, Any]:

@@ -30,7 +30,9 @@ def enter(stack: Stack) -> Iterator[Enter]:
 
     def client(credential: str) -> httpx.Client:
         token = sign_in(stack.url, credential) if "@" in credential else credential
-        made = httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        made = httpx.Client(
+            base_url=stack.url, headers={"Authorization": f"Bearer {token}", "Prefer": "wait=10"}, timeout=30
+        )
         clients.append(made)
         return made
 

@@ -1,7 +1,7 @@
 """Workspace, organization, onboarding and provisioning over HTTP."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,12 +14,12 @@ from eventlog import EventLog
 from runtime import broker
 from runtime.errors import UnavailableError
 from testkit.stack import Stack
-from testkit.waiting import eventually
 
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.tenancy.keys import platform as platform_by
 from services.gateway.identity.tokens import Principal, issue_access_token
 from tests.services.gateway.tenants import Tenant, execute, join, onboard
+from tests.services.gateway.test_api import wait_for
 
 SECRET = "a-secret-for-tests-of-32-characters"
 
@@ -49,7 +49,7 @@ def signed_in(
         expires_at=now + timedelta(minutes=10),
     )
     token = issue_access_token(principal, secret=SECRET, now=now)
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=10"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as client:
         yield client
 
@@ -73,12 +73,8 @@ def told(stack: Stack, workspace_id: str) -> list[Recorded[Event]]:
         finally:
             await nc.close()
 
-    until(lambda: not operate(stack, "SELECT 1 FROM outbox WHERE workspace_id = %s", workspace_id))
+    wait_for(lambda: not operate(stack, "SELECT 1 FROM outbox WHERE workspace_id = %s", workspace_id))
     return asyncio.run(read())
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    asyncio.run(eventually(is_so))
 
 
 def test_a_client_made_in_sql_is_usable_over_http_at_once(stack: Stack) -> None:
@@ -101,9 +97,9 @@ def test_an_offboarded_client_is_shut_out_and_comes_back(stack: Stack) -> None:
     with signed_in(stack, tenant) as client:
         assert client.get("/v1/workspace").status_code == 200
         operate(stack, "SELECT * FROM offboard_client(%s)", tenant.slug)
-        until(lambda: client.get("/v1/workspace").status_code == 403)
+        wait_for(lambda: client.get("/v1/workspace").status_code == 403)
         operate(stack, "SELECT * FROM reinstate_client(%s)", tenant.slug)
-        until(lambda: client.get("/v1/workspace").status_code == 200)
+        wait_for(lambda: client.get("/v1/workspace").status_code == 200)
 
 
 def test_a_workspace_is_changed_and_the_services_hear_of_their_settings(stack: Stack) -> None:
@@ -257,7 +253,9 @@ def test_a_client_is_provisioned_with_a_key_and_a_link(stack: Stack, platform: h
     assert answer.status_code == 201, answer.text
     made = answer.json()
     token = made["api_key"]["token"]
-    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
+    with httpx.Client(
+        base_url=stack.url, headers={"Authorization": f"Bearer {token}", "Prefer": "wait=10"}, timeout=30
+    ) as client:
         space = client.get("/v1/workspace").json()
         assert (space["id"], space["name"], space["slug"]) == (made["workspace_id"], "Their space", slug)
         assert client.post("/v1/issues", json={"title": "By the key"}).status_code == 201
