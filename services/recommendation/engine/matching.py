@@ -165,14 +165,12 @@ def _fit(play: Play, marks: Iterable[_Mark]) -> Fit:
 def _independent(marks: Iterable[_Mark]) -> list[_Mark]:
     """The strongest first, without a phrase that is part of a stronger or longer one already there."""
     kept: list[_Mark] = []
+    parts: set[Stems] = set()
     for mark in sorted(marks, key=lambda mark: (-len(mark.stems), -mark.strength, mark.sentence)):
-        if not any(mark.stems and _is_part(mark.stems, other.stems) for other in kept):
+        if mark.stems not in parts:
             kept.append(mark)
+            parts |= _runs(mark.stems)
     return sorted(kept, key=lambda mark: (-mark.strength, mark.sentence))
-
-
-def _is_part(part: Stems, whole: Stems) -> bool:
-    return any(whole[at : at + len(part)] == part for at in range(len(whole) - len(part) + 1))
 
 
 def _places(traits: Traits) -> Iterator[_Place]:
@@ -187,7 +185,11 @@ def _places(traits: Traits) -> Iterator[_Place]:
 
 
 def _phrases(text: str) -> frozenset[Stems]:
-    stems = words(text)
+    return _runs(words(text))
+
+
+def _runs(stems: Stems) -> frozenset[Stems]:
+    """Every run of up to four words of a text; none of no words."""
     return frozenset(
         stems[at : at + length]
         for length in range(1, TERM_WORDS_MAX + 1)
