@@ -7,7 +7,8 @@ from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
-from services.gateway.routes.operation import Call, Gateway, NoQuery
+from services.gateway.identity.governance import _queries as governance
+from services.gateway.routes.operation import Call, Gateway, NoQuery, not_found
 from services.gateway.routes.workspaces import read_alert_probability
 
 WindowDays = Literal[7, 30, 90]
@@ -146,7 +147,9 @@ class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     probability: Annotated[float, Meta(ge=0, le=1)]
     window_days: WindowDays = 7
-    days: Annotated[int, Meta(ge=1, le=365, description="How far back to look.")] = 90
+    days: Annotated[
+        int, Meta(ge=1, le=365, description="How far back to look; no further than predictions are kept.")
+    ] = 90
 
 
 class DryAlert(Struct, frozen=True, kw_only=True):
@@ -181,7 +184,13 @@ class DryRunResult(Struct, frozen=True, kw_only=True):
 async def dry_run(gateway: Gateway, call: Call[NoQuery, DryRun]) -> DryRunResult:
     """What a draft threshold would have fired over this workspace's own predictions; changes nothing."""
     draft = call.body
-    since = gateway.resources.clock() - timedelta(days=draft.days)
+    async with tenant(gateway.people, call.workspace_id) as conn:
+        kept = await governance.get_retention(conn, workspace_id=call.workspace_id)
+    if kept is None:
+        raise not_found("workspace", call.workspace_id)
+    # Of what is purged nobody knows what came before, so that each pattern would seem to reach the threshold anew.
+    kept_days = min(kept.predictions_days, kept.plan_days or kept.predictions_days) + kept.grace_days
+    since = gateway.resources.clock() - timedelta(days=min(draft.days, kept_days))
     async with tenant(gateway.pool, call.workspace_id) as conn:
         rows = await _queries.dry_run_alerts(
             conn,

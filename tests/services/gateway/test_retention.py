@@ -396,4 +396,10 @@ async def test_nothing_is_found_of_purged_predictions_and_their_scores_stay(
     assert await messages_with(stack, [word]) == []
     assert scene.owner.get(f"/v1/predictions/{kept[0].event.aggregate_id}").status_code == 200
     assert accuracy(scene) == before
+    kept_for = {"predictions_days": 20, "grace_days": 10}
+    assert scene.owner.patch("/v1/settings/data-retention", json=kept_for).status_code == 200
+    tried = scene.owner.post("/v1/predictions/dry-run", json={"probability": 0.5, "days": 90}).json()
+    assert (
+        timedelta(days=29) < datetime.now(UTC) - datetime.fromisoformat(tried["since"]) < timedelta(days=31)
+    )
     assert set((await verified(stack)).values()) == {True}
