@@ -34,7 +34,7 @@ MAX_ASKED: Final = 2_000
 MAX_MOVES: Final = 500
 _N_FOLDS: Final = 5
 _DIGITS: Final = 6
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 
 Floats: TypeAlias = NDArray[np.float64]
 Ruling: TypeAlias = tuple[str, str]

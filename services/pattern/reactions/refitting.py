@@ -30,7 +30,7 @@ SHIPPED_ID: Final = "shipped"
 REFIT_AFTER: Final = timedelta(hours=24)
 # Whatever is asked for: a comparison costs seconds of a core, and the log up to 200 kB.
 AT_LEAST_APART: Final = timedelta(minutes=5)
-COMPUTE_SECONDS: Final = 300.0
+COMPUTE_SECONDS: Final = 600.0
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _ROWS_SECONDS = 4.0
 _POLL_SECONDS = 0.01

@@ -82,7 +82,7 @@ def test_a_version_is_looked_at_compared_and_switched_on_and_a_rejected_one_is_n
         def is_compared() -> bool:
             return bool(owner.get(f"{good}/diff").json()["data"]["run_id"] == asked.json()["run_id"])
 
-        wait_for(is_compared, seconds=60)
+        wait_for(is_compared, seconds=240)
         assert worker.post(f"{good}/activate").status_code == 403
         assert owner.post(f"{bad}/activate").status_code == 409
         assert owner.post(f"{PATH}/gvr_none/activate").status_code == 404

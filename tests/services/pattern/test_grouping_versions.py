@@ -17,6 +17,8 @@ from services.pattern.projections import PROJECTION
 from .running import CONTEXT, WORKSPACE, Running, failure, running
 from .test_refitting import THINGS
 
+PATIENCE = 240.0
+"""Seconds: a process of its own that gives way to every other one, on a machine that may be busy."""
 TITLES = ("The {} page shows nothing", "The {} screen flickers", "The {} screen stays blank")
 
 
@@ -72,13 +74,17 @@ async def test_people_decide_a_version_is_fitted_compared_switched_on_and_taken_
         await service.grouped()
         assert await said(service, pattern.GroupingVersionFitted) == []
         await decide(service, few, few + 1)
-        fitted = (await eventually(lambda: said(service, pattern.GroupingVersionFitted)))[0]
+        fitted = (await eventually(lambda: said(service, pattern.GroupingVersionFitted), deadline=PATIENCE))[
+            0
+        ]
         assert isinstance(fitted, pattern.GroupingVersionFitted)
         assert fitted.is_better and fitted.n_decisions >= MIN_DECISIONS
         version = fitted.linker.version
         assert version.startswith("linker@") and version.endswith(".w1")
         assert fitted.shipped.version == shipped().version
-        compared = (await eventually(lambda: said(service, pattern.GroupingVersionCompared)))[0]
+        compared = (
+            await eventually(lambda: said(service, pattern.GroupingVersionCompared), deadline=PATIENCE)
+        )[0]
         assert isinstance(compared, pattern.GroupingVersionCompared)
         assert (compared.version_id, compared.base_version_id) == (fitted.version_id, "shipped")
         assert compared.n_moved == len(compared.moves) and compared.n_asked == compared.n_texts
@@ -94,7 +100,7 @@ async def test_people_decide_a_version_is_fitted_compared_switched_on_and_taken_
                 each.run_id for each in found if isinstance(each, pattern.GroupingVersionCompared)
             ]
 
-        await eventually(is_answered)
+        await eventually(is_answered, deadline=PATIENCE)
         assert len(await said(service, pattern.GroupingVersionFitted)) == 1
         await event_log.append(Append(recorded(lower, WORKSPACE, source="gateway"), None))
         assert (await join(service, 800, "zeppelin")).method_version == shipped().version
