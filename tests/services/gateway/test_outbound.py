@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import gzip
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -155,9 +156,12 @@ async def test_redirects_are_not_followed_and_only_200_counts(server: Server) ->
 async def test_an_answer_without_an_end_is_cut_short(server: Server) -> None:
     """A megabyte is enough for anybody's discovery document."""
     server.answers["/large"] = (200, {}, b"x" * (BODY_BYTES_MAX + 1))
+    server.answers["/packed"] = (200, {"Content-Encoding": "gzip"}, gzip.compress(b"x"))
     server.answers["/full"] = (200, {}, b"x" * BODY_BYTES_MAX)
     server.start()
     asked = Outbound(allows_private=True)
+    with pytest.raises(OutboundError, match="compressed"):
+        await asked.get(f"http://127.0.0.1:{server.port}/packed")
     assert len(await asked.get(f"http://127.0.0.1:{server.port}/full")) == BODY_BYTES_MAX
     with pytest.raises(OutboundError, match="bytes"):
         await asked.get(f"http://127.0.0.1:{server.port}/large")

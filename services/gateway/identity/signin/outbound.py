@@ -80,7 +80,7 @@ class Outbound:
                 client.stream(
                     method,
                     target,
-                    headers={**headers, "Host": host},
+                    headers={**headers, "Host": host, "Accept-Encoding": "identity"},
                     data=form,
                     content=content,
                     extensions=_named(url),
@@ -136,8 +136,11 @@ def _named(url: str) -> dict[str, str]:
 
 
 async def _bounded(response: httpx.Response) -> bytes:
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        # A few kilobytes can unfold to gigabytes before they are counted.
+        raise OutboundError("the answer is compressed, which it was asked not to be")
     body = bytearray()
-    async for part in response.aiter_bytes():
+    async for part in response.aiter_raw():
         body += part
         if len(body) > BODY_BYTES_MAX:
             raise OutboundError(f"the answer has more than {BODY_BYTES_MAX} bytes")
