@@ -1615,7 +1615,8 @@ WHERE p.workspace_id = $1 AND NOT p.is_current
   AND EXISTS (
     SELECT FROM predictions AS n
     WHERE n.workspace_id = p.workspace_id AND n.pattern_id = p.pattern_id AND n.window_days = p.window_days
-      AND n.seq > p.seq AND (p.alerted_at IS NULL OR n.alerted_at IS NOT NULL))
+      AND n.seq > p.seq AND (p.alerted_at IS NULL OR n.alerted_at IS NOT NULL)
+      AND (p.is_held_out OR NOT n.is_held_out))
   AND (p.generated_at, p.seq) > ($3::timestamptz, $4::bigint)
 ORDER BY p.generated_at, p.seq LIMIT $5
 """
@@ -1631,7 +1632,7 @@ async def list_ended_predictions(
     n: int,
 ) -> list[Foretold]:
     """Predictions that ended before a moment and rest on nobody's account: a later one of their pattern and window is there,
-    and a later alert; the oldest first, behind a place in that order.
+    shown to people where this one was, and a later alert; the oldest first, behind a place in that order.
     """
     async with AsyncRawCursor(conn, row_factory=args_row(Foretold)) as cursor:
         await cursor.execute(_LIST_ENDED_PREDICTIONS, (workspace_id, ended_before, after_at, after_seq, n))

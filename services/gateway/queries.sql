@@ -621,7 +621,7 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND expired_at < sqlc.arg(expired_be
 ORDER BY expired_at, seq LIMIT sqlc.arg(n);
 
 -- Predictions that ended before a moment and rest on nobody's account: a later one of their pattern and window is there,
--- and a later alert; the oldest first, behind a place in that order.
+-- shown to people where this one was, and a later alert; the oldest first, behind a place in that order.
 -- column since_at: datetime
 -- row: Foretold
 -- name: ListEndedPredictions :many
@@ -633,7 +633,8 @@ WHERE p.workspace_id = sqlc.arg(workspace_id) AND NOT p.is_current
   AND EXISTS (
     SELECT FROM predictions AS n
     WHERE n.workspace_id = p.workspace_id AND n.pattern_id = p.pattern_id AND n.window_days = p.window_days
-      AND n.seq > p.seq AND (p.alerted_at IS NULL OR n.alerted_at IS NOT NULL))
+      AND n.seq > p.seq AND (p.alerted_at IS NULL OR n.alerted_at IS NOT NULL)
+      AND (p.is_held_out OR NOT n.is_held_out))
   AND (p.generated_at, p.seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY p.generated_at, p.seq LIMIT sqlc.arg(n);
 

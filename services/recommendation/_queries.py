@@ -272,10 +272,9 @@ _FORGET_FORETOLD = """
 DELETE FROM foretold AS old
 WHERE old.workspace_id = $1 AND NOT old.prediction_id = ANY($2::text[])
   AND old.seq < (
-    SELECT min(last.seq) FROM (
-        SELECT f.seq FROM foretold AS f
-        WHERE f.workspace_id = $1 AND f.is_hit IS NOT NULL
-        ORDER BY f.seq DESC LIMIT $3) AS last)
+    SELECT f.seq FROM foretold AS f
+    WHERE f.workspace_id = $1 AND f.is_hit IS NOT NULL
+    ORDER BY f.seq DESC OFFSET $3::bigint - 1 LIMIT 1)
 """
 
 
@@ -286,7 +285,9 @@ async def forget_foretold(
     kept_ids: list[str],
     most: int,
 ) -> None:
-    """Forget what became of all but a workspace's last forecasts and these (PredictionsPurged)."""
+    """Forget what became of all but a workspace's last forecasts and these (PredictionsPurged); nothing while there are
+    fewer. A replay knows fewer than we did: what it forgets, we forgot.
+    """
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_FORGET_FORETOLD, (workspace_id, kept_ids, most))
 

@@ -82,15 +82,15 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     ended_at timestamptz)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET ended_at = excluded.ended_at;
 
--- Forget what became of all but a workspace's last forecasts and these (PredictionsPurged).
+-- Forget what became of all but a workspace's last forecasts and these (PredictionsPurged); nothing while there are
+-- fewer. A replay knows fewer than we did: what it forgets, we forgot.
 -- name: ForgetForetold :exec
 DELETE FROM foretold AS old
 WHERE old.workspace_id = sqlc.arg(workspace_id) AND NOT old.prediction_id = ANY(sqlc.arg(kept_ids)::text[])
   AND old.seq < (
-    SELECT min(last.seq) FROM (
-        SELECT f.seq FROM foretold AS f
-        WHERE f.workspace_id = sqlc.arg(workspace_id) AND f.is_hit IS NOT NULL
-        ORDER BY f.seq DESC LIMIT sqlc.arg(most)) AS last);
+    SELECT f.seq FROM foretold AS f
+    WHERE f.workspace_id = sqlc.arg(workspace_id) AND f.is_hit IS NOT NULL
+    ORDER BY f.seq DESC OFFSET sqlc.arg(most)::bigint - 1 LIMIT 1);
 
 -- How the last forecasts of these workspaces came true whose window had ended by a moment: hits, and the sum of their
 -- probabilities, each weighing less with every later one.

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import psycopg
-from contracts import pattern, recommendation
+from contracts import Recorded, pattern, prediction, recommendation
 from eventlog import EventLog
 from msgspec.structs import replace
-from testkit.builders import NOW
-from testkit.laws import assert_projection_laws, assert_rebuild_equals_live
+from testkit.builders import NOW, WORKSPACE, recorded
+from testkit.laws import assert_projection_laws, assert_rebuild_equals_live, in_order, rows_after
 from testkit.servers import Database
 
 from services.recommendation.app import projection
@@ -113,6 +113,60 @@ async def test_rows_do_not_depend_on_how_the_log_is_cut(database: Database) -> N
     [oil] = rows["plays"]
     assert '""holds"":0.5' in oil.replace("\\", "")
     assert ["0.2" in row for row in rows["abstentions"]] == [True]
+
+
+async def test_rows_stay_the_same_once_forecasts_are_purged(database: Database) -> None:
+    """The log without what the facts purged gives what was there: also of one that was prevented and never resolved."""
+    prevented = recorded(
+        prediction.PredictionFeedbackGiven(
+            prediction_id="prd_2", outcome=prediction.Outcome.PREVENTED, note=""
+        ),
+        "prd_2",
+        source="prediction",
+    )
+    first = in_order(
+        resolved(probability=0.5, is_hit=True, number=1),
+        prevented,
+        resolved(probability=0.5, is_hit=False, number=3),
+        resolved(probability=0.5, is_hit=True, number=4),
+    )
+    seqs = {event.aggregate_id: event.seq for event in first}
+    events = in_order(
+        *first,
+        _purge("prd_2", seqs["prd_2"], None),
+        _purge("prd_4", seqs["prd_4"], prediction.Outcome.HIT),
+        _purge("prd_1", seqs["prd_1"], prediction.Outcome.HIT),
+    )
+    purged = {"prd_1", "prd_2", "prd_4"}
+    live = await rows_after(projection(), [[event] for event in events], database=database, schema="live")
+    left = [event for event in events if event.aggregate_id not in purged]
+    assert await rows_after(projection(), [left], database=database, schema="replayed") == live
+    assert len(live["foretold"]) == 4
+
+
+def _purge(
+    prediction_id: str, seq: int, outcome: prediction.Outcome | None
+) -> Recorded[prediction.PredictionsPurged]:
+    """The fact that a forecast that ended is gone."""
+    purged = prediction.PurgedPrediction(
+        prediction_id=prediction_id,
+        pattern_id="pat_1",
+        window_days=30,
+        probability=0.5,
+        model_probability=0.5,
+        base_rate=0.3,
+        is_base_rate_known=True,
+        model="m",
+        model_version="v",
+        made_at=NOW,
+        expires_at=NOW + timedelta(days=30),
+        outcome=outcome,
+        resolved_at=NOW,
+        resolved_sequence=seq,
+        is_prevented=outcome is None,
+    )
+    fact = prediction.PredictionsPurged(workspace_id=WORKSPACE, predictions=(purged,))
+    return recorded(fact, WORKSPACE, source="prediction")
 
 
 async def test_live_rows_equal_a_rebuild(database: Database, event_log: EventLog) -> None:
