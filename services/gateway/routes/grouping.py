@@ -181,8 +181,8 @@ LISTING = Listing(
     default_sort="-fitted_at",
 )
 _NONE_YET = (
-    "The shipped linker groups. A workspace gets its own by night, once people have decided about 30 reports of people and"
-    " their patterns: at least five times yes, five times no."
+    "The shipped linker groups. A workspace gets its own once people have decided about 30 reports of people and"
+    " their patterns: at least five times yes, five times no, and about five patterns."
 )
 
 
@@ -295,7 +295,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         id="listGroupingVersions",
         path=_ALL,
         summary="List the versions of the workspace's grouping, newest first, the shipped one last.",
-        description="By night a linker is fitted from what people decided about reports that people wrote. It groups"
+        description="At most once a day a linker is fitted from what people decided about reports that people wrote. It groups"
         " nothing before somebody activates it.",
         query=ListQuery,
         replies={200: GroupingVersionPage},

@@ -131,13 +131,15 @@ class Finding(Struct, frozen=True):
 class Examples(Struct, frozen=True):
     """Pairs of texts whose patterns people decided about, one row each.
 
-    x: FEATURES. y: 1 = they belong together. shift: what is added to the logit anyway. decision: number of the decision.
+    x: FEATURES. y: 1 = they belong together. shift: what is added to the logit anyway. decision, about: numbers of the
+    decision and of the pattern that it is about.
     """
 
     x: Floats
     y: Floats
     shift: Floats
     decision: NDArray[np.int64]
+    about: NDArray[np.int64]
 
 
 def find(material: Material) -> Finding:
@@ -154,6 +156,7 @@ def examples_of(material: Material) -> Examples:
     rulings = {(row.grouping_key, row.pattern_id): row.kind for row in material.constraints}
     keys, patterns = {key for key, _ in rulings}, {pattern_id for _, pattern_id in rulings}
     numbers = {ruling: number for number, ruling in enumerate(sorted(rulings))}
+    numbers_of_patterns = {pattern_id: number for number, pattern_id in enumerate(sorted(patterns))}
     grouper = Grouper(material.workspace_id)
     rows: list[Floats] = []
     found: list[Ruling] = []
@@ -177,25 +180,29 @@ def examples_of(material: Material) -> Examples:
         np.array([rulings[each] is ConstraintKind.MUST_LINK for each in found], dtype=np.float64),
         np.array(shifts),
         np.array([numbers[each] for each in found], dtype=np.int64),
+        np.array([numbers_of_patterns[pattern_id] for _, pattern_id in found], dtype=np.int64),
     )
 
 
 def fit(examples: Examples, *, version: str) -> Fitted | None:
-    """The linker that these decisions draw the shipped one to; None with fewer than 30, or five of either kind.
+    """The linker that these decisions draw the shipped one to; None with fewer than 30, five of either kind, five patterns.
 
-    Every decision counts the same, however many texts its pattern has. Held out are whole decisions, a fifth at a time.
+    Every decision counts the same, however many texts its pattern has. Held out is all that was decided about a fifth of
+    the patterns at a time: decisions about one pattern are about texts that are alike.
     """
     decisions, sizes = np.unique(examples.decision, return_counts=True)
     joining = np.unique(examples.decision[examples.y > 0])
     n_joining, n_apart = len(joining), len(decisions) - len(joining)
-    if len(decisions) < MIN_DECISIONS or min(n_joining, n_apart) < MIN_OF_A_KIND:
+    patterns, part = np.unique(examples.about, return_inverse=True)
+    n_least = min(n_joining, n_apart, len(patterns))
+    if len(decisions) < MIN_DECISIONS or n_least < MIN_OF_A_KIND:
         return None
     place = np.searchsorted(decisions, examples.decision)
     importance = 1.0 / sizes[place]
     base = Fit(np.array(shipped().weights), shipped().intercept)
     losses = np.zeros(len(place))
     for fold in range(_N_FOLDS):
-        held_out = place % _N_FOLDS == fold
+        held_out = part % _N_FOLDS == fold
         learned = _drawn(examples, importance * ~held_out, base)
         losses[held_out] = _losses(examples, learned)[held_out]
     learned = _drawn(examples, importance, base)

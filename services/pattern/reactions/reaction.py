@@ -374,8 +374,8 @@ class PatternReaction:
                     known.touched.add(data.pattern_id)
             case workspace.WorkspaceSettingsChanged() as data:
                 _configure(known, data)
-            case pattern.GroupingVersionActivated() as data:
-                known.grouper.use(loading.usable(data.linker))
+            case pattern.GroupingVersionActivated():
+                known.grouper.use(self._refits.active(event.workspace_id))
             case data if isinstance(data, _PATTERN_EVENTS):
                 self._fold(known, event, data)
             case _:

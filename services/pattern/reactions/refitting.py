@@ -121,19 +121,24 @@ class Refits:
             case pattern.LinkConstrained():
                 known = self._of(event.workspace_id)
                 known.has_new_decisions, known.n_decisions = True, known.n_decisions + 1
-            case pattern.GroupingVersionFitted() as data:
+            case (
+                pattern.GroupingVersionFitted()
+                | pattern.GroupingVersionCompared()
+                | pattern.GroupingVersionActivated()
+            ) as data:
                 known = self._of(event.workspace_id)
-                known.seq, known.n_fits, known.fitted_at = event.seq, data.number, event.time
-            case pattern.GroupingVersionCompared():
-                self._of(event.workspace_id).seq = event.seq
-            case pattern.GroupingVersionActivated() as data:
-                known = self._of(event.workspace_id)
-                known.seq, known.active_id = event.seq, data.version_id
-                known.active = loading.usable(data.linker)
+                # Of our own there may be later ones already.
+                if event.seq > known.seq:
+                    known.seq = event.seq
+                    _take(known, event, data)
             case workspace.WorkspaceErased():
                 self._workspaces.pop(event.workspace_id, None)
             case _:
                 return
+
+    def active(self, workspace_id: str) -> LinkerArtefact:
+        """The linker in use."""
+        return self._of(workspace_id).active
 
     def alarms(self) -> list[str]:
         """What keeps versions from being stored, without names."""
@@ -262,20 +267,25 @@ class Refits:
         if known is None:
             return
         try:
-            await self._say(job, job.task.result(), known, now=now)
+            found = job.task.result()
+            if job.base_id != known.active_id:
+                # Somebody has switched a version on meanwhile, and it was compared with the one before.
+                _again(job, known)
+                return
+            await self._say(job, found, known, now=now)
         except LogUnavailableError:
             raise
         except ConflictError:
-            # Somebody has switched a version on meanwhile, or another leader was faster: it is computed anew.
-            known.has_new_decisions |= job.request is None
-            known.begun_at = None
-            if job.request is not None:
-                known.requested.setdefault(job.request.version_id, job.request)
+            # Another leader was faster.
+            _again(job, known)
         except AppendRefusedError as error:
             _failed(job, known, error)
         except Exception as error:  # noqa: BLE001  # a version is worth no other work
-            _failed(job, known, error)
+            if known.problem is None:
+                # Once more: the database may have been away for a moment.
+                _again(job, known)
             known.has_new_decisions |= job.request is None
+            _failed(job, known, error)
         else:
             known.problem = None
 
@@ -357,6 +367,28 @@ def _is_comparison_due(known: _Workspace, now: datetime) -> bool:
 
 def _waited_since(known: _Workspace) -> datetime:
     return max((at for at in (known.begun_at, known.compared_at) if at is not None), default=_NEVER)
+
+
+def _take(
+    known: _Workspace,
+    event: Recorded[Event],
+    data: pattern.GroupingVersionFitted | pattern.GroupingVersionCompared | pattern.GroupingVersionActivated,
+) -> None:
+    match data:
+        case pattern.GroupingVersionFitted():
+            known.n_fits, known.fitted_at = data.number, event.time
+        case pattern.GroupingVersionActivated():
+            known.active_id, known.active = data.version_id, loading.usable(data.linker)
+        case _:
+            return
+
+
+def _again(job: _Job, known: _Workspace) -> None:
+    """Have a fit or a comparison computed anew, soon."""
+    if job.request is None:
+        known.has_new_decisions, known.begun_at = True, None
+    else:
+        known.requested.setdefault(job.request.version_id, job.request)
 
 
 def _failed(job: _Job, known: _Workspace, error: Exception) -> None:

@@ -18,7 +18,7 @@ PATH = "/v1/grouping/versions"
 
 
 async def tell(stack: Stack, workspace_id: str, name: str, *, issue_id: str, is_better: bool) -> None:
-    """Have the log say what a night's fit found; its pattern service hears it, too."""
+    """Have the log say what a fit found; its pattern service hears it, too."""
     now = datetime.now(UTC)
     data = builders.versioned(workspace_id, name, issue_id=issue_id, pattern_id="pat_1", is_better=is_better)[
         :2

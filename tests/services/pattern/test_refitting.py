@@ -150,6 +150,7 @@ def test_few_decisions_move_little() -> None:
         y=np.tile(few.y, n_times),
         shift=np.tile(few.shift, n_times),
         decision=np.concatenate([few.decision + n * number for number in range(n_times)]),
+        about=np.tile(few.about, n_times),
     )
     moved = []
     for examples in (few, many):
@@ -159,6 +160,25 @@ def test_few_decisions_move_little() -> None:
         change = few.x @ difference + fitted.linker.intercept - shipped().intercept
         moved.append(float(np.abs(change).mean()))
     assert 0 < moved[0] < 0.7 * moved[1]
+
+
+def test_decisions_about_one_pattern_are_held_out_together() -> None:
+    """They are about texts that are alike: learned from each other even chance would look like a rule."""
+    once = examples_of(team_that_joins_screens(20))
+    n_times, n = 8, int(once.decision.max()) + 1
+    chance = np.array([float(number * 7 // 3 % 2) for number in range(n)])
+    alike = Examples(
+        x=np.tile(once.x + 0.3 * np.sin(np.outer(once.decision, np.arange(1, 31))), (n_times, 1)),
+        y=np.tile(chance[once.decision], n_times),
+        shift=np.tile(once.shift, n_times),
+        decision=np.concatenate([once.decision * n_times + number for number in range(n_times)]),
+        about=np.tile(once.decision, n_times),
+    )
+    leaking = fit(msgspec.structs.replace(alike, about=alike.decision), version="v")
+    fitted = fit(alike, version="v")
+    assert leaking is not None and fitted is not None
+    assert leaking.loss < 0.7 * fitted.loss
+    assert fit(msgspec.structs.replace(alike, about=alike.about % 4), version="v") is None
 
 
 def test_decisions_that_follow_no_rule_give_no_better_linker() -> None:
