@@ -7,34 +7,43 @@ KNOWN_SOURCES = frozenset(
     {
         # Issue trackers and code hosts.
         *("azure_devops", "bitbucket", "bugzilla", "clickup", "github", "gitlab", "jira", "linear"),
-        *("asana", "monday", "redmine", "shortcut", "trello", "youtrack", "notion"),
+        *("asana", "jira_dc", "monday", "redmine", "shortcut", "trello", "youtrack", "notion"),
         # Incident management and alerting.
         *("alertmanager", "betterstack", "firehydrant", "grafana_oncall", "incident_io", "opsgenie"),
-        *("pagerduty", "rootly", "squadcast", "statuspage", "victorops", "xmatters"),
+        *("ilert", "jsm_ops", "pagerduty", "pagertree", "rootly", "squadcast", "statuspage", "victorops"),
+        *("xmatters", "zenduty"),
         # IT service management, governance.
         *("archer", "audit", "bmc_helix", "freshservice", "ivanti", "servicenow", "solarwinds"),
         # Customers and support.
-        *("freshdesk", "front", "gorgias", "helpscout", "hubspot", "intercom", "salesforce", "zendesk"),
+        *("dynamics365", "freshdesk", "front", "gorgias", "helpscout", "hubspot", "intercom", "kustomer"),
+        *("pylon", "salesforce", "zendesk", "zoho_desk"),
         # Errors, cloud and monitoring.
         *("appdynamics", "aws_cloudwatch", "azure_monitor", "bugsnag", "checkly", "cloudflare"),
         *("datadog", "dynatrace", "elastic", "gcp_monitoring", "grafana", "honeycomb", "logicmonitor"),
         *("nagios", "newrelic", "pingdom", "prometheus", "rollbar", "sentry", "uptimerobot", "zabbix"),
+        *("aws_health", "checkmk", "coralogix", "graylog", "honeybadger", "librenms", "site24x7"),
+        *("splunk_observability", "statuscake", "thousandeyes"),
         # Build and deployment.
-        *("argocd", "circleci", "github_actions", "jenkins", "kubernetes", "launchdarkly", "terraform"),
+        *("argocd", "buildkite", "circleci", "github_actions", "jenkins", "kubernetes", "launchdarkly"),
+        *("netlify", "terraform", "vercel"),
         # Data.
         *(
             "airflow",
             "bigquery",
             "databricks",
             "dbt",
+            "elasticsearch",
             "fivetran",
             "mongodb",
+            "mongodb_atlas",
             "mysql",
             "postgresql",
             "snowflake",
         ),
         # Security.
         *("aws_security_hub", "crowdstrike", "okta", "qualys", "snyk", "splunk", "sumologic", "wiz"),
+        *("auth0", "aws_guardduty", "datadog_security", "entra_id", "gitguardian", "huntress"),
+        *("microsoft_defender", "microsoft_sentinel", "sentinelone", "vanta", "wazuh"),
         # Conversations.
         *("email", "slack", "teams"),
         CUSTOM_SOURCE,
@@ -45,7 +54,9 @@ KNOWN_SOURCES = frozenset(
 _ALIASES = {
     "atlassian_jira": "jira",
     "azuredevops": "azure_devops",
+    "better_stack": "betterstack",
     "cloudwatch": "aws_cloudwatch",
+    "dbt_cloud": "dbt",
     "google_cloud_monitoring": "gcp_monitoring",
     "microsoft_teams": "teams",
     "new_relic": "newrelic",
@@ -54,6 +65,7 @@ _ALIASES = {
     "service_now": "servicenow",
     "splunk_oncall": "victorops",
     "sumo_logic": "sumologic",
+    "terraform_cloud": "terraform",
 }
 
 

@@ -1,0 +1,1 @@
+"""Sources: what Causeloop knows of the tools that failures come from, as one manifest per type; pure."""

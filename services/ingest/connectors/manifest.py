@@ -1,0 +1,426 @@
+"""The language of manifests: what one YAML file says about one type of source. Unknown keys are errors.
+
+The polling part of a stream, `endpoint`, is an endpoint of dlt's `rest_api` source, word for word
+(https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api), so that it can be handed on as it is.
+Templates hold `{config.key}`, a field of `config`, and `{secret.key}`, which a person gives once and nobody reads.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from services.ingest.connectors.expressions import Expression
+
+Category = Literal["cloud_monitoring", "productivity_incident", "crm_support", "data", "security"]
+Facet = Literal["auth", "list", "mapping", "webhook", "push"]
+Level = Literal["p1", "p2", "p3", "p4"]
+Stage = Literal["open", "mitigating", "resolved", "closed"]
+Slug = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
+HttpsUrl = Annotated[str, Meta(pattern=r"^https://\S+$")]
+
+
+class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Whatever a manifest is made of."""
+
+
+class ConfigField(_Part, frozen=True, kw_only=True):
+    """Something that is asked when a source is connected, and is no secret."""
+
+    key: Slug
+    title: str
+    required: bool = True
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+class Regional(_Part, frozen=True, kw_only=True):
+    """An address that depends on a config field, the region as a rule."""
+
+    select: str
+    choices: dict[str, str]
+
+
+class ApiKey(_Part, frozen=True, kw_only=True, tag_field="kind", tag="api_key"):
+    """One or more secrets in headers or in the query, as templates."""
+
+    title: str = "API key"
+    headers: dict[str, str] = {}
+    params: dict[str, str] = {}
+
+
+class Basic(_Part, frozen=True, kw_only=True, tag_field="kind", tag="basic"):
+    """HTTP basic; the templates say what stands for user name and password."""
+
+    title: str = "User name and password"
+    username: str = "{secret.username}"
+    password: str = "{secret.password}"  # noqa: S105 - a template
+
+
+class AuthorizationCode(_Part, frozen=True, kw_only=True, tag_field="kind", tag="oauth2_code"):
+    """OAuth 2, a person agrees in the browser. pkce: whether the vendor takes a code challenge (S256)."""
+
+    authorize_url: str
+    token_url: str
+    scopes: tuple[str, ...] = ()
+    scope_separator: str = " "
+    pkce: bool = False
+    client_auth: Literal["client_secret_post", "client_secret_basic"] = "client_secret_post"
+    authorize_params: dict[str, str] = {}
+    token_headers: dict[str, str] = {}
+
+
+class ClientCredentials(_Part, frozen=True, kw_only=True, tag_field="kind", tag="client_credentials"):
+    """OAuth 2, an application by itself."""
+
+    token_url: str
+    scopes: tuple[str, ...] = ()
+    token_params: dict[str, str] = {}
+
+
+class JwtBearer(_Part, frozen=True, kw_only=True, tag_field="kind", tag="jwt_bearer"):
+    """A service account's key signs a JWT that is exchanged for a token (RFC 7523)."""
+
+    token_url: str
+    scopes: tuple[str, ...] = ()
+
+
+class AwsKeys(_Part, frozen=True, kw_only=True, tag_field="kind", tag="aws"):
+    """AWS access keys; requests are signed with Signature Version 4 for this service."""
+
+    service: str
+
+
+class DatabaseLogin(_Part, frozen=True, kw_only=True, tag_field="kind", tag="database"):
+    """A user of a database; read access is enough."""
+
+    title: str = "Database user"
+
+
+class NoAuth(_Part, frozen=True, kw_only=True, tag_field="kind", tag="none"):
+    """Nothing is asked."""
+
+
+Auth = ApiKey | Basic | AuthorizationCode | ClientCredentials | JwtBearer | AwsKeys | DatabaseLogin | NoAuth
+
+
+class Probe(_Part, frozen=True, kw_only=True):
+    """A cheap request that only good credentials answer with 2xx."""
+
+    path: str
+    method: Literal["GET", "POST"] = "GET"
+    json: dict[str, object] = {}
+
+
+# --- polling, in the words of dlt ------------------------------------------------------------------------------
+
+
+class SinglePage(_Part, frozen=True, kw_only=True, tag_field="type", tag="single_page"):
+    """Everything comes at once."""
+
+
+class JsonLink(_Part, frozen=True, kw_only=True, tag_field="type", tag="json_link"):
+    """The address of the next page stands in the body."""
+
+    next_url_path: str
+
+
+class HeaderLink(_Part, frozen=True, kw_only=True, tag_field="type", tag="header_link"):
+    """The address of the next page stands in the Link header (RFC 8288)."""
+
+    links_next_key: str = "next"
+
+
+class HeaderCursor(_Part, frozen=True, kw_only=True, tag_field="type", tag="header_cursor"):
+    """The next page's cursor stands in a header."""
+
+    cursor_key: str
+    cursor_param: str
+
+
+class Cursor(_Part, frozen=True, kw_only=True, tag_field="type", tag="cursor"):
+    """The next page's cursor stands in the body, and goes into the query or into the next body."""
+
+    cursor_path: str
+    cursor_param: str | None = None
+    cursor_body_path: str | None = None
+    has_more_path: str | None = None
+
+
+class Offset(_Part, frozen=True, kw_only=True, tag_field="type", tag="offset"):
+    """Records are counted. total_path: null where the vendor does not say how many there are."""
+
+    limit: int
+    offset_param: str | None = "offset"
+    limit_param: str | None = "limit"
+    offset_body_path: str | None = None
+    limit_body_path: str | None = None
+    total_path: str | None = "total"
+    maximum_offset: int | None = None
+    has_more_path: str | None = None
+
+
+class PageNumber(_Part, frozen=True, kw_only=True, tag_field="type", tag="page_number"):
+    """Pages are counted from base_page."""
+
+    base_page: int = 0
+    page_param: str | None = "page"
+    page_body_path: str | None = None
+    total_path: str | None = "total"
+    maximum_page: int | None = None
+    has_more_path: str | None = None
+
+
+Paginator = SinglePage | JsonLink | HeaderLink | HeaderCursor | Cursor | Offset | PageNumber
+
+
+class Incremental(_Part, frozen=True, kw_only=True):
+    """Only what changed. The window's ends are given by whoever runs it, in the stream's `time_format`."""
+
+    cursor_path: str
+    start_param: str | None = None
+    end_param: str | None = None
+
+
+class Endpoint(_Part, frozen=True, kw_only=True):
+    """One request of dlt's `rest_api`. data_selector: names joined by dots, or "$" for the whole body."""
+
+    path: str
+    paginator: Paginator
+    method: Literal["GET", "POST"] = "GET"
+    params: dict[str, object] = {}
+    json: dict[str, object] = {}
+    headers: dict[str, str] = {}
+    data_selector: Annotated[str, Meta(pattern=r"^(\$|[A-Za-z_@][\w@-]*(\.[A-Za-z_@][\w@-]*)*)$")] = "$"
+    incremental: Incremental | None = None
+
+
+class Stream(_Part, frozen=True, kw_only=True):
+    """One list of records. time_format: how the vendor writes the ends of a window."""
+
+    name: Slug
+    endpoint: Endpoint
+    time_format: Literal["rfc3339", "epoch_s", "epoch_ms", "date", "space"] = "rfc3339"
+
+
+# --- records → issues ------------------------------------------------------------------------------------------
+
+
+class SeverityRule(_Part, frozen=True, kw_only=True):
+    """Which severity a word or number stands for; of a list, the first item that is known counts.
+
+    map: lower-case word → level; after it the usual words are tried, then `default`.
+    bands: for numbers, [at least, level], highest first.
+    """
+
+    path: Expression
+    map: dict[str, Level] = {}
+    bands: tuple[tuple[float, Level], ...] = ()
+    default: Level = "p3"
+
+
+class StatusRule(_Part, frozen=True, kw_only=True):
+    """Which status a word stands for: `map`, then the usual words, then `default`."""
+
+    path: Expression
+    map: dict[str, Stage] = {}
+    default: Stage = "open"
+
+
+class Mapping(_Part, frozen=True, kw_only=True):
+    """How a record becomes an issue: JMESPath for every field.
+
+    when: the record is of this kind; the first mapping that fits is taken.
+    ignore: the record is no failure and is left out.
+    """
+
+    external_id: Expression
+    title: Expression
+    when: Expression | None = None
+    ignore: Expression | None = None
+    body: Expression | None = None
+    severity: SeverityRule | None = None
+    status: StatusRule | None = None
+    service: Expression | None = None
+    component: Expression | None = None
+    error_type: Expression | None = None
+    environment: Expression | None = None
+    version: Expression | None = None
+    team: Expression | None = None
+    assignee: Expression | None = None
+    url: Expression | None = None
+    occurred_at: Expression | None = None
+    updated_at: Expression | None = None
+    metadata: dict[str, Expression] = {}
+
+
+# --- webhooks --------------------------------------------------------------------------------------------------
+
+
+class Hmac(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="hmac"):
+    """A keyed hash of the raw body.
+
+    prefix: stands before each signature. split: between several of them, any may match.
+    signature_key, timestamp_key: names in a header such as `t=1,v1=ab`, whose parts `split` separates.
+    timestamp_header, timestamp_path: where else the time is; within tolerance_seconds of now.
+    key: what is made the key of, a template over {secret} and {timestamp}; key_encoding: how the secret is written
+    ("whsec_" before base64 is dropped).
+    signed: what is hashed, a template over {body}, {timestamp}, {method}, {url} and {h:header}.
+    """
+
+    header: str
+    algorithm: Literal["sha256", "sha1", "sha512"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: str = ""
+    split: str | None = None
+    signature_key: str | None = None
+    timestamp_key: str | None = None
+    timestamp_header: str | None = None
+    timestamp_path: Expression | None = None
+    timestamp_unit: Literal["s", "ms", "rfc3339"] = "s"
+    tolerance_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    key: str = "{secret}"
+    key_encoding: Literal["utf8", "base64", "hex"] = "utf8"
+    signed: str = "{body}"
+
+
+class StandardWebhooks(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="standard_webhooks"):
+    """https://www.standardwebhooks.com; `svix` where the headers have the older names."""
+
+    headers: Literal["webhook", "svix"] = "webhook"
+    tolerance_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300
+
+
+class Token(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="token"):
+    """The secret itself, in a header, in the address or in the body; no better than the way it travels."""
+
+    header: str | None = None
+    query: str | None = None
+    path: Expression | None = None
+    prefix: str = ""
+
+
+class BasicAuth(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="basic"):
+    """HTTP basic; the secret is `user:password`."""
+
+
+class Jwt(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="jwt"):
+    """A signed token. HS256: the secret is the key; RS256: the secret is the vendor's key set (JWKS, JSON).
+
+    body_hash_claim: the claim that holds the SHA-256 of the body in hex; without it the body is not protected.
+    """
+
+    header: str = "Authorization"
+    prefix: str = ""
+    algorithm: Literal["HS256", "RS256"] = "HS256"
+    issuer: str | None = None
+    audience: str | None = None
+    body_hash_claim: str | None = None
+    requires_expiry: bool = True
+
+
+class Sns(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="sns"):
+    """Amazon SNS: an RSA signature in the body; the secret is the ARN of the topic."""
+
+
+Scheme = Hmac | StandardWebhooks | Token | BasicAuth | Jwt | Sns
+
+
+class Place(_Part, frozen=True, kw_only=True):
+    """Where a value of a webhook stands: in a header or, by JMESPath, in the body."""
+
+    header: str | None = None
+    path: Expression | None = None
+
+
+class RecordPath(_Part, frozen=True, kw_only=True):
+    """Where records stand in a payload.
+
+    path: finds a record or a list of them. events: patterns of event types; empty: any.
+    add: values of the payload that a record gets too, under these names.
+    decode: what was found is JSON written as text. then: where the records are in that.
+    """
+
+    path: Expression
+    then: Expression | None = None
+    events: tuple[str, ...] = ()
+    add: dict[str, Expression] = {}
+    decode: bool = False
+
+
+class Webhook(_Part, frozen=True, kw_only=True):
+    """What the vendor posts to us. verify: the first is meant unless the connector says otherwise."""
+
+    records: tuple[RecordPath, ...]
+    verify: tuple[Scheme, ...]
+    event_id: Place | None = None
+    event_type: Place | None = None
+
+
+# --- push ------------------------------------------------------------------------------------------------------
+
+
+class Push(_Part, frozen=True, kw_only=True):
+    """Create a ticket. Templates may hold {title}, {markdown}, {marker}, {config.…} and {target.…}.
+
+    id, url: where the answer says them; url_template: for vendors whose answer has no address for people.
+    """
+
+    path: str
+    body: dict[str, object] | list[object]
+    id: Expression
+    method: Literal["POST"] = "POST"
+    headers: dict[str, str] = {}
+    url: Expression | None = None
+    url_template: str | None = None
+
+
+class Manifest(_Part, frozen=True, kw_only=True):
+    """One type of source.
+
+    verified: real payloads of the vendor, or its own specification, have been run through the mapping;
+    `evidence` says which. unchecked: facts that nobody has held against the vendor.
+    adapter: code that polling needs beside the streams.
+    """
+
+    type: Slug
+    name: str
+    category: Category
+    docs_url: HttpsUrl
+    mappings: tuple[Mapping, ...]
+    auth: tuple[Auth, ...]
+    verified: bool = False
+    evidence: str = ""
+    unchecked: tuple[Facet, ...] = ()
+    notes: str = ""
+    adapter: Literal["aws", "google", "sql", "mongodb", "job", "hydrate", "partition", "instance"] | None = (
+        None
+    )
+    config: tuple[ConfigField, ...] = ()
+    base_url: str | Regional | None = None
+    headers: dict[str, str] = {}
+    test: Probe | None = None
+    streams: tuple[Stream, ...] = ()
+    webhook: Webhook | None = None
+    push: Push | None = None
+
+
+def decode_hook(kind: type, value: object) -> object:
+    """What msgspec does not know by itself: expressions, out of their text."""
+    if kind is Expression and isinstance(value, str):
+        return Expression(value)
+    if kind is object:
+        return value
+    raise ValueError(f"expected text, got {type(value).__name__}")
+
+
+def encode_hook(value: object) -> object:
+    """The way back."""
+    if isinstance(value, Expression):
+        return value.text
+    raise NotImplementedError(type(value))
+
+
+def decode(content: bytes) -> Manifest:
+    """The manifest in a YAML file; raises msgspec.DecodeError with the place."""
+    return msgspec.yaml.decode(content, type=Manifest, dec_hook=decode_hook)

@@ -1,0 +1,231 @@
+"""A vendor's record → an issue as ingest takes it, or a reason; the record itself goes along untouched. Pure."""
+
+import re
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from contracts import ingest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from services.ingest.commands.canonical import BODY_LENGTH_MAX, LINE_LENGTH_MAX, TITLE_LENGTH_MAX
+from services.ingest.commands.report import canonical_report
+from services.ingest.connectors import words
+from services.ingest.connectors.expressions import Expression, ExpressionError
+from services.ingest.connectors.manifest import Manifest, Mapping
+from services.ingest.errors import InvalidIssueError
+
+Record = dict[str, object]
+
+_LINES: Final = ("service", "component", "error_type", "environment", "version", "team", "assignee")
+# What JMESPath's to_string makes of nothing; all records that lack an id would become one issue.
+_NOTHING_INSIDE: Final = re.compile(r"(^|[-/#])null($|[-/#])")
+_CANONICAL: Final = (*_LINES, "external_id", "title", "body", "external_url", "metadata")
+
+
+class Mapped(Struct, frozen=True):
+    """An issue in canonical shape, and the record that it was made of."""
+
+    issue: ingest.IssueReport
+    raw: object
+
+
+class Ignored(Struct, frozen=True):
+    """A record that the manifest knows to be no failure."""
+
+    raw: object
+
+
+class Rejected(Struct, frozen=True):
+    """A record that cannot become an issue. path: the field of the issue, empty when it is about all of it."""
+
+    reason: str
+    path: str
+    raw: object
+
+    @property
+    def problem(self) -> str:
+        """Field and reason on one line."""
+        return f"{self.path}: {self.reason}" if self.path else self.reason
+
+
+Outcome = Mapped | Ignored | Rejected
+
+
+def map_record(manifest: Manifest, record: object, *, now: datetime) -> Outcome:
+    """The issue that a record stands for, by the first of the manifest's mappings that fits.
+
+    A title over its limit is cut and kept whole in the body; other lines and the body are cut; an address that
+    is none is left out. The same record gives the same outcome, apart from times more than a day after `now`.
+    """
+    if not isinstance(record, dict):
+        return Rejected("is not a JSON object", "", record)
+    try:
+        mapping = next(
+            (each for each in manifest.mappings if _holds(each.when, record, if_absent=True)), None
+        )
+        if mapping is None:
+            return Rejected("is of no kind that the manifest maps", "", record)
+        if _holds(mapping.ignore, record, if_absent=False):
+            return Ignored(record)
+        report = _Reading(mapping, record).report(manifest.type)
+        return Mapped(_canonical(report, now=now), record)
+    except _FieldError as error:
+        return Rejected(error.reason, error.path, record)
+    except ExpressionError as error:
+        return Rejected(str(error), "", record)
+    except InvalidIssueError as error:
+        path = next(iter(error.problems))
+        return Rejected(error.problems[path], path, record)
+
+
+class _FieldError(Exception):
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+
+class _Reading:
+    """Reads one record, field by field."""
+
+    def __init__(self, mapping: Mapping, record: Record) -> None:
+        self._mapping = mapping
+        self._record = record
+
+    def report(self, source: str) -> ingest.IssueReport:
+        mapping = self._mapping
+        external_id = self._line("external_id", mapping.external_id)
+        if external_id is None:
+            raise _FieldError("external_id", f"nothing at {mapping.external_id.text[:60]!r}")
+        if _NOTHING_INSIDE.search(external_id):
+            raise _FieldError("external_id", f"{external_id!r} is made of something that the record lacks")
+        title, body = _fitted(self._line("title", mapping.title), self._body())
+        return ingest.IssueReport(
+            external_id=external_id,
+            source=source,
+            title=title,
+            body=body,
+            severity=None
+            if mapping.severity is None
+            else words.severity(mapping.severity, self._found("severity", mapping.severity.path)),
+            status=None
+            if mapping.status is None
+            else words.status(mapping.status, self._found("status", mapping.status.path)),
+            external_url=self._url(),
+            source_created_at=self._moment("occurred_at", mapping.occurred_at),
+            source_updated_at=self._moment("updated_at", mapping.updated_at),
+            metadata=self._metadata(),
+            **{name: self._short(name) for name in _LINES},
+        )
+
+    def _found(self, path: str, expression: Expression | None) -> object:
+        try:
+            return None if expression is None else expression.find(self._record)
+        except ExpressionError as error:
+            raise _FieldError(path, str(error)) from error
+
+    def _line(self, path: str, expression: Expression | None) -> str | None:
+        found = self._found(path, expression)
+        if isinstance(found, list):
+            found = next((item for item in found if item not in (None, "")), None)
+        match found:
+            case None:
+                return None
+            case bool():
+                return str(found).lower()
+            case str():
+                return found.strip() or None
+            case int():
+                return str(found)
+            case float():
+                return str(int(found)) if found.is_integer() else str(found)
+            case _:
+                raise _FieldError(path, f"found {_kind(found)} where text is needed")
+
+    def _short(self, path: str) -> str | None:
+        line = self._line(path, getattr(self._mapping, path))
+        return line if line is None or len(line) <= LINE_LENGTH_MAX else f"{line[: LINE_LENGTH_MAX - 1]}…"
+
+    def _body(self) -> str | None:
+        found = self._found("body", self._mapping.body)
+        return plain_text(found) if isinstance(found, dict | list) else self._line("body", self._mapping.body)
+
+    def _url(self) -> str | None:
+        url = self._line("url", self._mapping.url)
+        return url if url is not None and url.lower().startswith(("https://", "http://")) else None
+
+    def _moment(self, path: str, expression: Expression | None) -> datetime | None:
+        found = self._found(path, expression)
+        if found is None or found == "":
+            return None
+        moment = words.moment(found)
+        if moment is None:
+            raise _FieldError(path, f"cannot read {str(found)[:80]!r} as a time")
+        return moment
+
+    def _metadata(self) -> dict[str, object] | None:
+        pairs = (
+            (name, self._found(f"metadata.{name}", path)) for name, path in self._mapping.metadata.items()
+        )
+        return {name: value for name, value in pairs if value not in (None, "", [], {})} or None
+
+
+def plain_text(value: object) -> str | None:
+    """The text of a rich document, such as Atlassian's document format; other JSON as it is written."""
+    if isinstance(value, dict) and value.get("type") == "doc":
+        return "\n".join(line for line in _paragraphs(value) if line.strip()) or None
+    return msgspec.json.encode(value).decode() if value else None
+
+
+def _paragraphs(node: dict[str, object]) -> list[str]:
+    """The lines of a document: one per innermost block."""
+    lines: list[str] = []
+    running = ""
+    content = node.get("content")
+    for child in content if isinstance(content, list) else []:
+        if not isinstance(child, dict):
+            continue
+        if "content" in child:
+            lines.append(running)
+            running = ""
+            lines.extend(_paragraphs(child))
+        else:
+            running += "\n" if child.get("type") == "hardBreak" else str(child.get("text") or "")
+    return [*lines, running]
+
+
+def _fitted(title: str | None, body: str | None) -> tuple[str | None, str | None]:
+    line = " ".join(title.split()) if title else title
+    if line and len(line) > TITLE_LENGTH_MAX:
+        body = f"{line}\n\n{body or ''}".rstrip()
+        line = f"{line[: TITLE_LENGTH_MAX - 1].rstrip()}…"
+    if body and len(body) > BODY_LENGTH_MAX:
+        body = f"{body[: BODY_LENGTH_MAX - 1]}…"
+    return line, body
+
+
+def _canonical(report: ingest.IssueReport, *, now: datetime) -> ingest.IssueReport:
+    """The report with every text as ingest would store it; raises InvalidIssueError as ingest would."""
+    command = canonical_report(report, workspace_id="", fresh_id=None, now=now)
+    texts = {name: getattr(command, name) for name in _CANONICAL}
+    return replace(
+        report,
+        **texts,
+        source=command.source,
+        source_created_at=command.source_created_at,
+        source_updated_at=command.source_updated_at,
+    )
+
+
+def _holds(condition: Expression | None, record: Record, *, if_absent: bool) -> bool:
+    """JMESPath's truth: null, false and whatever is empty do not hold."""
+    if condition is None:
+        return if_absent
+    found = condition.find(record)
+    return found is not None and found is not False and found not in ("", [], {})
+
+
+def _kind(found: object) -> str:
+    return "an object" if isinstance(found, dict) else "a list" if isinstance(found, list) else "a value"

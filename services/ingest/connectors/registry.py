@@ -1,0 +1,203 @@
+"""Reads manifests from files and says what is wrong with them, by file and place."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from services.ingest.commands.sources import known_source
+from services.ingest.connectors.manifest import (
+    ApiKey,
+    AuthorizationCode,
+    Hmac,
+    Manifest,
+    Token,
+    decode,
+    encode_hook,
+)
+
+FOLDER: Final = Path(__file__).parent / "manifests"
+
+_LOCATED: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_PLACEHOLDER: Final = re.compile(r"\{(config|secret)\.([a-z0-9_]+)\}")
+_DANGLING: Final = re.compile(r"\{(config|secret)\.(?![a-z0-9_]+\})|\{config(?!\.)")
+
+
+class Problem(Struct, frozen=True):
+    """What is wrong in a manifest, and where: the file and the path of keys in it."""
+
+    file: str
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.path}: {self.problem}" if self.path else f"{self.file}: {self.problem}"
+
+
+class ManifestError(Exception):
+    """A manifest cannot be used; all problems that were found."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class UnknownTypeError(Exception):
+    """There is no such type of source."""
+
+
+def read(content: bytes, *, file: str) -> Manifest:
+    """The manifest in a file's content; raises ManifestError with every problem, the first one if it is not YAML."""
+    try:
+        manifest = decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        located = _LOCATED.fullmatch(str(error))
+        path, problem = (located["path"] or "", located["problem"]) if located else ("", str(error))
+        raise ManifestError(Problem(file, path, problem)) from error
+    problems = [Problem(file, path, problem) for path, problem in _faults(manifest, Path(file).stem)]
+    if problems:
+        raise ManifestError(*problems)
+    return manifest
+
+
+@cache
+def types() -> tuple[str, ...]:
+    """Every type that has a manifest, in order."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+@cache
+def manifest_of(type_: str) -> Manifest:
+    """The manifest of a type, in any usual spelling.
+
+    Raises UnknownTypeError for a type without one, ManifestError when its file is wrong.
+    """
+    slug = type_ if type_ in types() else known_source(type_)
+    if slug not in types() or (slug == "custom_api" and type_ != slug):
+        raise UnknownTypeError(type_)
+    path = FOLDER / f"{slug}.yaml"
+    return read(path.read_bytes(), file=path.name)
+
+
+def catalogue() -> tuple[Manifest, ...]:
+    """All manifests, in the order of their types; raises ManifestError when a file is wrong."""
+    return tuple(manifest_of(type_) for type_ in types())
+
+
+def _faults(manifest: Manifest, stem: str) -> Iterator[tuple[str, str]]:
+    """What the types cannot say: path and problem."""
+    if manifest.type != stem:
+        yield "type", f"{manifest.type!r} is not the file's name, {stem}.yaml"
+    if known_source(manifest.type) != manifest.type:
+        yield (
+            "type",
+            f"{manifest.type!r} is not in KNOWN_SOURCES of services/ingest/commands/sources.py, so that its issues "
+            f"would be stored as {known_source(manifest.type)!r}; add it there",
+        )
+    if manifest.verified != bool(manifest.evidence):
+        yield "evidence", "says which payloads were run, when and only when verified is true"
+    yield from _mapping_faults(manifest)
+    yield from _auth_faults(manifest)
+    yield from _template_faults(manifest)
+    yield from _webhook_faults(manifest)
+    names = [stream.name for stream in manifest.streams]
+    if len(set(names)) < len(names):
+        yield "streams", "two have the same name"
+    if manifest.streams and manifest.base_url is None:
+        yield "base_url", "is needed where there are streams"
+
+
+def _mapping_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if not manifest.mappings:
+        yield "mappings", "one is needed"
+    for index, mapping in enumerate(manifest.mappings):
+        place = f"mappings[{index}]"
+        if mapping.when is None and index < len(manifest.mappings) - 1:
+            yield f"{place}.when", "is needed, since mappings follow that would never be reached"
+        for field in ("severity", "status"):
+            rule = getattr(mapping, field)
+            shouted = [word for word in (rule.map if rule else ()) if word != word.lower()]
+            if shouted:
+                yield (
+                    f"{place}.{field}.map",
+                    f"words are compared in lower case; write {shouted[0].lower()!r}",
+                )
+        bands = mapping.severity.bands if mapping.severity else ()
+        if list(bands) != sorted(bands, key=lambda band: -band[0]):
+            yield f"{place}.severity.bands", "begin with the highest"
+
+
+def _auth_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if not manifest.auth:
+        yield "auth", "one way is needed; `kind: none` where nothing is asked"
+    for index, auth in enumerate(manifest.auth):
+        if isinstance(auth, ApiKey) and not (auth.headers or auth.params):
+            yield f"auth[{index}]", "headers or params are needed"
+        for name in ("authorize_url", "token_url"):
+            url = getattr(auth, name, "https://")
+            if not url.startswith(("https://", "{")):
+                yield f"auth[{index}].{name}", "must begin with https://"
+        if isinstance(auth, AuthorizationCode) and auth.authorize_url == auth.token_url:
+            yield f"auth[{index}].token_url", "is the address to authorize"
+
+
+def _template_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Placeholders that stand for nothing; regions without an address."""
+    fields = {field.key: field for field in manifest.config}
+    if not isinstance(manifest.base_url, str | None):
+        selected = fields.get(manifest.base_url.select)
+        if selected is None:
+            yield "base_url.select", f"{manifest.base_url.select!r} is not a field of config"
+        elif set(selected.choices) != set(manifest.base_url.choices):
+            yield "base_url.choices", f"are not the choices of {selected.key!r}"
+    for field in manifest.config:
+        if field.choices and field.default is not None and field.default not in field.choices:
+            yield f"config.{field.key}", f"the default {field.default!r} is none of the choices"
+    for path, text in _texts(msgspec.to_builtins(manifest, enc_hook=encode_hook), ""):
+        for kind, key in _PLACEHOLDER.findall(text):
+            if kind == "config" and key not in fields:
+                yield path, f"{{config.{key}}} is not a field of config"
+            elif kind == "secret" and not path.startswith("auth["):
+                yield path, "a secret may only be used in auth"
+        if _DANGLING.search(text):
+            yield path, "holds a placeholder that is not of the form {config.key} or {secret.key}"
+
+
+def _webhook_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    webhook = manifest.webhook
+    if webhook is None:
+        return
+    if not webhook.verify:
+        yield "webhook.verify", "one scheme is needed; nothing is believed unproved"
+    if not webhook.records:
+        yield "webhook.records", "one path is needed"
+    for index, spot in enumerate(webhook.records):
+        if spot.events and webhook.event_type is None:
+            yield f"webhook.records[{index}].events", "need webhook.event_type"
+    for name in ("event_id", "event_type"):
+        place = getattr(webhook, name)
+        if place is not None and (place.header is None) == (place.path is None):
+            yield f"webhook.{name}", "needs a header or a path, not both"
+    for index, scheme in enumerate(webhook.verify):
+        if (
+            isinstance(scheme, Token)
+            and sum(x is not None for x in (scheme.header, scheme.query, scheme.path)) != 1
+        ):
+            yield f"webhook.verify[{index}]", "needs one of header, query and path"
+        if isinstance(scheme, Hmac) and "{body}" not in scheme.signed:
+            yield f"webhook.verify[{index}].signed", "must hold {body}; otherwise anybody could change it"
+
+
+def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{path}[{index}]")

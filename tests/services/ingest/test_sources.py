@@ -1,0 +1,288 @@
+"""Manifests: every one can be read, and makes of its vendor's record the issue that stands beside it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from contracts import ingest
+
+from services.ingest.connectors.expressions import Expression
+from services.ingest.connectors.manifest import Manifest, Mapping, RecordPath, SeverityRule, StatusRule
+from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
+from services.ingest.connectors.payloads import read_delivery, records_in
+from services.ingest.connectors.registry import (
+    ManifestError,
+    UnknownTypeError,
+    catalogue,
+    manifest_of,
+    read,
+    types,
+)
+from services.ingest.connectors.words import moment, severity, status
+
+NOW = datetime(2026, 12, 31, tzinfo=UTC)
+FOLDER = Path(__file__).parent / "sources"
+NAMED_BY_THE_CONTRACT = frozenset(
+    ["jira", "github", "linear", "pagerduty", "opsgenie", "servicenow", "zendesk", "salesforce", "hubspot", "datadog", "dynatrace", "newrelic", "aws_cloudwatch", "postgresql", "snowflake", "bigquery", "okta", "crowdstrike", "splunk", "slack", "teams", "custom_api"]
+)
+SMALL = """
+type: custom_api
+name: Mine
+category: data
+docs_url: https://example.com/docs
+auth: [{kind: none}]
+mappings: [{external_id: id, title: title}]
+"""
+
+
+class Golden(msgspec.Struct, forbid_unknown_fields=True):
+    """A vendor's record in one of the forms it arrives in, and the issue it becomes."""
+
+    payload: msgspec.Raw
+    form: str
+    issue: dict[str, object]
+
+
+def golden(type_: str) -> Golden:
+    plain = msgspec.yaml.decode((FOLDER / f"{type_}.yaml").read_bytes())
+    return msgspec.convert({**plain, "payload": msgspec.Raw(msgspec.json.encode(plain["payload"]))}, Golden)
+
+
+def github_issue() -> dict[str, object]:
+    return {"id": 1, "number": 7, "title": "Fails", "state": "open", "html_url": "https://example.com/7"}
+
+
+def test_the_catalogue_has_what_was_promised() -> None:
+    """At least 80 types in all five categories, those of the contract among them; each can be read."""
+    manifests = catalogue()
+    assert len(manifests) >= 80
+    assert set(types()) >= NAMED_BY_THE_CONTRACT
+    assert len({manifest.category for manifest in manifests}) == 5
+
+
+def test_every_type_has_a_record_to_prove_its_mapping() -> None:
+    """And no record is left of a type that is gone."""
+    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == list(types())
+
+
+@pytest.mark.parametrize("type_", types())
+def test_a_vendors_record_becomes_the_issue_that_is_expected(type_: str) -> None:
+    """All of the issue, so that a field that is mapped by mistake shows as well."""
+    manifest, expected = manifest_of(type_), golden(type_)
+    sample = records_in(manifest, msgspec.json.decode(expected.payload))
+    assert (expected.form, 1) == (sample.form, len(sample.records))
+    outcome = map_record(manifest, sample.records[0], now=NOW)
+    assert isinstance(outcome, Mapped), outcome
+    said = msgspec.to_builtins(outcome.issue)
+    assert {**expected.issue, "source": type_} == {k: v for k, v in said.items() if v is not None}
+    assert outcome.raw is sample.records[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "problem"),
+    [
+        ("name: Mine", "", "Object contains unknown field `nmae`"),
+        ("external_id: id", "mappings[0].external_id", "is not JMESPath"),
+        ("category: data", "category", "Invalid enum value"),
+        ("type: custom_api", "type", "is not in KNOWN_SOURCES"),
+        ("auth: [{kind: none}]", "auth[0].headers.Authorization", "{config.user} is not a field of config"),
+        ("mappings: [{", "mappings[0].when", "is needed, since mappings follow"),
+        ("docs_url: https", "docs_url", "Expected `str` matching regex"),
+    ],
+)
+def test_a_faulty_manifest_is_refused_by_file_and_place(change: str, path: str, problem: str) -> None:
+    """Whoever writes one is told where to look."""
+    faulty = {
+        "name: Mine": "nmae: Mine",
+        "external_id: id": "external_id: 'id['",
+        "category: data": "category: dta",
+        "type: custom_api": "type: weather",
+        "auth: [{kind: none}]": 'auth: [{kind: api_key, headers: {Authorization: "{config.user}"}}]',
+        "mappings: [{": "mappings: [{external_id: a, title: b}, {",
+        "docs_url: https": "docs_url: ftp",
+    }[change]
+    file = "weather.yaml" if "weather" in faulty else "custom_api.yaml"
+    assert isinstance(read(SMALL.encode(), file="custom_api.yaml"), Manifest)
+    with pytest.raises(ManifestError) as caught:
+        read(SMALL.replace(change, faulty).encode(), file=file)
+    assert [(file, path)] == [(found.file, found.path) for found in caught.value.problems]
+    assert problem in caught.value.problems[0].problem
+
+
+@pytest.mark.parametrize("lines", ["webhook: {records: [{path: a}], verify: []}", "verified: true"])
+def test_a_manifest_claims_nothing_unproved(lines: str) -> None:
+    """A webhook without a scheme would be believed unseen; `verified` says what was run."""
+    with pytest.raises(ManifestError):
+        read(f"{SMALL}{lines}\n".encode(), file="custom_api.yaml")
+
+
+def test_a_type_is_found_by_any_usual_spelling_but_an_unknown_one_is_none() -> None:
+    """A stranger must not be read as `custom_api`."""
+    assert manifest_of("New Relic").type == "newrelic"
+    assert manifest_of("splunk_oncall").type == "victorops"
+    with pytest.raises(UnknownTypeError):
+        manifest_of("weather")
+
+
+@pytest.mark.parametrize(
+    ("record", "path"),
+    [
+        ("text", ""),
+        ({"title": "no id"}, "external_id"),
+        ({**github_issue(), "id": "a\x00b"}, "external_id"),
+        ({**github_issue(), "created_at": "yesterday"}, "source_created_at"),
+        ({**github_issue(), "created_at": "2999-01-01T00:00:00Z"}, "source_created_at"),
+        ({**github_issue(), "title": {"text": "x"}}, "title"),
+    ],
+)
+def test_a_record_that_is_no_issue_is_rejected_with_the_field_and_kept(record: object, path: str) -> None:
+    """The reason names the field of the issue; the record goes along for another try."""
+    outcome = map_record(manifest_of("github"), record, now=NOW)
+    assert isinstance(outcome, Rejected)
+    assert path.removeprefix("source_") in (
+        "",
+        outcome.path.removeprefix("source_").replace("occurred", "created"),
+    )
+    assert (path == "") == (outcome.path == "")
+    assert outcome.raw is record
+    assert outcome.reason
+
+
+def test_an_id_made_of_nothing_is_rejected() -> None:
+    """Otherwise all records without one would be one issue."""
+    outcome = map_record(manifest_of("pingdom"), {"description": "down"}, now=NOW)
+    assert isinstance(outcome, Rejected)
+    assert outcome.path == "external_id"
+
+
+def test_what_is_no_failure_is_left_out() -> None:
+    """Pull requests are listed among GitHub's issues; runs that succeeded are no news."""
+    github = manifest_of("github")
+    pull = {**github_issue(), "pull_request": {"url": "x"}}
+    run = {"id": 2, "workflow_id": 3, "conclusion": "success"}
+    assert map_record(github, pull, now=NOW) == Ignored(pull)
+    assert map_record(github, run, now=NOW) == Ignored(run)
+
+
+def test_long_texts_are_cut_and_nothing_of_a_title_is_lost() -> None:
+    """Limits are ingest's own."""
+    outcome = map_record(manifest_of("github"), {**github_issue(), "title": "x" * 400, "body": "b"}, now=NOW)
+    assert isinstance(outcome, Mapped)
+    assert outcome.issue.title == "x" * 299 + "…"
+    assert outcome.issue.body == "x" * 400 + "\n\nb"
+
+
+def test_an_address_that_is_none_costs_no_issue() -> None:
+    """It is left out."""
+    outcome = map_record(manifest_of("github"), {**github_issue(), "html_url": "see above"}, now=NOW)
+    assert isinstance(outcome, Mapped)
+    assert outcome.issue.external_url is None
+
+
+@pytest.mark.parametrize(
+    ("found", "level"),
+    [
+        ("CRITICAL", "p1"), ("SEV-1", "p1"), ("1 - critical", "p1"), ("priority::high", "p2"), ("P3 - minor", "p3"),
+        (["wontfix", "team/low"], "p4"), (5, "p1"), (5.0, "p1"), ("odd", "p4"), (None, "p4"), ({"a": 1}, "p4"),
+    ],
+)  # fmt: skip
+def test_a_severity_is_read_from_words_numbers_and_labels(found: object, level: str) -> None:
+    """The manifest's own words win over the usual ones; the default is for what nobody knows."""
+    rule = SeverityRule(path=Expression("x"), map={"5": "p1", "minor": "p2"}, default="p4")
+    assert level == severity(rule, found)
+
+
+@pytest.mark.parametrize(
+    ("found", "level"), [(80, "p1"), ("79.9", "p2"), (0, "p3"), (-1, "p4"), (True, "p4")]
+)
+def test_a_number_falls_into_its_band(found: object, level: str) -> None:
+    """At least, highest first."""
+    rule = SeverityRule(path=Expression("x"), bands=((80, "p1"), (40, "p2"), (0, "p3")), default="p4")
+    assert level == severity(rule, found)
+
+
+def test_a_status_is_read_whatever_joins_its_words() -> None:
+    """In Progress, in-progress and IN_PROGRESS are the same."""
+    rule = StatusRule(path=Expression("x"), default="open")
+    assert {"mitigating"} == {status(rule, each) for each in ("In Progress", "in-progress", "IN_PROGRESS")}
+    assert status(rule, "whatever") == "open"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-11-02T10:00:00Z", "2026-11-02 10:00:00", "2026-11-02T11:00:00.000+0100", "2026-11-02 10:00:00 UTC",
+        "2026-11-02 12:00:00 +0200", "2026-11-02T10:00:00.0000000Z", "Mon, 02 Nov 2026 10:00:00 GMT",
+        1793613600, 1793613600.0, 1793613600000, "1793613600000", 1793613600000000, 1793613600000000000,
+    ],
+)  # fmt: skip
+def test_a_moment_is_read_however_it_is_written(written: object) -> None:
+    """Without a zone it is UTC."""
+    assert datetime(2026, 11, 2, 10, tzinfo=UTC) == moment(written)
+
+
+@pytest.mark.parametrize("written", [None, True, "", "soon", -5, 0, 1e30, [], "99999-01-01"])
+def test_what_is_no_moment_is_none(written: object) -> None:
+    """Nothing is guessed."""
+    assert moment(written) is None
+
+
+def test_a_delivery_gives_the_records_of_its_event_with_what_stands_beside_them() -> None:
+    """GitHub names the event in a header and puts the repository outside the issue."""
+    webhook = manifest_of("github").webhook
+    assert webhook is not None
+    payload = {"issue": github_issue(), "repository": {"full_name": "a/b"}, "alert": {"number": 1}}
+    headers = {"X-GitHub-Event": "issues", "X-GitHub-Delivery": "d1"}
+    delivery = read_delivery(webhook, payload, headers)
+    assert (delivery.event_id, delivery.event_type) == ("d1", "issues")
+    assert ({"repository": {"full_name": "a/b"}, **github_issue()},) == delivery.records
+    assert read_delivery(webhook, payload, {**headers, "X-GitHub-Event": "ping"}).records == ()
+    assert read_delivery(webhook, payload, {}).records == ()
+
+
+def test_a_record_written_as_text_is_read_and_a_broken_one_is_kept() -> None:
+    """SNS puts JSON into a string."""
+    webhook = manifest_of("aws_cloudwatch").webhook
+    assert webhook is not None
+    good = read_delivery(webhook, {"Type": "Notification", "Message": '{"AlarmName": "a"}'}, {})
+    broken = read_delivery(webhook, {"Type": "Notification", "Message": "{"}, {})
+    assert good.records == ({"AlarmName": "a"},)
+    assert broken.records == ("{",)
+
+
+def test_a_page_of_many_records_gives_them_all() -> None:
+    """A list, and a page as the stream's selector finds it."""
+    pagerduty = manifest_of("pagerduty")
+    assert _form(pagerduty, {"incidents": [{"id": 1}, {"id": 2}]}) == ("page", 2)
+    assert _form(pagerduty, [{"id": 1}, {"id": 2}]) == ("records", 2)
+    assert _form(pagerduty, {"id": 1}) == ("records", 1)
+    assert _form(pagerduty, "text") == ("records", 1)
+
+
+def test_an_expression_that_does_not_suit_a_record_rejects_the_record_alone() -> None:
+    """A function given the wrong type is the record's fault, not a crash."""
+    mapping = Mapping(external_id=Expression("id"), title=Expression("join('-', title)"))
+    manifest = msgspec.structs.replace(manifest_of("custom_api"), mappings=(mapping,))
+    bad = map_record(manifest, {"id": "1", "title": 5}, now=NOW)
+    good = map_record(manifest, {"id": "1", "title": ["a", "b"]}, now=NOW)
+    assert isinstance(bad, Rejected)
+    assert bad.path == "title"
+    assert isinstance(good, Mapped)
+    assert isinstance(good.issue, ingest.IssueReport)
+
+
+def _form(manifest: Manifest, payload: object) -> tuple[str, int]:
+    sample = records_in(manifest, payload)
+    return sample.form, len(sample.records)
+
+
+def test_a_record_keeps_what_it_says_itself_over_what_stands_beside_it() -> None:
+    """An addition never overwrites the record."""
+    webhook = msgspec.structs.replace(
+        manifest_of("github").webhook,
+        event_type=None,
+        records=(RecordPath(path=Expression("issue"), add={"title": Expression("title")}),),
+    )
+    delivery = read_delivery(webhook, {"issue": {"title": "inner"}, "title": "outer"}, {})
+    assert delivery.records == ({"title": "inner"},)
