@@ -226,7 +226,7 @@ def _key(scheme: Hmac, secret: str, timestamp: str) -> bytes:
     try:
         match scheme.key_encoding:
             case "utf8":
-                return text.encode()
+                return _bytes(text)
             case "base64":
                 return base64.b64decode(text.removeprefix("whsec_"), validate=True)
             case "hex":
@@ -245,16 +245,16 @@ def _signed(template: str, call: Call, timestamp: str) -> bytes:
             case "body":
                 parts.append(call.body)
             case "timestamp":
-                parts.append(timestamp.encode())
+                parts.append(_bytes(timestamp))
             case "method":
-                parts.append(call.method.upper().encode())
+                parts.append(_bytes(call.method.upper()))
             case "url":
-                parts.append(call.url.encode())
+                parts.append(_bytes(call.url))
             case name:
                 value = call.header(name.removeprefix("h:"))
                 if value is None:
                     raise _NotGenuineError(Refusal.MISSING)
-                parts.append(value.encode())
+                parts.append(_bytes(value))
         end = found.end()
     return b"".join([*parts, template[end:].encode()])
 
@@ -291,7 +291,7 @@ def _basic(call: Call, secrets: Sequence[str]) -> Judgement:
 
 
 def _same(given: str, secrets: Sequence[str]) -> Judgement:
-    fits = [hmac.compare_digest(given.encode(), secret.encode()) for secret in secrets]
+    fits = [hmac.compare_digest(_bytes(given), _bytes(secret)) for secret in secrets]
     if True not in fits:
         raise _NotGenuineError(Refusal.MISMATCH)
     return Believed(fits.index(True))
@@ -332,7 +332,7 @@ def _check_claims(scheme: Jwt, claims: Mapping[str, object], call: Call, now: da
         raise _NotGenuineError(Refusal.MISMATCH)
     if scheme.body_hash_claim is not None:
         given = str(claims.get(scheme.body_hash_claim) or "").lower()
-        if not hmac.compare_digest(given.encode(), hashlib.sha256(call.body).hexdigest().encode()):
+        if not hmac.compare_digest(_bytes(given), hashlib.sha256(call.body).hexdigest().encode()):
             raise _NotGenuineError(Refusal.MISMATCH)
     expires, begins = claims.get("exp"), claims.get("nbf")
     if expires is None and not scheme.requires_expiry:
@@ -367,7 +367,7 @@ def _sns(call: Call, secrets: Sequence[str], now: datetime, certificates: Mappin
         if not isinstance(key, rsa.RSAPublicKey):
             raise _NotGenuineError(Refusal.MALFORMED)
         signature = base64.b64decode(_text(message, "Signature"), validate=True)
-        key.verify(signature, signed.encode(), padding.PKCS1v15(), _SNS_HASHES[version]())
+        key.verify(signature, _bytes(signed), padding.PKCS1v15(), _SNS_HASHES[version]())
     except InvalidSignature as error:
         raise _NotGenuineError(Refusal.MISMATCH) from error
     except (ValueError, binascii.Error) as error:
@@ -380,6 +380,11 @@ def _text(message: Mapping[str, object], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise _NotGenuineError(Refusal.MISSING if name == "Signature" else Refusal.MALFORMED)
     return value
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, whatever somebody put into a header or into JSON: half a surrogate pair is no reason to fail."""
+    return text.encode(errors="surrogatepass")
 
 
 def _json(body: bytes) -> object:

@@ -24,7 +24,30 @@ from services.ingest.connectors.words import moment, severity, status
 NOW = datetime(2026, 12, 31, tzinfo=UTC)
 FOLDER = Path(__file__).parent / "sources"
 NAMED_BY_THE_CONTRACT = frozenset(
-    ["jira", "github", "linear", "pagerduty", "opsgenie", "servicenow", "zendesk", "salesforce", "hubspot", "datadog", "dynatrace", "newrelic", "aws_cloudwatch", "postgresql", "snowflake", "bigquery", "okta", "crowdstrike", "splunk", "slack", "teams", "custom_api"]
+    [
+        "jira",
+        "github",
+        "linear",
+        "pagerduty",
+        "opsgenie",
+        "servicenow",
+        "zendesk",
+        "salesforce",
+        "hubspot",
+        "datadog",
+        "dynatrace",
+        "newrelic",
+        "aws_cloudwatch",
+        "postgresql",
+        "snowflake",
+        "bigquery",
+        "okta",
+        "crowdstrike",
+        "splunk",
+        "slack",
+        "teams",
+        "custom_api",
+    ]
 )
 SMALL = """
 type: custom_api
