@@ -128,6 +128,26 @@ def test_a_file_goes_in_and_comes_out(terminal: Terminal) -> None:
     assert {"p1"} == set(exported()["severity"])
 
 
+def test_the_records_of_a_tool_go_in_by_its_type(terminal: Terminal) -> None:
+    """As its API gives them: mapped, left out where they are no failure, refused one by one, unchanged next time."""
+    deploys = [
+        {"id": "d-1", "name": "shop", "state": "error", "context": "production", "error_message": "exit 2"},
+        {"id": "d-2", "name": "shop", "state": "ready"},
+        {"name": "shop", "state": "error"},
+    ]
+    (terminal.folder / "deploys.json").write_text(json.dumps(deploys))
+    words = ("import", "deploys.json", "--source", "netlify", "--json")
+    first = json.loads(terminal.run(*words, code=1))
+    assert (first["created"], first["unchanged"], first["rejected"]) == (1, 0, 1)
+    error = json.loads((terminal.folder / "deploys.json.errors.jsonl").read_text())
+    assert (error["line"], error["reason"][:11]) == (3, "external_id")
+    again = json.loads(terminal.run(*words, code=1))
+    assert (again["created"], again["unchanged"]) == (0, 1)
+    terminal.wait_until(lambda: len(terminal.rows("issues", "--where", "source=netlify")) == 1)
+    stored = terminal.rows("issues", "--where", "source=netlify")[0]
+    assert (stored["title"], stored["severity"], stored["service"]) == ("Deploy of shop failed", "p2", "shop")
+
+
 def test_the_log_can_be_followed_from_its_beginning(terminal: Terminal) -> None:
     """Filtered by type, one JSON object a line."""
     lines = terminal.run(

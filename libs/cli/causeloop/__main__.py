@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "up": "up",
     "status": "status",
     "import": "import_file",
+    "sources": "sources",
     "export": "export",
     "events": "events",
     "replay": "replay",
@@ -29,7 +30,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 }
 """Command → module in causeloop.commands."""
 
-_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest"})
+_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest", "sources"})
 """Commands that have commands of their own."""
 
 HELP: Final = """Causeloop: from raw failures to verified fixes.

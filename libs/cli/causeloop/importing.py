@@ -121,9 +121,10 @@ class StateFile:
             ) from error
 
 
-def state_key(*, digest: str, mapping: FieldMapping, url: str) -> str:
-    """The name of an import's state: same file, same mapping, same Causeloop."""
-    content = msgspec.json.encode((digest, mapping, url), order="deterministic")
+def state_key(*, digest: str, mapping: FieldMapping, url: str, source: str | None = None) -> str:
+    """The name of an import's state: same file, same mapping or type of source, same Causeloop."""
+    parts = (digest, mapping, url) if source is None else (digest, mapping, url, source)
+    content = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(content).hexdigest()[:24]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +72,26 @@ def run_in_foreground(module: str, arguments: Sequence[str]) -> int:
     # One thread: the sums of a fit then have one order, and the same file gives the same bytes.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=repository(), env=environment, check=False).returncode
+
+
+def output_lines(module: str, arguments: Sequence[str]) -> Iterator[bytes]:
+    """The lines that a module of a service prints, as it prints them; it ends when nobody wants more.
+
+    Raises UsageError, with what it says, when it ends badly.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(
+        command, cwd=repository(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            yield from process.stdout
+            said = process.stderr.read().decode(errors="replace").strip()
+            process.wait()
+        finally:
+            process.kill()
+    if process.returncode > 0:
+        raise UsageError(said.removeprefix("✗ ") or f"{module} ended with {process.returncode}")
 
 
 def repository() -> Path:

@@ -24,6 +24,7 @@ from services.ingest.state import OPTIONAL_FIELDS, Issue, evolve
 
 T = TypeVar("T")
 
+_OURS_ALONE = frozenset({ingest.IssueStatus.IN_LOOP, ingest.IssueStatus.PATTERN_FOUND})
 _ISSUE_ID = re.compile(r"iss_[0-9A-HJKMNP-TV-Z]{26}")
 
 
@@ -187,11 +188,19 @@ def _wanted(cmd: ReportIssue, state: Issue) -> dict[str, object]:
         for field in ("title", "body", "severity", "status", *OPTIONAL_FIELDS, "metadata")
         if (value := getattr(cmd, field)) is not None
     }
-    if cmd.status_group and is_in_group(state.content.status, cmd.status_group):
+    if cmd.status_group and _says_nothing_new(state.content.status, cmd.status_group):
         wanted.pop("status", None)
     if sent is not None and sent == revision:
         return {field: value for field, value in wanted.items() if field not in state.edited}
     return wanted
+
+
+def _says_nothing_new(status: ingest.IssueStatus, group: str) -> bool:
+    """Whether a source that names this group leaves the status alone.
+
+    To its source an issue that we found a pattern of, or that came back, is simply open.
+    """
+    return is_in_group(status, group) or (group == "open" and status in _OURS_ALONE)
 
 
 def _external_id(clean: Cleaner, value: str | None, fresh_id: str | None) -> str:

@@ -3,15 +3,15 @@
 import argparse
 import gzip
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 from msgspec import Struct
 
-from services.ingest.connectors.manifest import Manifest, encode_hook
+from services.ingest.connectors.manifest import Category, Manifest, encode_hook
 from services.ingest.connectors.mapping import Ignored, Mapped, Outcome, Rejected, map_record
 from services.ingest.connectors.payloads import Sample, records_in
 from services.ingest.connectors.registry import (
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code is 0, 1 for problems found and 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="causeloop sources")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("list", "show", "check", "preview", "map"):
+    for name in ("list", "table", "show", "check", "preview", "map"):
         command = commands.add_parser(name)
         command.add_argument("--json", action="store_true")
         if name in ("show", "preview", "map"):
@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         match chosen.command:
             case "list":
                 return _list(as_json=chosen.json)
+            case "table":
+                return _table()
             case "show":
                 return _show(chosen.type, as_json=chosen.json)
             case "check":
@@ -83,6 +85,37 @@ def _list(*, as_json: bool) -> int:
     n_verified = sum(each.verified for each in manifests)
     print(f"\n{len(manifests)} types, {n_verified} of them run with real payloads.")
     return OK
+
+
+def _table() -> int:
+    """The catalogue as the documentation shows it: Markdown, one table per category."""
+    for category in get_args(Category):
+        print(f"## {category.replace('_', ' ').capitalize()}\n")
+        print("| Type | Name | Sign in | Polls | Webhook proved by | Push | Not checked |")
+        print("|---|---|---|---|---|---|---|")
+        for each in catalogue():
+            if each.category == category:
+                print(f"| {' | '.join(_row(each))} |")
+        print()
+    return OK
+
+
+def _row(manifest: Manifest) -> list[str]:
+    schemes = () if manifest.webhook is None else manifest.webhook.verify
+    return [
+        f"`{manifest.type}`",
+        f"[{manifest.name}]({manifest.docs_url})",
+        ", ".join(_kinds(manifest.auth)),
+        ", ".join(stream.name for stream in manifest.streams) or "–",
+        " or ".join(_kinds(schemes)) or "–",
+        "yes" if manifest.push else "–",
+        ", ".join(manifest.unchecked) or "–",
+    ]
+
+
+def _kinds(parts: Sequence[Struct]) -> list[str]:
+    """The tags of auth kinds or schemes, each once."""
+    return list(dict.fromkeys(str(part.__struct_config__.tag) for part in parts))
 
 
 def _show(type_: str, *, as_json: bool) -> int:
@@ -125,7 +158,7 @@ def _preview(type_: str, file: Path, *, as_json: bool) -> int:
             kind: sum(isinstance(each, kind) for each in outcomes) for kind in (Mapped, Ignored, Rejected)
         }
         print(
-            f"Read as {' and '.join(sorted(set(forms))) or 'nothing'}: {counts[Mapped]} issues, "
+            f"Read as {' and '.join(sorted(set(forms))) or 'nothing'}: {counts[Mapped]} to report, "
             f"{counts[Ignored]} left out, {counts[Rejected]} rejected."
         )
     return PROBLEM if not outcomes or any(isinstance(each, Rejected) for each in outcomes) else OK
@@ -202,7 +235,7 @@ def _abilities(manifest: Manifest) -> list[str]:
 
 def _summary(manifest: Manifest) -> dict[str, object]:
     """The facts that a person chooses by."""
-    kinds = [msgspec.to_builtins(auth, enc_hook=encode_hook)["kind"] for auth in manifest.auth]
+    kinds = _kinds(manifest.auth)
     return {
         "type": manifest.type,
         "name": manifest.name,

@@ -13,7 +13,7 @@ from tests.libs.cli.in_process import causeloop
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_with_examples(command: str, tmp_path: Path) -> None:
     """--help shows at least one command to copy, or the sub-commands."""
-    group = {"events": ("tail",), "clients": ("onboard",)}
+    group = {"events": ("tail",), "clients": ("onboard",), "sources": ("preview",)}
     arguments = (command, *group.get(command, ()), "--help")
     shown = causeloop(*arguments, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
@@ -43,6 +43,8 @@ def test_shared_options_may_stand_before_the_command() -> None:
         (["events", "tail"], 69, "make up"),
         (["import", "nothing.csv"], 2, "nothing.csv"),
         (["nonsense"], 2, "nonsense"),
+        (["sources", "show", "pagerdoty"], 2, "is it pagerduty"),
+        (["sources", "preview", "pagerduty", "nothing.json"], 2, "nothing.json"),
         (["migrate"], 2, "DATABASE_OWNER_URL"),
         (["clients", "list"], 69, "make up"),
         (["clients", "onboard", "nothing.csv"], 2, "nothing.csv"),

@@ -111,6 +111,15 @@ def test_metadata_that_only_python_takes_for_equal_is_a_change() -> None:
     assert changes(issue(report(metadata={"a": 1})), metadata={"a": True}) == {"metadata": {"a": True}}
 
 
+@pytest.mark.parametrize("status", ["in_loop", "pattern_found"])
+def test_a_status_of_ours_is_not_undone_by_a_source_that_says_open(status: str) -> None:
+    """To its source an issue in a loop is open, each time it is asked."""
+    state = issue(report(status=status))
+    assert changes(state, status="open") == {}
+    assert changes(state, status="new") == {"status": "new"}
+    assert changes(state, status="resolved") == {"status": "resolved"}
+
+
 def test_status_group_that_the_issue_is_in_is_no_change() -> None:
     state = issue(report(status="analyzed"))
     assert changes(state, status="open") == {}

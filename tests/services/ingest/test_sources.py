@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from contracts import ingest
 
+from services.ingest.connectors.__main__ import main
 from services.ingest.connectors.expressions import Expression
 from services.ingest.connectors.manifest import Manifest, Mapping, RecordPath, SeverityRule, StatusRule
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
@@ -309,3 +310,40 @@ def test_a_record_keeps_what_it_says_itself_over_what_stands_beside_it() -> None
     )
     delivery = read_delivery(webhook, {"issue": {"title": "inner"}, "title": "outer"}, {})
     assert delivery.records == ({"title": "inner"},)
+
+
+def test_a_manifest_of_ones_own_is_checked_tried_and_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it is in the catalogue; a mistake is told with its place."""
+    manifest, sample = tmp_path / "custom_api.yaml", tmp_path / "sample.json"
+    rule = "severity: {path: how_bad, map: {storm: p1}}, ignore: is_sunny"
+    manifest.write_text(SMALL.replace("title: title", f"title: what, {rule}"))
+    sample.write_text(
+        '[{"id": 7, "what": "Roof is off", "how_bad": "Storm"}, {"id": 8, "is_sunny": true}, {}]'
+    )
+
+    def said(*words: object) -> tuple[int, str]:
+        code = main([str(word) for word in words])
+        return code, capsys.readouterr().out
+
+    assert said("check", manifest) == (0, "✓ custom_api.yaml: Mine, records from a file\n")
+    code, tried = said("preview", manifest, sample, "--json")
+    mapped, ignored, rejected = msgspec.json.decode(tried)
+    assert (code, ignored, rejected["rejected"]["path"]) == (1, {"ignored": True}, "external_id")
+    assert (mapped["issue"]["title"], mapped["issue"]["severity"]) == ("Roof is off", "p1")
+    assert "1 to report, 1 left out, 1 rejected" in said("preview", manifest, sample)[1]
+    code, lines = said("map", manifest, sample)
+    assert [sorted(msgspec.json.decode(line)) for line in lines.splitlines()] == [
+        ["line", "report"], ["is_ignored", "line"], ["line", "problem"],
+    ]  # fmt: skip
+    manifest.write_text(SMALL.replace("external_id: id", "external_id: 'id['"))
+    code, refused = said("check", manifest)
+    assert (code, refused[:46]) == (1, "✗ custom_api.yaml: mappings[0].external_id: is")
+
+
+def test_the_list_in_the_documentation_is_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m services.ingest.connectors table docs/reference/sources.md` writes it anew."""
+    page = Path(__file__).parents[3] / "docs" / "reference" / "sources.md"
+    assert main(["table"]) == 0
+    assert capsys.readouterr().out in page.read_text(encoding="utf-8")

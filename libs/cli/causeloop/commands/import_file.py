@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,13 +13,24 @@ from msgspec import Struct
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from causeloop.api import connected, find_url
+from causeloop.commands.sources import type_or_file
 from causeloop.console import answers, messages, print_json, run_async, table
 from causeloop.exits import ExitCode, StorageError, UsageError
-from causeloop.importing import Counts, Failure, Importer, ImportState, StateFile, prepare, state_key
+from causeloop.importing import (
+    Counts,
+    Failure,
+    Importer,
+    ImportState,
+    Prepared,
+    StateFile,
+    prepare,
+    state_key,
+)
 from causeloop.mapping import FieldMapping, combined, read_mapping_file
 from causeloop.options import DEFAULT_FOLDER, AccessToken, AsJson, Folder, Url
 from causeloop.reading import count_rows, digest, read_rows
 from causeloop.severity import vocabulary
+from causeloop.vendor_records import mapped_records
 
 HELP: Final = """Report the failures in a file through the public API.
 
@@ -30,6 +42,12 @@ description, service, severity, …) are found by themselves. See first what bec
   causeloop import bugs.jsonl.gz --set source=bugzilla --ignore group
   causeloop import alerts.parquet --severity-map "sev-a=p1,sev-b=p3"
   causeloop import export.csv --mapping export.yaml
+
+Records as a tool's own API or webhook gives them (JSON, JSON Lines) are mapped by its type; `causeloop sources list` \
+shows the types:
+
+  causeloop import incidents.json --source pagerduty
+  causeloop import tickets.jsonl.gz --source zendesk --dry-run
 
 The same file again changes nothing: an issue is known by its source and external id. An interrupted import \
 goes on where it stopped. Refused rows are written to FILE.errors.jsonl with line and reason; the exit code is then 1.
@@ -43,6 +61,7 @@ class ImportOptions(Struct, frozen=True, kw_only=True):
 
     file: Path
     mapping: FieldMapping
+    source: str | None
     url: str | None
     token: str | None
     folder: Path
@@ -64,7 +83,12 @@ class Summary(Struct, frozen=True, kw_only=True):
     errors_file: str | None
 
 
-Source = Annotated[Path, typer.Argument(help="JSON Lines, CSV or Parquet file.", exists=True, dir_okay=False)]
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="JSON Lines, CSV or Parquet file; with --source also JSON.", exists=True, dir_okay=False
+    ),
+]
 MapOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -99,6 +123,15 @@ MappingOption = Annotated[
         help="YAML file with map, set, severity and ignore; flags win over it.",
     ),
 ]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="TYPE",
+        help="Type of the tool whose records these are, or a manifest of yours (.yaml); "
+        "takes the place of --map, --set, --ignore, --severity-map and --mapping.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the first rows as they would be reported, and report nothing.")
 ]
@@ -123,6 +156,7 @@ def import_file(
     ignore: IgnoreOption = None,
     severity_map: SeverityOption = None,
     mapping: MappingOption = None,
+    source: SourceOption = None,
     dry_run: DryRun = False,
     restart: Restart = False,
     errors: ErrorsOption = None,
@@ -132,6 +166,9 @@ def import_file(
     as_json: AsJson = False,
 ) -> None:
     """Report the failures in a file."""
+    if source and (map_ or set_ or ignore or severity_map or mapping):
+        advice = "To map differently, write a manifest of your own: docs/how-to/add-a-source.md."
+        raise UsageError("--source brings its own mapping; no other may be given", advice=advice)
     base = read_mapping_file(mapping.read_bytes(), name=mapping.name) if mapping else FieldMapping()
     flags = FieldMapping(
         columns=_pairs(map_, "--map"),
@@ -142,6 +179,7 @@ def import_file(
     options = ImportOptions(
         file=file,
         mapping=combined(base, flags),
+        source=type_or_file(source) if source else None,
         url=url,
         token=token,
         folder=data,
@@ -163,14 +201,14 @@ def import_file(
 
 async def _import(options: ImportOptions) -> Summary:
     url = find_url(options.url, options.folder)
-    key = state_key(digest=digest(options.file), mapping=options.mapping, url=url)
+    key = state_key(digest=digest(options.file), mapping=options.mapping, url=url, source=options.source)
     state_file = StateFile(options.folder, key=key)
     state = _starting_state(options, state_file)
-    n_rows = count_rows(options.file)
+    n_rows = count_rows(options.file) if options.source is None else None
     async with connected(url=options.url, token=options.token, folder=options.folder) as api:
         with _Report(options, n_rows=n_rows, state=state, state_file=state_file) as report:
             importer = Importer(api, state=state, on_progress=report.advance)
-            rows = islice(prepare(read_rows(options.file), options.mapping), state.rows_done, None)
+            rows = islice(_prepared(options), state.rows_done, None)
             started = time.monotonic()
             final = await importer.run(rows)
             seconds = time.monotonic() - started
@@ -185,6 +223,12 @@ async def _import(options: ImportOptions) -> Summary:
         rows_per_second=round(done / seconds, 1) if seconds else 0.0,
         errors_file=str(options.errors_file) if final.counts.rejected else None,
     )
+
+
+def _prepared(options: ImportOptions) -> Iterator[Prepared]:
+    if options.source is not None:
+        return mapped_records(options.source, options.file)
+    return prepare(read_rows(options.file), options.mapping)
 
 
 def _starting_state(options: ImportOptions, state_file: StateFile) -> ImportState:
@@ -203,7 +247,7 @@ class _Report:
     """Shows the progress, saves the state and writes refused rows, batch by batch."""
 
     def __init__(
-        self, options: ImportOptions, *, n_rows: int, state: ImportState, state_file: StateFile
+        self, options: ImportOptions, *, n_rows: int | None, state: ImportState, state_file: StateFile
     ) -> None:
         self._errors_path = options.errors_file
         self._state_file = state_file
@@ -276,7 +320,7 @@ def _errors_file(file: Path) -> Path:
 
 
 def _show_first_rows(options: ImportOptions) -> None:
-    rows = list(islice(prepare(read_rows(options.file), options.mapping), DRY_RUN_ROWS))
+    rows = list(islice(_prepared(options), DRY_RUN_ROWS))
     if options.as_json:
         print_json(
             [
@@ -297,7 +341,8 @@ def _show_first_rows(options: ImportOptions) -> None:
                 text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
                 shown.add_row(f"  {field}", text if len(text) <= 160 else f"{text[:160]}…")
             console.print(shown)
-    console.print(f"Nothing was reported. The file has {count_rows(options.file):,} rows.")
+    has = f" The file has {count_rows(options.file):,} rows." if options.source is None else ""
+    console.print(f"Nothing was reported.{has}")
 
 
 def _print_summary(summary: Summary) -> None:
