@@ -21,8 +21,8 @@ KNOWN_SOURCES = frozenset(
         *("appdynamics", "aws_cloudwatch", "azure_monitor", "bugsnag", "checkly", "cloudflare"),
         *("datadog", "dynatrace", "elastic", "gcp_monitoring", "grafana", "honeycomb", "logicmonitor"),
         *("nagios", "newrelic", "pingdom", "prometheus", "rollbar", "sentry", "uptimerobot", "zabbix"),
-        *("aws_health", "checkmk", "coralogix", "graylog", "honeybadger", "librenms", "site24x7"),
-        *("splunk_observability", "statuscake", "thousandeyes"),
+        *("aws_health", "checkmk", "coralogix", "graylog", "healthchecks", "honeybadger", "librenms"),
+        *("site24x7", "splunk_observability", "statuscake", "thousandeyes"),
         # Build and deployment.
         *("argocd", "buildkite", "circleci", "github_actions", "jenkins", "kubernetes", "launchdarkly"),
         *("netlify", "terraform", "vercel"),
