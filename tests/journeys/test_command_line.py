@@ -143,9 +143,15 @@ def test_the_records_of_a_tool_go_in_by_its_type(terminal: Terminal) -> None:
     assert (error["line"], error["reason"][:11]) == (3, "external_id")
     again = json.loads(terminal.run(*words, code=1))
     assert (again["created"], again["unchanged"]) == (0, 1)
-    terminal.wait_until(lambda: len(terminal.rows("issues", "--where", "source=netlify")) == 1)
-    stored = terminal.rows("issues", "--where", "source=netlify")[0]
-    assert (stored["title"], stored["severity"], stored["service"]) == ("Deploy of shop failed", "p2", "shop")
+    stored: list[dict[str, object]] = []
+
+    def is_stored() -> bool:
+        stored[:] = terminal.rows("issues", "--where", "source=netlify")
+        return len(stored) == 1
+
+    terminal.wait_until(is_stored)
+    known = [stored[0][name] for name in ("title", "severity", "service")]
+    assert known == ["Deploy of shop failed", "p2", "shop"]
 
 
 def test_the_log_can_be_followed_from_its_beginning(terminal: Terminal) -> None:
