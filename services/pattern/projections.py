@@ -16,7 +16,7 @@ from . import _queries
 from .engine import texts
 from .engine.clusters import Known
 from .engine.lifecycle import verdict_of
-from .state import has_ended, is_note
+from .state import has_ended, is_decision
 
 HumanDecision: TypeAlias = (
     pattern.IssueUnlinked | pattern.LinkConstrained | pattern.PatternsMerged | pattern.PatternSplit
@@ -335,7 +335,7 @@ def _grown(
                 row.is_named_by_person = True
         case pattern.PatternStatusChanged():
             row.status = data.to_status.value
-            if not is_note(data):
+            if is_decision(data, is_by_person=event.actor is not None):
                 row.status_seq = event.seq
             if data.to_status is PatternStatus.WATCHING:
                 row.watched_since = event.time

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from .engine.grouping import Grouper
 from .engine.issues import Dimensions, Issue
+from .engine.lifecycle import OPEN_STATUSES
 from .engine.memory import NOT_YET_STORED, Member, Pattern
 
 
@@ -96,6 +97,7 @@ def evolve(
             _linked(grouper, event, evidence.joining)
         case pattern.PatternDetected():
             found = _pattern(grouper, event.pattern_id)
+            found.status_seq = NOT_YET_STORED
             _set_status(found, PatternStatus.EMERGING, at)
             _describe(found, event.name, event.assessment, is_by_person=False)
         case pattern.PatternDescribed():
@@ -103,10 +105,9 @@ def evolve(
             _describe(found, event.name, event.assessment, is_by_person=is_by_person)
         case pattern.PatternStatusChanged():
             found = _pattern(grouper, event.pattern_id)
-            if is_note(event):
-                found.watched_since = at
-            else:
-                _set_status(found, event.to_status, at)
+            if is_decision(event, is_by_person=is_by_person):
+                found.status_seq = NOT_YET_STORED
+            _set_status(found, event.to_status, at)
         case pattern.IssueUnlinked() | pattern.PatternSplit():
             leaving = evidence.leaving
             if leaving is None:
@@ -144,23 +145,26 @@ def stamp(grouper: Grouper, event: pattern.Event, *, pattern_id: str, seq: int) 
     found = _pattern(grouper, pattern_id)
     found.version = seq
     if isinstance(event, pattern.PatternDetected | pattern.PatternStatusChanged):
-        if not (isinstance(event, pattern.PatternStatusChanged) and is_note(event)):
+        if found.status_seq == NOT_YET_STORED:
             found.status_seq = seq
     elif isinstance(event, pattern.IssuesLinked) and event.exemplar is not None and event.links:
         grouper.place(event.links[0].issue_id, seq)
 
 
-def is_note(event: pattern.PatternStatusChanged) -> bool:
-    """Whether somebody only said more of a fix that is being watched.
+def is_decision(event: pattern.PatternStatusChanged, *, is_by_person: bool) -> bool:
+    """Whether what recommendations and verdicts said before it has no say any more.
 
-    That is no decision on the status, so a verdict that was given before it and comes to us after it still stands.
+    Not so when somebody only says more of a fix that is being watched, and when a rule moves a pattern that stays open:
+    what was said before that and comes to us after it still stands.
     """
-    return (
+    is_note = (
         event.from_status is event.to_status is PatternStatus.WATCHING
         and event.closure_note is not None
         and event.fix_environment is None
         and event.fix_version is None
     )
+    stays_open = {event.from_status, event.to_status} <= OPEN_STATUSES
+    return not is_note and (is_by_person or not stays_open)
 
 
 def member_of(link: pattern.Link, *, pattern_id: str, dimensions: Dimensions) -> Member:
@@ -197,7 +201,6 @@ def _pattern(grouper: Grouper, pattern_id: str) -> Pattern:
 
 def _set_status(found: Pattern, status: PatternStatus, at: datetime) -> None:
     found.status = status
-    found.status_seq = NOT_YET_STORED
     if status is PatternStatus.WATCHING:
         found.watched_since = at
 

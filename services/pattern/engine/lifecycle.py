@@ -19,7 +19,7 @@ from .memory import Pattern, RecommendationRow, Settings, VerdictRow
 ACTIVE_MEMBERS: Final = 5
 ACTIVE_DAYS: Final = 3
 
-_OPEN = frozenset({PatternStatus.EMERGING, PatternStatus.ACTIVE, PatternStatus.MITIGATING})
+OPEN_STATUSES = frozenset({PatternStatus.EMERGING, PatternStatus.ACTIVE, PatternStatus.MITIGATING})
 _QUIET = frozenset({PatternStatus.WATCHING, PatternStatus.RESOLVED})
 
 
@@ -74,7 +74,7 @@ def due(
     status = pattern.status
     if status in _QUIET:
         return _by_verdict(pattern, verdict) or _by_further_fix(pattern, recommendations)
-    if status not in _OPEN:
+    if status not in OPEN_STATUSES:
         return None
     by_fix = _by_recommendations(pattern, recommendations)
     if by_fix is not None:

@@ -15,7 +15,7 @@ from services.pattern.engine.lifecycle import due, is_to_detect, verdict_of
 from services.pattern.engine.memory import Member, Pattern, RecommendationRow, Settings, Totals, VerdictRow
 from services.pattern.engine.repairing import Failure, is_worth_saying, mttr_seconds
 from services.pattern.engine.risk import assess, confidence, risk_score
-from services.pattern.state import stamp
+from services.pattern.state import evolve, stamp
 
 Status = pattern.PatternStatus
 Work = recommendation.RecommendationStatus
@@ -154,6 +154,21 @@ def test_a_note_after_a_proof_without_a_verdict_starts_a_new_one() -> None:
     assert begun.at == later == found.watched_since
     [noted] = close_pattern(grouper, command, Gathered(), now=later + timedelta(days=1))
     assert noted.at == later, "and of that one it is a note again"
+
+
+def test_what_is_implemented_while_a_rule_moves_the_pattern_is_not_lost() -> None:
+    """Taken up and implemented at once: the move to mitigating comes behind both in the log, decided on the first."""
+    grouper = Grouper("ws")
+    found = grouper.patterns["pat_1"] = a_pattern(5, status=Status.ACTIVE)
+    moved = pattern.PatternStatusChanged(
+        pattern_id="pat_1", from_status=Status.ACTIVE, to_status=Status.MITIGATING, reason="It is worked on."
+    )
+    for is_by_person, expected in ((False, Status.WATCHING), (True, None)):
+        found.status, found.status_seq = Status.ACTIVE, 1
+        evolve(grouper, moved, at=NOW, is_by_person=is_by_person)
+        stamp(grouper, moved, pattern_id="pat_1", seq=30)
+        due_now = due(found, [work(Work.IMPLEMENTED)], None)
+        assert (due_now and due_now.to_status) == expected, "a person's later decision stands"
 
 
 def test_a_note_between_a_verdict_and_the_move_loses_no_verdict() -> None:
