@@ -143,7 +143,12 @@ class Ledger(Struct):
                 if decided.is_by_person:
                     self._change(event.pattern_id, is_named_by_person=True)
             case pattern.PatternStatusChanged() as event:
-                self._change(event.pattern_id, status=event.to_status, status_seq=self.seq)
+                self._change(event.pattern_id, status=event.to_status)
+                moves = {event.from_status.value, event.to_status.value}
+                is_note = moves == {"watching"} and event.fix_environment is event.fix_version is None
+                stays_open = moves <= {"emerging", "active", "mitigating"}
+                if not is_note and (decided.is_by_person or not stays_open):
+                    self._change(event.pattern_id, status_seq=self.seq)
                 if event.to_status is pattern.PatternStatus.WATCHING:
                     self._change(event.pattern_id, watched_since=decided.at or NOW)
             case pattern.IssueUnlinked() as event:
