@@ -133,12 +133,12 @@ class Inhabited:
         by_hand = {"title": f"{word} linked by hand", "source": "datadog"}
         lone = self._did(self.owner, "POST", "/v1/issues", by_hand)["id"]
         self._did(self.owner, "POST", f"/v1/issues/{lone}/link-pattern", {"pattern_id": pattern_id})
-        # The one that was linked has made the predictions of before come true; new ones take their place.
-        prediction = self._wait(lambda: self._did(self.owner, "GET", "/v1/predictions")["data"])[0]["id"]
-        self._did(self.owner, "POST", f"/v1/predictions/{prediction}/feedback", {"outcome": "hit"})
+        # Whether it is open still or the one that was linked has made it come true.
+        self._did(self.owner, "POST", f"/v1/predictions/{self.ids['prd_'][0]}/feedback", {"outcome": "hit"})
         recommended = self._did(self.owner, "GET", "/v1/recommendations")["data"][0]["id"]
         for status in ("in_progress", "implemented"):
             self._did(self.owner, "PATCH", f"/v1/recommendations/{recommended}", {"status": status})
+        self._wait(lambda: self._did(self.owner, "GET", f"/v1/patterns/{pattern_id}/fixes")["fixes"])
         self._did(self.owner, "POST", f"/v1/issues/{lone}/comments", {"text": f"{word} was here"})
         self._did(self.owner, "POST", f"/v1/issues/{lone}/analyze", {"tier": "fast"})
         one = f"/v1/issues/{lone}"
