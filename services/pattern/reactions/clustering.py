@@ -153,7 +153,7 @@ class Clusterings:
             if _is_due(known, now) and (known.requested is not None or workspace_id in groupers):
                 due.append(workspace_id)
         if due:
-            first = min(due, key=lambda each: self._workspaces[each].begun_at or _NEVER)
+            first = min(due, key=lambda each: _waiting(self._workspaces[each]))
             # A workspace without an issue is asked for, too, and has an answer coming.
             self._begin(groupers.get(first) or Grouper(first), self._workspaces[first], now=now)
 
@@ -243,6 +243,11 @@ def _try_again(job: _Job, known: _Workspace) -> None:
 def _failed(job: _Job, known: _Workspace, error: Exception) -> None:
     known.problem = type(error).__name__
     log.error("clustering.failed", workspace_id=job.workspace_id, error=repr(error))
+
+
+def _waiting(known: _Workspace) -> tuple[bool, datetime]:
+    """Who is next: where somebody waits for it, which is at most every five minutes, then the oldest."""
+    return known.requested is None, known.begun_at or _NEVER
 
 
 def _is_due(known: _Workspace, now: datetime) -> bool:

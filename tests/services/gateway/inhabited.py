@@ -170,7 +170,8 @@ class Inhabited:
             self._did(self.owner, "POST", "/v1/issues", other)
         self._wait(lambda: len(self._did(self.owner, "GET", "/v1/patterns")["data"]) > 1)
         self._did(self.owner, "POST", "/v1/clusters/recompute")
-        self._wait(lambda: self._did(self.owner, "GET", "/v1/clusters")["data"])
+        # One workspace at a time is clustered, and those of all other tests may be due.
+        self._wait(lambda: self._did(self.owner, "GET", "/v1/clusters")["data"], seconds=120.0)
 
     def _staff(self) -> None:
         """Members, an invitation, preferences, settings."""

@@ -60,7 +60,7 @@ def test_patterns_are_clustered_and_related_with_reasons(mine: httpx.Client) -> 
         is_done = isinstance(clustering, dict) and clustering["run_id"] == asked.json()["run_id"]
         return listed if is_done else None
 
-    listed = wait_for(done, seconds=60)
+    listed = wait_for(done, seconds=120)
     assert [(each["name"], each["pattern_count"]) for each in listed["data"]] == [
         ("Service mail", 2),
         ("Service pay", 3),
