@@ -19,6 +19,14 @@ class InvalidGrantError(AppError):
     status = 401
 
 
+class SessionEndedError(InvalidGrantError):
+    """The refresh token was used before, or its session is over; so is what came of it."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__("The refresh token was used before, or its session has ended. Sign in again.")
+        self.session_id = session_id
+
+
 class MfaRequiredError(ForbiddenError):
     """The session owes the second factor that its person has set up."""
 

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from runtime.database import Pool
 from runtime.errors import ForbiddenError, StateConflictError, UnavailableError
 
-from services.gateway.errors import InvalidGrantError, SsoRequiredError
+from services.gateway.errors import InvalidGrantError, SessionEndedError, SsoRequiredError
 from services.gateway.identity import _queries
 from services.gateway.identity.jwks import Subject
 from services.gateway.identity.people.invitations import accept
@@ -199,7 +199,7 @@ class Sessions:
     async def refresh(self, refresh_token: str, *, device: Device | None = None) -> TokenPair:
         """The next pair of a session. A token that was used before ends the session: somebody has a copy.
 
-        Raises InvalidGrantError.
+        Raises InvalidGrantError, SessionEndedError.
         """
         token_hash = hash_token(refresh_token)
         async with self._pool.connection() as conn:
@@ -211,9 +211,7 @@ class Sessions:
             async with conn.transaction():
                 pair = await self._rotate(conn, found, token_hash, device or Device())
             if pair is None:
-                raise InvalidGrantError(
-                    "The refresh token was used before, or its session has ended. Sign in again."
-                )
+                raise SessionEndedError(found.session_id)
             return pair
 
     async def bind(self, principal: Principal, subject_token: str, *, ip: str = "") -> None:

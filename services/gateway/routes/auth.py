@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from services.gateway.edge.cookies import REFRESH, SetCookie, forgotten_session, session_cookies
-from services.gateway.errors import InvalidGrantError
+from services.gateway.errors import InvalidGrantError, SessionEndedError
 from services.gateway.identity.scopes import SELF
 from services.gateway.identity.sessions import Device, TokenPair
 from services.gateway.identity.tokens import REFRESH_PREFIX
@@ -113,7 +113,11 @@ async def refresh(gateway: Gateway, call: Call[NoQuery, TokenRefresh]) -> Tokens
     token = call.cookies.get(REFRESH, "") if given is UNSET else given
     if not token.startswith(REFRESH_PREFIX):
         raise InvalidGrantError("The refresh token is not valid. Sign in again.")
-    pair = await gateway.sessions.refresh(token, device=device_of(call))
+    try:
+        pair = await gateway.sessions.refresh(token, device=device_of(call))
+    except SessionEndedError as error:
+        gateway.access.forget(error.session_id)
+        raise
     if given is not UNSET:
         return show_tokens(pair, gateway)
     return Answer(204, None, cookies=cookies_of(pair, gateway))
