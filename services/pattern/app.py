@@ -7,6 +7,7 @@ from .endpoints import Leader, PatternEndpoints
 from .errors import NotReadyError
 from .projections import PROJECTION
 from .reactions import PatternReaction
+from .reactions.clustering import ROWS_SECONDS
 from .settings import PatternSettings
 
 
@@ -17,7 +18,12 @@ def build(settings: PatternSettings, resources: Resources) -> Service:
     reactions: dict[int, PatternReaction] = {}
 
     def reaction(partition: int) -> Reaction:
-        reactions[partition] = PatternReaction(resources.event_log, pool, clock=resources.clock)
+        reactions[partition] = PatternReaction(
+            resources.event_log,
+            pool,
+            clock=resources.clock,
+            reached=lambda workspace_id, seq: resources.reached(workspace_id, seq, timeout=ROWS_SECONDS),
+        )
         return reactions[partition]
 
     def leader_of(workspace_id: str) -> Leader:

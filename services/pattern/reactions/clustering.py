@@ -1,6 +1,7 @@
 """When patterns are clustered anew, and the clustering itself, in a process of its own."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -36,6 +37,11 @@ AT_LEAST_APART = timedelta(minutes=5)
 COMPUTE_SECONDS = 120.0
 MAX_HOURS = 500_000
 _MAX_TRIES = 2
+ROWS_SECONDS = 30.0
+
+Reached = Callable[[str, int], Awaitable[bool]]
+"""(workspace_id, sequence) → whether the rows hold everything up to it; waits for that, at most ROWS_SECONDS."""
+
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _LEAST_SHARE = 0.5
 _UNSHOWN = (PatternStatus.CANDIDATE, PatternStatus.MERGED)
@@ -87,9 +93,10 @@ class Clusterings:
     depends on clusters, so a clustering that fails is logged, shown as an alarm, and never raised.
     """
 
-    def __init__(self, event_log: EventLog, pool: Pool) -> None:
+    def __init__(self, event_log: EventLog, pool: Pool, reached: Reached) -> None:
         self._log = event_log
         self._pool = pool
+        self._reached = reached
         self._workspaces: dict[str, _Workspace] = {}
         self._job: _Job | None = None
 
@@ -177,6 +184,10 @@ class Clusterings:
     ) -> Clustering:
         if len(nodes) < 2:
             return Clustering((), (), len(nodes), 0)
+        # The memory is ahead of the rows by what was just decided, and the hours are read from these.
+        end = await self._log.last_seq(self._log.partition_of(workspace_id))
+        if not await self._reached(workspace_id, end):
+            raise TimeoutError("the rows are behind the log")
         n = MAX_HOURS // len(nodes)
         async with self._pool.connection() as conn:
             ids = [node.pattern_id for node in nodes]

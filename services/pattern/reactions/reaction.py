@@ -22,7 +22,7 @@ from ..engine.memory import Member, Pattern, RecommendationRow
 from ..errors import IssueNotFoundError, NotReadyError, PatternContendedError, PatternNotFoundError
 from ..state import Evidence, Known, MissingEvidenceError, evolve, issue_of, report_of, stamp
 from . import loading
-from .clustering import Clusterings
+from .clustering import Clusterings, Reached
 from .loading import consistent
 from .refitting import Refits
 from .repairs import Repairs
@@ -85,6 +85,7 @@ class PatternReaction:
         pool: Pool,
         *,
         clock: Callable[[], datetime],
+        reached: Reached,
         max_events_per_append: int = MAX_EVENTS_PER_APPEND,
     ) -> None:
         self._log = event_log
@@ -97,7 +98,7 @@ class PatternReaction:
         self._is_live = False
         self._is_given_up = False
         self._repairs = Repairs(pool)
-        self._clusterings = Clusterings(event_log, pool)
+        self._clusterings = Clusterings(event_log, pool, reached)
         self._refits = Refits(event_log, pool)
         self._n_commands = 0
         self._held_since: float | None = None

@@ -33,7 +33,11 @@ class Running:
         self.pool = pool
         self.now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
         self.reaction = PatternReaction(
-            event_log, pool, clock=lambda: self.now, max_events_per_append=max_events_per_append
+            event_log,
+            pool,
+            clock=lambda: self.now,
+            reached=lambda _, seq: self.projector.reached(seq, timeout=30),
+            max_events_per_append=max_events_per_append,
         )
         self.endpoints = PatternEndpoints(lambda _: self.reaction, clock=lambda: self.now)
         self.projector = Projector(event_log, PROJECTION, url=database.projector_url, reaction=self.reaction)

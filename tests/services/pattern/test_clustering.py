@@ -37,7 +37,10 @@ class Desk:
     def __init__(self) -> None:
         self.log = Log()
         self.now = NOON
-        self.clusterings = Clusterings(cast(EventLog, self.log), cast(Pool, None))
+        self.clusterings = Clusterings(cast(EventLog, self.log), cast(Pool, None), self.reached)
+
+    async def reached(self, workspace_id: str, seq: int) -> bool:
+        raise AssertionError(f"no rows of {workspace_id} are read up to {seq}")
 
     def ask(self, workspace_id: str) -> str:
         context = CommandContext(workspace_id=workspace_id, correlation_id="req_1", actor="usr_ann")
