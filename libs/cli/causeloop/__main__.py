@@ -27,10 +27,12 @@ COMMANDS: Final[Mapping[str, str]] = {
     "audit": "audit",
     "provision-key": "provision_key",
     "backtest": "backtest",
+    "grouping": "grouping",
+    "alerts": "alerts",
 }
 """Command → module in causeloop.commands."""
 
-_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest", "sources"})
+_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest", "sources", "grouping", "alerts"})
 """Commands that have commands of their own."""
 
 HELP: Final = """Causeloop: from raw failures to verified fixes.

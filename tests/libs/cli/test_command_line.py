@@ -13,7 +13,10 @@ from tests.libs.cli.in_process import causeloop
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_with_examples(command: str, tmp_path: Path) -> None:
     """--help shows at least one command to copy, or the sub-commands."""
-    group = {"events": ("tail",), "clients": ("onboard",), "sources": ("preview",)}
+    group = {
+        "events": ("tail",), "clients": ("onboard",), "sources": ("preview",),
+        "grouping": ("activate",), "alerts": ("threshold",),
+    }  # fmt: skip
     arguments = (command, *group.get(command, ()), "--help")
     shown = causeloop(*arguments, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr

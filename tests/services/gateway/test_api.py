@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ import pytest
 from testkit.stack import Stack
 
 from services.gateway.vocabulary import VISIBLE
+from tests.libs.cli.in_process import causeloop
 from tests.services.gateway.tenants import cut_short, onboard, sign_in
 
 
@@ -301,7 +303,9 @@ def test_people_link_unlink_split_merge_and_close(api: httpx.Client) -> None:
     assert (closed.json()["status"], closed.json()["closure_note"]) == ("watching", "Renewed it.")
 
 
-def test_predictions_are_judged_and_dismissed(api: httpx.Client) -> None:
+def test_predictions_are_judged_and_dismissed(
+    stack: Stack, api: httpx.Client, access_token: str, tmp_path: Path
+) -> None:
     """Feedback and dismissal show at once; tiles, forecast and accuracy have the contract's shape."""
     pattern = pattern_of(api, ingest(api, 4, service=unique("fc")))
     mine = {"pattern_id": pattern["id"], "window_days": 30}
@@ -316,6 +320,9 @@ def test_predictions_are_judged_and_dismissed(api: httpx.Client) -> None:
     assert tried["fired"] == tried["hits"] + tried["misses"] + tried["undecided"]
     assert prediction["id"] in {alert["prediction_id"] for alert in tried["alerts"]}
     assert api.post("/v1/predictions/dry-run", json=draft | {"probability": 1}).json()["fired"] == 0
+    asked = ("alerts", "threshold", str(draft["probability"]), "--dry-run", "--window", "30", "--days", "365")
+    shown = causeloop(*asked, "--json", cwd=tmp_path, CAUSELOOP_URL=stack.url, CAUSELOOP_TOKEN=access_token)
+    assert (shown.returncode, json.loads(shown.stdout)["fired"] >= tried["fired"]) == (0, True), shown.stderr
     judged = api.post(f"{path}/feedback", json={"outcome": "prevented", "note": "Rolled back."})
     assert judged.status_code == 200, judged.text
     assert (judged.json()["feedback"], judged.json()["feedback_note"]) == ("prevented", "Rolled back.")

@@ -1,7 +1,9 @@
 """Versions of grouping over HTTP: listed, looked at, compared, switched on by an administrator and by nobody else."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import nats
@@ -10,6 +12,7 @@ from eventlog import Append, EventLog
 from testkit.stack import Stack
 
 from services.pattern.engine.weights import shipped
+from tests.libs.cli.in_process import causeloop
 from tests.services.gateway import builders
 from tests.services.gateway.tenants import join, onboard, sign_in
 from tests.services.gateway.test_api import wait_for, words
@@ -43,7 +46,14 @@ async def tell(stack: Stack, workspace_id: str, name: str, *, issue_id: str, is_
         await nc.close()
 
 
-def test_a_version_is_looked_at_compared_and_switched_on_and_a_rejected_one_is_not(stack: Stack) -> None:
+def bearer(client: httpx.Client) -> str:
+    """The token that a client shows."""
+    return client.headers["Authorization"].removeprefix("Bearer ")
+
+
+def test_a_version_is_looked_at_compared_and_switched_on_and_a_rejected_one_is_not(
+    stack: Stack, tmp_path: Path
+) -> None:
     """The weights stand beside the shipped ones; what moves is listed; the shipped one comes back by its name."""
     tenant = asyncio.run(onboard(stack.database.owner_url))
     _, analyst = asyncio.run(join(stack.database.owner_url, tenant, "analyst"))
@@ -76,13 +86,19 @@ def test_a_version_is_looked_at_compared_and_switched_on_and_a_rejected_one_is_n
         assert (move["title"], move["from_pattern_id"], move["to_pattern_id"]) == (title, None, "pat_1")
         nothing = owner.get(f"{bad}/diff").json()
         assert nothing["data"] is None and "POST" in nothing["reason"]
+        ask = ("grouping", "activate", listed[1]["id"], "--url", stack.url, "--token", bearer(worker))
         # The pattern service may hear of it after the gateway, for somebody else has told the log.
-        asked = wait_for(lambda: (answer := worker.post(f"{good}/diff")).status_code == 202 and answer)
-
-        def is_compared() -> bool:
-            return bool(owner.get(f"{good}/diff").json()["data"]["run_id"] == asked.json()["run_id"])
-
-        wait_for(is_compared, seconds=240)
+        tried = wait_for(
+            lambda: (shown := causeloop(*ask, "--dry-run", "--json", cwd=tmp_path)).returncode == 0 and shown,
+            seconds=240,
+        )
+        assert json.loads(tried.stdout)["run_id"] == owner.get(f"{good}/diff").json()["data"]["run_id"]
+        rows = causeloop("grouping", "list", "--url", stack.url, "--token", bearer(worker), cwd=tmp_path)
+        assert [line.split()[:2] for line in rows.stdout.splitlines()[1:]] == [
+            [each["id"], each["status"]] for each in listed
+        ]
+        refused = causeloop(*ask, cwd=tmp_path)
+        assert (refused.returncode, "scope" in refused.stderr) == (77, True)
         assert worker.post(f"{good}/activate").status_code == 403
         assert owner.post(f"{bad}/activate").status_code == 409
         assert owner.post(f"{PATH}/gvr_none/activate").status_code == 404
