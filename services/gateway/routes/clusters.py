@@ -230,8 +230,14 @@ def _of_cluster(reason: pattern.RelationReason) -> str:
 
 async def list_clusters(gateway: Gateway, call: Call[ClusterQuery, None]) -> ClusterPage:
     """A page of clusters."""
-    found = await list_page(gateway, call, LISTING)
     clustering = await _clustering(gateway, call.workspace_id)
+    while True:
+        found = await list_page(gateway, call, LISTING)
+        now = await _clustering(gateway, call.workspace_id)
+        if now == clustering:
+            break
+        # Another one came between the reads; they are minutes apart, so the next try is the last.
+        clustering = now
     reason = None
     if clustering is None:
         reason = _NOT_YET

@@ -176,18 +176,26 @@ class Clusterings:
         known.has_new_patterns = known.has_new_issues = False
         nodes = _nodes(grouper)
         since = grouper.newest_at - timedelta(days=PERIOD_DAYS)
-        task = asyncio.create_task(self._compute(grouper.workspace_id, nodes, known.known, since=since))
+        last_seq = max((each.version for each in grouper.patterns.values()), default=0)
+        task = asyncio.create_task(
+            self._compute(grouper.workspace_id, nodes, known.known, since=since, last_seq=last_seq)
+        )
         self._job = _Job(grouper.workspace_id, run_id, request, task)
 
     async def _compute(
-        self, workspace_id: str, nodes: list[Node], known: tuple[Known, ...], *, since: datetime
+        self,
+        workspace_id: str,
+        nodes: list[Node],
+        known: tuple[Known, ...],
+        *,
+        since: datetime,
+        last_seq: int,
     ) -> Clustering:
         if len(nodes) < 2:
             return Clustering((), (), len(nodes), 0)
-        # The memory is ahead of the rows by what was just decided, and the hours are read from these.
-        end = await self._log.last_seq(self._log.partition_of(workspace_id))
-        if not await self._reached(workspace_id, end):
-            raise TimeoutError("the rows are behind the log")
+        # The hours are read from the rows, which are behind the memory by what was just decided.
+        if not await self._reached(workspace_id, last_seq):
+            raise TimeoutError("the rows are behind the memory")
         n = MAX_HOURS // len(nodes)
         async with self._pool.connection() as conn:
             ids = [node.pattern_id for node in nodes]
