@@ -18,6 +18,8 @@ SCORE_UNIT = 10_000
 NOT_YET_STORED = 2**62
 """Sequence of what has been decided but not appended: later than everything that is in the log."""
 _EPOCH_ORDINAL = NEVER.toordinal()
+# Most patterns have one member, and most dimensions of it no value: they share this one, which nobody writes to.
+_NO_COUNTS: dict[str, int] = {}
 
 
 class Member(Struct, frozen=True, kw_only=True):
@@ -162,7 +164,7 @@ class Pattern(Struct, kw_only=True):
     severities: dict[str, int] = field(default_factory=dict)
     days: dict[int, int] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
-    values: tuple[dict[str, int], ...] = field(default_factory=lambda: tuple({} for _ in DIMENSIONS))
+    values: list[dict[str, int]] = field(default_factory=lambda: [_NO_COUNTS] * len(DIMENSIONS))
     common: list[str | None] = field(default_factory=lambda: [None] * len(DIMENSIONS))
     exemplars: list[int] = field(default_factory=list)
 
@@ -183,7 +185,7 @@ class Pattern(Struct, kw_only=True):
         self.days[day] = self.days.get(day, 0) + 1
         for i, value in enumerate(member.dimensions):
             if value is not None:
-                counts = self.values[i]
+                counts = self._counts(i)
                 n = counts[value] = counts.get(value, 0) + 1
                 best = self.common[i]
                 if best is None or n > counts[best] or (n == counts[best] and value < best):
@@ -218,7 +220,8 @@ class Pattern(Struct, kw_only=True):
         for day, n in other.days.items():
             self.days[day] = self.days.get(day, 0) + n
         pairs = [(self.severities, other.severities), (self.keys, other.keys)]
-        for mine, theirs in pairs + list(zip(self.values, other.values, strict=True)):
+        pairs += [(self._counts(i), theirs) for i, theirs in enumerate(other.values) if theirs]
+        for mine, theirs in pairs:
             for value, n in theirs.items():
                 mine[value] = mine.get(value, 0) + n
         self.exemplars = sorted(self.exemplars + other.exemplars)
@@ -230,7 +233,7 @@ class Pattern(Struct, kw_only=True):
         self.n_members = self.score_sum = 0
         self.first_seen_at = self.last_seen_at = NEVER
         self.severities, self.days, self.keys, self.exemplars = {}, {}, {}, []
-        self.values = tuple({} for _ in DIMENSIONS)
+        self.values = [_NO_COUNTS] * len(DIMENSIONS)
         self.common = [None] * len(DIMENSIONS)
 
     def agreement(self, dimensions: Dimensions) -> int:
@@ -291,10 +294,16 @@ class Pattern(Struct, kw_only=True):
                 self.days[int(row.value)] = row.n
             case kind:
                 i = DIMENSIONS.index(kind)
-                self.values[i][row.value] = row.n
+                self._counts(i)[row.value] = row.n
                 best = self.common[i]
                 if best is None or (-row.n, row.value) < (-self.values[i][best], best):
                     self.common[i] = row.value
+
+    def _counts(self, i: int) -> dict[str, int]:
+        """The counts of a dimension, to write to."""
+        if self.values[i] is _NO_COUNTS:
+            self.values[i] = {}
+        return self.values[i]
 
     def _find_common(self) -> None:
         self.common = [
