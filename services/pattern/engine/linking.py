@@ -178,20 +178,21 @@ def features_of_pairs(near: Near, owners: Sequence[Pattern | None], dimensions: 
     one, n = np.float32(1), len(near.numbers)
     own, their, shared = np.float32(near.own_idf), near.their_idf, near.shared_idf
     n_words = np.minimum(np.float32(near.n_words_own), near.n_words_theirs)
+    grams, words, whole = _Standing(near.grams), _Standing(near.words), _Standing(near.whole)
     columns = [
         near.grams,
         near.words,
         near.titles,
         near.whole,
         near.grams * near.words,
-        _margin(near.grams),
-        _margin(near.words),
-        _margin(near.whole),
-        np.log1p(np.minimum(_rank(near.grams), np.minimum(_rank(near.words), _rank(near.whole)))),
-        _crowd(near.grams),
-        _crowd(near.words),
-        _crowd(near.whole),
-        np.full(n, near.words.max()),
+        grams.margins(),
+        words.margins(),
+        whole.margins(),
+        np.log1p(np.minimum(grams.ranks(), np.minimum(words.ranks(), whole.ranks()))),
+        grams.crowd(),
+        words.crowd(),
+        whole.crowd(),
+        words.ascending[-1],
         shared / np.maximum(own + their - shared, one),
         shared / np.maximum(np.minimum(own, their), one),
         near.rarest,
@@ -208,7 +209,10 @@ def features_of_pairs(near: Near, owners: Sequence[Pattern | None], dimensions: 
         near.figures > 0,
         near.figures < 0,
     ]
-    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    features = np.empty((n, len(columns)), dtype=np.float64)
+    for i, column in enumerate(columns):
+        features[:, i] = column
+    return features
 
 
 def _agreements(owners: Sequence[Pattern | None], dimensions: Dimensions, at: int) -> tuple[Matrix, Matrix]:
@@ -217,34 +221,40 @@ def _agreements(owners: Sequence[Pattern | None], dimensions: Dimensions, at: in
     same, other = np.zeros(len(owners)), np.zeros(len(owners))
     if value is not None:
         for i, owner in enumerate(owners):
-            counts = owner.values[at] if owner is not None else {}
-            if counts:
-                same[i] = counts.get(value, 0) / sum(counts.values())
-                other[i] = value not in counts
+            if owner is not None and (counts := owner.values[at]):
+                n = counts.get(value, 0)
+                if n:
+                    same[i] = n / sum(counts.values())
+                else:
+                    other[i] = 1
     return same, other
 
 
-def _margin(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far each value is above the best of the others."""
-    if len(values) < 2:
-        return np.full(len(values), 0.5, dtype=np.float32)
-    at = int(values.argmax())
-    second = np.partition(values, -2)[-2]
-    margins = values - values[at]
-    margins[at] = values[at] - second
-    return np.asarray(margins, dtype=np.float32)
+class _Standing:
+    """How the values of one measure stand among each other."""
 
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        self._values = values
+        self.ascending = np.sort(values)
 
-def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """How many of the others are larger."""
-    ascending = np.sort(values)
-    return np.asarray(len(values) - np.searchsorted(ascending, values, side="right"), dtype=np.int64)
+    def margins(self) -> NDArray[np.float32] | float:
+        """How far each value is above the best of the others."""
+        values = self._values
+        if len(values) < 2:
+            return 0.5
+        at = int(values.argmax())
+        margins: NDArray[np.float32] = values - values[at]
+        margins[at] = values[at] - self.ascending[-2]
+        return margins
 
+    def ranks(self) -> NDArray[np.int64]:
+        """How many of the others are larger."""
+        return len(self._values) - np.searchsorted(self.ascending, self._values, side="right")
 
-def _crowd(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of the second to twelfth largest value: in a crowd of alike texts, being alike says little."""
-    others = np.sort(values)[::-1][1:12]
-    return np.full(len(values), others.mean() if len(others) else 0.0, dtype=np.float32)
+    def crowd(self) -> float:
+        """The mean of the second to twelfth largest value: in a crowd of alike texts, being alike says little."""
+        others = self.ascending[::-1][1:12]
+        return float(others.mean()) if len(others) else 0.0
 
 
 def _logit(share: float) -> float:

@@ -88,6 +88,7 @@ class HumanTexts:
         # The latest vectors once more as floats, in a ring, for a product over all of them.
         self._recent: Floats = np.zeros((64, N_DIMENSIONS), dtype=np.float32)
         self._recent_lengths: Floats = np.ones(N_RECENT, dtype=np.float32)
+        self._recent_numbers: Ids = np.zeros(N_RECENT, dtype=np.int64)
         self._of_grams: Floats = np.zeros(1 << GRAM_BITS, dtype=np.float32)
         self._of_words: Floats = np.zeros(1 << WORD_BITS, dtype=np.float32)
 
@@ -116,6 +117,7 @@ class HumanTexts:
         self._lengths[slot] = np.sqrt(np.maximum((wide * wide).sum(axis=1), 1))
         self._recent[number % N_RECENT] = wide[1]
         self._recent_lengths[number % N_RECENT] = self._lengths[slot, 1]
+        self._recent_numbers[number % N_RECENT] = number
         self.keys.append(key)
         return _expired(self.keys, [self.grams, self.words])
 
@@ -182,11 +184,11 @@ class HumanTexts:
 
     def _closest_recent(self, whole: Floats) -> Ids:
         n_slots = min(self.words.end, N_RECENT)
-        last = self.words.end - 1
-        numbers = last - (last - np.arange(n_slots, dtype=np.int64)) % N_RECENT
+        numbers = self._recent_numbers[:n_slots]
         # Products of integers below 2^24: exact, in whatever order a machine adds.
         cosines = (self._recent[:n_slots] @ whole) / self._recent_lengths[:n_slots]
-        cosines[numbers < self.words.first] = -2
+        if self.words.end - self.words.first < n_slots:
+            cosines[numbers < self.words.first] = -2
         n_wanted = min(N_NEIGHBOURS, n_slots, len(self.keys))
         least = np.partition(cosines, n_slots - n_wanted)[n_slots - n_wanted]
         near = (cosines >= least).nonzero()[0]
