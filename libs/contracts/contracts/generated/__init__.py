@@ -2,10 +2,11 @@
 
 from typing import TypeAlias
 
-from contracts.generated import ingest, pattern, prediction, recommendation, workspace
+from contracts.generated import connector, ingest, pattern, prediction, recommendation, workspace
 
 Event: TypeAlias = (
-    ingest.Event
+    connector.Event
+    | ingest.Event
     | pattern.Event
     | prediction.Event
     | recommendation.Event
@@ -14,6 +15,16 @@ Event: TypeAlias = (
 """Any event of any context."""
 
 EVENT_TYPES: dict[str, type[Event]] = {
+    "causeloop.connector.v1.ConnectorCreated": connector.ConnectorCreated,
+    "causeloop.connector.v1.ConnectorConfigured": connector.ConnectorConfigured,
+    "causeloop.connector.v1.ConnectorCredentialsChanged": connector.ConnectorCredentialsChanged,
+    "causeloop.connector.v1.ConnectorStatusChanged": connector.ConnectorStatusChanged,
+    "causeloop.connector.v1.ConnectorDeleted": connector.ConnectorDeleted,
+    "causeloop.connector.v1.SyncRequested": connector.SyncRequested,
+    "causeloop.connector.v1.SyncProgressed": connector.SyncProgressed,
+    "causeloop.connector.v1.SyncEnded": connector.SyncEnded,
+    "causeloop.connector.v1.TicketCreated": connector.TicketCreated,
+    "causeloop.connector.v1.TicketStateChanged": connector.TicketStateChanged,
     "causeloop.ingest.v1.IssueReported": ingest.IssueReported,
     "causeloop.ingest.v1.IssueUpdated": ingest.IssueUpdated,
     "causeloop.ingest.v1.IssueClosed": ingest.IssueClosed,
@@ -68,6 +79,16 @@ EVENT_TYPES: dict[str, type[Event]] = {
 """Every event by the type that its envelope carries."""
 
 AGGREGATES: dict[type[Event], str] = {
+    connector.ConnectorCreated: "connector",
+    connector.ConnectorConfigured: "connector",
+    connector.ConnectorCredentialsChanged: "connector",
+    connector.ConnectorStatusChanged: "connector",
+    connector.ConnectorDeleted: "connector",
+    connector.SyncRequested: "sync_run",
+    connector.SyncProgressed: "sync_run",
+    connector.SyncEnded: "sync_run",
+    connector.TicketCreated: "ticket",
+    connector.TicketStateChanged: "ticket",
     ingest.IssueReported: "issue",
     ingest.IssueUpdated: "issue",
     ingest.IssueClosed: "issue",
@@ -122,6 +143,16 @@ AGGREGATES: dict[type[Event], str] = {
 """The type of the aggregate that each event is about."""
 
 EMITTERS: dict[type[Event], str] = {
+    connector.ConnectorCreated: "ingest",
+    connector.ConnectorConfigured: "ingest",
+    connector.ConnectorCredentialsChanged: "ingest",
+    connector.ConnectorStatusChanged: "ingest",
+    connector.ConnectorDeleted: "ingest",
+    connector.SyncRequested: "ingest",
+    connector.SyncProgressed: "ingest",
+    connector.SyncEnded: "ingest",
+    connector.TicketCreated: "ingest",
+    connector.TicketStateChanged: "ingest",
     ingest.IssueReported: "ingest",
     ingest.IssueUpdated: "ingest",
     ingest.IssueClosed: "ingest",
@@ -175,4 +206,4 @@ EMITTERS: dict[type[Event], str] = {
 }
 """The service that emits each event."""
 
-__all__ = ["AGGREGATES", "EMITTERS", "EVENT_TYPES", "Event", "ingest", "pattern", "prediction", "recommendation", "workspace"]
+__all__ = ["AGGREGATES", "EMITTERS", "EVENT_TYPES", "Event", "connector", "ingest", "pattern", "prediction", "recommendation", "workspace"]
