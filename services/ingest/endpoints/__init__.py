@@ -1,14 +1,11 @@
 """The door on the bus: requests in, typed replies or typed refusals out."""
 
 import random
-from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from contracts import derived_id, ingest, new_id, record
 from eventlog import Append, ConflictError, EventLog
-from prometheus_client import Counter
-from runtime import metrics
 from runtime.broker import CommandContext, Endpoint
 
 from services.ingest.commands import (
@@ -20,21 +17,13 @@ from services.ingest.commands import (
     start_analysis,
     update_issue,
 )
-from services.ingest.endpoints.batch import AGGREGATE, ATTEMPTS_MAX, SERVICE, Batch, Turn
 from services.ingest.endpoints.decoding import decode_batch
-from services.ingest.endpoints.reaching import or_unreachable
 from services.ingest.endpoints.retirement import Retirement
 from services.ingest.errors import IssueContendedError, IssueNotFoundError
+from services.ingest.reporting import AGGREGATE, ATTEMPTS_MAX, SERVICE, Turn, or_unreachable, report
 from services.ingest.state import Issue, evolve, fold
 
 __all__ = ["Desk", "Retirement", "endpoints"]
-
-RECORDS = Counter(
-    "causeloop_ingest_records",
-    "Records of reports, by what became of them.",
-    ["outcome"],
-    registry=metrics.REGISTRY,
-)
 
 
 class Desk:
@@ -57,13 +46,9 @@ class Desk:
         """
         records = decode_batch(body)
         turn = Turn(context, self._clock())
-        batch = Batch(self._log, turn, len(records))
         # Only a report that comes alone gets an identity from us: of a batch nobody could tell a repetition.
-        batch.judge(records, fresh_id=self._fresh_id(turn) if len(records) == 1 else None)
-        reply = await or_unreachable(batch.settle())
-        for outcome, n_records in Tally(result.outcome for result in reply.results).items():
-            RECORDS.labels(outcome.value).inc(n_records)
-        return reply
+        fresh_id = self._fresh_id(turn) if len(records) == 1 else None
+        return await report(self._log, records, turn, fresh_id=fresh_id)
 
     async def update_issue(self, cmd: ingest.UpdateIssue, context: CommandContext) -> ingest.IssueChanged:
         """Change fields of an issue.

@@ -9,9 +9,8 @@ from eventlog import Append, Conflict, ConflictError, EventLog
 from runtime.broker import CommandContext
 
 from services.ingest.commands import counted_from, expire_issue, purge_issue
-from services.ingest.endpoints.batch import AGGREGATE, SERVICE
-from services.ingest.endpoints.reaching import or_unreachable
 from services.ingest.errors import InvalidIssueError
+from services.ingest.reporting import AGGREGATE, SERVICE, or_unreachable
 from services.ingest.state import fold
 
 EXPIRED_MAX = 500

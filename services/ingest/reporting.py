@@ -1,16 +1,32 @@
 """Reporting a batch: judge each record, append what is new, decide again where somebody was faster."""
 
-from collections.abc import Sequence
+from collections import Counter as Tally
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
+import structlog
 from contracts import Event, Recorded, derived_id, ingest, record
-from eventlog import Append, Conflict, EventLog
+from eventlog import Append, AppendRefusedError, Conflict, EventLog, LogUnavailableError
 from msgspec import Struct
+from prometheus_client import Counter
+from runtime import metrics
 from runtime.broker import CommandContext
 
 from services.ingest.commands import Change, ReportIssue, canonical_report, report_issue
-from services.ingest.errors import InvalidIssueError
+from services.ingest.errors import InvalidIssueError, LogUnreachableError
 from services.ingest.state import Issue, evolve, fold
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+RECORDS = Counter(
+    "causeloop_ingest_records",
+    "Records of reports, by what became of them.",
+    ["outcome"],
+    registry=metrics.REGISTRY,
+)
 
 SERVICE = "ingest"
 AGGREGATE = "issue"
@@ -54,6 +70,35 @@ def _event_id(workspace_id: str, issue_id: str, version: int) -> str:
     return derived_id("evt_", workspace_id, issue_id, str(version))
 
 
+async def report(
+    event_log: EventLog,
+    records: Sequence[ingest.IssueReport | InvalidIssueError],
+    turn: Turn,
+    *,
+    fresh_id: str | None = None,
+) -> ingest.IssuesReported:
+    """Report failures, each judged by itself: an outcome per record, in their order.
+
+    records: those to report; for one that could not be read, the reason. fresh_id: an external_id for one without.
+    Raises LogUnreachableError when the log did not confirm; reporting the same again is safe.
+    """
+    batch = _Batch(event_log, turn, len(records))
+    batch.judge(records, fresh_id=fresh_id)
+    reply = await or_unreachable(batch.settle())
+    for outcome, n_records in Tally(result.outcome for result in reply.results).items():
+        RECORDS.labels(outcome.value).inc(n_records)
+    return reply
+
+
+async def or_unreachable(answer: Awaitable[T]) -> T:
+    """The answer, or a refusal that tells the caller to send the same again."""
+    try:
+        return await answer
+    except (LogUnavailableError, AppendRefusedError) as error:
+        log.warning("append.failed", error=str(error))
+        raise LogUnreachableError from error
+
+
 class _Queue:
     """The records of one identity, to be applied in their order."""
 
@@ -68,8 +113,8 @@ class _Queue:
         self.conflicts = 0
 
 
-class Batch:
-    """One ReportIssues request on its way through."""
+class _Batch:
+    """The records of one report on their way through."""
 
     def __init__(self, log: EventLog, turn: Turn, size: int) -> None:
         self._log = log
