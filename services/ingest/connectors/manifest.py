@@ -265,7 +265,8 @@ class Hmac(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="hmac"):
     timestamp_header, timestamp_path: where else the time is; within tolerance_seconds of now.
     key: what is made the key of, a template over {secret} and {timestamp}; key_encoding: how the secret is written
     ("whsec_" before base64 is dropped).
-    signed: what is hashed, a template over {body}, {timestamp}, {method}, {url} and {h:header}.
+    signed: what is hashed, a template over {body}, {form} (the fields of a form in the order of their names, names and
+    values joined), {timestamp}, {method}, {url} and {h:header}.
     """
 
     header: str
@@ -282,6 +283,16 @@ class Hmac(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="hmac"):
     key: str = "{secret}"
     key_encoding: Literal["utf8", "base64", "hex"] = "utf8"
     signed: str = "{body}"
+
+
+class Digest(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="digest"):
+    """SHA-256 in hex of a template over {secret} and {body}; older than keyed hashes and weaker.
+
+    Whoever has seen a call can lengthen its body; what is added begins with bytes that no JSON has.
+    """
+
+    header: str
+    signed: str = "{secret}{body}"
 
 
 class StandardWebhooks(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="standard_webhooks"):
@@ -307,6 +318,7 @@ class BasicAuth(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="basic
 class Jwt(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="jwt"):
     """A signed token. HS256: the secret is the key; RS256: the secret is the vendor's key set (JWKS, JSON).
 
+    keys_url: where the key set is; the secret is then what identity_claim has to say, such as the sender's address.
     body_hash_claim: the claim that holds the SHA-256 of the body in hex; without it the body is not protected.
     """
 
@@ -315,6 +327,8 @@ class Jwt(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="jwt"):
     algorithm: Literal["HS256", "RS256"] = "HS256"
     issuer: str | None = None
     audience: str | None = None
+    keys_url: HttpsUrl | None = None
+    identity_claim: str = "email"
     body_hash_claim: str | None = None
     requires_expiry: bool = True
 
@@ -323,7 +337,7 @@ class Sns(_Part, frozen=True, kw_only=True, tag_field="scheme", tag="sns"):
     """Amazon SNS: an RSA signature in the body; the secret is the ARN of the topic."""
 
 
-Scheme = Hmac | StandardWebhooks | Token | BasicAuth | Jwt | Sns
+Scheme = Hmac | Digest | StandardWebhooks | Token | BasicAuth | Jwt | Sns
 
 
 class Place(_Part, frozen=True, kw_only=True):
@@ -331,6 +345,44 @@ class Place(_Part, frozen=True, kw_only=True):
 
     header: str | None = None
     path: Expression | None = None
+
+
+class Echo(_Part, frozen=True, kw_only=True, tag_field="kind", tag="echo"):
+    """The vendor asks whether we are there: a text of the call is sent back. Nothing is kept of it.
+
+    header, query, path: where the text stands, one of them. answer: the key of a JSON object that it goes into;
+    absent: it is answered as plain text. is_proved: the vendor signs this call too, so it is believed first.
+    """
+
+    header: str | None = None
+    query: str | None = None
+    path: Expression | None = None
+    answer: str | None = None
+    method: Literal["POST", "GET"] = "POST"
+    is_proved: bool = False
+
+
+class Presence(_Part, frozen=True, kw_only=True, tag_field="kind", tag="presence"):
+    """The vendor asks with HEAD whether anybody is there; 200 without a body says so."""
+
+
+class GivenSecret(_Part, frozen=True, kw_only=True, tag_field="kind", tag="given_secret"):
+    """The first call brings the secret that later ones are signed with; taken only while the connector has none.
+
+    header, path: where it stands, one of them; a header is sent back.
+    is_read: a person has to give it back to the vendor, so rotating the secret shows it once in place of a new one.
+    """
+
+    header: str | None = None
+    path: Expression | None = None
+    is_read: bool = False
+
+
+class SnsConfirmation(_Part, frozen=True, kw_only=True, tag_field="kind", tag="sns_confirmation"):
+    """Amazon SNS asks whether a subscription is wanted: the address in the message, once proved, is fetched."""
+
+
+Handshake = Echo | Presence | GivenSecret | SnsConfirmation
 
 
 class RecordPath(_Part, frozen=True, kw_only=True):
@@ -349,10 +401,14 @@ class RecordPath(_Part, frozen=True, kw_only=True):
 
 
 class Webhook(_Part, frozen=True, kw_only=True):
-    """What the vendor posts to us. verify: the first is meant unless the connector says otherwise."""
+    """What the vendor posts to us. verify: a call is good by any of these, or by our own signature.
+
+    handshake: calls that are no delivery, by which the vendor makes sure of us.
+    """
 
     records: tuple[RecordPath, ...]
     verify: tuple[Scheme, ...]
+    handshake: tuple[Handshake, ...] = ()
     event_id: Place | None = None
     event_type: Place | None = None
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +11,28 @@ from msgspec import Struct
 from services.ingest.connectors.manifest import Manifest, Place, RecordPath, Webhook
 
 Form = Literal["records", "page", "webhook"]
+
+
+class UnreadableError(ValueError):
+    """A body is neither JSON nor a form."""
+
+
+_FORM: Final = "application/x-www-form-urlencoded"
+_FIELDS_MAX: Final = 1_000
+
+
+def payload_of(body: bytes, content_type: str) -> object:
+    """What a webhook's body holds: JSON, a form that has JSON as its field `payload`, or a form's fields.
+
+    Raises UnreadableError.
+    """
+    try:
+        if content_type.partition(";")[0].strip().lower() != _FORM:
+            return msgspec.json.decode(body)
+        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS_MAX))
+        return msgspec.json.decode(fields["payload"]) if "payload" in fields else fields
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise UnreadableError("neither JSON nor a form") from error
 
 
 class Delivery(Struct, frozen=True, kw_only=True):

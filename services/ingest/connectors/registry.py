@@ -13,6 +13,9 @@ from services.ingest.commands.sources import known_source
 from services.ingest.connectors.manifest import (
     ApiKey,
     AuthorizationCode,
+    Digest,
+    Echo,
+    GivenSecret,
     Hmac,
     Manifest,
     Token,
@@ -24,6 +27,7 @@ FOLDER: Final = Path(__file__).parent / "manifests"
 
 _LOCATED: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _PLACEHOLDER: Final = re.compile(r"\{(config|secret)\.([a-z0-9_]+)\}")
+_BRACED: Final = re.compile(r"\{\w+\}")
 _DANGLING: Final = re.compile(r"\{(config|secret)\.(?![a-z0-9_]+\})|\{config(?!\.)")
 
 
@@ -188,8 +192,18 @@ def _webhook_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
             and sum(x is not None for x in (scheme.header, scheme.query, scheme.path)) != 1
         ):
             yield f"webhook.verify[{index}]", "needs one of header, query and path"
-        if isinstance(scheme, Hmac) and "{body}" not in scheme.signed:
-            yield f"webhook.verify[{index}].signed", "must hold {body}; otherwise anybody could change it"
+        if isinstance(scheme, Hmac) and not {"{body}", "{form}"} & set(_BRACED.findall(scheme.signed)):
+            yield (
+                f"webhook.verify[{index}].signed",
+                "must hold {body} or {form}; otherwise anybody could change it",
+            )
+        if isinstance(scheme, Digest) and set(_BRACED.findall(scheme.signed)) < {"{body}", "{secret}"}:
+            yield f"webhook.verify[{index}].signed", "must hold {secret} and {body}"
+    for index, handshake in enumerate(webhook.handshake):
+        places = [getattr(handshake, name, None) for name in ("header", "query", "path")]
+        is_found = isinstance(handshake, Echo | GivenSecret)
+        if is_found and sum(place is not None for place in places) != 1:
+            yield f"webhook.handshake[{index}]", "needs one place that the text stands at"
 
 
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
+from urllib.parse import parse_qsl
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -25,7 +26,16 @@ from joserfc.jwk import KeySet, OctKey
 from msgspec import Struct
 
 from services.ingest.connectors.expressions import ExpressionError
-from services.ingest.connectors.manifest import BasicAuth, Hmac, Jwt, Scheme, Sns, StandardWebhooks, Token
+from services.ingest.connectors.manifest import (
+    BasicAuth,
+    Digest,
+    Hmac,
+    Jwt,
+    Scheme,
+    Sns,
+    StandardWebhooks,
+    Token,
+)
 from services.ingest.connectors.words import moment
 
 
@@ -72,7 +82,7 @@ class Refused(Struct, frozen=True):
 
 
 class CertificateNeeded(Struct, frozen=True):
-    """The signer's certificate is not at hand; its address is one of the vendor's. Not believed until it is read."""
+    """The signer's certificate or keys are not at hand; the address is the vendor's. Not believed until it is read."""
 
     url: str
 
@@ -87,13 +97,57 @@ _SNS_CONFIRMATION_FIELDS: Final = (
     "Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type",
 )  # fmt: skip
 _SNS_TOLERANCE: Final = timedelta(hours=1)
-_PLACEHOLDER: Final = re.compile(r"\{(body|timestamp|method|url|h:[\w-]+)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(body|form|timestamp|method|url|h:[\w-]+)\}")
+_PUBLIC: Final = re.compile(
+    r"arn:aws[\w-]*:sns:.*|\s*\{.*\}\s*|[^:@\s]+@[^:@\s]+\.gserviceaccount\.com", re.DOTALL
+)
+"""A topic, a vendor's public keys, a sender's name: others know them, so nothing may be signed or shown with them."""
+_OWN: Final = (
+    Hmac(header="x-causeloop-signature"),
+    Hmac(header="x-hub-signature-256", prefix="sha256="),
+)
+_OWN_TIMED: Final = (
+    Hmac(
+        header="x-causeloop-signature", timestamp_header="x-causeloop-timestamp", signed="{timestamp}.{body}"
+    ),
+)
+_TELLING: Final = (Refusal.STALE, Refusal.MISMATCH, Refusal.MALFORMED, Refusal.MISSING, Refusal.NO_SECRET)
 
 
 class _NotGenuineError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal)
         self.refusal = refusal
+
+
+def judge_any(
+    schemes: Sequence[Scheme],
+    call: Call,
+    *,
+    secrets: Sequence[str],
+    now: datetime,
+    certificates: Mapping[str, bytes] | None = None,
+) -> Judgement:
+    """Whether the call is genuine under one of the schemes, or signed in our own way with a secret of the connector.
+
+    Our own way: `x-causeloop-signature: <hex>` or `x-hub-signature-256: sha256=<hex>`, HMAC-SHA256 of the body with
+    the secret as it is written; with `x-causeloop-timestamp` (seconds) beside the former, of `{timestamp}.{body}`.
+    """
+    own = _OWN if call.header("x-causeloop-timestamp") is None else _OWN_TIMED
+    needed: CertificateNeeded | None = None
+    refusals: list[Refusal] = []
+    for scheme in (*schemes, *own):
+        is_for_public = isinstance(scheme, Sns) or (isinstance(scheme, Jwt) and scheme.algorithm == "RS256")
+        good = [secret for secret in secrets if bool(_PUBLIC.fullmatch(secret)) is is_for_public]
+        judgement = judge(scheme, call, secrets=good, now=now, certificates=certificates)
+        match judgement:
+            case Believed(index):
+                return Believed(secrets.index(good[index]))
+            case CertificateNeeded():
+                needed = judgement
+            case Refused(refusal):
+                refusals.append(refusal)
+    return needed or Refused(min(refusals, key=_TELLING.index))
 
 
 def judge(
@@ -114,6 +168,8 @@ def judge(
         match scheme:
             case Hmac():
                 return _hmac(scheme, call, secrets, now)
+            case Digest():
+                return _digest(scheme, call, secrets)
             case StandardWebhooks():
                 return _hmac(_standard(scheme), call, secrets, now)
             case Token():
@@ -121,7 +177,7 @@ def judge(
             case BasicAuth():
                 return _basic(call, secrets)
             case Jwt():
-                return _jwt(scheme, call, secrets, now)
+                return _jwt(scheme, call, secrets, now, certificates or {})
             case Sns():
                 return _sns(call, secrets, now, certificates or {})
             case _:
@@ -149,6 +205,18 @@ def _hmac(scheme: Hmac, call: Call, secrets: Sequence[str], now: datetime) -> Ju
     if found is None:
         raise _NotGenuineError(Refusal.MISMATCH)
     return Believed(found)
+
+
+def _digest(scheme: Digest, call: Call, secrets: Sequence[str]) -> Judgement:
+    given = call.header(scheme.header)
+    if given is None:
+        raise _NotGenuineError(Refusal.MISSING)
+    before, _, after = scheme.signed.partition("{secret}")
+    expected = [
+        hashlib.sha256(_signed(before, call, "") + _bytes(secret) + _signed(after, call, "")).hexdigest()
+        for secret in secrets
+    ]
+    return _same(given.strip().lower(), expected)
 
 
 def _standard(scheme: StandardWebhooks) -> Hmac:
@@ -244,6 +312,9 @@ def _signed(template: str, call: Call, timestamp: str) -> bytes:
         match found[1]:
             case "body":
                 parts.append(call.body)
+            case "form":
+                fields = parse_qsl(call.body.decode(errors="replace"), keep_blank_values=True)
+                parts.append(_bytes("".join(name + value for name, value in sorted(fields))))
             case "timestamp":
                 parts.append(_bytes(timestamp))
             case "method":
@@ -297,27 +368,38 @@ def _same(given: str, secrets: Sequence[str]) -> Judgement:
     return Believed(fits.index(True))
 
 
-def _jwt(scheme: Jwt, call: Call, secrets: Sequence[str], now: datetime) -> Judgement:
+def _jwt(
+    scheme: Jwt, call: Call, secrets: Sequence[str], now: datetime, certificates: Mapping[str, bytes]
+) -> Judgement:
     """A token that is signed, meant for us, of this body and of now. Source: RFC 7519, RFC 8725."""
     header = call.header(scheme.header)
     if header is None:
         raise _NotGenuineError(Refusal.MISSING)
     if not header.startswith(scheme.prefix):
         raise _NotGenuineError(Refusal.MALFORMED)
+    token = header.removeprefix(scheme.prefix).strip()
+    if scheme.keys_url is not None:
+        if scheme.keys_url not in certificates:
+            return CertificateNeeded(scheme.keys_url)
+        claims = _claims(scheme, token, certificates[scheme.keys_url].decode(errors="replace"))
+        if claims is None or claims.get("email_verified") is False:
+            raise _NotGenuineError(Refusal.MISMATCH)
+        _check_claims(scheme, claims, call, now)
+        return _same(str(claims.get(scheme.identity_claim) or ""), secrets)
     for index, secret in enumerate(secrets):
-        claims = _claims(scheme, header.removeprefix(scheme.prefix).strip(), secret)
+        claims = _claims(scheme, token, secret)
         if claims is not None:
             _check_claims(scheme, claims, call, now)
             return Believed(index)
     raise _NotGenuineError(Refusal.MISMATCH)
 
 
-def _claims(scheme: Jwt, token: str, secret: str) -> dict[str, object] | None:
-    """The claims of a token that this secret signed; None otherwise."""
+def _claims(scheme: Jwt, token: str, key: str) -> dict[str, object] | None:
+    """The claims of a token that this key, or one of this key set, has signed; None otherwise."""
     try:
         if scheme.algorithm == "HS256":
-            return dict(jwt.decode(token, OctKey.import_key(secret), algorithms=["HS256"]).claims)
-        keys = KeySet.import_key_set(json.loads(secret))
+            return dict(jwt.decode(token, OctKey.import_key(key), algorithms=["HS256"]).claims)
+        keys = KeySet.import_key_set(json.loads(key))
         return dict(jwt.decode(token, keys, algorithms=["RS256"]).claims)
     except (JoseError, ValueError, TypeError, KeyError):
         return None

@@ -16,9 +16,26 @@ from cryptography.x509.oid import NameOID
 from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
-from services.ingest.connectors.manifest import BasicAuth, Hmac, Jwt, Scheme, Sns, StandardWebhooks, Token
+from services.ingest.connectors.manifest import (
+    BasicAuth,
+    Digest,
+    Hmac,
+    Jwt,
+    Scheme,
+    Sns,
+    StandardWebhooks,
+    Token,
+)
 from services.ingest.connectors.registry import catalogue, manifest_of
-from services.ingest.connectors.verification import Believed, Call, CertificateNeeded, Refusal, Refused, judge
+from services.ingest.connectors.verification import (
+    Believed,
+    Call,
+    CertificateNeeded,
+    Refusal,
+    Refused,
+    judge,
+    judge_any,
+)
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECRET = "kept-between-the-two-of-us-and-long-enough"
@@ -62,6 +79,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     timed: bool = False
     covers: bool = True
     query: bool = False
+    in_body: Callable[[str], bytes] | None = None
 
 
 FAMILIES = [
@@ -190,6 +208,57 @@ FAMILIES = [
         for start in ("webhook", "svix")
     ),
     Family(
+        name="hubspot's older hash",
+        scheme=scheme_of("hubspot", 1),
+        sign=lambda key: {"X-HubSpot-Signature": hashlib.sha256(key.encode() + BODY).hexdigest()},
+    ),
+    Family(
+        name="crisp, time and body in brackets",
+        scheme=Hmac(
+            header="X-Crisp-Signature",
+            timestamp_header="X-Crisp-Request-Timestamp",
+            timestamp_unit="ms",
+            signed="[{timestamp};{body}]",
+        ),
+        sign=lambda key: {
+            "X-Crisp-Signature": digest(b"[" + MILLIS.encode() + b";" + BODY + b"]", key=key).hex(),
+            "X-Crisp-Request-Timestamp": MILLIS,
+        },
+        timed=True,
+    ),
+    Family(
+        name="stripe, t= and v1= with a dot",
+        scheme=Hmac(
+            header="Stripe-Signature",
+            split=",",
+            signature_key="v1",
+            timestamp_key="t",
+            signed="{timestamp}.{body}",
+        ),
+        sign=lambda key: {
+            "Stripe-Signature": f"t={SECONDS},v1={digest(SECONDS.encode() + b'.' + BODY, key=key).hex()},v0=00"
+        },
+        timed=True,
+    ),
+    Family(
+        name="monday, JWT without a body",
+        scheme=Jwt(),
+        sign=lambda key: {
+            "Authorization": jwt.encode(
+                {"alg": "HS256"}, {"exp": int(NOW.timestamp()) + 60}, OctKey.import_key(key)
+            )
+        },
+        timed=True,
+        covers=False,
+    ),
+    Family(
+        name="graph's client state",
+        scheme=scheme_of("entra_id"),
+        sign=lambda _: {},
+        covers=False,
+        in_body=lambda key: json.dumps({"value": [{"clientState": key}]}).encode(),
+    ),
+    Family(
         name="gitlab's older token",
         scheme=scheme_of("gitlab", 1),
         sign=lambda key: {"X-Gitlab-Token": key},
@@ -243,7 +312,7 @@ FAMILIES = [
 def call(family: Family, *, key: str, body: bytes = BODY) -> Call:
     made = family.sign(key)
     return Call(
-        body=body,
+        body=body if family.in_body is None else family.in_body(key),
         headers={} if family.query else made,
         query=made if family.query else {},
         url=URL,
@@ -291,6 +360,8 @@ def test_a_call_without_its_proof_is_refused(family: Family, spoilt: str) -> Non
     value = {"empty": "", "garbled": "v1=%%", "non-ascii": "é\ud800"}.get(spoilt)
     spoil = lambda pairs: {} if value is None else dict.fromkeys(pairs, value)  # noqa: E731
     sent = msgspec.structs.replace(good, headers=spoil(good.headers), query=spoil(good.query))
+    if family.in_body is not None:
+        sent = msgspec.structs.replace(sent, body=b"{}" if value is None else value.encode(errors="replace"))
     assert isinstance(judge(family.scheme, sent, secrets=[family.secret], now=NOW), Refused)
 
 
@@ -342,9 +413,10 @@ def test_the_example_of_the_standard_is_believed() -> None:
 
 def test_a_token_that_is_meant_for_others_or_of_others_is_refused() -> None:
     """RS256 with the vendor's keys: the signature alone is not enough."""
-    scheme, key = scheme_of("gcp_monitoring", 2), RSAKey.generate_key(2048, parameters={"kid": "1"})
-    keys = json.dumps(KeySet([key]).as_dict(private=False))
     google = "https://accounts.google.com"
+    scheme = Jwt(prefix="Bearer ", algorithm="RS256", issuer=google, audience="{url}")
+    key = RSAKey.generate_key(2048, parameters={"kid": "1"})
+    keys = json.dumps(KeySet([key]).as_dict(private=False))
 
     def judged(**said: object) -> object:
         claims = {"exp": int(NOW.timestamp()) + 60, **said}
@@ -448,3 +520,92 @@ def test_every_scheme_of_the_catalogue_refuses_a_bare_call() -> None:
     open_ = [t for t, s in schemes if not isinstance(judge(s, bare, secrets=[SECRET], now=NOW), Refused)]
     assert open_ == []
     assert len(schemes) > 80
+
+
+def test_twilio_signs_the_address_and_the_sorted_fields_of_a_form() -> None:
+    """The example of https://www.twilio.com/docs/usage/security, with another key."""
+    scheme = Hmac(header="X-Twilio-Signature", algorithm="sha1", encoding="base64", signed="{url}{form}")
+    body = b"To=%2B18005551212&CallSid=CA1&From=%2B14158675310&Digits=1234"
+    signed = URL + "CallSidCA1Digits1234From+14158675310To+18005551212"
+    good = Call(
+        body=body,
+        url=URL,
+        headers={"X-Twilio-Signature": b64(digest(signed.encode(), algorithm="sha1"))},
+    )
+    assert Believed(0) == judge(scheme, good, secrets=[SECRET], now=NOW)
+    for changed in (body.replace(b"1234", b"1235"), b"\xff", b""):
+        sent = msgspec.structs.replace(good, body=changed)
+        assert Refused(Refusal.MISMATCH) == judge(scheme, sent, secrets=[SECRET], now=NOW)
+
+
+def test_google_is_believed_by_its_keys_and_only_for_the_sender_that_was_named() -> None:
+    """Anybody can have Google sign a token for our address; who it is has to be the one that was agreed."""
+    scheme, key = scheme_of("gcp_monitoring", 2), RSAKey.generate_key(2048, parameters={"kid": "1"})
+    assert isinstance(scheme, Jwt) and scheme.keys_url is not None
+    keys = {scheme.keys_url: json.dumps(KeySet([key]).as_dict(private=False)).encode()}
+    sender = "alerts@project.iam.gserviceaccount.com"
+
+    def judged(at_hand: dict[str, bytes] = keys, **said: object) -> object:
+        claims = {"exp": int(NOW.timestamp()) + 60, "iss": "https://accounts.google.com", "aud": URL, **said}
+        token = jwt.encode({"alg": "RS256", "kid": "1"}, claims, key)
+        sent = Call(body=b"{}", url=URL, headers={"Authorization": f"Bearer {token}"})
+        return judge_any([scheme], sent, secrets=[sender], now=NOW, certificates=at_hand)
+
+    assert Believed(0) == judged(email=sender)
+    assert CertificateNeeded(scheme.keys_url) == judged({}, email=sender)
+    assert Refused(Refusal.MISMATCH) == judged(email="evil@project.iam.gserviceaccount.com")
+    assert Refused(Refusal.MISMATCH) == judged(email=sender, email_verified=False)
+    assert Refused(Refusal.MISMATCH) == judged(email=sender, aud="https://elsewhere.example.com")
+    assert Refused(Refusal.STALE) == judged(email=sender, exp=int(NOW.timestamp()) - 1)
+
+
+def own(key: str = SECRET, *, at: str | None = None, body: bytes = BODY) -> Call:
+    """A call that is signed in our own way."""
+    signed = body if at is None else at.encode() + b"." + body
+    headers = {"x-causeloop-signature": digest(signed, key=key).hex()}
+    return Call(body=body, headers=headers if at is None else {**headers, "x-causeloop-timestamp": at})
+
+
+@pytest.mark.parametrize("type_", ["github", "aws_cloudwatch", "datadog", "netlify"])
+def test_our_own_signature_is_good_for_every_type(type_: str) -> None:
+    """In either of its headers, with or without a time; tampered, stale or with another's key it is not."""
+    webhook = manifest_of(type_).webhook
+    assert webhook is not None
+
+    def judged(call: Call, *secrets: str) -> object:
+        return judge_any(webhook.verify, call, secrets=secrets or [SECRET, OLD], now=NOW)
+
+    as_hub = Call(body=BODY, headers={"X-Hub-Signature-256": f"sha256={digest(BODY).hex()}"})
+    assert Believed(0) == judged(own()) == judged(as_hub) == judged(own(at=SECONDS))
+    assert Believed(1) == judged(own(OLD)) == judged(own(OLD, at=SECONDS))
+    assert Refused(Refusal.MISMATCH) == judged(own(OLD), SECRET)
+    assert Refused(Refusal.MISMATCH) == judged(msgspec.structs.replace(own(), body=BODY + b" "))
+    late = str(int(NOW.timestamp()) - 301)
+    assert Refused(Refusal.STALE) == judged(own(at=late))
+    other_time = {**own(at=SECONDS).headers, "x-causeloop-timestamp": str(int(SECONDS) - 1)}
+    assert Refused(Refusal.MISMATCH) == judged(Call(body=BODY, headers=other_time))
+    unsaid = {"x-causeloop-signature": own(at=SECONDS).headers["x-causeloop-signature"]}
+    assert Refused(Refusal.MISMATCH) == judged(Call(body=BODY, headers=unsaid))
+    assert isinstance(judged(Call(body=BODY, headers={})), Refused)
+
+
+def test_what_others_know_signs_nothing() -> None:
+    """A topic's name, a vendor's public keys and a sender's name only stand for what they are."""
+    google = json.dumps(KeySet([RSAKey.generate_key(2048)]).as_dict(private=False))
+    for type_, known in (
+        ("aws_cloudwatch", TOPIC),
+        ("gcp_monitoring", google),
+        ("gcp_monitoring", "alerts@project.iam.gserviceaccount.com"),
+    ):
+        webhook = manifest_of(type_).webhook
+        assert webhook is not None
+        as_token = Call(body=BODY, headers={}, query={"auth_token": known})
+        for sent in (own(known), as_token):
+            assert isinstance(judge_any(webhook.verify, sent, secrets=[known], now=NOW), Refused)
+
+
+def test_every_scheme_of_the_catalogue_is_tried_by_a_family() -> None:
+    """A new kind of scheme has to come with its suite."""
+    tried = {type(family.scheme) for family in FAMILIES} | {Sns}
+    used = {type(scheme) for each in catalogue() if each.webhook for scheme in each.webhook.verify}
+    assert used <= tried and Digest in used

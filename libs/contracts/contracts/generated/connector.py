@@ -496,10 +496,10 @@ class WebhookSecretRotated(Struct, frozen=True, kw_only=True, omit_defaults=True
     sequence: int
 
 
-class ReceiveDelivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A vendor called. Endpoint: ingest.receive_delivery.
+class VendorCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call of a vendor.
 
-    connector_id: Id of the connector, as the address says it; the workspace is looked up.
+    connector_id: Id of the connector, as the address says it.
     method: HTTP method.
     url: The whole address as the vendor wrote it.
     headers: Headers, names in lower case.
@@ -515,11 +515,31 @@ class ReceiveDelivery(Struct, frozen=True, kw_only=True, omit_defaults=True, for
     body: str
 
 
-class DeliveryAnswered(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The reply to ReceiveDelivery: what the vendor is answered.
+class VendorCalls(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Calls that came at about the same time.
+
+    calls: In the order in which they came.
+    """
+
+    calls: tuple[VendorCall, ...] = ()
+
+
+class ReceiveDelivery(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Vendors called. Endpoint: ingest.receive_delivery.
+
+    The workspace of the request is "-": whose connectors they are is for ingest to look up.
+
+    sealed_calls: A VendorCalls in JSON, sealed for the way to ingest: where a vendor signs nothing, the call itself holds a secret.
+    """
+
+    sealed_calls: str
+
+
+class VendorAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a vendor is answered.
 
     status: HTTP status.
-    content_type: Media type; empty: no body.
+    content_type: Media type; empty: no body, or a problem of ours where the status is one.
     body: The body, such as the challenge of a handshake.
     headers: Headers, such as the echo of a handshake.
     """
@@ -528,6 +548,15 @@ class DeliveryAnswered(Struct, frozen=True, kw_only=True, omit_defaults=True):
     content_type: str
     body: str
     headers: dict[str, str] = field(default_factory=dict)
+
+
+class DeliveryAnswered(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to ReceiveDelivery. What is answered with 202 is durable.
+
+    answers: One per call, in their order.
+    """
+
+    answers: tuple[VendorAnswer, ...] = ()
 
 
 class StartSync(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
