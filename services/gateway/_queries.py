@@ -389,6 +389,32 @@ class TitleOfIssue(Struct, frozen=True):
     title: str
 
 
+class ListTicketsRow(Struct, frozen=True):
+    """One row of list_tickets."""
+
+    ticket_id: str
+    recommendation_id: str
+    connector_id: str
+    tracker: str
+    external_id: str
+    external_url: str | None
+    target: str
+    is_found: bool
+    state: str
+    external_status: str
+    created_by: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class CountConnectorsRow(Struct, frozen=True):
+    """One row of count_connectors."""
+
+    n_connectors: int
+    n_connected: int
+    first_run_status: str
+
+
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
@@ -2300,4 +2326,200 @@ async def list_issue_titles(
     async with AsyncRawCursor(conn, row_factory=args_row(TitleOfIssue)) as cursor:
         await cursor.execute(_LIST_ISSUE_TITLES, (workspace_id, issue_ids))
         fetched: list[TitleOfIssue] = await cursor.fetchall()
+        return fetched
+
+
+_INSERT_CONNECTORS = """
+INSERT INTO connectors (workspace_id, connector_id, seq, type, display_name, config, auth, schedule, streams, mapping,
+    manifest, status, reason, detail, status_changed_at, secrets, created_by, created_at, updated_at)
+SELECT r.workspace_id, r.connector_id, r.seq, r.type, r.display_name, r.config, r.auth, r.schedule, r.streams, r.mapping,
+    r.manifest, r.status, r.reason, r.detail, r.status_changed_at, r.secrets, r.created_by, r.created_at, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, connector_id text, seq bigint, type text, display_name text, config text, auth integer,
+    schedule text, streams text, mapping text, manifest text, status text, reason text, detail text,
+    status_changed_at timestamptz, secrets text, created_by text, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, connector_id) DO NOTHING
+"""
+
+
+async def insert_connectors(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """ConnectorCreated: one connector per row."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_CONNECTORS, (rows,))
+
+
+_UPDATE_CONNECTORS = """
+UPDATE connectors AS c SET
+    display_name = coalesce(r.display_name, c.display_name),
+    config = coalesce(r.config, c.config),
+    auth = coalesce(r.auth, c.auth),
+    schedule = CASE WHEN r.type IS NULL THEN c.schedule ELSE r.schedule END,
+    streams = coalesce(r.streams, c.streams),
+    mapping = coalesce(r.mapping, c.mapping),
+    manifest = CASE WHEN r.type IS NULL THEN c.manifest ELSE r.manifest END,
+    status = coalesce(r.status, c.status),
+    reason = coalesce(r.reason, c.reason),
+    detail = coalesce(r.detail, c.detail),
+    status_changed_at = coalesce(r.status_changed_at, c.status_changed_at),
+    secrets = coalesce(r.secrets, c.secrets),
+    updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, connector_id text, type text, display_name text, config text, auth integer, schedule text,
+    streams text, mapping text, manifest text, status text, reason text, detail text, status_changed_at timestamptz,
+    secrets text, updated_at timestamptz)
+WHERE c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id
+"""
+
+
+async def update_connectors(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """ConnectorConfigured (all settings at once), ConnectorCredentialsChanged, ConnectorStatusChanged: the columns that are there."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_CONNECTORS, (rows,))
+
+
+_DELETE_CONNECTORS = """
+DELETE FROM connectors AS c USING json_to_recordset($1::json) AS r(workspace_id text, connector_id text)
+WHERE c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id
+"""
+
+
+async def delete_connectors(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """ConnectorDeleted: the connector."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_CONNECTORS, (rows,))
+
+
+_DELETE_SYNC_RUNS = """
+DELETE FROM sync_runs AS s USING json_to_recordset($1::json) AS r(workspace_id text, connector_id text)
+WHERE s.workspace_id = r.workspace_id AND s.connector_id = r.connector_id
+"""
+
+
+async def delete_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """ConnectorDeleted: the history of its runs."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_SYNC_RUNS, (rows,))
+
+
+_INSERT_SYNC_RUNS = """
+INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, window_start, window_end, requested_by,
+    requested_at, started_at, ended_at, n_chunks_done, n_chunks, n_records, n_created, n_updated, n_unchanged, n_ignored,
+    n_rejected, reason, detail, updated_at)
+SELECT r.workspace_id, r.run_id, r.connector_id, r.seq, r.kind, r.status, r.window_start, r.window_end, r.requested_by,
+    r.requested_at, r.started_at, r.ended_at, r.n_chunks_done, r.n_chunks, r.n_records, r.n_created, r.n_updated,
+    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, run_id text, connector_id text, seq bigint, kind text, status text, window_start timestamptz,
+    window_end timestamptz, requested_by text, requested_at timestamptz, started_at timestamptz, ended_at timestamptz,
+    n_chunks_done integer, n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint,
+    n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz)
+ON CONFLICT (workspace_id, run_id) DO NOTHING
+"""
+
+
+async def insert_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """SyncRequested, with what the same batch says of the run."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_SYNC_RUNS, (rows,))
+
+
+_UPDATE_SYNC_RUNS = """
+UPDATE sync_runs AS s SET
+    status = r.status,
+    started_at = coalesce(s.started_at, r.started_at),
+    ended_at = coalesce(r.ended_at, s.ended_at),
+    n_chunks_done = coalesce(r.n_chunks_done, s.n_chunks_done),
+    n_chunks = coalesce(r.n_chunks, s.n_chunks),
+    n_records = r.n_records,
+    n_created = r.n_created,
+    n_updated = r.n_updated,
+    n_unchanged = r.n_unchanged,
+    n_ignored = r.n_ignored,
+    n_rejected = r.n_rejected,
+    reason = coalesce(r.reason, s.reason),
+    detail = coalesce(r.detail, s.detail),
+    updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, run_id text, status text, started_at timestamptz, ended_at timestamptz, n_chunks_done integer,
+    n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint, n_ignored bigint,
+    n_rejected bigint, reason text, detail text, updated_at timestamptz)
+WHERE s.workspace_id = r.workspace_id AND s.run_id = r.run_id
+"""
+
+
+async def update_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """SyncProgressed, SyncEnded: the columns that are there; it started when it first went on."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_SYNC_RUNS, (rows,))
+
+
+_INSERT_TICKETS = """
+INSERT INTO tickets (workspace_id, ticket_id, seq, recommendation_id, connector_id, tracker, external_id, external_url,
+    target, is_found, state, external_status, created_by, created_at, updated_at)
+SELECT r.workspace_id, r.ticket_id, r.seq, r.recommendation_id, r.connector_id, r.tracker, r.external_id, r.external_url,
+    r.target, r.is_found, r.state, r.external_status, r.created_by, r.created_at, r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, ticket_id text, seq bigint, recommendation_id text, connector_id text, tracker text,
+    external_id text, external_url text, target text, is_found boolean, state text, external_status text,
+    created_by text, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, ticket_id) DO NOTHING
+"""
+
+
+async def insert_tickets(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """TicketCreated, with what the same batch says of the ticket."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_TICKETS, (rows,))
+
+
+_UPDATE_TICKETS = """
+UPDATE tickets AS t SET state = r.state, external_status = r.external_status, updated_at = r.updated_at
+FROM json_to_recordset($1::json) AS r(
+    workspace_id text, ticket_id text, state text, external_status text, updated_at timestamptz)
+WHERE t.workspace_id = r.workspace_id AND t.ticket_id = r.ticket_id
+"""
+
+
+async def update_tickets(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """TicketStateChanged: where the ticket stands now."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_UPDATE_TICKETS, (rows,))
+
+
+_LIST_TICKETS = """
+SELECT ticket_id, recommendation_id, connector_id, tracker, external_id, external_url, target, is_found, state,
+       external_status, created_by, created_at, updated_at
+FROM tickets
+WHERE workspace_id = $1 AND recommendation_id = ANY($2::text[])
+ORDER BY seq
+"""
+
+
+async def list_tickets(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    recommendation_ids: list[str],
+) -> list[ListTicketsRow]:
+    """The tickets of these recommendations, the oldest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListTicketsRow)) as cursor:
+        await cursor.execute(_LIST_TICKETS, (workspace_id, recommendation_ids))
+        fetched: list[ListTicketsRow] = await cursor.fetchall()
+        return fetched
+
+
+_COUNT_CONNECTORS = """
+SELECT count(*) AS n_connectors, count(*) FILTER (WHERE status = 'connected') AS n_connected,
+       (SELECT r.status FROM sync_runs AS r WHERE r.workspace_id = $1
+        ORDER BY (r.status = 'succeeded') DESC, (r.status = 'running') DESC, r.seq LIMIT 1)::text AS first_run_status
+FROM connectors
+WHERE workspace_id = $1
+"""
+
+
+async def count_connectors(conn: AsyncConnection[Any], *, workspace_id: str) -> CountConnectorsRow | None:
+    """How many connectors a workspace has, how many of them are connected, and how their first run stands."""
+    async with AsyncRawCursor(conn, row_factory=args_row(CountConnectorsRow)) as cursor:
+        await cursor.execute(_COUNT_CONNECTORS, (workspace_id,))
+        fetched: CountConnectorsRow | None = await cursor.fetchone()
         return fetched

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 
 import msgspec
-from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from contracts import Event, Recorded, connector, ingest, pattern, prediction, recommendation, workspace
 from eventlog import Projection
 from psycopg import AsyncConnection
 
 from services.gateway import _queries
 from services.gateway.clustering import Clusterings
+from services.gateway.connecting import Connectors
 from services.gateway.curation import Curation, follow_merge
 from services.gateway.fixing import FixEvent, RecommendationEvent, fix_change, fix_row
 from services.gateway.playbooks import PlaybookEvent, Playbooks
@@ -117,6 +118,7 @@ class _Fold:
         self.clusterings = Clusterings()
         self.versions = GroupingVersions()
         self.playbooks = Playbooks()
+        self.connectors = Connectors()
         self.fixes: dict[Key, Row] = {}
         self.fix_changes: dict[Key, Row] = {}
         self.moves: dict[tuple[str, str, int], Row] = {}
@@ -153,6 +155,7 @@ class _Fold:
         await self.clusterings.write(conn)
         await self.versions.write(conn)
         await self.playbooks.write(conn)
+        await self.connectors.write(conn)
 
     def add(self, event: Recorded[Event]) -> None:
         """Take one event in."""
@@ -163,6 +166,8 @@ class _Fold:
             self._add_pattern(event, data)
         elif isinstance(data, prediction.Event):
             self._add_prediction(event, data)
+        elif isinstance(data, connector.Event):
+            self.connectors.add(event, data)
         elif isinstance(data, PlaybookEvent):
             self.playbooks.add(event, data)
         elif isinstance(data, FixEvent):

@@ -966,3 +966,120 @@ SELECT * FROM grouping_comparisons WHERE workspace_id = $1 AND version_id = $2;
 SELECT issue_id, title FROM issues
 WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id = ANY(sqlc.arg(issue_ids)::text[])
 ORDER BY issue_id;
+
+-- ConnectorCreated: one connector per row.
+-- name: InsertConnectors :exec
+INSERT INTO connectors (workspace_id, connector_id, seq, type, display_name, config, auth, schedule, streams, mapping,
+    manifest, status, reason, detail, status_changed_at, secrets, created_by, created_at, updated_at)
+SELECT r.workspace_id, r.connector_id, r.seq, r.type, r.display_name, r.config, r.auth, r.schedule, r.streams, r.mapping,
+    r.manifest, r.status, r.reason, r.detail, r.status_changed_at, r.secrets, r.created_by, r.created_at, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, connector_id text, seq bigint, type text, display_name text, config text, auth integer,
+    schedule text, streams text, mapping text, manifest text, status text, reason text, detail text,
+    status_changed_at timestamptz, secrets text, created_by text, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, connector_id) DO NOTHING;
+
+-- ConnectorConfigured (all settings at once), ConnectorCredentialsChanged, ConnectorStatusChanged: the columns that are there.
+-- name: UpdateConnectors :exec
+UPDATE connectors AS c SET
+    display_name = coalesce(r.display_name, c.display_name),
+    config = coalesce(r.config, c.config),
+    auth = coalesce(r.auth, c.auth),
+    schedule = CASE WHEN r.type IS NULL THEN c.schedule ELSE r.schedule END,
+    streams = coalesce(r.streams, c.streams),
+    mapping = coalesce(r.mapping, c.mapping),
+    manifest = CASE WHEN r.type IS NULL THEN c.manifest ELSE r.manifest END,
+    status = coalesce(r.status, c.status),
+    reason = coalesce(r.reason, c.reason),
+    detail = coalesce(r.detail, c.detail),
+    status_changed_at = coalesce(r.status_changed_at, c.status_changed_at),
+    secrets = coalesce(r.secrets, c.secrets),
+    updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, connector_id text, type text, display_name text, config text, auth integer, schedule text,
+    streams text, mapping text, manifest text, status text, reason text, detail text, status_changed_at timestamptz,
+    secrets text, updated_at timestamptz)
+WHERE c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id;
+
+-- ConnectorDeleted: the connector.
+-- name: DeleteConnectors :exec
+DELETE FROM connectors AS c USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, connector_id text)
+WHERE c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id;
+
+-- ConnectorDeleted: the history of its runs.
+-- name: DeleteSyncRuns :exec
+DELETE FROM sync_runs AS s USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, connector_id text)
+WHERE s.workspace_id = r.workspace_id AND s.connector_id = r.connector_id;
+
+-- SyncRequested, with what the same batch says of the run.
+-- name: InsertSyncRuns :exec
+INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, window_start, window_end, requested_by,
+    requested_at, started_at, ended_at, n_chunks_done, n_chunks, n_records, n_created, n_updated, n_unchanged, n_ignored,
+    n_rejected, reason, detail, updated_at)
+SELECT r.workspace_id, r.run_id, r.connector_id, r.seq, r.kind, r.status, r.window_start, r.window_end, r.requested_by,
+    r.requested_at, r.started_at, r.ended_at, r.n_chunks_done, r.n_chunks, r.n_records, r.n_created, r.n_updated,
+    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, run_id text, connector_id text, seq bigint, kind text, status text, window_start timestamptz,
+    window_end timestamptz, requested_by text, requested_at timestamptz, started_at timestamptz, ended_at timestamptz,
+    n_chunks_done integer, n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint,
+    n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz)
+ON CONFLICT (workspace_id, run_id) DO NOTHING;
+
+-- SyncProgressed, SyncEnded: the columns that are there; it started when it first went on.
+-- name: UpdateSyncRuns :exec
+UPDATE sync_runs AS s SET
+    status = r.status,
+    started_at = coalesce(s.started_at, r.started_at),
+    ended_at = coalesce(r.ended_at, s.ended_at),
+    n_chunks_done = coalesce(r.n_chunks_done, s.n_chunks_done),
+    n_chunks = coalesce(r.n_chunks, s.n_chunks),
+    n_records = r.n_records,
+    n_created = r.n_created,
+    n_updated = r.n_updated,
+    n_unchanged = r.n_unchanged,
+    n_ignored = r.n_ignored,
+    n_rejected = r.n_rejected,
+    reason = coalesce(r.reason, s.reason),
+    detail = coalesce(r.detail, s.detail),
+    updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, run_id text, status text, started_at timestamptz, ended_at timestamptz, n_chunks_done integer,
+    n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint, n_ignored bigint,
+    n_rejected bigint, reason text, detail text, updated_at timestamptz)
+WHERE s.workspace_id = r.workspace_id AND s.run_id = r.run_id;
+
+-- TicketCreated, with what the same batch says of the ticket.
+-- name: InsertTickets :exec
+INSERT INTO tickets (workspace_id, ticket_id, seq, recommendation_id, connector_id, tracker, external_id, external_url,
+    target, is_found, state, external_status, created_by, created_at, updated_at)
+SELECT r.workspace_id, r.ticket_id, r.seq, r.recommendation_id, r.connector_id, r.tracker, r.external_id, r.external_url,
+    r.target, r.is_found, r.state, r.external_status, r.created_by, r.created_at, r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, ticket_id text, seq bigint, recommendation_id text, connector_id text, tracker text,
+    external_id text, external_url text, target text, is_found boolean, state text, external_status text,
+    created_by text, created_at timestamptz, updated_at timestamptz)
+ON CONFLICT (workspace_id, ticket_id) DO NOTHING;
+
+-- TicketStateChanged: where the ticket stands now.
+-- name: UpdateTickets :exec
+UPDATE tickets AS t SET state = r.state, external_status = r.external_status, updated_at = r.updated_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    workspace_id text, ticket_id text, state text, external_status text, updated_at timestamptz)
+WHERE t.workspace_id = r.workspace_id AND t.ticket_id = r.ticket_id;
+
+-- The tickets of these recommendations, the oldest first.
+-- name: ListTickets :many
+SELECT ticket_id, recommendation_id, connector_id, tracker, external_id, external_url, target, is_found, state,
+       external_status, created_by, created_at, updated_at
+FROM tickets
+WHERE workspace_id = sqlc.arg('workspace_id') AND recommendation_id = ANY(sqlc.arg('recommendation_ids')::text[])
+ORDER BY seq;
+
+-- How many connectors a workspace has, how many of them are connected, and how their first run stands.
+-- name: CountConnectors :one
+SELECT count(*) AS n_connectors, count(*) FILTER (WHERE status = 'connected') AS n_connected,
+       (SELECT r.status FROM sync_runs AS r WHERE r.workspace_id = sqlc.arg('workspace_id')
+        ORDER BY (r.status = 'succeeded') DESC, (r.status = 'running') DESC, r.seq LIMIT 1)::text AS first_run_status
+FROM connectors
+WHERE workspace_id = sqlc.arg('workspace_id');

@@ -425,6 +425,81 @@ CREATE TABLE pattern_moves (
 );
 COMMENT ON TABLE pattern_moves IS 'The moves of a pattern from one status to another.';
 
+CREATE TABLE connectors (
+    workspace_id text COLLATE "C" NOT NULL,
+    connector_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- of ConnectorCreated
+    type text NOT NULL,
+    display_name text NOT NULL,
+    config text NOT NULL,                     -- a JSON object of texts
+    auth integer NOT NULL,                    -- position of the way to sign in, from 0
+    schedule text,                            -- a JSON object; null: polled only when somebody asks
+    streams text NOT NULL,                    -- a JSON list of names; none: all of them
+    mapping text NOT NULL,                    -- a JSON object: field to JMESPath
+    manifest text,                            -- a JSON object, of a custom type
+    status text NOT NULL,                     -- pending, connected, paused, error or oauth_expired
+    reason text NOT NULL,
+    detail text NOT NULL,
+    status_changed_at timestamptz NOT NULL,
+    secrets text NOT NULL,                    -- a JSON list of names
+    created_by text,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, connector_id)
+);
+COMMENT ON TABLE connectors IS 'What connects a workspace with a source; their secrets are with ingest alone.';
+CREATE INDEX connectors_by_created ON connectors (workspace_id, created_at, seq);
+
+CREATE TABLE sync_runs (
+    workspace_id text COLLATE "C" NOT NULL,
+    run_id text COLLATE "C" NOT NULL,
+    connector_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- of SyncRequested
+    kind text NOT NULL,                       -- scheduled, manual, backfill or remap
+    status text NOT NULL,                     -- queued, running, succeeded, failed or cancelled
+    window_start timestamptz,                 -- of a backfill
+    window_end timestamptz,
+    requested_by text,                        -- null: the schedule
+    requested_at timestamptz NOT NULL,
+    started_at timestamptz,
+    ended_at timestamptz,
+    n_chunks_done integer NOT NULL,
+    n_chunks integer NOT NULL,
+    n_records bigint NOT NULL,                -- that the vendor served and that were handled
+    n_created bigint NOT NULL,
+    n_updated bigint NOT NULL,
+    n_unchanged bigint NOT NULL,
+    n_ignored bigint NOT NULL,
+    n_rejected bigint NOT NULL,
+    reason text NOT NULL,                     -- a code, of a failure
+    detail text NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, run_id)
+);
+COMMENT ON TABLE sync_runs IS 'When a connector was asked for what is new, and what came of it.';
+CREATE INDEX sync_runs_by_connector ON sync_runs (workspace_id, connector_id, seq);
+
+CREATE TABLE tickets (
+    workspace_id text COLLATE "C" NOT NULL,
+    ticket_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,                      -- of TicketCreated
+    recommendation_id text COLLATE "C" NOT NULL,
+    connector_id text COLLATE "C" NOT NULL,
+    tracker text NOT NULL,                    -- type of the connector
+    external_id text NOT NULL,
+    external_url text,
+    target text NOT NULL,                     -- a JSON object of texts
+    is_found boolean NOT NULL,                -- an earlier try had made it
+    state text NOT NULL,                      -- open, done or dropped
+    external_status text NOT NULL,            -- the tracker's own word; empty: it has not been asked yet
+    created_by text,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, ticket_id)
+);
+COMMENT ON TABLE tickets IS 'What recommendations became in trackers.';
+CREATE INDEX tickets_by_recommendation ON tickets (workspace_id, recommendation_id, seq);
+
 -- What the lists show. The row-level security of whoever asks applies in each view.
 
 CREATE VIEW issue_rows WITH (security_invoker = true) AS
@@ -558,3 +633,21 @@ SELECT v.workspace_id, v.version_id, v.seq, v.version,
        CASE WHEN v.version_id = g.version_id THEN g.activated_by END AS activated_by
 FROM grouping_versions v
 LEFT JOIN groupings g ON g.workspace_id = v.workspace_id;
+
+-- With the run that was asked for last, and when one last succeeded.
+CREATE VIEW connector_rows WITH (security_invoker = true) AS
+SELECT c.workspace_id, c.connector_id, c.seq, c.type, c.display_name, c.config, c.auth, c.schedule, c.streams, c.mapping,
+       c.manifest, c.status, c.reason, c.detail, c.status_changed_at, c.secrets, c.created_by, c.created_at, c.updated_at,
+       l.run_id, l.kind AS run_kind, l.status AS run_status, l.requested_at AS run_requested_at,
+       l.ended_at AS run_ended_at, l.n_records AS run_n_records, l.n_created AS run_n_created,
+       l.n_updated AS run_n_updated, l.n_rejected AS run_n_rejected, l.reason AS run_reason, l.detail AS run_detail,
+       d.ended_at AS last_succeeded_at
+FROM connectors c
+LEFT JOIN LATERAL (
+    SELECT r.* FROM sync_runs r
+    WHERE r.workspace_id = c.workspace_id AND r.connector_id = c.connector_id
+    ORDER BY r.seq DESC LIMIT 1) l ON true
+LEFT JOIN LATERAL (
+    SELECT r.ended_at FROM sync_runs r
+    WHERE r.workspace_id = c.workspace_id AND r.connector_id = c.connector_id AND r.status = 'succeeded'
+    ORDER BY r.seq DESC LIMIT 1) d ON true;

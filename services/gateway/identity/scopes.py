@@ -53,6 +53,7 @@ SCOPES: Final[Mapping[str, Scope]] = {
             "Accept, dismiss and finish recommendations; change the playbook.",
         ),
         Scope("ingest:write", "Integrations", "Send events and batches of issues."),
+        Scope("connectors:read", "Integrations", "Read connectors, their runs and the catalogue of sources."),
         Scope("connectors:write", "Integrations", "Add, test and run connectors."),
         Scope(
             "connectors:admin", "Integrations", "Change credentials and schedules of connectors; delete them."
@@ -86,7 +87,7 @@ SCOPES: Final[Mapping[str, Scope]] = {
 
 _SUMMARY = frozenset({"workspace:read", "patterns:read", "predictions:read"})
 _LEAD = _SUMMARY | {"recommendations:read", "reports:read"}
-_VIEW = _LEAD | {"issues:read", "members:read", "tokens:read", "tokens:write"}
+_VIEW = _LEAD | {"connectors:read", "issues:read", "members:read", "tokens:read", "tokens:write"}
 _WORK = _VIEW | {
     "issues:write",
     "patterns:write",

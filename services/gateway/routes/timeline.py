@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, assert_never
 
-from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from contracts import Event, Recorded, connector, ingest, pattern, prediction, recommendation, workspace
 from msgspec import Meta, Struct
 
 from services.gateway.listing import make_cursor, read_cursor
@@ -143,6 +143,16 @@ def summary_of(data: Event) -> str:
             | workspace.WorkspaceSuspended()
             | workspace.WorkspaceReinstated()
             | workspace.WorkspaceErased()
+            | connector.ConnectorCreated()
+            | connector.ConnectorConfigured()
+            | connector.ConnectorCredentialsChanged()
+            | connector.ConnectorStatusChanged()
+            | connector.ConnectorDeleted()
+            | connector.SyncRequested()
+            | connector.SyncProgressed()
+            | connector.SyncEnded()
+            | connector.TicketCreated()
+            | connector.TicketStateChanged()
         ):
             return f"{type(data).__name__}."
         case never:

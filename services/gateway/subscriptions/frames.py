@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 import msgspec
-from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from contracts import Event, Recorded, connector, ingest, pattern, prediction, recommendation, workspace
 from msgspec import Struct
 
 from services.gateway.fixing import RecommendationEvent
@@ -15,6 +15,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "pattern": "patterns:read",
     "prediction": "predictions:read",
     "recommendation": "recommendations:read",
+    "connector": "connectors:read",
 }
 """What a listener needs to be sent frames, by the first word of their type: what the GET of the same needs."""
 _JOB_SCOPES: Final[Mapping[object, str]] = {"workspace": "governance:read", "audit": "audit:read"}
@@ -156,6 +157,19 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             return []
         case ingest.IssueRestored() as restored:
             return _of_issue(event, restored.issue)
+        case (
+            connector.ConnectorCreated()
+            | connector.ConnectorConfigured()
+            | connector.ConnectorCredentialsChanged()
+            | connector.ConnectorStatusChanged()
+            | connector.ConnectorDeleted()
+            | connector.SyncRequested()
+            | connector.SyncProgressed()
+            | connector.SyncEnded()
+            | connector.TicketCreated()
+            | connector.TicketStateChanged() as connected
+        ):
+            return [_of_connector(event, connected)]
         case never:
             assert_never(never)
 
@@ -299,3 +313,56 @@ def _of_recommendation(event: Recorded[Event], data: RecommendationEvent) -> lis
             return []
         case never:
             assert_never(never)
+
+
+def _of_connector(event: Recorded[Event], data: connector.Event) -> Frame:
+    kind, payload = _told(data)
+    return Frame(kind, payload, event.recorded_at)
+
+
+def _told(data: connector.Event) -> tuple[str, dict[str, object]]:
+    """Type and payload of the frame of a connector, a run or a ticket."""
+    match data:
+        case connector.ConnectorCreated():
+            named = {"id": data.connector_id, **_named(data.settings)}
+            return "connector.created", {**named, "status": data.status.value}
+        case connector.ConnectorConfigured():
+            return "connector.updated", {"id": data.connector_id, **_named(data.settings)}
+        case connector.ConnectorCredentialsChanged():
+            return "connector.updated", {"id": data.connector_id, "secrets": data.secrets}
+        case connector.ConnectorStatusChanged():
+            moved = {"status": data.status.value, "reason": data.reason, "detail": data.detail}
+            return "connector.status.changed", {"id": data.connector_id, **moved}
+        case connector.ConnectorDeleted():
+            return "connector.deleted", {"id": data.connector_id}
+        case connector.SyncRequested():
+            asked = {"sync_run_id": data.run_id, "connector_id": data.connector_id, "kind": data.kind.value}
+            return "connector.sync.requested", {**asked, "requested_by": data.requested_by}
+        case connector.SyncProgressed():
+            done = {"chunks_done": data.n_chunks_done, "chunks": data.n_chunks}
+            return "connector.sync.progressed", {**_counted(data), **done}
+        case connector.SyncEnded():
+            why = {"reason": data.reason, "detail": data.detail}
+            return f"connector.sync.{data.outcome.value}", {**_counted(data), **why}
+        case connector.TicketCreated():
+            named = {"id": data.recommendation_id, "ticket_id": data.ticket_id, "tracker": data.tracker}
+            shown = {"external_id": data.external_id, "external_url": data.external_url}
+            return "recommendation.ticket.created", {**named, "connector_id": data.connector_id, **shown}
+        case connector.TicketStateChanged():
+            moved = {"state": data.state.value, "external_status": data.external_status}
+            return "recommendation.ticket.changed", {
+                "id": data.recommendation_id,
+                "ticket_id": data.ticket_id,
+                **moved,
+            }
+        case never:
+            assert_never(never)
+
+
+def _named(settings: connector.ConnectorSettings) -> dict[str, object]:
+    return {"type": settings.type, "display_name": settings.display_name}
+
+
+def _counted(data: connector.SyncProgressed | connector.SyncEnded) -> dict[str, object]:
+    counts = {name.removeprefix("n_"): n for name, n in msgspec.structs.asdict(data.counts).items()}
+    return {"sync_run_id": data.run_id, "connector_id": data.connector_id, "counts": counts}

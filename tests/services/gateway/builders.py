@@ -1,9 +1,10 @@
 """Events of every kind, overridable field by field."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
-from contracts import Event, Recorded, derived_id, pattern, prediction, recommendation, workspace
+from contracts import Event, Recorded, connector, derived_id, pattern, prediction, recommendation, workspace
 from contracts.generated import ingest
 from msgspec.structs import replace
 from testkit.builders import NOW, WORKSPACE, recorded
@@ -290,3 +291,84 @@ def created(workspace_id: str = WORKSPACE) -> Recorded[Event]:
     """A workspace exists."""
     data = workspace.WorkspaceCreated(workspace_id=workspace_id, slug="test", name="Test", timezone="UTC")
     return recorded(data, workspace_id, source="gateway", workspace_id=workspace_id)
+
+
+def connecting_story() -> list[Recorded[Event]]:
+    """Two connectors of which one goes again, their runs, and a ticket."""
+
+    def counts(n: int) -> connector.SyncCounts:
+        return connector.SyncCounts(
+            n_records=n, n_created=n, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=0
+        )
+
+    def settings(name: str, **more: Any) -> connector.ConnectorSettings:
+        return connector.ConnectorSettings(type="pagerduty", display_name=name, auth=0, **more)
+
+    def run(run_id: str, connector_id: str, *told: connector.Event) -> list[Recorded[Event]]:
+        asked = connector.SyncRequested(
+            run_id=run_id, connector_id=connector_id, kind=connector.SyncKind.MANUAL
+        )
+        return [recorded(each, run_id, source="ingest") for each in (asked, *told)]
+
+    def connected(data: connector.Event, connector_id: str) -> Recorded[Event]:
+        return recorded(data, connector_id, source="ingest")
+
+    def made(connector_id: str) -> list[Recorded[Event]]:
+        every = connector.ConnectorSchedule(interval_seconds=1800, timezone="UTC")
+        return [
+            connected(each, connector_id)
+            for each in (
+                connector.ConnectorCreated(
+                    connector_id=connector_id,
+                    settings=settings("Ops", schedule=every),
+                    status=connector.ConnectorStatus.PENDING,
+                ),
+                connector.ConnectorCredentialsChanged(connector_id=connector_id, secrets=("api_key",)),
+                connector.ConnectorStatusChanged(
+                    connector_id=connector_id,
+                    status=connector.ConnectorStatus.CONNECTED,
+                    reason="",
+                    detail="",
+                ),
+            )
+        ]
+
+    ended = connector.SyncEnded(
+        run_id="syn_1",
+        connector_id="con_1",
+        outcome=connector.SyncOutcome.SUCCEEDED,
+        counts=counts(3),
+        reason="",
+        detail="",
+    )
+    goes_on = connector.SyncProgressed(
+        run_id="syn_1", connector_id="con_1", n_chunks_done=1, n_chunks=2, counts=counts(2)
+    )
+    ticket = connector.TicketCreated(
+        ticket_id="tkt_1",
+        recommendation_id="rec_1",
+        connector_id="con_1",
+        tracker="jira",
+        external_id="OPS-1",
+        is_found=False,
+    )
+    done = connector.TicketStateChanged(
+        ticket_id="tkt_1",
+        recommendation_id="rec_1",
+        state=connector.TicketState.DONE,
+        external_status="Closed",
+    )
+    # Without its schedule, to be polled by hand alone.
+    by_hand = connector.ConnectorConfigured(connector_id="con_1", settings=settings("Ops 2"))
+    return [
+        *made("con_1"),
+        *made("con_2"),
+        *run("syn_1", "con_1", goes_on, ended),
+        connected(by_hand, "con_1"),
+        *run("syn_2", "con_2"),
+        connected(connector.ConnectorDeleted(connector_id="con_2"), "con_2"),
+        # The scheduler was as fast.
+        *run("syn_3", "con_2"),
+        recorded(ticket, "tkt_1", source="ingest"),
+        recorded(done, "tkt_1", source="ingest"),
+    ]

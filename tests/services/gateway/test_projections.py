@@ -163,6 +163,7 @@ def story() -> list[Recorded[Event]]:
         ),
         b.restated(pattern.PatternStatus.RESOLVED),
         *playbook_story(),
+        *b.connecting_story(),
     ]
 
 
@@ -180,6 +181,7 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
     }
     assert [len(rows[table]) for table in ("clusterings", "clusters", "pattern_relations")] == [1, 1, 1]
     assert [len(rows[table]) for table in ("plays", "abstentions")] == [1, 1]
+    assert [len(rows[table]) for table in ("connectors", "sync_runs", "tickets")] == [1, 2, 1]
 
 
 @pytest.fixture
@@ -446,6 +448,24 @@ async def test_a_newer_prediction_supersedes_and_the_end_of_a_pattern_ends_all(
     assert [
         row["status"] for row in await rows(conn, "SELECT status FROM predictions ORDER BY prediction_id")
     ] == ["superseded", "superseded", "active"]
+
+
+async def test_a_connector_shows_its_latest_run_and_what_a_deleted_one_leaves(
+    conn: AsyncConnection[Any],
+) -> None:
+    """Settings as they are now, the run's end, the ticket's state; of a deleted connector nothing is listed."""
+    await write(conn, b.connecting_story())
+    (shown,) = await rows(conn, "SELECT * FROM connector_rows")
+    assert {key: shown[key] for key in ("display_name", "schedule", "status", "secrets")} == {
+        "display_name": "Ops 2",
+        "schedule": None,
+        "status": "connected",
+        "secrets": '["api_key"]',
+    }
+    assert (shown["run_id"], shown["run_status"], shown["run_n_records"]) == ("syn_1", "succeeded", 3)
+    assert shown["last_succeeded_at"] is not None
+    (ticket,) = await rows(conn, "SELECT state, external_status FROM tickets")
+    assert ticket == {"state": "done", "external_status": "Closed"}
 
 
 async def test_the_application_cannot_write_and_sees_one_workspace(
