@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from litestar.types import ASGIApp
 from runtime import VERSION
 from runtime.database import Pool
-from runtime.errors import StartError
+from runtime.outbound import EVERYWHERE, INTERNET, Outbound
 from runtime.service import Resources, Service
 
 from services.gateway.edge.address import Addresses
@@ -28,17 +28,15 @@ from services.gateway.identity.governance.certificates import Signer
 from services.gateway.identity.jwks import KeySet, Verifier
 from services.gateway.identity.mfa.factors import SecondFactors
 from services.gateway.identity.mfa.passkeys import RelyingParty, origin_of
-from services.gateway.identity.migrate import MigrationError, apply_migrations, pending_migrations
+from services.gateway.identity.migrate import MIGRATIONS
 from services.gateway.identity.people.postbox import Postbox
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.signin.connections import Connections
-from services.gateway.identity.signin.outbound import Outbound
 from services.gateway.identity.signin.providers import Client, Issuers, Providers
 from services.gateway.identity.signin.signin import SignIn
 from services.gateway.identity.tenancy.outbox import Relay
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import MasterKeys, SealingKey, read_master_keys
 from services.gateway.mail import Catcher, Smtp, Transport, read_smtp_url
 from services.gateway.openapi import document
 from services.gateway.past import Pasts
@@ -200,8 +198,8 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
     pool = resources.pool(NAME)
     people = resources.pool("identity")
     rng = random.SystemRandom()
-    trusted = Providers(Outbound(allows_private=True))
-    guarded = Providers(Outbound(allows_private=settings.trusts_inside))
+    trusted = Providers(Outbound(EVERYWHERE))
+    guarded = Providers(Outbound(EVERYWHERE if settings.trusts_inside else INTERNET))
     doors = Sessions(
         settings,
         people,
@@ -210,7 +208,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         rng=rng,
     )
     access = Authority(settings, people, clock=resources.clock)
-    vault = Vault(master_keys(settings), clock=resources.clock)
+    vault = Vault(settings.master_keys(), clock=resources.clock)
     postbox = Postbox(people, vault, transport(settings, catcher), clock=resources.clock, rng=rng)
     return Gateway(
         settings=settings,
@@ -255,8 +253,8 @@ def _analyst(gateway: Gateway) -> Analyst:
         everywhere=resources.pool(NAME, url=settings.database_projector_url, max_size=1),
         rows=gateway.pool,
         models=Models(
-            trusted=Outbound(allows_private=True),
-            guarded=Outbound(allows_private=settings.openai_allow_local),
+            trusted=Outbound(EVERYWHERE),
+            guarded=Outbound(EVERYWHERE if settings.openai_allow_local else INTERNET),
         ),
         advice=Adviser(settings, gateway.people, gateway.vault),
     )
@@ -290,14 +288,7 @@ def _steward(gateway: Gateway) -> Steward:
 
 async def _prepare(settings: GatewaySettings, people: Pool) -> None:
     """Bring identity up to date, or say that somebody has to; in mock mode, seed."""
-    await _migrate(settings)
-    async with people.connection() as conn:
-        missing = await pending_migrations(conn)
-    if missing:
-        raise StartError(
-            f"The schema identity lacks {', '.join(missing)}."
-            " Run `python -m services.gateway.identity.migrate` with DATABASE_OWNER_URL."
-        )
+    await MIGRATIONS.prepare(settings.database_owner_url, people)
     if settings.use_mock:
         await seed_workspace(settings.database_owner_url)
 
@@ -307,13 +298,6 @@ def transport(settings: GatewaySettings, catcher: Catcher | None) -> Transport |
     if settings.smtp_url:
         return Smtp(read_smtp_url(settings.smtp_url), sender=settings.mail_from)
     return catcher
-
-
-def master_keys(settings: GatewaySettings) -> MasterKeys:
-    """What wraps the keys of stored secrets; without a key of its own, one that follows from the JWT secret."""
-    if settings.causeloop_master_key:
-        return read_master_keys(settings.causeloop_master_key, settings.causeloop_master_key_previous)
-    return MasterKeys(SealingKey.derived(settings.jwt_secret, purpose="master key"))
 
 
 def platform(settings: GatewaySettings) -> tuple[str, Client] | None:
@@ -335,15 +319,6 @@ def issuers(settings: GatewaySettings, providers: Providers) -> Issuers | None:
             parties=settings.clerk_authorized_parties,
         )
     return Issuers(providers, issuer=settings.oidc_issuer, client_id=settings.oidc_client_id, jwks=clerk)
-
-
-async def _migrate(settings: GatewaySettings) -> None:
-    if not settings.database_owner_url:
-        return
-    try:
-        await apply_migrations(settings.database_owner_url)
-    except MigrationError as error:
-        raise StartError(f"Identity migrations: {error}.") from error
 
 
 def _door(inner: ASGIApp, gateway: Gateway, limits: Limits, addresses: Addresses) -> Door:

@@ -1,6 +1,5 @@
 """What can be configured of the gateway, beyond what every service reads."""
 
-from base64 import b64decode
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
@@ -8,25 +7,20 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 from runtime.errors import StartError
-from runtime.settings import ServiceSettings
+from runtime.sealing import DEFAULT_JWT_SECRET, SealingSettings
 
 from services.gateway.mail import is_address, read_smtp_url
 
-DEFAULT_JWT_SECRET = "dev-secret-change-me"  # noqa: S105  # refused in production, see check()
 SECRET_LENGTH_MIN = 32
-MASTER_KEY_BYTES = 32
 
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 
 
-class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
+class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
     """The gateway's environment.
 
-    jwt_secret: signs access tokens, cursors and job ids.
     jwt_secret_previous: access tokens signed with it are still taken, while secrets are changed.
-    causeloop_master_key: 32 bytes in base64, wraps the keys of stored secrets; empty: derived from jwt_secret, not in
-        production. causeloop_master_key_previous: those before it, which still open.
     cors_origins: origins whose pages may call the API.
     trusted_proxies: networks of the proxies in front, as 10.0.0.0/8; only they are believed about X-Forwarded-For.
     ip_requests_per_minute: of one address without good credentials, or signing in.
@@ -49,10 +43,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
         in development, and not sent in production. mail_from: the sender's address, with or without a name.
     """
 
-    jwt_secret: str = DEFAULT_JWT_SECRET
     jwt_secret_previous: str = ""
-    causeloop_master_key: str = ""
-    causeloop_master_key_previous: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ("http://localhost:3000",)
     trusted_proxies: tuple[str, ...] = ()
     ip_requests_per_minute: Annotated[int, Meta(ge=1)] = 600
@@ -125,11 +116,6 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
         """Whether workspaces may name identity providers inside our network, and by http: on a developer's machine."""
         return not self.is_production and is_loopback(self.host)
 
-    @property
-    def is_production(self) -> bool:
-        """Whether the development fall-backs are off."""
-        return self.environment == "production"
-
 
 def check(settings: GatewaySettings) -> None:
     """Raise StartError when these settings would be unsafe in production, or where others can reach us."""
@@ -144,15 +130,11 @@ def check(settings: GatewaySettings) -> None:
             " Set HOST=127.0.0.1, or USE_MOCK=0 and an issuer."
         )
     check_mail(settings)
-    _check_keys(settings)
+    settings.master_keys()
     _check_addresses(settings)
     _check_proxies(settings)
     if not settings.is_production:
         return
-    if not settings.causeloop_master_key:
-        raise StartError(
-            "ENVIRONMENT=production needs a CAUSELOOP_MASTER_KEY. Make one with `openssl rand -base64 32`."
-        )
     if settings.jwt_secret == DEFAULT_JWT_SECRET or len(settings.jwt_secret) < SECRET_LENGTH_MIN:
         raise StartError(
             f"ENVIRONMENT=production needs a JWT_SECRET of at least {SECRET_LENGTH_MIN} characters that is not"
@@ -179,19 +161,6 @@ def check_mail(settings: GatewaySettings) -> None:
         raise StartError(f"{error}.") from error
     if not is_address(settings.mail_from):
         raise StartError("SMTP_URL needs MAIL_FROM, such as Causeloop <causeloop@example.com>.")
-
-
-def _check_keys(settings: GatewaySettings) -> None:
-    for text in filter(None, (settings.causeloop_master_key, *settings.causeloop_master_key_previous)):
-        try:
-            n_bytes = len(b64decode(text, validate=True))
-        except ValueError:
-            n_bytes = 0
-        if n_bytes != MASTER_KEY_BYTES:
-            raise StartError(
-                f"CAUSELOOP_MASTER_KEY and CAUSELOOP_MASTER_KEY_PREVIOUS are {MASTER_KEY_BYTES} bytes in base64."
-                " Make one with `openssl rand -base64 32`."
-            )
 
 
 def _check_addresses(settings: GatewaySettings) -> None:

@@ -8,6 +8,7 @@ from runtime.service import Resources, Service
 
 from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.endpoints.intake import intake_route
+from services.ingest.migrate import MIGRATIONS
 from services.ingest.projections import AGGREGATES, project
 from services.ingest.settings import IngestSettings
 
@@ -19,11 +20,14 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
     desk = Desk(resources.event_log, clock=resources.clock, rng=random.SystemRandom())
     # Its own page spans workspaces, which only the role that writes the rows may.
     pool = resources.pool(NAME, url=settings.database_projector_url, max_size=2)
+    sources = resources.pool(MIGRATIONS.schema)
+    settings.master_keys()
     return Service(
         name=NAME,
         projection=projection(),
         endpoints=endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
         routes=[intake_route(pool, clock=resources.clock)],
+        on_start=[lambda: MIGRATIONS.prepare(settings.database_owner_url, sources)],
     )
 
 

@@ -1,7 +1,23 @@
-"""What can be configured of ingest, beyond what every service reads: nothing yet."""
+"""What can be configured of ingest, beyond what every service reads."""
 
-from runtime.settings import ServiceSettings
+from runtime.errors import StartError
+from runtime.outbound import Reach
+from runtime.sealing import SealingSettings
 
 
-class IngestSettings(ServiceSettings, frozen=True, kw_only=True):
-    """The environment of ingest. Its limits are part of the contract, so they are not settings."""
+class IngestSettings(SealingSettings, frozen=True, kw_only=True):
+    """The environment of ingest. Its limits are part of the contract, so they are not settings.
+
+    outbound_allow: networks inside, as 10.0.0.0/8, in which sources may be asked, also by http; empty: only addresses
+        on the internet, by https.
+    """
+
+    outbound_allow: tuple[str, ...] = ()
+
+    @property
+    def reach(self) -> Reach:
+        """Which addresses of sources may be connected to. Raises StartError where a network is wrong."""
+        try:
+            return Reach.read(self.outbound_allow)
+        except ValueError as error:
+            raise StartError(f"OUTBOUND_ALLOW takes networks such as 10.0.0.0/8: {error}.") from error

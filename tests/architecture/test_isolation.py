@@ -10,12 +10,17 @@ from psycopg import AsyncConnection
 from runtime.monitor import SERVICES
 from testkit.servers import Database
 
-from services.gateway.identity.migrate import apply_migrations
+from services.gateway.identity.migrate import MIGRATIONS as IDENTITY
+from services.ingest.migrate import MIGRATIONS as SOURCES
 from tests.architecture.tree import ROOT
 
-SCHEMAS = ["identity", *SERVICES]
+SCHEMAS = ["identity", "sources", *SERVICES]
 ROLES = ["causeloop_owner", "causeloop_projector", "causeloop_app"]
-NOBODYS = {"identity.schema_migrations", *(f"{service}.checkpoint" for service in SERVICES)}
+NOBODYS = {
+    "identity.schema_migrations",
+    "sources.schema_migrations",
+    *(f"{service}.checkpoint" for service in SERVICES),
+}
 """Tables that hold nothing of a tenant or of a person: which migrations ran, and how far a projector has read."""
 FOR_EVERYBODY = {"identity.plans"}
 """Tables whose rows are the same for all."""
@@ -67,8 +72,8 @@ SELECT format('%%s may be %%s by %%s', name, privilege_type, COALESCE(pg_get_use
 FROM tables CROSS JOIN aclexplode(COALESCE(relacl, acldefault('r', relowner)))
 WHERE grantee <> relowner AND (grantee = 0
     OR privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-    OR grantee = 'causeloop_app'::regrole AND privilege_type <> 'SELECT' AND name NOT LIKE 'identity.%%'
-    OR grantee = 'causeloop_projector'::regrole AND name LIKE 'identity.%%')
+    OR grantee = 'causeloop_app'::regrole AND privilege_type <> 'SELECT' AND name !~ '^(identity|sources)[.]'
+    OR grantee = 'causeloop_projector'::regrole AND name ~ '^(identity|sources)[.]')
 """
 OTHER_FAULTS = """
 SELECT format('the view %%s.%%s has its owner''s rights', nspname, relname)
@@ -105,7 +110,8 @@ async def faults(conn: AsyncConnection) -> list[str]:
 @pytest_asyncio.fixture
 async def owner(database: Database) -> AsyncIterator[AsyncConnection]:
     """The owner's connection to a database with everything that the services make."""
-    await apply_migrations(database.owner_url)
+    await IDENTITY.apply(database.owner_url)
+    await SOURCES.apply(database.owner_url)
     async with await AsyncConnection.connect(database.owner_url, autocommit=True) as conn:
         for service in SERVICES:
             schema = ROOT / "services" / service / "schema.sql"
@@ -114,7 +120,7 @@ async def owner(database: Database) -> AsyncIterator[AsyncConnection]:
 
 
 async def test_every_table_view_function_and_role_keeps_tenants_apart(owner: AsyncConnection) -> None:
-    """In the six schemas there is nothing else than what is forced to be somebody's."""
+    """In the seven schemas there is nothing else than what is forced to be somebody's."""
     assert await faults(owner) == []
     cursor = await owner.execute(
         "SELECT DISTINCT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"

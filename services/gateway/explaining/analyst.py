@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 from runtime.broker import CommandContext, ask
 from runtime.database import Pool, tenant
 from runtime.errors import AppError, NotFoundError, UnavailableError
+from runtime.sealing import SealError
 from runtime.service import Resources
 
 from services.gateway import _queries
@@ -38,7 +39,6 @@ from services.gateway.engine.answers import (
 from services.gateway.engine.evidence import Explanation, Failure
 from services.gateway.explaining.material import explain_issue, explain_pattern
 from services.gateway.explaining.models import SECONDS, Endpoint, ModelError, Models
-from services.gateway.identity.vault.sealing import SealError
 
 log = structlog.get_logger("gateway.analyst")
 

@@ -9,9 +9,9 @@ import msgspec
 import structlog
 from contracts import ingest
 from msgspec import Struct
+from runtime.outbound import Outbound, OutboundError
 
 from services.gateway.engine.redacting import Redaction
-from services.gateway.identity.signin.outbound import Outbound, OutboundError
 
 log = structlog.get_logger("gateway.models")
 

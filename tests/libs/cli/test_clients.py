@@ -13,7 +13,7 @@ from runtime.embedded import EmbeddedPostgres
 from testkit import servers
 from testkit.servers import Database
 
-from services.gateway.identity.migrate import apply_migrations
+from services.gateway.identity.migrate import MIGRATIONS
 from tests.libs.cli import in_process
 
 HEADER = "org_name,org_slug,owner_email,owner_name,workspace_name,plan,timezone,seats\n"
@@ -23,7 +23,7 @@ HEADER = "org_name,org_slug,owner_email,owner_name,workspace_name,plan,timezone,
 def migrated(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
     """A database with the identity schema, to be copied."""
     with servers.database(postgres_server) as made:
-        asyncio.run(apply_migrations(made.owner_url))
+        asyncio.run(MIGRATIONS.apply(made.owner_url))
         yield made
 
 

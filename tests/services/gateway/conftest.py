@@ -12,7 +12,7 @@ from testkit.servers import Database
 from testkit.stack import Stack
 
 from services.gateway.app import OPERATIONS
-from services.gateway.identity.migrate import apply_migrations
+from services.gateway.identity.migrate import MIGRATIONS
 from tests.services.gateway.inhabited import Inhabited, Two
 
 from .identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
@@ -24,7 +24,7 @@ PROVISION_KEY = "clp_admin_for-tests-only"
 def migrated(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
     """A database with the identity schema, to be copied: making it takes half a second of processor."""
     with servers.database(postgres_server) as made:
-        asyncio.run(apply_migrations(made.owner_url))
+        asyncio.run(MIGRATIONS.apply(made.owner_url))
         yield made
 
 

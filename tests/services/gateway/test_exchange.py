@@ -10,12 +10,12 @@ import pytest
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.errors import ForbiddenError, StateConflictError, UnavailableError
+from runtime.outbound import EVERYWHERE, INTERNET, Outbound
 from testkit.servers import Database
 
 from services.gateway.errors import InvalidGrantError, SsoRequiredError
 from services.gateway.identity.jwks import KeySet, Verifier
 from services.gateway.identity.sessions import Sessions
-from services.gateway.identity.signin.outbound import Outbound
 from services.gateway.identity.signin.providers import Issuers, Providers
 from services.gateway.settings import GatewaySettings
 
@@ -62,7 +62,7 @@ class Door:
             settings,
             pool,
             verifier=Issuers(
-                Providers(Outbound(allows_private=True)),
+                Providers(Outbound(EVERYWHERE)),
                 issuer=provider.issuer,
                 client_id=CLIENT_ID,
                 **{"jwks": None, **fields},
@@ -140,7 +140,7 @@ async def test_a_rotated_key_of_the_platforms_provider_is_found(
     mine = provider.know(tenant.owner_email)
     old = provider.id_token(mine)
     ticking = Ticking()
-    keys = KeySet(f"{provider.issuer}/jwks", fetch=Outbound(allows_private=True).get, monotonic=ticking)
+    keys = KeySet(f"{provider.issuer}/jwks", fetch=Outbound(EVERYWHERE).get, monotonic=ticking)
     checks = Verifier(keys, audience=CLIENT_ID, parties=(), issuer=provider.issuer)
     assert (await checks.verify(old, now=datetime.now(UTC))).sub == mine
     provider.rotate()
@@ -168,7 +168,7 @@ async def test_a_provider_that_is_away_is_said_to_be(
         door.sessions._settings,
         pool,
         verifier=Issuers(
-            Providers(Outbound(allows_private=False)),
+            Providers(Outbound(INTERNET)),
             issuer=provider.issuer,
             client_id=CLIENT_ID,
             jwks=None,

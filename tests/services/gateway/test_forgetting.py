@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
+from runtime.sealing import SealingKey
 from testkit.servers import Database
 from testkit.waiting import eventually
 
@@ -24,7 +25,6 @@ from services.gateway.governance.steward import Steward
 from services.gateway.identity.governance import _queries
 from services.gateway.identity.governance.certificates import Signer
 from services.gateway.identity.governance.requests import KEPT
-from services.gateway.identity.vault.sealing import SealingKey
 
 from .tenants import Tenant, join, onboard
 

@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
+from runtime.sealing import SealingKey
 from testkit.stack import Stack
 from testkit.waiting import eventually
 from websockets.asyncio.client import connect
 
 from services.gateway.identity.governance.certificates import Signer, Statement, is_genuine
-from services.gateway.identity.vault.sealing import SealingKey
 
 from .tenants import Tenant, execute, join, onboard
 

@@ -17,20 +17,22 @@ from runtime import database as databases
 from runtime.database import Pool
 from runtime.embedded import EmbeddedPostgres
 from runtime.errors import ForbiddenError, NotFoundError, StartError, UnauthorizedError, UnavailableError
+from runtime.migrations import MigrationError, Migrations
+from runtime.sealing import DEFAULT_JWT_SECRET
 from testkit import servers
 from testkit.servers import Database
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity import seed
 from services.gateway.identity.jwks import KeySet, Verifier
-from services.gateway.identity.migrate import FOLDER, MigrationError, apply_migrations, pending_migrations
+from services.gateway.identity.migrate import MIGRATIONS
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.people.invitations import invite
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tokens import Principal, read_access_token
-from services.gateway.settings import DEFAULT_JWT_SECRET, GatewaySettings, check
+from services.gateway.settings import GatewaySettings, check
 from tests.services.gateway.tenants import onboard
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -207,14 +209,15 @@ async def test_migrations_are_applied_once_and_refuse_an_older_build(
     postgres_server: EmbeddedPostgres, tmp_path: Any
 ) -> None:
     """Forward only."""
-    versions = sorted(path.name.partition("_")[0] for path in FOLDER.glob("*.sql"))
+    versions = MIGRATIONS.versions
+    assert versions
     with servers.database(postgres_server) as empty:
-        assert list(await apply_migrations(empty.owner_url)) == versions
-        assert list(await apply_migrations(empty.owner_url)) == []
+        assert list(await MIGRATIONS.apply(empty.owner_url)) == versions
+        assert list(await MIGRATIONS.apply(empty.owner_url)) == []
         async with await AsyncConnection.connect(empty.app_url) as conn:
-            assert list(await pending_migrations(conn)) == []
+            assert list(await MIGRATIONS.pending(conn)) == []
         with pytest.raises(MigrationError):
-            await apply_migrations(empty.owner_url, folder=tmp_path)
+            await Migrations("identity", tmp_path, "").apply(empty.owner_url)
 
 
 async def test_a_refresh_token_rotates_and_its_second_use_ends_the_session(

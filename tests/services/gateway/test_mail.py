@@ -23,6 +23,7 @@ from runtime import database as databases
 from runtime.database import Pool, tenant
 from runtime.embedded import free_port
 from runtime.errors import StartError
+from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
 from testkit.waiting import eventually
 
@@ -33,7 +34,6 @@ from services.gateway.identity.people.postbox import ATTEMPTS_MAX, LEASE_SECONDS
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import MasterKeys, SealingKey
 from services.gateway.mail import CAUGHT_MAX, Catcher, Letter, MailError, Smtp, read_smtp_url
 from services.gateway.settings import GatewaySettings, check
 from tests.services.gateway.tenants import Tenant, execute, onboard

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.errors import NotFoundError, StateConflictError
+from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
 
 from services.gateway.errors import InvalidFactorError, RateLimitedError
@@ -30,7 +31,6 @@ from services.gateway.identity.mfa.factors import Caller, SecondFactors
 from services.gateway.identity.mfa.passkeys import RelyingParty
 from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import MasterKeys, SealingKey
 
 from .authenticator import Authenticator, raw, text
 

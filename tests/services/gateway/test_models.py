@@ -2,6 +2,7 @@
 
 import pytest
 from contracts import ingest
+from runtime.outbound import EVERYWHERE, Outbound
 
 from services.gateway.engine.redacting import Redaction
 from services.gateway.explaining.models import (
@@ -11,7 +12,6 @@ from services.gateway.explaining.models import (
     ModelError,
     Models,
 )
-from services.gateway.identity.signin.outbound import Outbound
 from tests.services.gateway.model_endpoint import ModelEndpoint
 
 QUESTION = (ingest.ModelMessage(role="user", text='{"evidence": []}'),)
@@ -33,7 +33,7 @@ async def test_the_operators_network_is_nobodys_business(is_trusted: bool) -> No
     """Its host and status stay out of what is recorded; of their own endpoint a workspace is told both."""
     model = ModelEndpoint()
     model.answer = lambda _: (503, "")
-    outbound = Outbound(allows_private=True)
+    outbound = Outbound(EVERYWHERE)
     endpoint = endpoint_of(model, is_trusted=is_trusted)
     with pytest.raises(ModelError) as failed:
         await Models(trusted=outbound, guarded=outbound).ask(endpoint, ingest.AnalysisTier.FAST, QUESTION)
@@ -54,7 +54,7 @@ async def test_a_model_that_keeps_failing_is_asked_once_a_minute() -> None:
         return (200, "{}") if is_well else (503, "")
 
     model.answer = answer
-    outbound = Outbound(allows_private=True)
+    outbound = Outbound(EVERYWHERE)
     models = Models(trusted=outbound, guarded=outbound, clock=lambda: now)
 
     async def ask(api_key: str = "") -> bool:
@@ -86,7 +86,7 @@ async def test_a_model_that_keeps_failing_is_asked_once_a_minute() -> None:
 async def test_questions_that_a_model_refuses_keep_nobody_else_from_it(answer: tuple[int, str]) -> None:
     """The operator's endpoint is everybody's; a question that is too long, or not liked, says nothing of it."""
     model = ModelEndpoint()
-    outbound = Outbound(allows_private=True)
+    outbound = Outbound(EVERYWHERE)
     models = Models(trusted=outbound, guarded=outbound)
     endpoint = endpoint_of(model, is_trusted=True)
     try:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from runtime.errors import StartError, UnauthorizedError
+from runtime.sealing import DEFAULT_JWT_SECRET
 from testkit.builders import NOW
 
 from services.gateway.forecasting import Outlook, composite, curve, first_breach
@@ -25,7 +26,7 @@ from services.gateway.identity.tokens import (
     read_ticket,
 )
 from services.gateway.routes.jobs import Job, job_id, read_job_id
-from services.gateway.settings import DEFAULT_JWT_SECRET, GatewaySettings, check
+from services.gateway.settings import GatewaySettings, check
 from services.gateway.vocabulary import search_terms, severity_codes, statuses_of
 
 INPUTS = (

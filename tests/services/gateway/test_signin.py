@@ -9,13 +9,13 @@ from uuid import uuid4
 import httpx
 import pytest
 from runtime.errors import ValidationFailedError
+from runtime.sealing import MasterKeys, SealingKey
 from testkit.stack import Stack
 from testkit.waiting import eventually
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.signin import flow as flows
 from services.gateway.identity.signin.flow import Flow
-from services.gateway.identity.vault.sealing import MasterKeys, SealingKey
 
 from .identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from .tenants import Tenant, execute, join, onboard, sign_in

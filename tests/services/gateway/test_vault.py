@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool, tenant
+from runtime.sealing import MasterKeys, Place, SealError, SealingKey, read_key
 from testkit.servers import Database
 
 from services.gateway.identity.vault.keys import Vault, rewrap
-from services.gateway.identity.vault.sealing import MasterKeys, Place, SealError, SealingKey, read_key
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 

@@ -11,8 +11,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta, Struct
-
-from services.gateway.identity.vault.sealing import SealingKey
+from runtime.sealing import SealingKey
 
 Moment = Annotated[datetime, Meta(tz=True)]
 

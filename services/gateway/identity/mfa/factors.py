@@ -13,6 +13,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from runtime.database import Pool
 from runtime.errors import NotFoundError, StateConflictError
+from runtime.sealing import Place
 
 from services.gateway.errors import InvalidFactorError, RateLimitedError
 from services.gateway.identity import _queries as people
@@ -37,7 +38,6 @@ from services.gateway.identity.mfa.passkeys import (
 )
 from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import Place
 
 ATTEMPTS_PER_MINUTE_MAX = 5
 CHALLENGE_SECONDS = 300

@@ -15,10 +15,10 @@ from contracts import new_id
 from psycopg import AsyncConnection
 from runtime.database import Pool, tenant
 from runtime.errors import UnavailableError
+from runtime.sealing import Place, SealError
 
 from services.gateway.identity.people import _queries
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import Place, SealError
 from services.gateway.mail import Letter, MailError, Transport
 
 log = structlog.get_logger()

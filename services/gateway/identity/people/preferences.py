@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import msgspec
 from psycopg import AsyncConnection
+from runtime.sealing import Place
 
 from services.gateway.identity.people import _queries
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import Place
 
 SECRETS: Final = ("slack_webhook_url", "teams_webhook_url", "pagerduty_integration_key")
 """What is kept sealed and never shown again."""

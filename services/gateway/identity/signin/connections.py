@@ -9,16 +9,16 @@ from msgspec import UNSET, Struct, UnsetType
 from runtime.database import Connection as Transaction
 from runtime.database import Pool, tenant
 from runtime.errors import NotFoundError, StateConflictError
+from runtime.outbound import OutboundError
+from runtime.sealing import Place
 
 from services.gateway.errors import ProviderUnusableError
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.signin import _queries
 from services.gateway.identity.signin._queries import Connection
-from services.gateway.identity.signin.outbound import OutboundError
 from services.gateway.identity.signin.providers import Metadata, Providers
 from services.gateway.identity.tenancy.plans import load_plan
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import Place
 
 CONNECTIONS_MAX = 20
 _HIDDEN = frozenset({"client_secret"})

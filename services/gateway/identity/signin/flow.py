@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 from runtime.errors import ValidationFailedError
+from runtime.sealing import MasterKeys, Place, SealError
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.signin.providers import SCOPES
-from services.gateway.identity.vault.sealing import MasterKeys, Place, SealError
 
 FLOW_SECONDS = 600
 PATH_PATTERN = r"^/(?:[A-Za-z0-9_.~!$&'()*+,;=:@%?#-][A-Za-z0-9_.~!$&'()*+,;=:@%/?#-]*)?$"

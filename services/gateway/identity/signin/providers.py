@@ -9,10 +9,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 from runtime.errors import UnavailableError
+from runtime.outbound import Outbound, OutboundError
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.jwks import KeySet, Subject, Verifier, issuer_of
-from services.gateway.identity.signin.outbound import Outbound, OutboundError
 
 METADATA_SECONDS = 3600.0
 PROVIDERS_KEPT_MAX = 256

@@ -8,6 +8,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from runtime.database import Pool
 from runtime.errors import ForbiddenError, NotFoundError, UnavailableError
+from runtime.outbound import OutboundError
 
 from services.gateway.errors import InvalidGrantError
 from services.gateway.identity import _queries as people
@@ -18,7 +19,6 @@ from services.gateway.identity.signin import _queries
 from services.gateway.identity.signin._queries import Door
 from services.gateway.identity.signin.connections import secret_place
 from services.gateway.identity.signin.flow import Flow
-from services.gateway.identity.signin.outbound import OutboundError
 from services.gateway.identity.signin.providers import Client, Provider, Providers
 from services.gateway.identity.vault.keys import Vault
 

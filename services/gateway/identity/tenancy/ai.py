@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import msgspec
 from psycopg import AsyncConnection
+from runtime.sealing import Place
 
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.tenancy import _queries
 from services.gateway.identity.tenancy._queries import AiSettingsRow
 from services.gateway.identity.vault.keys import Vault
-from services.gateway.identity.vault.sealing import Place
 
 _EMPTIED: Final = ("base_url", "api_key", "model_fast", "model_balanced", "model_deep")
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
-
-from services.gateway.identity.vault import _queries
-from services.gateway.identity.vault.sealing import (
+from runtime.sealing import (
     MasterKeys,
     Place,
     SealError,
     SealingKey,
     read_master_keys,
 )
+
+from services.gateway.identity.vault import _queries
 
 
 class Vault:

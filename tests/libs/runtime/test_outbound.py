@@ -17,9 +17,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from services.gateway.identity.signin import outbound
-from services.gateway.identity.signin.outbound import BODY_BYTES_MAX, Outbound, OutboundError, is_public
+from runtime import outbound
+from runtime.outbound import BODY_BYTES_MAX, EVERYWHERE, INTERNET, Outbound, OutboundError, Reach, is_public
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ from services.gateway.identity.signin.outbound import BODY_BYTES_MAX, Outbound, 
 async def test_addresses_inside_are_not_asked(url: str) -> None:
     """However they are written; nor anything but https."""
     with pytest.raises(OutboundError):
-        await Outbound(allows_private=False).get(url)
+        await Outbound(INTERNET).get(url)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,44 @@ async def test_a_name_with_one_address_inside_is_not_asked(monkeypatch: pytest.M
     """Whoever controls a name could let it point anywhere."""
     resolve(monkeypatch, "8.8.8.8", "10.0.0.1")
     with pytest.raises(OutboundError, match="not an address on the internet"):
-        await Outbound(allows_private=False).get("https://idp.example/")
+        await Outbound(INTERNET).get("https://idp.example/")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "scheme", "addresses", "chosen"),
+    [
+        ([], "https", ["2606:4700::1111", "8.8.8.8"], "8.8.8.8"),
+        ([], "http", ["8.8.8.8"], None),
+        ([], "https", [], None),
+        (["10.0.0.0/8"], "https", ["8.8.8.8"], "8.8.8.8"),
+        (["10.0.0.0/8"], "https", ["10.1.2.3"], "10.1.2.3"),
+        (["10.0.0.0/8"], "http", ["10.1.2.3"], "10.1.2.3"),
+        (["10.0.0.0/8"], "https", ["::ffff:10.1.2.3"], "::ffff:a01:203"),
+        (["fd00::/8"], "http", ["fd00::1%eth0"], "fd00::1"),
+        (["10.0.0.0/8"], "http", ["8.8.8.8"], None),
+        (["10.0.0.0/8"], "http", ["10.1.2.3", "8.8.8.8"], None),
+        (["10.0.0.0/8"], "https", ["10.1.2.3", "192.168.0.1"], None),
+        (["10.0.0.0/8"], "https", ["169.254.169.254"], None),
+        (["10.0.0.0/8"], "https", ["64:ff9b::a00:1"], None),
+        (["10.0.0.0/8"], "ftp", ["10.1.2.3"], None),
+    ],
+)
+def test_the_operator_allows_networks_inside_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: list[str],
+    scheme: str,
+    addresses: list[str],
+    chosen: str | None,
+) -> None:
+    """Those also by http; a name that has one other address is refused."""
+    found = [(None, None, None, "", (address, 443)) for address in addresses]
+    monkeypatch.setattr(outbound.socket, "getaddrinfo", lambda *_, **__: found)
+    reach = Reach.read(allowed)
+    if chosen is not None:
+        assert reach.resolve(scheme, "jira.example", 443) == chosen
+    else:
+        with pytest.raises(OutboundError):
+            reach.resolve(scheme, "jira.example", 443)
 
 
 class Server:
@@ -136,7 +172,7 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(
     server.answers["/"] = (200, {}, b"{}")
     server.start()
     n_asked = resolve(monkeypatch, "127.0.0.1")
-    assert await Outbound(allows_private=True).get(f"http://idp.example:{server.port}/") == b"{}"
+    assert await Outbound(EVERYWHERE).get(f"http://idp.example:{server.port}/") == b"{}"
     assert server.asked == [("/", f"idp.example:{server.port}")]
     assert n_asked() == 1
 
@@ -149,7 +185,7 @@ async def test_redirects_are_not_followed_and_only_200_counts(server: Server) ->
     server.start()
     for path in ("/there", "/broken"):
         with pytest.raises(OutboundError):
-            await Outbound(allows_private=True).get(f"http://127.0.0.1:{server.port}{path}")
+            await Outbound(EVERYWHERE).get(f"http://127.0.0.1:{server.port}{path}")
     assert [path for path, _ in server.asked] == ["/there", "/broken"]
 
 
@@ -159,7 +195,7 @@ async def test_an_answer_without_an_end_is_cut_short(server: Server) -> None:
     server.answers["/packed"] = (200, {"Content-Encoding": "gzip"}, gzip.compress(b"x"))
     server.answers["/full"] = (200, {}, b"x" * BODY_BYTES_MAX)
     server.start()
-    asked = Outbound(allows_private=True)
+    asked = Outbound(EVERYWHERE)
     with pytest.raises(OutboundError, match="compressed"):
         await asked.get(f"http://127.0.0.1:{server.port}/packed")
     assert len(await asked.get(f"http://127.0.0.1:{server.port}/full")) == BODY_BYTES_MAX
@@ -180,7 +216,7 @@ async def test_the_certificate_is_for_the_name_and_not_for_the_ip_address(
     resolve(monkeypatch, "127.0.0.1")
     trusting = partial(httpx.AsyncClient, verify=ssl.create_default_context(cafile=tmp_path / "pair.pem"))
     monkeypatch.setattr(outbound.httpx, "AsyncClient", trusting)
-    asked = Outbound(allows_private=True).get(f"https://idp.example:{server.port}/")
+    asked = Outbound(EVERYWHERE).get(f"https://idp.example:{server.port}/")
     if is_good:
         assert await asked == b"{}"
     else:

@@ -12,6 +12,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Struct
 
+from runtime.errors import StartError
+from runtime.settings import ServiceSettings
+
+DEFAULT_JWT_SECRET = "dev-secret-change-me"  # noqa: S105  # refused in production and where others reach us
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D, 8.2.2: a random nonce, so at most 2^32 values per key
 
@@ -60,6 +64,10 @@ class SealingKey(Struct, frozen=True):
         """The one that follows from a secret text, for one purpose (HKDF, RFC 5869)."""
         return cls(HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose.encode()).derive(text.encode()))
 
+    def for_purpose(self, purpose: str) -> "SealingKey":
+        """Another that follows from this one and tells nothing of it (HKDF, RFC 5869)."""
+        return SealingKey(HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose.encode()).derive(self.secret))
+
     def seal(self, plain: bytes, place: Place) -> str:
         """The plain bytes as printable text: the key's id, then nonce, ciphertext and tag."""
         nonce = token_bytes(_NONCE_BYTES)
@@ -96,6 +104,26 @@ class MasterKeys(Struct, frozen=True):
                 return key.open(sealed, place)
         raise SealError(f"sealed with the master key {key_id!r}, which is not at hand")
 
+    @property
+    def bus(self) -> "BusSeal":
+        """What seals secrets on their way from one service to another."""
+        ours, *before = (key.for_purpose("bus") for key in (self.current, *self.previous))
+        return BusSeal(MasterKeys(ours, tuple(before)))
+
+
+class BusSeal(Struct, frozen=True):
+    """Seals secrets for their way over the broker, where requests may be seen by its operator; never stored."""
+
+    keys: MasterKeys
+
+    def seal(self, plain: str, *, workspace_id: str, what: str) -> str:
+        """As it may travel. what: "credentials", "code" or "webhook_secret"."""
+        return self.keys.seal(plain.encode(), Place("bus", workspace_id, what))
+
+    def open(self, sealed: str, *, workspace_id: str, what: str) -> str:
+        """The text again. Raises SealError when it was meant for another workspace or for something else."""
+        return self.keys.open(sealed, Place("bus", workspace_id, what)).decode()
+
 
 def read_key(text: str) -> SealingKey:
     """A key that is written in base64, as `openssl rand -base64 32` does. Raises ValueError."""
@@ -108,3 +136,39 @@ def read_key(text: str) -> SealingKey:
 def read_master_keys(current: str, previous: Sequence[str]) -> MasterKeys:
     """The master keys as the settings write them. Raises ValueError."""
     return MasterKeys(read_key(current), tuple(read_key(text) for text in previous))
+
+
+class SealingSettings(ServiceSettings, frozen=True, kw_only=True):
+    """The environment of a service that stores secrets, which all of them have to be given alike.
+
+    jwt_secret: signs access tokens, cursors and job ids; outside production also what an absent master key follows from.
+    causeloop_master_key: 32 bytes in base64, wraps the keys of stored secrets, and what secrets travel under; empty:
+        derived from jwt_secret, not in production.
+    causeloop_master_key_previous: those before it, which still open.
+    """
+
+    jwt_secret: str = DEFAULT_JWT_SECRET
+    causeloop_master_key: str = ""
+    causeloop_master_key_previous: tuple[str, ...] = ()
+
+    @property
+    def is_production(self) -> bool:
+        """Whether the development fall-backs are off."""
+        return self.environment == "production"
+
+    def master_keys(self) -> MasterKeys:
+        """The master keys. Raises StartError where one is wrong, or missing in production."""
+        if not self.causeloop_master_key and self.is_production:
+            raise StartError(
+                "ENVIRONMENT=production needs a CAUSELOOP_MASTER_KEY. Make one with `openssl rand -base64 32`."
+            )
+        try:
+            previous = tuple(read_key(text) for text in self.causeloop_master_key_previous)
+            if not self.causeloop_master_key:
+                return MasterKeys(SealingKey.derived(self.jwt_secret, purpose="master key"), previous)
+            return MasterKeys(read_key(self.causeloop_master_key), previous)
+        except ValueError as error:
+            raise StartError(
+                f"CAUSELOOP_MASTER_KEY and CAUSELOOP_MASTER_KEY_PREVIOUS are {KEY_BYTES} bytes in base64."
+                " Make one with `openssl rand -base64 32`."
+            ) from error

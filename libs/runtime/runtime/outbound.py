@@ -3,11 +3,16 @@
 import asyncio
 import socket
 from base64 import b64encode
-from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
 from urllib.parse import quote_plus
 
 import httpx
+from msgspec import Struct
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
 
 BODY_BYTES_MAX = 1024 * 1024
 SECONDS = 5.0
@@ -25,14 +30,62 @@ class OutboundError(OSError):
         self.status = status
 
 
+class Reach(Struct, frozen=True):
+    """Which addresses may be connected to: those on the internet by https, and those of these networks also by http."""
+
+    allowed: tuple[Network, ...] = ()
+
+    @classmethod
+    def read(cls, networks: Sequence[str]) -> "Reach":
+        """The internet and these networks, written as 10.0.0.0/8. Raises ValueError."""
+        return cls(tuple(ip_network(text) for text in networks))
+
+    def choose(self, scheme: str, host: str, found: Sequence[str]) -> str:
+        """The one of a host's IP addresses to connect to; that host has no good one if any of them is bad.
+
+        scheme: http or https. Raises OutboundError.
+        """
+        addresses = [ip_address(text.partition("%")[0]) for text in found]
+        if scheme == "http" and not all(self._allows(address) for address in addresses):
+            raise OutboundError("the address has to begin with https://")
+        if not addresses or not all(is_public(address) or self._allows(address) for address in addresses):
+            raise OutboundError(f"{host} is not an address on the internet")
+        # IPv4 first: what it reaches is known to be the same, and more networks have it.
+        return str(min(addresses, key=lambda address: address.version))
+
+    def resolve(self, scheme: str, host: str, port: int) -> str:
+        """The same for a name, which is looked up once: what was checked is what has to be connected to.
+
+        Blocks, so it is for threads. Raises OutboundError.
+        """
+        self.check_scheme(scheme)
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise OutboundError(f"{host} is not known") from error
+        return self.choose(scheme, host, [str(place[0]) for *_, place in found])
+
+    def check_scheme(self, scheme: str) -> None:
+        """Refuse before anything is looked up what cannot be good. Raises OutboundError."""
+        if scheme != "https" and not (scheme == "http" and self.allowed):
+            raise OutboundError("the address has to begin with https://")
+
+    def _allows(self, address: Address) -> bool:
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self.allowed)
+
+
+INTERNET: Final = Reach()
+EVERYWHERE: Final = Reach.read(["0.0.0.0/0", "::/0"])
+"""Also addresses inside: for development, and for what the operator names."""
+
+
 class Outbound:
-    """Asks one address at a time.
+    """Asks one address at a time."""
 
-    allows_private: also plain http and addresses inside, for development and for the operator's own provider.
-    """
-
-    def __init__(self, *, allows_private: bool) -> None:
-        self._allows_private = allows_private
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
 
     async def get(self, url: str, *, token: str | None = None) -> bytes:
         """The body behind an address, asked with a bearer token if there is one. Raises OutboundError."""
@@ -102,8 +155,7 @@ class Outbound:
             asked = httpx.URL(url)
         except (httpx.InvalidURL, TypeError) as error:
             raise OutboundError("not an address") from error
-        if asked.scheme != "https" and not (self._allows_private and asked.scheme == "http"):
-            raise OutboundError("the address has to begin with https://")
+        self._reach.check_scheme(asked.scheme)
         if not asked.host or asked.userinfo:
             raise OutboundError("the address has to have a host, and no user")
         port = asked.port or {"https": 443, "http": 80}[asked.scheme]
@@ -111,15 +163,11 @@ class Outbound:
             found = await asyncio.get_running_loop().getaddrinfo(asked.host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise OutboundError(f"{asked.host} is not known") from error
-        addresses = [ip_address(str(place[0]).partition("%")[0]) for *_, place in found]
-        if not self._allows_private and not all(is_public(address) for address in addresses):
-            raise OutboundError(f"{asked.host} is not an address on the internet")
-        # IPv4 first: what it reaches is known to be the same, and more networks have it.
-        chosen = min(addresses, key=lambda address: address.version)
-        return asked.copy_with(host=str(chosen)), asked.netloc.decode()
+        chosen = self._reach.choose(asked.scheme, asked.host, [str(place[0]) for *_, place in found])
+        return asked.copy_with(host=chosen), asked.netloc.decode()
 
 
-def is_public(address: IPv4Address | IPv6Address) -> bool:
+def is_public(address: Address) -> bool:
     """Whether an address is on the internet rather than inside: private, loopback, link-local, multicast."""
     if isinstance(address, IPv6Address):
         embedded = address.ipv4_mapped or address.sixtofour

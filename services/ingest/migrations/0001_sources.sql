@@ -1,0 +1,147 @@
+-- migrate:up
+
+-- What ingest keeps of sources and cannot be rebuilt from the log: secrets, how far a source has been read, records as they
+-- came. causeloop_owner owns it; causeloop_app, which ingest connects as, sees one workspace (app.current_workspace).
+
+CREATE TABLE data_keys (
+    workspace_id text NOT NULL PRIMARY KEY CHECK (workspace_id ~ '^ws_[0-9A-HJKMNP-TV-Z]{26}$'),
+    master_key_id text NOT NULL,              -- which master key wraps it
+    wrapped text NOT NULL,
+    created_at timestamptz NOT NULL
+);
+COMMENT ON TABLE data_keys IS 'What seals the secrets of a workspace''s sources; without it they are unreadable.';
+
+CREATE TABLE secrets (
+    workspace_id text NOT NULL,
+    connector_id text NOT NULL,
+    name text NOT NULL CHECK (char_length(name) BETWEEN 1 AND 100),   -- such as api_key or webhook_secret
+    sealed text NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, connector_id, name)
+);
+COMMENT ON TABLE secrets IS 'Credentials, OAuth tokens and webhook secrets of connectors, sealed.';
+
+CREATE TABLE authorizations (
+    workspace_id text NOT NULL,
+    state_sha256 text NOT NULL,               -- of the state that the browser brings back; hex
+    connector_id text NOT NULL,
+    verifier_sealed text NOT NULL,            -- of PKCE (RFC 7636)
+    redirect_uri text NOT NULL,
+    requested_by text,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, state_sha256)
+);
+COMMENT ON TABLE authorizations IS 'Sign-ins with a vendor that have begun; each ends once.';
+CREATE UNIQUE INDEX authorizations_by_state ON authorizations (state_sha256);
+
+CREATE TABLE stream_positions (
+    workspace_id text NOT NULL,
+    connector_id text NOT NULL,
+    run_id text NOT NULL,                     -- of the run that resumes here; '' holds the high-water mark of all runs
+    stream text NOT NULL,
+    high_water timestamptz,                   -- the newest time of a record that was taken in
+    resume text,                              -- JSON: where the run goes on
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, connector_id, run_id, stream)
+);
+COMMENT ON TABLE stream_positions IS 'How far the streams of a connector have been read.';
+
+CREATE TABLE raw_records (
+    workspace_id text NOT NULL,
+    connector_id text NOT NULL,
+    external_id text NOT NULL CHECK (char_length(external_id) BETWEEN 1 AND 1000),
+    stream text NOT NULL,                     -- or webhook
+    sha256 text NOT NULL,                     -- of the record; hex
+    record text NOT NULL,                     -- JSON as it came; PostgreSQL compresses what is longer than 2 kB
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, connector_id, external_id)
+);
+COMMENT ON TABLE raw_records IS 'The latest of each record that a source has sent, to be mapped again.';
+CREATE INDEX raw_records_by_age ON raw_records (workspace_id, received_at);
+
+CREATE TABLE dead_letters (
+    workspace_id text NOT NULL,
+    connector_id text NOT NULL,
+    letter_id text NOT NULL CHECK (letter_id ~ '^ddl_[0-9A-HJKMNP-TV-Z]{26}$'),
+    stream text NOT NULL,                     -- or webhook
+    sha256 text NOT NULL,                     -- of stream and record; hex
+    record text NOT NULL,                     -- JSON as it came, or the beginning of it
+    is_whole boolean NOT NULL,                -- false: it was too long to be kept, so it cannot be tried again
+    path text NOT NULL,                       -- field that is wrong; empty: all of it
+    reason text NOT NULL,
+    n_attempts integer NOT NULL,
+    received_at timestamptz NOT NULL,         -- when it came first
+    tried_at timestamptz NOT NULL,            -- when it was tried last
+    PRIMARY KEY (workspace_id, connector_id, letter_id),
+    UNIQUE (workspace_id, connector_id, sha256)
+);
+COMMENT ON TABLE dead_letters IS 'Records that could not become an issue.';
+
+CREATE TABLE deliveries (
+    workspace_id text NOT NULL,
+    connector_id text NOT NULL,
+    delivery_id text NOT NULL CHECK (char_length(delivery_id) BETWEEN 1 AND 200),
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, connector_id, delivery_id)
+);
+COMMENT ON TABLE deliveries IS 'Webhooks that have been taken, so that none is taken twice.';
+CREATE INDEX deliveries_by_age ON deliveries (received_at);
+
+-- The owner, in the functions below and in an operator's SQL, sees all; the application what its transaction names.
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['data_keys', 'secrets', 'authorizations', 'stream_positions', 'raw_records',
+        'dead_letters', 'deliveries'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', relation);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', relation);
+        EXECUTE format('CREATE POLICY operator ON %I TO causeloop_owner USING (true) WITH CHECK (true)', relation);
+        EXECUTE format('CREATE POLICY tenant ON %I TO causeloop_app'
+            ' USING (workspace_id = (SELECT current_setting(''app.current_workspace'', true)))'
+            ' WITH CHECK (workspace_id = (SELECT current_setting(''app.current_workspace'', true)))', relation);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO causeloop_app', relation);
+    END LOOP;
+END $$;
+
+CREATE FUNCTION workspace_of_state(hash text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = sources, pg_temp AS $$
+    SELECT a.workspace_id FROM authorizations AS a WHERE a.state_sha256 = hash
+$$;
+COMMENT ON FUNCTION workspace_of_state IS 'Whose sign-in with a vendor this is; null: nobody''s.';
+
+CREATE FUNCTION sweep(now timestamptz, deliveries_before timestamptz) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = sources, pg_temp AS $$
+DECLARE
+    relation text;
+    n bigint;
+    n_rows bigint := 0;
+BEGIN
+    DELETE FROM deliveries AS d WHERE d.received_at < deliveries_before;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    n_rows := n_rows + n;
+    DELETE FROM authorizations AS a WHERE a.expires_at < sweep.now;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    n_rows := n_rows + n;
+    -- Again at every sweep: something may have been written after the workspace was gone.
+    IF to_regclass('ingest.erased_workspaces') IS NOT NULL THEN
+        FOREACH relation IN ARRAY ARRAY['data_keys', 'secrets', 'authorizations', 'stream_positions', 'raw_records',
+            'dead_letters', 'deliveries'] LOOP
+            EXECUTE format('DELETE FROM %I WHERE workspace_id IN (SELECT e.workspace_id FROM ingest.erased_workspaces AS e)',
+                relation);
+            GET DIAGNOSTICS n = ROW_COUNT;
+            n_rows := n_rows + n;
+        END LOOP;
+    END IF;
+    RETURN n_rows;
+END $$;
+COMMENT ON FUNCTION sweep IS 'Delete what has reached its age, and every row of workspaces that ingest''s read model knows to be erased.';
+
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sources FROM PUBLIC;
+GRANT USAGE ON SCHEMA sources TO causeloop_app;
+GRANT EXECUTE ON FUNCTION workspace_of_state, sweep TO causeloop_app;
+
+-- migrate:down
+
+DROP SCHEMA sources CASCADE;
