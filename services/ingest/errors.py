@@ -42,3 +42,49 @@ class LogUnreachableError(UnavailableError):
             "the event log did not confirm the write; send the same request again, nothing is stored twice",
             retry_after=RETRY_AFTER_SECONDS,
         )
+
+
+class InvalidConnectorError(ValidationFailedError):
+    """What was decided about a connector or a run is wrong; `problems` says for each field what to do about it."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        text = "; ".join(f"{field}: {problem}" for field, problem in self.problems.items())
+        super().__init__(text, details=self.problems)
+
+
+class ConnectorNotFoundError(NotFoundError):
+    """The workspace has no such connector."""
+
+    def __init__(self, connector_id: str) -> None:
+        super().__init__(f"there is no connector {connector_id}", details={"id": connector_id})
+
+
+class RunNotFoundError(NotFoundError):
+    """The connector has no such run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no run {run_id}", details={"id": run_id})
+
+
+class ConnectorContendedError(StateConflictError):
+    """Others kept changing the connector or the run while the command was being decided."""
+
+    def __init__(self, aggregate_id: str) -> None:
+        super().__init__(
+            f"{aggregate_id} keeps changing; send the command again", details={"id": aggregate_id}
+        )
+
+
+class ConnectorPausedError(StateConflictError):
+    """The connector is paused, and what was asked for needs it to run."""
+
+    def __init__(self, connector_id: str) -> None:
+        super().__init__(f"connector {connector_id} is paused; resume it first", details={"id": connector_id})
+
+
+class RunEndedError(StateConflictError):
+    """The run is over, so it cannot be ended."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} is over", details={"id": run_id})

@@ -2,6 +2,8 @@
 
 The menu: `canonical_report` + `report_issue`, `update_issue`, `close_issue`,
 `comment_issue`, `start_analysis`, `record_analysis`, `expire_issue`, `purge_issue`.
+Of connectors, in `commands.connectors`: `create_connector`, `configure_connector`, `authorize_connector`,
+`delete_connector`, `stand`, `judge`; of their runs `request_run`, `progress_run`, `end_run`, `cancel_run`.
 """
 
 from services.ingest.commands.analysis import record_analysis, start_analysis

@@ -1,5 +1,30 @@
 """The folds: events give issues, connectors, runs and tickets as they are now. Pure."""
 
 from services.ingest.state.issues import OPTIONAL_FIELDS, Issue, evolve, fold
+from services.ingest.state.sources import (
+    NOTHING_YET,
+    Connector,
+    Standing,
+    SyncRun,
+    Ticket,
+    evolve_connector,
+    fold_connector,
+    fold_run,
+    fold_ticket,
+)
 
-__all__ = ["OPTIONAL_FIELDS", "Issue", "evolve", "fold"]
+__all__ = [
+    "NOTHING_YET",
+    "OPTIONAL_FIELDS",
+    "Connector",
+    "Issue",
+    "Standing",
+    "SyncRun",
+    "Ticket",
+    "evolve",
+    "evolve_connector",
+    "fold",
+    "fold_connector",
+    "fold_run",
+    "fold_ticket",
+]

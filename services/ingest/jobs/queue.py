@@ -1,0 +1,247 @@
+"""The queue of jobs: a JetStream work queue that survives whoever works on it.
+
+A job is there once: while one of its id waits or is worked on, putting it again changes nothing.
+"""
+
+import asyncio
+import re
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final, Literal
+
+import nats.errors
+import structlog
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+from runtime.errors import UnavailableError
+
+STREAM: Final = "JOBS"
+JOBS_MAX: Final = 200_000
+BYTES_MAX: Final = 512 * 1024 * 1024
+AGE_MAX_SECONDS: Final = 7 * 86_400
+"""A job that nobody could do for a week is given up."""
+
+ACK_WAIT_SECONDS: Final = 30.0
+"""After so long without a sign of life a job is given to somebody else."""
+TAKEN_MAX: Final = 65_536
+FETCH_SECONDS: Final = 20.0
+CROWDED_DELAY_SECONDS: Final = 2.0
+"""When a job is offered again whose workspace had its share of hands at the time."""
+BACK_OFF_SECONDS: Final = (5.0, 30.0, 120.0, 600.0)
+"""When a job is offered again that failed for the first time, the second, …: a bug, or a server of ours that is away."""
+
+_SUBJECT: Final = re.compile(r"job(\.[A-Za-z0-9_-]{1,128}){3}")
+_TOO_MANY_OF_SUBJECT: Final = 10077
+_STREAM_EXISTS: Final = frozenset({10058, 10065})
+
+Kind = Literal["sync", "delivery"]
+
+log = structlog.get_logger()
+
+
+class Job(Struct, frozen=True):
+    """Something to do. n_deliveries: how often it was offered to somebody, from 1."""
+
+    workspace_id: str
+    job_id: str
+    payload: bytes
+    n_deliveries: int
+
+
+class Later(Exception):  # noqa: N818  # no error: the job is wanted again
+    """Raised by whoever works on a job: not now, but in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class JobQueue:
+    """Jobs of several kinds, each `job.<kind>.<workspace>.<id>`.
+
+    replicas: copies of the stream where it has to be made. ack_wait_seconds: see ACK_WAIT_SECONDS.
+    """
+
+    def __init__(self, nc: Client, *, replicas: int = 1, ack_wait_seconds: float = ACK_WAIT_SECONDS) -> None:
+        self._nc = nc
+        self._js: JetStreamContext = nc.jetstream(timeout=5.0)
+        self._replicas = replicas
+        self._ack_wait = ack_wait_seconds
+
+    async def ensure(self) -> None:
+        """Make the stream where there is none; one that exists stays as its operator set it."""
+        config = StreamConfig(
+            name=STREAM,
+            subjects=["job.>"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            max_msgs_per_subject=1,
+            max_msgs=JOBS_MAX,
+            max_bytes=BYTES_MAX,
+            max_age=AGE_MAX_SECONDS,
+            storage=StorageType.FILE,
+            num_replicas=self._replicas,
+        )
+        try:
+            await self._js.add_stream(config)
+        except APIError as error:
+            if error.err_code not in _STREAM_EXISTS:
+                raise
+
+    async def put(self, kind: Kind, workspace_id: str, job_id: str, payload: bytes) -> bool:
+        """Put a job; False where it waits already, or is being worked on.
+
+        Ids are of letters, digits, _ and -. Raises UnavailableError, when putting it again is safe.
+        """
+        subject = f"job.{kind}.{workspace_id}.{job_id}"
+        if not _SUBJECT.fullmatch(subject):
+            raise ValueError(f"not usable as a subject: {subject!r}")
+        try:
+            await self._js.publish(subject, payload, stream=STREAM)
+        except APIError as error:
+            if error.err_code == _TOO_MANY_OF_SUBJECT:
+                return False
+            raise UnavailableError("The queue of jobs takes no more now.", retry_after=5.0) from error
+        except (nats.errors.Error, TimeoutError) as error:
+            raise UnavailableError("The queue of jobs does not answer.") from error
+        return True
+
+    async def work(
+        self,
+        kind: Kind,
+        handle: Callable[[Job], Awaitable[None]],
+        *,
+        at_once: int,
+        per_workspace: int,
+    ) -> None:
+        """Take jobs and handle them, without end; several processes share them.
+
+        A job is done when `handle` returns. Raising Later offers it again then; any other error offers it again after
+        a back-off. at_once, per_workspace: how many run in this process; a workspace's other jobs step aside.
+        """
+        hands = _Hands(handle, at_once=at_once, per_workspace=per_workspace, sign_every=self._ack_wait / 3)
+        try:
+            while True:
+                try:
+                    await self._pull(kind, hands)
+                except (nats.errors.Error, APIError, TimeoutError, OSError) as error:
+                    log.warning("jobs.unreachable", kind=kind, error=repr(error))
+                    if isinstance(error, NotFoundError):
+                        with suppress(APIError, nats.errors.Error):
+                            await self.ensure()
+                    await asyncio.sleep(1.0)
+        finally:
+            await hands.drop()
+
+    async def _pull(self, kind: Kind, hands: "_Hands") -> None:
+        config = ConsumerConfig(
+            durable_name=kind,
+            filter_subject=f"job.{kind}.>",
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._ack_wait,
+            max_deliver=-1,
+            max_ack_pending=TAKEN_MAX,
+        )
+        await self._js.add_consumer(STREAM, config)
+        subscription = await self._js.pull_subscribe_bind(durable=kind, stream=STREAM)
+        try:
+            while True:
+                await hands.one_free()
+                with suppress(nats.errors.TimeoutError, TimeoutError):
+                    # One by one: of several, the client would hold the first until it has them all.
+                    (message,) = await subscription.fetch(1, timeout=FETCH_SECONDS)
+                    await hands.take(message)
+        finally:
+            with suppress(Exception):
+                await subscription.unsubscribe()
+
+
+class _Hands:
+    """Those of one process: so many at once, so many of them for one workspace."""
+
+    def __init__(
+        self,
+        handle: Callable[[Job], Awaitable[None]],
+        *,
+        at_once: int,
+        per_workspace: int,
+        sign_every: float,
+    ) -> None:
+        self._handle = handle
+        self._at_once = at_once
+        self._per_workspace = per_workspace
+        self._sign_every = sign_every
+        self._busy: Tally[str] = Tally()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+
+    async def one_free(self) -> None:
+        """Return when a hand is free."""
+        while len(self._tasks) >= self._at_once:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def take(self, message: Msg) -> None:
+        """Begin with a job, or let it step aside."""
+        _, _, workspace_id, job_id = message.subject.split(".")
+        if self._busy[workspace_id] >= self._per_workspace:
+            await message.nak(delay=CROWDED_DELAY_SECONDS)
+            return
+        self._busy[workspace_id] += 1
+        job = Job(workspace_id, job_id, message.data, message.metadata.num_delivered)
+        task = asyncio.create_task(self._do(message, job), name=f"job-{job_id}")
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._done(done, workspace_id))
+
+    async def drop(self) -> None:
+        """End what runs; the jobs are offered to others at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None], workspace_id: str) -> None:
+        self._tasks.discard(task)
+        self._busy[workspace_id] -= 1
+        if not self._busy[workspace_id]:
+            del self._busy[workspace_id]
+        self._freed.set()
+
+    async def _do(self, message: Msg, job: Job) -> None:
+        signs = asyncio.create_task(self._give_signs(message))
+        try:
+            await self._handle(job)
+        except Later as later:
+            await _answer(message.nak(delay=later.seconds))
+        except asyncio.CancelledError:
+            await _answer(message.nak())
+            raise
+        except Exception as error:  # edge: a bug in a job must not end the process
+            wait = _back_off(job.n_deliveries)
+            log.exception("job.failed", job_id=job.job_id, error=repr(error), retry_after=wait)
+            await _answer(message.nak(delay=wait))
+        else:
+            await _answer(message.ack())
+        finally:
+            signs.cancel()
+
+    async def _give_signs(self, message: Msg) -> None:
+        while True:
+            await asyncio.sleep(self._sign_every)
+            await _answer(message.in_progress())
+
+
+async def _answer(sent: Awaitable[None]) -> None:
+    """What could not be said is found out by the server: it offers the job again."""
+    with suppress(nats.errors.Error, OSError):
+        await sent
+
+
+def _back_off(n_deliveries: int) -> float:
+    steps: Sequence[float] = BACK_OFF_SECONDS
+    return steps[min(n_deliveries, len(steps)) - 1]

@@ -1,0 +1,113 @@
+"""The queue of jobs on a real server: once each, shared fairly, and given to somebody else when a hand is gone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from nats.aio.client import Client
+from testkit.waiting import eventually
+
+from services.ingest.jobs.queue import Job, JobQueue, Later
+
+
+async def queue_on(nc: Client, *, ack_wait_seconds: float = 30.0) -> JobQueue:
+    queue = JobQueue(nc, ack_wait_seconds=ack_wait_seconds)
+    await queue.ensure()
+    return queue
+
+
+def working(
+    queue: JobQueue, handle: Callable[[Job], Awaitable[None]], *, at_once: int = 4, per_workspace: int = 2
+) -> asyncio.Task[None]:
+    return asyncio.create_task(queue.work("sync", handle, at_once=at_once, per_workspace=per_workspace))
+
+
+async def ended(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_job_is_there_once_until_it_is_done(nc: Client) -> None:
+    queue = await queue_on(nc)
+    await queue.ensure()
+    assert await queue.put("sync", "ws_1", "syn_1", b"a") is True
+    assert await queue.put("sync", "ws_1", "syn_1", b"b") is False
+    done: list[tuple[str, bytes]] = []
+
+    async def handle(job: Job) -> None:
+        assert await queue.put("sync", "ws_1", "syn_1", b"c") is False
+        done.append((job.job_id, job.payload))
+
+    worker = working(queue, handle)
+    await eventually(lambda: done)
+    await eventually(lambda: _put_again(queue))
+    await eventually(lambda: len(done) == 2)
+    await ended(worker)
+    assert done == [("syn_1", b"a"), ("syn_1", b"d")]
+
+
+async def _put_again(queue: JobQueue) -> bool:
+    return await queue.put("sync", "ws_1", "syn_1", b"d")
+
+
+async def test_workspace_with_many_jobs_leaves_hands_to_others(nc: Client) -> None:
+    queue = await queue_on(nc)
+    for number in range(6):
+        await queue.put("sync", "ws_big", f"syn_{number}", b"")
+    await queue.put("sync", "ws_small", "syn_9", b"")
+    running: set[str] = set()
+    most = 0
+    let_go = asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        nonlocal most
+        running.add(job.job_id)
+        most = max(most, len([id_ for id_ in running if id_ != "syn_9"]))
+        await let_go.wait()
+        running.discard(job.job_id)
+
+    worker = working(queue, handle, at_once=3)
+    await eventually(lambda: "syn_9" in running)
+    assert most <= 2
+    let_go.set()
+    await ended(worker)
+
+
+async def test_job_of_a_hand_that_is_gone_is_done_by_another(nc: Client) -> None:
+    queue = await queue_on(nc)
+    await queue.put("sync", "ws_1", "syn_1", b"")
+    begun = asyncio.Event()
+    done: list[int] = []
+
+    async def first(_: Job) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def second(job: Job) -> None:
+        done.append(job.n_deliveries)
+
+    worker = working(queue, first)
+    await begun.wait()
+    await ended(worker)
+    other = working(queue, second)
+    await eventually(lambda: done)
+    await ended(other)
+    assert done == [2]
+
+
+async def test_job_that_takes_long_is_not_given_away(nc: Client) -> None:
+    """It gives signs of life, for several times the wait after which it would be offered to another."""
+    queue = await queue_on(nc, ack_wait_seconds=0.3)
+    await queue.put("sync", "ws_1", "syn_1", b"")
+    begun: list[int] = []
+
+    async def slow(job: Job) -> None:
+        begun.append(job.n_deliveries)
+        if job.n_deliveries == 1:
+            await asyncio.sleep(1.5)
+            raise Later(0.05)
+
+    workers = [working(queue, slow), working(queue, slow)]
+    await eventually(lambda: len(begun) == 2)
+    await ended(*workers)
+    assert begun == [1, 2]
