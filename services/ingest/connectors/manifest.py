@@ -437,6 +437,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     verified: real payloads of the vendor, or its own specification, have been run through the mapping;
     `evidence` says which. unchecked: facts that nobody has held against the vendor.
     adapter: code that polling needs beside the streams.
+    id_scope: what stands before the ids of a connector, a template over {config.…}, where every account of the vendor
+    counts for itself; empty where its ids are good everywhere.
     """
 
     type: Slug
@@ -445,6 +447,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     docs_url: HttpsUrl
     mappings: tuple[Mapping, ...]
     auth: tuple[Auth, ...]
+    id_scope: str = ""
     verified: bool = False
     evidence: str = ""
     unchecked: tuple[Facet, ...] = ()

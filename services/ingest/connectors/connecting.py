@@ -1,0 +1,334 @@
+"""A connector's settings against the manifest of its type: what is asked, what counts, what is wrong. Pure."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+import msgspec
+from contracts import connector, ingest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from services.ingest.connectors import manifest as language
+from services.ingest.connectors import schedules
+from services.ingest.connectors.expressions import Expression, ExpressionError
+from services.ingest.connectors.manifest import (
+    ApiKey,
+    Auth,
+    AuthorizationCode,
+    AwsKeys,
+    Basic,
+    ClientCredentials,
+    ConfigField,
+    DatabaseLogin,
+    JwtBearer,
+    Manifest,
+    SeverityRule,
+    StatusRule,
+)
+from services.ingest.connectors.registry import (
+    CUSTOM_PREFIX,
+    ManifestError,
+    UnknownTypeError,
+    manifest_of,
+    read,
+)
+from services.ingest.errors import InvalidConnectorError
+
+DISPLAY_NAME_LENGTH_MAX: Final = 100
+VALUE_LENGTH_MAX: Final = 4_096
+SECRET_LENGTH_MAX: Final = 16_384
+"""A service account's key is about 2,400 characters long, a set of public keys some thousand."""
+MANIFEST_BYTES_MAX: Final = 65_536
+FIELDS_MAX: Final = 50
+CUSTOM_TYPE: Final = "custom_api"
+
+_RULES: Final = {"severity": SeverityRule, "status": StatusRule}
+_MAPPED: Final = frozenset(
+    name for name in language.Mapping.__struct_fields__ if name not in {"when", "metadata"}
+)
+_METADATA: Final = "metadata."
+_SECRET: Final = re.compile(r"\{secret\.([a-z0-9_]+)\}")
+_CONFIG: Final = re.compile(r"\{config\.([a-z0-9_]+)\}")
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
+_ADDRESS: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Source(Struct, frozen=True):
+    """A connector as it is polled and mapped: its manifest with its own mapping over it."""
+
+    connector_id: str
+    settings: connector.ConnectorSettings
+    manifest: Manifest
+
+    @property
+    def streams(self) -> tuple[language.Stream, ...]:
+        """The streams that are polled."""
+        chosen = self.settings.streams
+        return tuple(stream for stream in self.manifest.streams if not chosen or stream.name in chosen)
+
+    @property
+    def auth(self) -> Auth:
+        """The way to sign in."""
+        return self.manifest.auth[self.settings.auth]
+
+    def qualified(self, issue: ingest.IssueReport) -> ingest.IssueReport:
+        """The issue as this connector reports it: its id with what stands before it, its source, its connector."""
+        scope = self._scope()
+        external_id = f"{scope}/{issue.external_id}" if scope else issue.external_id
+        return replace(issue, external_id=external_id, connector_id=self.connector_id)
+
+    def _scope(self) -> str:
+        if self.manifest.id_scope:
+            return _CONFIG.sub(lambda found: self.settings.config.get(found[1], ""), self.manifest.id_scope)
+        return self.manifest.type if is_custom(self.manifest.type) else ""
+
+
+def is_custom(type_: str) -> bool:
+    """Whether a type is a workspace's own."""
+    return type_.startswith(CUSTOM_PREFIX) and type_ != CUSTOM_TYPE
+
+
+def source_of(connector_id: str, settings: connector.ConnectorSettings) -> Source:
+    """What settings that were checked once stand for. Raises InvalidConnectorError where a type is gone since."""
+    problems: dict[str, str] = {}
+    manifest = _manifest(settings, problems)
+    if manifest is None or problems:
+        raise InvalidConnectorError(problems)
+    if settings.mapping:
+        manifest = with_mapping(manifest, settings.mapping)
+    return Source(connector_id, settings, manifest)
+
+
+def with_mapping(manifest: Manifest, fields: Mapping[str, str]) -> Manifest:
+    """A manifest whose mappings find these fields elsewhere: a name such as "title" or "metadata.team" → JMESPath.
+
+    The maps of words, and what decides which mapping fits, stay. Raises InvalidConnectorError.
+    """
+    problems = {f"mapping.{name}": fault for name, fault in _mapping_faults(fields)}
+    if problems:
+        raise InvalidConnectorError(problems)
+    return replace(manifest, mappings=tuple(_mapped(each, fields) for each in manifest.mappings))
+
+
+def checked(settings: connector.ConnectorSettings) -> connector.ConnectorSettings:
+    """The settings in the shape in which they are kept: trimmed, with the defaults of the manifest.
+
+    Raises InvalidConnectorError with every problem, by path.
+    """
+    problems: dict[str, str] = {}
+    settings = replace(settings, display_name=settings.display_name.strip())
+    if not 0 < len(settings.display_name) <= DISPLAY_NAME_LENGTH_MAX:
+        problems["display_name"] = f"needs 1 to {DISPLAY_NAME_LENGTH_MAX} characters"
+    manifest = _manifest(settings, problems)
+    if manifest is not None:
+        config = {key: value.strip() for key, value in settings.config.items() if value.strip()}
+        defaults = {field.key: field.default for field in manifest.config if field.default is not None}
+        settings = replace(settings, type=manifest.type, config={**defaults, **config})
+        problems.update(_setting_faults(settings, manifest))
+    if settings.schedule is not None:
+        problems.update(schedules.problems(settings.schedule))
+    problems.update((f"mapping.{name}", fault) for name, fault in _mapping_faults(settings.mapping))
+    if problems:
+        raise InvalidConnectorError(problems)
+    return settings
+
+
+def is_polled(manifest: Manifest) -> bool:
+    """Whether there is something to ask the vendor; otherwise records only come by themselves."""
+    return bool(manifest.streams)
+
+
+def deciding_config(manifest: Manifest, auth: int) -> frozenset[str]:
+    """Fields of config that decide where credentials are sent to."""
+    addresses = [*_addresses(manifest)]
+    addresses += [getattr(manifest.auth[auth], name, "") for name in ("authorize_url", "token_url")]
+    selected = set() if isinstance(manifest.base_url, str | None) else {manifest.base_url.select}
+    return frozenset(selected.union(*(_CONFIG.findall(address) for address in addresses)))
+
+
+def asked_secrets(auth: Auth) -> tuple[ConfigField, ...]:
+    """What a person gives to sign in this way, and what nobody can read again."""
+    match auth:
+        case ApiKey():
+            return _fields_in(*auth.headers.values(), *auth.params.values())
+        case Basic():
+            return _fields_in(auth.username, auth.password)
+        case AuthorizationCode():
+            return (
+                ConfigField(key="client_id", title="Client ID of your own application", required=False),
+                ConfigField(key="client_secret", title="Its client secret", required=False),
+            )
+        case ClientCredentials():
+            return (
+                ConfigField(key="client_id", title="Client ID"),
+                ConfigField(key="client_secret", title="Client secret"),
+            )
+        case JwtBearer():
+            return (ConfigField(key="service_account_key", title="Key of a service account (JSON)"),)
+        case AwsKeys():
+            return (
+                ConfigField(key="access_key_id", title="Access key ID"),
+                ConfigField(key="secret_access_key", title="Secret access key"),
+                ConfigField(key="session_token", title="Session token", required=False),
+            )
+        case DatabaseLogin():
+            return (
+                ConfigField(key="username", title="User name"),
+                ConfigField(key="password", title="Password"),
+            )
+        case _:
+            return ()
+
+
+def check_credentials(auth: Auth, given: Mapping[str, str], *, held: Collection[str]) -> None:
+    """Refuse what this way to sign in does not ask, and what it lacks with these and those that are held.
+
+    Raises InvalidConnectorError by path, with no value in it.
+    """
+    fields = {field.key: field for field in asked_secrets(auth)}
+    problems: dict[str, str] = {}
+    for name, value in given.items():
+        if name not in fields:
+            names = ", ".join(fields) or "nothing"
+            problems[f"credentials.{name[:60]}"] = f"is not asked; this way to sign in takes {names}"
+        elif not 0 < len(value) <= SECRET_LENGTH_MAX:
+            problems[f"credentials.{name}"] = f"needs 1 to {SECRET_LENGTH_MAX} characters"
+    for name, field in fields.items():
+        if field.required and name not in given and name not in held:
+            problems[f"credentials.{name}"] = f"is missing: {field.title}"
+    if problems:
+        raise InvalidConnectorError(problems)
+
+
+def _manifest(settings: connector.ConnectorSettings, problems: dict[str, str]) -> Manifest | None:
+    if is_custom(settings.type):
+        return _own_manifest(settings, problems)
+    if settings.manifest is not None:
+        problems["manifest"] = f"is for a type of your own, named {CUSTOM_PREFIX}…; leave it out"
+    try:
+        return manifest_of(settings.type)
+    except (UnknownTypeError, ManifestError):
+        problems["type"] = (
+            f"there is no type {settings.type[:60]!r}; see the catalogue, or begin it with custom_"
+        )
+        return None
+
+
+def _own_manifest(settings: connector.ConnectorSettings, problems: dict[str, str]) -> Manifest | None:
+    if settings.manifest is None:
+        problems["manifest"] = "is needed for a type of your own"
+        return None
+    try:
+        content = msgspec.json.encode(settings.manifest)
+    except (ValueError, RecursionError):
+        content = b""
+    if not 0 < len(content) <= MANIFEST_BYTES_MAX:
+        problems["manifest"] = f"is too long or too deep; at most {MANIFEST_BYTES_MAX} bytes of JSON"
+        return None
+    try:
+        return read(content, file=f"{settings.type}.yaml")
+    except (ManifestError, RecursionError) as error:
+        faults = error.problems if isinstance(error, ManifestError) else ()
+        for fault in faults[:FIELDS_MAX]:
+            problems[f"manifest.{fault.path}".rstrip(".")] = fault.problem
+        problems.setdefault("manifest", "cannot be read as a manifest")
+        return None
+
+
+def _setting_faults(settings: connector.ConnectorSettings, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield from _config_faults(settings.config, manifest)
+    if not 0 <= settings.auth < len(manifest.auth):
+        yield (
+            "auth",
+            f"is {settings.auth}; {manifest.name} has ways to sign in from 0 to {len(manifest.auth) - 1}",
+        )
+    names = [stream.name for stream in manifest.streams]
+    for index, name in enumerate(settings.streams):
+        if name not in names:
+            yield (
+                f"streams[{index}]",
+                f"{name[:60]!r} is none of {', '.join(names) or 'them: there are no streams'}",
+            )
+    if settings.schedule is not None and not is_polled(manifest):
+        yield "schedule", f"{manifest.name} is not polled: it only sends; leave it out"
+
+
+def _config_faults(config: Mapping[str, str], manifest: Manifest) -> Iterator[tuple[str, str]]:
+    fields = {field.key: field for field in manifest.config}
+    for key, value in config.items():
+        field = fields.get(key)
+        if field is None:
+            yield (
+                f"config.{key[:60]}",
+                f"is not a field of {manifest.name}; it has {', '.join(fields) or 'none'}",
+            )
+        elif field.choices and value not in field.choices:
+            yield f"config.{key}", f"is none of {', '.join(field.choices)}"
+        elif len(value) > VALUE_LENGTH_MAX or _UNPRINTABLE.search(value):
+            yield f"config.{key}", f"needs at most {VALUE_LENGTH_MAX} printable characters"
+        elif fault := _place_fault(key, value, manifest):
+            yield f"config.{key}", fault
+    for key, field in fields.items():
+        if field.required and key not in config:
+            yield f"config.{key}", f"is missing: {field.title}"
+
+
+def _place_fault(key: str, value: str, manifest: Manifest) -> str | None:
+    """What is wrong with a value that is an address, or part of a host's name, in one of the manifest's addresses."""
+    placeholder = f"{{config.{key}}}"
+    for address in _addresses(manifest):
+        if address.startswith(placeholder):
+            if not _ADDRESS.fullmatch(value):
+                return "needs an address such as https://example.com, without user, query and fragment"
+        elif placeholder in address.partition("://")[2].partition("/")[0] and not _HOST.fullmatch(value):
+            return "needs a host's name or a part of it: letters, digits, dots and hyphens"
+    return None
+
+
+def _addresses(manifest: Manifest) -> Iterator[str]:
+    """Templates of addresses to which credentials are sent."""
+    if isinstance(manifest.base_url, str):
+        yield manifest.base_url
+    elif manifest.base_url is not None:
+        yield from manifest.base_url.choices.values()
+    for auth in manifest.auth:
+        for name in ("authorize_url", "token_url"):
+            yield getattr(auth, name, "")
+
+
+def _mapping_faults(fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, text in list(fields.items())[: FIELDS_MAX + 1]:
+        is_metadata = name.startswith(_METADATA) and len(name) > len(_METADATA)
+        if name not in _MAPPED and not is_metadata:
+            yield name[:60], f"is no field of an issue; use {', '.join(sorted(_MAPPED))} or {_METADATA}NAME"
+        elif len(text) > VALUE_LENGTH_MAX:
+            yield name[:60], f"needs at most {VALUE_LENGTH_MAX} characters"
+        else:
+            try:
+                Expression(text)
+            except (ExpressionError, RecursionError) as error:
+                yield name[:60], str(error) or "is nested too deeply"
+    if len(fields) > FIELDS_MAX:
+        yield "…", f"has {len(fields)} fields; at most {FIELDS_MAX}"
+
+
+def _mapped(mapping: language.Mapping, fields: Mapping[str, str]) -> language.Mapping:
+    changes: dict[str, object] = {}
+    metadata = dict(mapping.metadata)
+    for name, text in fields.items():
+        path = Expression(text)
+        if name.startswith(_METADATA):
+            metadata[name.removeprefix(_METADATA)] = path
+        elif name in _RULES:
+            rule = getattr(mapping, name)
+            changes[name] = _RULES[name](path=path) if rule is None else replace(rule, path=path)
+        else:
+            changes[name] = path
+    return replace(mapping, metadata=metadata, **changes)
+
+
+def _fields_in(*templates: str) -> tuple[ConfigField, ...]:
+    names = dict.fromkeys(name for template in templates for name in _SECRET.findall(template))
+    return tuple(ConfigField(key=name, title=name.replace("_", " ").capitalize()) for name in names)
