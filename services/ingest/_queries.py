@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 from psycopg import AsyncConnection, AsyncRawCursor
-from psycopg.rows import args_row
+from psycopg.rows import args_row, scalar_row
 
 
 class SourceIntake(Struct, frozen=True):
@@ -25,6 +25,32 @@ class ChangeIntake(Struct, frozen=True):
     outcome: str
     n_changes: int
     last_recorded_at: datetime
+
+
+class ConnectorRow(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    connector_id: str
+    type: str
+    settings: str
+    status: str
+    reason: str
+    secrets: list[str]
+    scheduled_since: datetime
+    last_run_at: datetime | None
+    n_failed: int
+    changed_seq: int
+
+
+class OpenRun(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    run_id: str
+    connector_id: str
+    kind: str
+    requested_at: datetime
 
 
 _COUNT_NEW_ISSUES = """
@@ -121,4 +147,280 @@ async def list_changes(conn: AsyncConnection[Any], *, since: date, row_limit: in
     async with AsyncRawCursor(conn, row_factory=args_row(ChangeIntake)) as cursor:
         await cursor.execute(_LIST_CHANGES, (since, row_limit))
         fetched: list[ChangeIntake] = await cursor.fetchall()
+        return fetched
+
+
+_ADD_CONNECTOR = """
+INSERT INTO connectors (workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, n_failed,
+    partition, changed_seq)
+VALUES ($1, $2, $3, $4, $5, '', '{}',
+    $6, 0, $7, $8)
+ON CONFLICT (workspace_id, connector_id) DO NOTHING
+"""
+
+
+async def add_connector(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    type: str,
+    settings: str,
+    status: str,
+    at: datetime,
+    partition: int,
+    seq: int,
+) -> None:
+    """Add a connector (ConnectorCreated)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ADD_CONNECTOR, (workspace_id, connector_id, type, settings, status, at, partition, seq))
+
+
+_CONFIGURE_CONNECTOR = """
+UPDATE connectors SET type = $1, settings = $2,
+    scheduled_since = CASE WHEN (settings::jsonb)->'schedule' IS DISTINCT FROM ($2::jsonb)->'schedule'
+        THEN $3 ELSE scheduled_since END,
+    changed_seq = $4
+WHERE workspace_id = $5 AND connector_id = $6
+"""
+
+
+async def configure_connector(
+    conn: AsyncConnection[Any],
+    *,
+    type: str,
+    settings: str,
+    at: datetime,
+    seq: int,
+    workspace_id: str,
+    connector_id: str,
+) -> None:
+    """Set what is decided about a connector; another schedule counts from now (ConnectorConfigured)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_CONFIGURE_CONNECTOR, (type, settings, at, seq, workspace_id, connector_id))
+
+
+_NAME_SECRETS = """
+UPDATE connectors SET secrets = $1::text[], changed_seq = $2
+WHERE workspace_id = $3 AND connector_id = $4
+"""
+
+
+async def name_secrets(
+    conn: AsyncConnection[Any],
+    *,
+    secrets: list[str],
+    seq: int,
+    workspace_id: str,
+    connector_id: str,
+) -> None:
+    """Set the names of a connector's secrets (ConnectorCredentialsChanged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_NAME_SECRETS, (secrets, seq, workspace_id, connector_id))
+
+
+_SET_STANDING = """
+UPDATE connectors SET status = $1, reason = $2, changed_seq = $3
+WHERE workspace_id = $4 AND connector_id = $5
+"""
+
+
+async def set_standing(
+    conn: AsyncConnection[Any],
+    *,
+    status: str,
+    reason: str,
+    seq: int,
+    workspace_id: str,
+    connector_id: str,
+) -> None:
+    """Set where a connector stands (ConnectorStatusChanged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_SET_STANDING, (status, reason, seq, workspace_id, connector_id))
+
+
+_DELETE_CONNECTOR = """
+DELETE FROM connectors WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def delete_connector(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str) -> None:
+    """Delete a connector (ConnectorDeleted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_CONNECTOR, (workspace_id, connector_id))
+
+
+_ADD_RUN = """
+INSERT INTO open_runs (workspace_id, run_id, connector_id, kind, requested_at, partition)
+VALUES ($1, $2, $3, $4, $5,
+    $6)
+ON CONFLICT (workspace_id, run_id) DO NOTHING
+"""
+
+
+async def add_run(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    run_id: str,
+    connector_id: str,
+    kind: str,
+    at: datetime,
+    partition: int,
+) -> None:
+    """Add a run that waits (SyncRequested)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ADD_RUN, (workspace_id, run_id, connector_id, kind, at, partition))
+
+
+_NOTE_RUN = """
+UPDATE connectors SET last_run_at = $1, changed_seq = $2
+WHERE workspace_id = $3 AND connector_id = $4
+"""
+
+
+async def note_run(
+    conn: AsyncConnection[Any],
+    *,
+    at: datetime | None,
+    seq: int,
+    workspace_id: str,
+    connector_id: str,
+) -> None:
+    """Note when a connector was last asked to run (SyncRequested)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_NOTE_RUN, (at, seq, workspace_id, connector_id))
+
+
+_END_RUN = """
+DELETE FROM open_runs WHERE workspace_id = $1 AND run_id = $2
+"""
+
+
+async def end_run(conn: AsyncConnection[Any], *, workspace_id: str, run_id: str) -> None:
+    """Delete a run that is over (SyncEnded)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_END_RUN, (workspace_id, run_id))
+
+
+_COUNT_FAILURE = """
+UPDATE connectors SET n_failed = CASE WHEN $1::boolean THEN n_failed + 1 ELSE 0 END,
+    changed_seq = $2
+WHERE workspace_id = $3 AND connector_id = $4
+"""
+
+
+async def count_failure(
+    conn: AsyncConnection[Any],
+    *,
+    has_failed: bool,
+    seq: int,
+    workspace_id: str,
+    connector_id: str,
+) -> None:
+    """Count the runs of a connector that have failed in a row; one that succeeds ends the row (SyncEnded)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_COUNT_FAILURE, (has_failed, seq, workspace_id, connector_id))
+
+
+_LIST_CHANGED_CONNECTORS = """
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
+    changed_seq
+FROM connectors
+WHERE partition = $1 AND changed_seq > $2
+ORDER BY changed_seq, workspace_id, connector_id
+LIMIT $3
+"""
+
+
+async def list_changed_connectors(
+    conn: AsyncConnection[Any],
+    *,
+    partition: int,
+    after: int,
+    row_limit: int,
+) -> list[ConnectorRow]:
+    """Connectors of a partition that changed behind a sequence, in the order of their changes."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ConnectorRow)) as cursor:
+        await cursor.execute(_LIST_CHANGED_CONNECTORS, (partition, after, row_limit))
+        fetched: list[ConnectorRow] = await cursor.fetchall()
+        return fetched
+
+
+_GET_CONNECTOR = """
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
+    changed_seq
+FROM connectors
+WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def get_connector(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+) -> ConnectorRow | None:
+    """One connector of a workspace; none where there is no such one."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ConnectorRow)) as cursor:
+        await cursor.execute(_GET_CONNECTOR, (workspace_id, connector_id))
+        fetched: ConnectorRow | None = await cursor.fetchone()
+        return fetched
+
+
+_COUNT_CONNECTORS = """
+SELECT count(*)::integer FROM connectors WHERE workspace_id = $1
+"""
+
+
+async def count_connectors(conn: AsyncConnection[Any], *, workspace_id: str) -> int | None:
+    """How many connectors a workspace has."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_COUNT_CONNECTORS, (workspace_id,))
+        fetched: int | None = await cursor.fetchone()
+        return fetched
+
+
+_LIST_OPEN_RUNS_OF = """
+SELECT workspace_id, run_id, connector_id, kind, requested_at FROM open_runs
+WHERE workspace_id = $1 AND connector_id = $2
+ORDER BY requested_at, run_id
+"""
+
+
+async def list_open_runs_of(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+) -> list[OpenRun]:
+    """Runs of a connector that wait or run, the oldest first."""
+    async with AsyncRawCursor(conn, row_factory=args_row(OpenRun)) as cursor:
+        await cursor.execute(_LIST_OPEN_RUNS_OF, (workspace_id, connector_id))
+        fetched: list[OpenRun] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_OLD_RUNS = """
+SELECT workspace_id, run_id, connector_id, kind, requested_at FROM open_runs
+WHERE partition = $1 AND requested_at < $2
+    AND (requested_at, run_id) > ($3, $4)
+ORDER BY requested_at, run_id
+LIMIT $5
+"""
+
+
+async def list_old_runs(
+    conn: AsyncConnection[Any],
+    *,
+    partition: int,
+    before: datetime,
+    after_at: datetime,
+    after_id: datetime,
+    row_limit: int,
+) -> list[OpenRun]:
+    """Runs of a partition that were asked for before a time and are not over, the oldest first, behind one."""
+    async with AsyncRawCursor(conn, row_factory=args_row(OpenRun)) as cursor:
+        await cursor.execute(_LIST_OLD_RUNS, (partition, before, after_at, after_id, row_limit))
+        fetched: list[OpenRun] = await cursor.fetchall()
         return fetched

@@ -1,17 +1,20 @@
-"""Events become rows: how much came in from where."""
+"""Events become rows: how much came in from where; connectors and runs, for what runs them."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import assert_never
 
 import msgspec
-from contracts import Event, Recorded, ingest
+from contracts import Event, Recorded, connector, ingest
 from eventlog import Connection
 from msgspec import Struct
 
 from services.ingest import _queries
 
-AGGREGATES = ("issue", "retention")
+AGGREGATES = ("issue", "retention", "connector", "sync_run")
+
+POLLS = frozenset({connector.SyncKind.SCHEDULED, connector.SyncKind.MANUAL})
+"""Kinds of runs that read what is new; a schedule counts from the last of them."""
 
 
 class _Source(Struct):
@@ -41,6 +44,9 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
     changes: dict[tuple[str, date, str], _Changes] = {}
     for event in batch:
         data = event.data
+        if isinstance(data, connector.Event):
+            await _source(event, data, conn)
+            continue
         # Only ingest writes to issues; a newer build's event of another kind is none of our counts.
         if not isinstance(data, ingest.Event):
             continue
@@ -69,6 +75,82 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
             case _:
                 assert_never(data)
     await _write(sources, changes, conn)
+
+
+async def _source(event: Recorded[Event], data: connector.Event, conn: Connection) -> None:
+    """What an event says of a connector or of its runs."""
+    ids = {"workspace_id": event.workspace_id, "connector_id": event.aggregate_id}
+    match data:
+        case connector.ConnectorCreated():
+            settings, status = _json(data.settings), data.status.value
+            at, partition, seq = event.recorded_at, event.partition, event.seq
+            await _queries.add_connector(
+                conn,
+                **ids,
+                type=data.settings.type,
+                settings=settings,
+                status=status,
+                at=at,
+                partition=partition,
+                seq=seq,
+            )
+        case connector.ConnectorConfigured():
+            settings = _json(data.settings)
+            await _queries.configure_connector(
+                conn,
+                **ids,
+                type=data.settings.type,
+                settings=settings,
+                at=event.recorded_at,
+                seq=event.seq,
+            )
+        case connector.ConnectorCredentialsChanged():
+            await _queries.name_secrets(conn, **ids, secrets=list(data.secrets), seq=event.seq)
+        case connector.ConnectorStatusChanged():
+            await _queries.set_standing(
+                conn, **ids, status=data.status.value, reason=data.reason, seq=event.seq
+            )
+        case connector.ConnectorDeleted():
+            await _queries.delete_connector(conn, **ids)
+        case connector.SyncRequested():
+            await _run_requested(event, data, conn)
+        case connector.SyncEnded():
+            await _run_ended(event, data, conn)
+        case connector.SyncProgressed() | connector.TicketCreated() | connector.TicketStateChanged():
+            pass
+        case _:
+            assert_never(data)
+
+
+async def _run_requested(event: Recorded[Event], data: connector.SyncRequested, conn: Connection) -> None:
+    ids = {"workspace_id": event.workspace_id, "connector_id": data.connector_id}
+    await _queries.add_run(
+        conn,
+        **ids,
+        run_id=data.run_id,
+        kind=data.kind.value,
+        at=event.recorded_at,
+        partition=event.partition,
+    )
+    if data.kind in POLLS:
+        await _queries.note_run(conn, **ids, at=event.recorded_at, seq=event.seq)
+
+
+async def _run_ended(event: Recorded[Event], data: connector.SyncEnded, conn: Connection) -> None:
+    await _queries.end_run(conn, workspace_id=event.workspace_id, run_id=data.run_id)
+    if data.outcome is connector.SyncOutcome.CANCELLED:
+        return
+    await _queries.count_failure(
+        conn,
+        workspace_id=event.workspace_id,
+        connector_id=data.connector_id,
+        has_failed=data.outcome is connector.SyncOutcome.FAILED,
+        seq=event.seq,
+    )
+
+
+def _json(settings: connector.ConnectorSettings) -> str:
+    return msgspec.json.encode(settings, order="deterministic").decode()
 
 
 async def _write(

@@ -50,3 +50,93 @@ WHERE day >= sqlc.arg('since')::date
 GROUP BY workspace_id, outcome
 ORDER BY max(last_recorded_at) DESC, workspace_id, outcome
 LIMIT sqlc.arg('row_limit');
+
+-- Add a connector (ConnectorCreated).
+-- name: AddConnector :exec
+INSERT INTO connectors (workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, n_failed,
+    partition, changed_seq)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), sqlc.arg(type), sqlc.arg(settings), sqlc.arg(status), '', '{}',
+    sqlc.arg(at), 0, sqlc.arg(partition), sqlc.arg(seq))
+ON CONFLICT (workspace_id, connector_id) DO NOTHING;
+
+-- Set what is decided about a connector; another schedule counts from now (ConnectorConfigured).
+-- name: ConfigureConnector :exec
+UPDATE connectors SET type = sqlc.arg(type), settings = sqlc.arg(settings),
+    scheduled_since = CASE WHEN (settings::jsonb)->'schedule' IS DISTINCT FROM (sqlc.arg(settings)::jsonb)->'schedule'
+        THEN sqlc.arg(at) ELSE scheduled_since END,
+    changed_seq = sqlc.arg(seq)
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Set the names of a connector's secrets (ConnectorCredentialsChanged).
+-- name: NameSecrets :exec
+UPDATE connectors SET secrets = sqlc.arg(secrets)::text[], changed_seq = sqlc.arg(seq)
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Set where a connector stands (ConnectorStatusChanged).
+-- name: SetStanding :exec
+UPDATE connectors SET status = sqlc.arg(status), reason = sqlc.arg(reason), changed_seq = sqlc.arg(seq)
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Delete a connector (ConnectorDeleted).
+-- name: DeleteConnector :exec
+DELETE FROM connectors WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Add a run that waits (SyncRequested).
+-- name: AddRun :exec
+INSERT INTO open_runs (workspace_id, run_id, connector_id, kind, requested_at, partition)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(run_id), sqlc.arg(connector_id), sqlc.arg(kind), sqlc.arg(at),
+    sqlc.arg(partition))
+ON CONFLICT (workspace_id, run_id) DO NOTHING;
+
+-- Note when a connector was last asked to run (SyncRequested).
+-- name: NoteRun :exec
+UPDATE connectors SET last_run_at = sqlc.arg(at), changed_seq = sqlc.arg(seq)
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Delete a run that is over (SyncEnded).
+-- name: EndRun :exec
+DELETE FROM open_runs WHERE workspace_id = sqlc.arg(workspace_id) AND run_id = sqlc.arg(run_id);
+
+-- Count the runs of a connector that have failed in a row; one that succeeds ends the row (SyncEnded).
+-- name: CountFailure :exec
+UPDATE connectors SET n_failed = CASE WHEN sqlc.arg(has_failed)::boolean THEN n_failed + 1 ELSE 0 END,
+    changed_seq = sqlc.arg(seq)
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Connectors of a partition that changed behind a sequence, in the order of their changes.
+-- row: ConnectorRow
+-- name: ListChangedConnectors :many
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
+    changed_seq
+FROM connectors
+WHERE partition = sqlc.arg(partition) AND changed_seq > sqlc.arg(after)
+ORDER BY changed_seq, workspace_id, connector_id
+LIMIT sqlc.arg(row_limit);
+
+-- One connector of a workspace; none where there is no such one.
+-- row: ConnectorRow
+-- name: GetConnector :one
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
+    changed_seq
+FROM connectors
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- How many connectors a workspace has.
+-- name: CountConnectors :one
+SELECT count(*)::integer FROM connectors WHERE workspace_id = sqlc.arg(workspace_id);
+
+-- Runs of a connector that wait or run, the oldest first.
+-- row: OpenRun
+-- name: ListOpenRunsOf :many
+SELECT workspace_id, run_id, connector_id, kind, requested_at FROM open_runs
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+ORDER BY requested_at, run_id;
+
+-- Runs of a partition that were asked for before a time and are not over, the oldest first, behind one.
+-- row: OpenRun
+-- name: ListOldRuns :many
+SELECT workspace_id, run_id, connector_id, kind, requested_at FROM open_runs
+WHERE partition = sqlc.arg(partition) AND requested_at < sqlc.arg(before)
+    AND (requested_at, run_id) > (sqlc.arg(after_at), sqlc.arg(after_id))
+ORDER BY requested_at, run_id
+LIMIT sqlc.arg(row_limit);

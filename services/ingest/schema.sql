@@ -21,3 +21,35 @@ CREATE TABLE changes_daily (
     PRIMARY KEY (workspace_id, day, outcome)
 );
 COMMENT ON TABLE changes_daily IS 'Changes to known issues per outcome and day.';
+
+CREATE TABLE connectors (
+    workspace_id text NOT NULL,
+    connector_id text NOT NULL,
+    type text NOT NULL,                       -- of source, such as pagerduty
+    settings text NOT NULL,                   -- JSON of ConnectorSettings, without secrets
+    status text NOT NULL,
+    reason text NOT NULL,                     -- why it stands at error or oauth_expired; empty otherwise
+    secrets text[] NOT NULL,                  -- names of those that it has
+    scheduled_since timestamptz NOT NULL,     -- since when its schedule counts
+    last_run_at timestamptz,                  -- when a run was last asked for, by its schedule or by hand
+    n_failed integer NOT NULL,                -- runs that have failed in a row
+    partition integer NOT NULL,               -- of the log
+    changed_seq bigint NOT NULL,              -- stream sequence of the last event that changed the row
+    PRIMARY KEY (workspace_id, connector_id)
+);
+COMMENT ON TABLE connectors IS 'Connectors, for what runs them and what takes webhooks.';
+CREATE INDEX connectors_changed ON connectors (partition, changed_seq);
+CREATE INDEX connectors_by_id ON connectors (connector_id);
+
+CREATE TABLE open_runs (
+    workspace_id text NOT NULL,
+    run_id text NOT NULL,
+    connector_id text NOT NULL,
+    kind text NOT NULL,
+    requested_at timestamptz NOT NULL,
+    partition integer NOT NULL,               -- of the log
+    PRIMARY KEY (workspace_id, run_id)
+);
+COMMENT ON TABLE open_runs IS 'Runs that wait or run.';
+CREATE INDEX open_runs_of_connector ON open_runs (workspace_id, connector_id);
+CREATE INDEX open_runs_by_age ON open_runs (partition, requested_at);
