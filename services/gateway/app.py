@@ -9,6 +9,7 @@ from runtime.database import Pool
 from runtime.outbound import EVERYWHERE, INTERNET, Outbound
 from runtime.service import Resources, Service
 
+from services.gateway.catalogue import Catalogue
 from services.gateway.edge.address import Addresses
 from services.gateway.edge.cookies import FLOW_PATH
 from services.gateway.edge.counters import Counters
@@ -49,6 +50,8 @@ from services.gateway.routes import (
     auth,
     bulk,
     clusters,
+    connector_catalog,
+    connectors,
     constraints,
     fixes,
     governance,
@@ -57,6 +60,7 @@ from services.gateway.routes import (
     invitations,
     issues,
     links,
+    mappings,
     members,
     mfa,
     notifications,
@@ -76,11 +80,13 @@ from services.gateway.routes import (
     similar,
     sso,
     suggestions,
+    sync_runs,
     tickets,
     tokens,
     welcome,
     workspaces,
 )
+from services.gateway.routes.connector_oauth import callback_routes
 from services.gateway.routes.dispatch import BODY_BYTES_MAX, handlers
 from services.gateway.routes.explorer import explorer_routes
 from services.gateway.routes.exports import download_routes
@@ -111,6 +117,10 @@ OPERATIONS: Sequence[AnyOperation] = (
     *bulk.OPERATIONS,
     *activity.OPERATIONS,
     *ingestion.OPERATIONS,
+    *connector_catalog.OPERATIONS,
+    *connectors.OPERATIONS,
+    *sync_runs.OPERATIONS,
+    *mappings.OPERATIONS,
     *patterns.OPERATIONS,
     *pattern_members.OPERATIONS,
     *fixes.OPERATIONS,
@@ -167,6 +177,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             *welcome.ROUTES,
             *links.ROUTES,
             *download_routes(gateway),
+            *callback_routes(gateway),
             *(mailbox_routes(catcher) if catcher else ()),
             stream_handler(hub, resources, gate),
         ],
@@ -219,6 +230,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         sessions=doors,
         quota=Quota(people, clock=resources.clock, revision=lambda: access.heard_revision),
         once=Once(people, secret=settings.jwt_secret, clock=resources.clock),
+        catalogue=Catalogue(resources.nc),
         vault=vault,
         factors=SecondFactors(
             people,

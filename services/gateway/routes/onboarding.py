@@ -1,9 +1,9 @@
 """The first steps of a new workspace, and how far it has come."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
-import msgspec
 from msgspec import Meta, Struct
 from runtime.database import tenant
 
@@ -17,12 +17,22 @@ Step: TypeAlias = Literal["welcome", "connect_source", "set_alerts", "invite_tea
 STEPS: Final[tuple[Step, ...]] = get_args(Step)
 """In the order in which they are shown."""
 ISSUES_COUNTED_MAX: Final = 10_000
+_FIRST_SYNC: Final[Mapping[str, Literal["pending", "running", "succeeded", "error"]]] = {
+    "queued": "running",
+    "running": "running",
+    "succeeded": "succeeded",
+    "failed": "error",
+}
+"""Status of a run → how the first sync stands."""
 
 
 class FirstSync(Struct, frozen=True, kw_only=True):
     """Whether anything has come in."""
 
-    status: Literal["pending", "succeeded"]
+    status: Annotated[
+        Literal["pending", "running", "succeeded", "error"],
+        Meta(description="Succeeded as soon as an issue is there, whichever way it came."),
+    ]
     issues_ingested: Annotated[int, Meta(description=f"At most {ISSUES_COUNTED_MAX} are counted.")]
 
 
@@ -69,17 +79,26 @@ async def read_onboarding(gateway: Gateway, workspace_id: str) -> Onboarding:
         n_issues = await read_model.count_issues_up_to(
             conn, workspace_id=workspace_id, at_most=ISSUES_COUNTED_MAX
         )
-    done = msgspec.convert(row.completed_steps, tuple[Step, ...])
+        counted = await read_model.count_connectors(conn, workspace_id=workspace_id)
+    n_connected = 0 if counted is None else counted.n_connected
+    # Connecting is the step, whoever forgets to say that it is done.
+    done = tuple(
+        step for step in STEPS if step in row.completed_steps or (step == "connect_source" and n_connected)
+    )
+    left = tuple(step for step in STEPS if step not in done)
+    run = None if counted is None else counted.first_run_status
     return Onboarding(
-        current_step=msgspec.convert(row.current_step, Step),
+        current_step=left[0] if left else STEPS[-1],
         completed_steps=done,
-        is_complete=row.is_complete,
+        is_complete=not left,
         workspace_created=True,
         members_invited=row.members_invited,
-        # There are no connectors yet that could be connected.
-        connectors_connected=0,
+        connectors_connected=n_connected,
         alert_rule_created="set_alerts" in done,
-        first_sync=FirstSync(status="succeeded" if n_issues else "pending", issues_ingested=n_issues),
+        first_sync=FirstSync(
+            status="succeeded" if n_issues else _FIRST_SYNC.get(run or "", "pending"),
+            issues_ingested=n_issues,
+        ),
         updated_at=row.updated_at,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
-from contracts import ingest, pattern, prediction, recommendation
+from contracts import connector, ingest, pattern, prediction, recommendation
 from msgspec import Meta, Struct
 from runtime.broker import CommandContext, ask, name_on_partition
 from runtime.database import Pool
@@ -16,6 +16,7 @@ from runtime.errors import NotFoundError
 from runtime.service import Resources
 from runtime.telemetry import current_trace_id, current_traceparent
 
+from services.gateway.catalogue import Catalogue
 from services.gateway.edge.cookies import SetCookie
 from services.gateway.edge.idempotency import Once
 from services.gateway.edge.preconditions import patience
@@ -51,7 +52,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     vault: seals secrets that have to be read again. factors: people's second factors.
     sign_in: browsers, through identity providers. connections: workspaces' own providers.
     pasts: the read model as it was. rng: chance for ids; secrets come from the module secrets.
-    quota: how many events the plan still allows. once: what must not run twice.
+    quota: how many events the plan still allows. once: what must not run twice. catalogue: the types of sources.
     """
 
     settings: GatewaySettings
@@ -62,6 +63,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     access: Authority
     quota: Quota
     once: Once
+    catalogue: Catalogue
     vault: Vault
     factors: SecondFactors
     sign_in: SignIn
@@ -158,34 +160,59 @@ ENDPOINTS: Mapping[type, str] = {
     **pattern.ENDPOINTS,
     **prediction.ENDPOINTS,
     **recommendation.ENDPOINTS,
+    **connector.ENDPOINTS,
 }
 """Which endpoint takes which command."""
 
 
-async def command(gateway: Gateway, principal: Principal, request: Struct, *, reply: type[R]) -> R:
-    """What the owning service answers to a command that this principal gives."""
-    return await raw_command(
-        gateway, principal, msgspec.json.encode(request), kind=type(request), reply=reply
-    )
+ANSWER_SECONDS = 5.0
+"""How long a service may take over a command of its own."""
 
 
-async def raw_command(
-    gateway: Gateway, principal: Principal, request: bytes, *, kind: type[Struct], reply: type[R]
-) -> R:
-    """The same for a command of this kind that is encoded already."""
-    context = CommandContext(
+def context_of(principal: Principal) -> CommandContext:
+    """In whose name a command is given, and within which trace."""
+    return CommandContext(
         workspace_id=principal.workspace_id,
         actor=principal.user_id,
         correlation_id=current_trace_id() or "",
         traceparent=current_traceparent(),
     )
+
+
+async def command(
+    gateway: Gateway,
+    principal: Principal,
+    request: Struct,
+    *,
+    reply: type[R],
+    timeout: float = ANSWER_SECONDS,  # noqa: ASYNC109  # handed to the request
+) -> R:
+    """What the owning service answers to a command that this principal gives."""
+    return await raw_command(
+        gateway, principal, msgspec.json.encode(request), kind=type(request), reply=reply, timeout=timeout
+    )
+
+
+async def raw_command(
+    gateway: Gateway,
+    principal: Principal,
+    request: bytes,
+    *,
+    kind: type[Struct],
+    reply: type[R],
+    timeout: float = ANSWER_SECONDS,  # noqa: ASYNC109  # handed to the request
+) -> R:
+    """The same for a command of this kind that is encoded already."""
     endpoint = ENDPOINTS[kind]
     if kind in pattern.ENDPOINTS:
         # Pattern is a single writer per partition, so each of its leaders has its own endpoints.
         event_log = gateway.resources.event_log
         partition = event_log.partition_of(principal.workspace_id)
         endpoint = name_on_partition(endpoint, partition, event_log.partitions)
-    return await ask(gateway.resources.nc, request, endpoint=endpoint, reply=reply, context=context)
+    context = context_of(principal)
+    return await ask(
+        gateway.resources.nc, request, endpoint=endpoint, reply=reply, context=context, timeout=timeout
+    )
 
 
 class Accepted(Struct, frozen=True, kw_only=True):

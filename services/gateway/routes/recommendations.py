@@ -3,25 +3,29 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from contracts import recommendation
+from contracts import connector, recommendation
 from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
 from services.gateway.listing import Filter, Listing, SortKey, fetch_one
 from services.gateway.routes import patterns
+from services.gateway.routes.connectors import VENDOR_SECONDS, write_down
 from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
     Accepted,
+    Answer,
     AnyOperation,
     Call,
     Gateway,
     NoQuery,
     Operation,
+    command,
     not_found,
+    settle,
 )
 from services.gateway.routes.pages import (
     PageInfo,
@@ -33,7 +37,13 @@ from services.gateway.routes.pages import (
     read_one,
 )
 from services.gateway.routes.proofs import Proof, Scope, proofs_by_pattern, shown_proof
+from services.gateway.routes.trackers import Push, Ticket, connector_for, tickets_of
 from services.gateway.vocabulary import Note
+
+TITLE_LENGTH_MAX: Final = 250
+"""Of a ticket; GitLab takes 255."""
+MARKDOWN_LENGTH_MAX: Final = 32_768
+"""Of a ticket; Jira takes no more."""
 
 Type = Literal["code_fix", "config_change", "process", "monitoring"]
 Status = Literal["pending", "in_progress", "implemented", "dismissed"]
@@ -125,6 +135,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     verification: Annotated[str, Meta(description="What would show that it worked.")]
     evidence: Annotated[tuple[str, ...], Meta(description="Why it fits this pattern.")]
     proof: Annotated[Proof | None, Meta(description="Of the latest fix that it is part of; null: none.")]
+    tickets: Annotated[tuple[Ticket, ...], Meta(description="In trackers, the oldest first.")]
     play_id: str
     playbook_version: str
     created_at: datetime
@@ -214,7 +225,9 @@ LISTING = Listing(
 )
 
 
-def present(row: RecommendationRow, *, rank: int | None, proof: Proof | None = None) -> Recommendation:
+def present(
+    row: RecommendationRow, *, rank: int | None, proof: Proof | None = None, tickets: Sequence[Ticket] = ()
+) -> Recommendation:
     """A row as the API shows it."""
     fields = msgspec.structs.asdict(row)
     steps = msgspec.json.decode(row.steps, type=tuple[recommendation.Step, ...])
@@ -228,6 +241,7 @@ def present(row: RecommendationRow, *, rank: int | None, proof: Proof | None = N
         "evidence": msgspec.json.decode(row.evidence),
         "arithmetic": msgspec.json.decode(row.arithmetic),
         "proof": proof,
+        "tickets": tickets,
     }
     return msgspec.convert(fields, Recommendation)
 
@@ -244,6 +258,7 @@ async def _ranked(
     fixes = await proofs_by_pattern(
         gateway, workspace_id, [row.pattern_id for row in rows if row.status == "implemented"]
     )
+    tickets = await tickets_of(gateway, workspace_id, [row.recommendation_id for row in rows])
     now = gateway.resources.clock()
 
     def proof_of(row: RecommendationRow) -> Proof | None:
@@ -252,7 +267,15 @@ async def _ranked(
                 return shown_proof(fix, now=now)
         return None
 
-    return tuple(present(row, rank=ranks.get(row.recommendation_id), proof=proof_of(row)) for row in rows)
+    return tuple(
+        present(
+            row,
+            rank=ranks.get(row.recommendation_id),
+            proof=proof_of(row),
+            tickets=tickets.get(row.recommendation_id, ()),
+        )
+        for row in rows
+    )
 
 
 async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery, None]) -> RecommendationPage:
@@ -354,6 +377,52 @@ async def check_step(gateway: Gateway, call: Call[NoQuery, StepCheck]) -> Recomm
     return await _changed(gateway, call, request)
 
 
+async def push(gateway: Gateway, call: Call[NoQuery, Push]) -> Answer:
+    """Make a ticket of a recommendation, or find the one that there is."""
+    row = await read_one(gateway, call.workspace_id, LISTING, call.path["recommendation_id"])
+    through = await connector_for(gateway, call.workspace_id, call.body)
+    request = connector.PushTicket(
+        recommendation_id=row.recommendation_id,
+        connector_id=through.connector_id,
+        title=_ticket_title(row),
+        markdown=_ticket_text(row),
+        target=call.body.target,
+    )
+    reply = await command(
+        gateway, call.principal, request, reply=connector.TicketPushed, timeout=VENDOR_SECONDS
+    )
+    if reply.is_new:
+        named = {"recommendation": row.recommendation_id, "ticket": reply.ticket.ticket_id}
+        await write_down(gateway, call, "recommendation.pushed", "create", through.connector_id, **named)
+    location = f"/v1/recommendations/{row.recommendation_id}"
+    await settle(gateway, call.workspace_id, reply.sequence, location=location)
+    found = await tickets_of(gateway, call.workspace_id, [row.recommendation_id])
+    for ticket in found.get(row.recommendation_id, ()):
+        if ticket.id == reply.ticket.ticket_id:
+            return Answer(201 if reply.is_new else 200, ticket)
+    raise not_found("ticket", reply.ticket.ticket_id)
+
+
+def _ticket_title(row: RecommendationRow) -> str:
+    """The title in one line, with the pattern's name, which says what it is about."""
+    line = " ".join(f"{row.title}: {row.pattern_name}".split() if row.pattern_name else row.title.split())
+    return line if len(line) <= TITLE_LENGTH_MAX else f"{line[: TITLE_LENGTH_MAX - 1]}…"
+
+
+def _ticket_text(row: RecommendationRow) -> str:
+    """What is wrong, what to do as a list to tick, how to see that it worked, and why we think so; in Markdown."""
+    steps = msgspec.json.decode(row.steps, type=tuple[recommendation.Step, ...])
+    ticks = [
+        f"- [{'x' if index in row.steps_done else ' '}] **{step.title}** {step.description}"
+        for index, step in enumerate(steps)
+    ]
+    evidence = [f"- {sentence}" for sentence in msgspec.json.decode(row.evidence, type=list[str])]
+    parts = [row.description, "## What to do", *ticks, "## How to see that it worked", row.verification]
+    if evidence:
+        parts += ["## Why", *evidence]
+    return "\n\n".join(parts)[:MARKDOWN_LENGTH_MAX]
+
+
 _ALL, _ONE = "/v1/recommendations", "/v1/recommendations/{recommendation_id}"
 _Read = partial(Operation, tag="Recommendations", method="GET", scope="recommendations:read")
 _Change = partial(
@@ -398,5 +467,16 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Tick a step, or take the tick back.",
         body=StepCheck,
         handle=check_step,
+    ),
+    _Change(
+        id="pushRecommendation",
+        method="POST",
+        path=f"{_ONE}/push",
+        summary="Make a ticket of a recommendation in a tracker.",
+        description="Once per recommendation and connector: a ticket that is there already is answered with 200. Which types"
+        " take tickets, and what `target` they need, is in the catalogue of sources.",
+        body=Push,
+        replies={201: Ticket, 200: Ticket, 202: Accepted},
+        handle=push,
     ),
 )

@@ -368,10 +368,18 @@ PREFIXES = {
     "analysis_id": "ana_",
     "cluster_id": "clu_",
     "version_id": "gvr_",
+    "connector_id": "con_",
+    "run_id": "syn_",
 }
 """What the ids begin with that a parameter takes; a new parameter has to be added, or its routes are not proved."""
 
-FREE_PARAMETERS = {"index": "0", "step": "connect_source", "source": "jira", "play_id": "add-missing-index"}
+FREE_PARAMETERS = {
+    "index": "0",
+    "step": "connect_source",
+    "source": "jira",
+    "play_id": "add-missing-index",
+    "type": "pagerduty",
+}
 """Parameters that are no ids, with a value that is good."""
 
 
