@@ -8,26 +8,32 @@ from runtime.service import Resources, Service
 
 from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.endpoints.intake import intake_route
+from services.ingest.jobs.sweeping import sweep
 from services.ingest.migrate import MIGRATIONS
 from services.ingest.projections import AGGREGATES, project
+from services.ingest.records import Records
 from services.ingest.settings import IngestSettings
+from services.ingest.vault import Vault
 
 NAME = "ingest"
 
 
 def build(settings: IngestSettings, resources: Resources) -> Service:
     """Ingest: its endpoints over the log, its counts, and what operators see of them."""
-    desk = Desk(resources.event_log, clock=resources.clock, rng=random.SystemRandom())
+    rng = random.SystemRandom()
+    desk = Desk(resources.event_log, clock=resources.clock, rng=rng)
     # Its own page spans workspaces, which only the role that writes the rows may.
     pool = resources.pool(NAME, url=settings.database_projector_url, max_size=2)
     sources = resources.pool(MIGRATIONS.schema)
-    settings.master_keys()
+    records = Records(sources, clock=resources.clock, rng=rng)
+    Vault(settings.master_keys(), sources, clock=resources.clock)
     return Service(
         name=NAME,
         projection=projection(),
         endpoints=endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
         routes=[intake_route(pool, clock=resources.clock)],
         on_start=[lambda: MIGRATIONS.prepare(settings.database_owner_url, sources)],
+        background=[lambda: sweep(records)],
     )
 
 

@@ -1,0 +1,310 @@
+"""What is kept of a source beside its secrets: records as they came, those that were rejected, how far it has been read."""
+
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+from contracts import new_id
+from msgspec import Struct
+from runtime.database import Pool, tenant
+
+from services.ingest.records import _queries
+from services.ingest.records._queries import ListLettersRow as Letter
+
+__all__ = ["Kept", "Letter", "Raw", "Records", "Rejection", "Retry"]
+
+RAW_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of a record's JSON up to which it is kept to be mapped again; a larger one is taken in all the same."""
+LETTER_BYTES_MAX: Final = 64 * 1024
+"""Bytes of a rejected record's JSON up to which it can be tried again; of a larger one the beginning is kept."""
+LETTERS_MAX: Final = 10_000
+"""Dead letters of one connector; what is rejected beyond them is counted by its run, and no more."""
+REASON_LENGTH_MAX: Final = 500
+DELIVERY_DAYS: Final = 7
+"""How long a webhook's id is known, so that the same is not taken twice."""
+PAGE: Final = 100
+
+
+class Raw(Struct, frozen=True):
+    """A record as it came, by the id that its issue is known by."""
+
+    external_id: str
+    record: object
+
+
+class Kept(Struct, frozen=True):
+    """A record that is kept, with the stream that it came by; "webhook" for one that was pushed."""
+
+    external_id: str
+    stream: str
+    record: object
+
+
+class Rejection(Struct, frozen=True):
+    """A record that could not become an issue. path: the field that is wrong, empty when it is about all of it."""
+
+    record: object
+    path: str
+    reason: str
+
+
+class Retry(Struct, frozen=True):
+    """A dead letter that is tried again."""
+
+    letter_id: str
+    stream: str
+    record: object
+    n_attempts: int
+
+
+class Records:
+    """Keeps what sources send, each workspace for itself.
+
+    pool: the application's role, on the schema sources. clock: the time in UTC. rng: where ids of letters come from.
+    """
+
+    def __init__(self, pool: Pool, *, clock: Callable[[], datetime], rng: random.Random) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._rng = rng
+
+    async def keep(self, workspace_id: str, connector_id: str, stream: str, records: Sequence[Raw]) -> int:
+        """Keep the latest of each record; how many are new or differ."""
+        rows = {}
+        for raw in records:
+            text = _encoded(raw.record)
+            if len(text.encode()) <= RAW_BYTES_MAX:
+                row = {"external_id": raw.external_id, "sha256": _sha256(text), "record": text}
+                rows[raw.external_id] = row
+        if not rows:
+            return 0
+        async with tenant(self._pool, workspace_id) as conn:
+            return await _queries.keep_records(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                stream=stream,
+                received_at=self._clock(),
+                rows=_json(list(rows.values())),
+            )
+
+    async def pages(
+        self, workspace_id: str, connector_id: str, *, after: str = "", size: int = PAGE
+    ) -> AsyncIterator[Sequence[Kept]]:
+        """All records that are kept of a connector, page by page, in the order of their ids.
+
+        after: the id behind which to go on. No transaction is open while a page is worked on, so what changes
+        meanwhile may be seen or not; what is there throughout is seen once.
+        """
+        while True:
+            async with tenant(self._pool, workspace_id) as conn:
+                rows = await _queries.list_records(
+                    conn, workspace_id=workspace_id, connector_id=connector_id, after=after, n=size
+                )
+            if rows:
+                yield [Kept(row.external_id, row.stream, json.loads(row.record)) for row in rows]
+            if len(rows) < size:
+                return
+            after = rows[-1].external_id
+
+    async def n_kept(self, workspace_id: str, connector_id: str) -> int:
+        """How many records are kept of a connector."""
+        async with tenant(self._pool, workspace_id) as conn:
+            n = await _queries.count_records(conn, workspace_id=workspace_id, connector_id=connector_id)
+        return n or 0
+
+    async def purge(self, workspace_id: str, *, received_before: datetime) -> int:
+        """Delete records and letters that have reached their age; how many."""
+        async with tenant(self._pool, workspace_id) as conn:
+            n_records = await _queries.purge_records(
+                conn, workspace_id=workspace_id, received_before=received_before
+            )
+            n_letters = await _queries.purge_letters(
+                conn, workspace_id=workspace_id, received_before=received_before
+            )
+        return n_records + n_letters
+
+    async def reject(
+        self, workspace_id: str, connector_id: str, stream: str, rejections: Sequence[Rejection]
+    ) -> int:
+        """Keep rejected records as dead letters, the same one once with its tries counted; how many were kept."""
+        now = self._clock()
+        rows: dict[str, dict[str, object]] = {}
+        for rejection in rejections:
+            text = _encoded(rejection.record)
+            hashed = _sha256(f"{stream}\n{text}")
+            beginning = text.encode()[:LETTER_BYTES_MAX].decode(errors="ignore")
+            rows[hashed] = {
+                "letter_id": new_id("ddl_", now=now, rng=self._rng),
+                "sha256": hashed,
+                "record": beginning,
+                "is_whole": len(beginning) == len(text),
+                "path": _line(rejection.path),
+                "reason": _line(rejection.reason),
+                "number": len(rows) + 1,
+            }
+        if not rows:
+            return 0
+        async with tenant(self._pool, workspace_id) as conn:
+            n_before = await _queries.count_letters(
+                conn, workspace_id=workspace_id, connector_id=connector_id
+            )
+            return await _queries.reject_records(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                stream=stream,
+                now=now,
+                rows=_json(list(rows.values())),
+                room=LETTERS_MAX - (n_before or 0),
+            )
+
+    async def letters(
+        self, workspace_id: str, connector_id: str, *, limit: int, before: str = ""
+    ) -> tuple[Sequence[Letter], int]:
+        """Dead letters of a connector before one, the newest first; and how many there are in all."""
+        async with tenant(self._pool, workspace_id) as conn:
+            found = await _queries.list_letters(
+                conn, workspace_id=workspace_id, connector_id=connector_id, before=before, n=limit
+            )
+            total = await _queries.count_letters(conn, workspace_id=workspace_id, connector_id=connector_id)
+        return found, total or 0
+
+    async def to_retry(
+        self, workspace_id: str, connector_id: str, letter_ids: Sequence[str], *, limit: int
+    ) -> Sequence[Retry]:
+        """Dead letters that are there whole, the oldest first: those named, or all when none is."""
+        async with tenant(self._pool, workspace_id) as conn:
+            rows = await _queries.list_whole_letters(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                letter_ids=list(letter_ids),
+                n=limit,
+            )
+        return [Retry(row.letter_id, row.stream, json.loads(row.record), row.n_attempts) for row in rows]
+
+    async def accept(self, workspace_id: str, connector_id: str, retried: Sequence[Retry]) -> int:
+        """Delete those of these letters that have not been rejected once more since they were read; how many."""
+        rows = [{"letter_id": each.letter_id, "n_attempts": each.n_attempts} for each in retried]
+        async with tenant(self._pool, workspace_id) as conn:
+            return await _queries.delete_accepted(
+                conn, workspace_id=workspace_id, connector_id=connector_id, rows=_json(rows)
+            )
+
+    async def is_new_delivery(self, workspace_id: str, connector_id: str, delivery_id: str) -> bool:
+        """Whether a webhook, 1 to 200 characters of its id, was not taken within DELIVERY_DAYS; now it was."""
+        async with tenant(self._pool, workspace_id) as conn:
+            n_rows = await _queries.note_delivery(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                delivery_id=delivery_id,
+                received_at=self._clock(),
+            )
+        return n_rows == 1
+
+    async def high_waters(self, workspace_id: str, connector_id: str) -> Mapping[str, datetime]:
+        """Stream → the newest time up to which it has been read; a stream that never was is absent."""
+        rows = await self._positions(workspace_id, connector_id, run_id="")
+        return {row.stream: row.high_water for row in rows if row.high_water is not None}
+
+    async def raise_high_water(self, workspace_id: str, connector_id: str, stream: str, to: datetime) -> None:
+        """Note that a stream has been read up to a time of its records; it never goes back."""
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.raise_high_water(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                stream=stream,
+                high_water=to,
+                now=self._clock(),
+            )
+
+    async def resumes(
+        self, workspace_id: str, connector_id: str, run_id: str
+    ) -> Mapping[str, dict[str, object]]:
+        """Stream → where a run goes on, as `keep_resume` was given it; a stream that it has not begun is absent."""
+        rows = await self._positions(workspace_id, connector_id, run_id=run_id)
+        return {
+            row.stream: msgspec.json.decode(row.resume, type=dict[str, object]) for row in rows if row.resume
+        }
+
+    async def keep_resume(
+        self, workspace_id: str, connector_id: str, run_id: str, stream: str, resume: Mapping[str, object]
+    ) -> None:
+        """Note where a run goes on in a stream, should its process die. resume: JSON."""
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.keep_resume(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                run_id=run_id,
+                stream=stream,
+                resume=_json(resume),
+                now=self._clock(),
+            )
+
+    async def end_run(self, workspace_id: str, connector_id: str, run_id: str) -> None:
+        """A run is over, so nothing resumes it."""
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.end_run(conn, workspace_id=workspace_id, connector_id=connector_id, run_id=run_id)
+
+    async def forget(self, workspace_id: str, connector_id: str) -> None:
+        """Delete all of this that there is of a connector."""
+        async with tenant(self._pool, workspace_id) as conn:
+            for delete in (
+                _queries.forget_records,
+                _queries.forget_letters,
+                _queries.forget_deliveries,
+                _queries.forget_positions,
+            ):
+                await delete(conn, workspace_id=workspace_id, connector_id=connector_id)
+
+    async def sweep(self) -> int:
+        """Delete what has reached its age in every workspace, and what is left of erased ones; how many rows."""
+        now = self._clock()
+        async with self._pool.connection() as conn:
+            n_rows = await _queries.sweep(
+                conn, now=now, deliveries_before=now - timedelta(days=DELIVERY_DAYS)
+            )
+        return n_rows or 0
+
+    async def _positions(
+        self, workspace_id: str, connector_id: str, *, run_id: str
+    ) -> Sequence[_queries.ListPositionsRow]:
+        async with tenant(self._pool, workspace_id) as conn:
+            return await _queries.list_positions(
+                conn, workspace_id=workspace_id, connector_id=connector_id, run_id=run_id
+            )
+
+
+def _encoded(record: object) -> str:
+    """A record as JSON, the same for the same; what is no character, as half of a pair, stays an escape."""
+    text = _json(record)
+    return text if text.isascii() or _is_unicode(text) else json.dumps(record, separators=(",", ":"))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _line(text: str) -> str:
+    """As PostgreSQL takes it, and no longer than people read it."""
+    return text.replace("\0", "")[:REASON_LENGTH_MAX]
+
+
+def _sha256(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -1,0 +1,404 @@
+"""Generated from queries.sql by `causeloop-codegen sql`; do not edit."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.rows import args_row, scalar_row
+
+
+class ListRecordsRow(Struct, frozen=True):
+    """One row of list_records."""
+
+    external_id: str
+    stream: str
+    record: str
+
+
+class ListLettersRow(Struct, frozen=True):
+    """One row of list_letters."""
+
+    letter_id: str
+    stream: str
+    record: str
+    path: str
+    reason: str
+    n_attempts: int
+    received_at: datetime
+
+
+class ListWholeLettersRow(Struct, frozen=True):
+    """One row of list_whole_letters."""
+
+    letter_id: str
+    stream: str
+    record: str
+    n_attempts: int
+
+
+class ListPositionsRow(Struct, frozen=True):
+    """One row of list_positions."""
+
+    stream: str
+    high_water: datetime | None
+    resume: str | None
+
+
+_KEEP_RECORDS = """
+INSERT INTO raw_records AS k (workspace_id, connector_id, external_id, stream, sha256, record, received_at)
+SELECT $1, $2, r.external_id, $3, r.sha256, r.record,
+    $4
+FROM json_to_recordset($5::json) AS r(external_id text, sha256 text, record text)
+ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
+    stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at
+WHERE k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream
+"""
+
+
+async def keep_records(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    stream: str,
+    received_at: datetime,
+    rows: str,
+) -> int:
+    """Keep the latest of each record; only those that are new or differ are written."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_KEEP_RECORDS, (workspace_id, connector_id, stream, received_at, rows))
+        return cursor.rowcount
+
+
+_LIST_RECORDS = """
+SELECT external_id, stream, record FROM raw_records
+WHERE workspace_id = $1 AND connector_id = $2
+    AND external_id > $3
+ORDER BY external_id LIMIT $4
+"""
+
+
+async def list_records(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    after: str,
+    n: int,
+) -> list[ListRecordsRow]:
+    """Records of a connector in the order of their ids, behind one."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListRecordsRow)) as cursor:
+        await cursor.execute(_LIST_RECORDS, (workspace_id, connector_id, after, n))
+        fetched: list[ListRecordsRow] = await cursor.fetchall()
+        return fetched
+
+
+_COUNT_RECORDS = """
+SELECT count(*) FROM raw_records
+WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def count_records(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str) -> int | None:
+    """How many records of a connector are kept."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_COUNT_RECORDS, (workspace_id, connector_id))
+        fetched: int | None = await cursor.fetchone()
+        return fetched
+
+
+_PURGE_RECORDS = """
+DELETE FROM raw_records
+WHERE workspace_id = $1 AND received_at < $2
+"""
+
+
+async def purge_records(conn: AsyncConnection[Any], *, workspace_id: str, received_before: datetime) -> int:
+    """Delete records of a workspace that came before a time (PurgeRecords)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_RECORDS, (workspace_id, received_before))
+        return cursor.rowcount
+
+
+_PURGE_LETTERS = """
+DELETE FROM dead_letters
+WHERE workspace_id = $1 AND tried_at < $2
+"""
+
+
+async def purge_letters(conn: AsyncConnection[Any], *, workspace_id: str, received_before: datetime) -> int:
+    """Delete dead letters of a workspace that came before a time (PurgeRecords)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_LETTERS, (workspace_id, received_before))
+        return cursor.rowcount
+
+
+_REJECT_RECORDS = """
+INSERT INTO dead_letters AS d (workspace_id, connector_id, letter_id, stream, sha256, record, is_whole, path, reason,
+    n_attempts, received_at, tried_at)
+SELECT $1, $2, r.letter_id, $3, r.sha256, r.record, r.is_whole,
+    r.path, r.reason, 1, $4, $4
+FROM json_to_recordset($5::json) AS r(
+    letter_id text, sha256 text, record text, is_whole boolean, path text, reason text, number bigint)
+WHERE r.number <= $6::bigint OR EXISTS (
+    SELECT FROM dead_letters AS k WHERE k.workspace_id = $1
+        AND k.connector_id = $2 AND k.sha256 = r.sha256)
+ON CONFLICT (workspace_id, connector_id, sha256) DO UPDATE SET
+    path = excluded.path, reason = excluded.reason, n_attempts = d.n_attempts + 1, tried_at = excluded.tried_at
+"""
+
+
+async def reject_records(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    stream: str,
+    now: datetime,
+    rows: str,
+    room: int,
+) -> int:
+    """Keep rejected records as far as there is room; one that is there already was tried once more."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_REJECT_RECORDS, (workspace_id, connector_id, stream, now, rows, room))
+        return cursor.rowcount
+
+
+_COUNT_LETTERS = """
+SELECT count(*) FROM dead_letters
+WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def count_letters(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str) -> int | None:
+    """How many dead letters a connector has."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_COUNT_LETTERS, (workspace_id, connector_id))
+        fetched: int | None = await cursor.fetchone()
+        return fetched
+
+
+_LIST_LETTERS = """
+SELECT letter_id, stream, record, path, reason, n_attempts, received_at FROM dead_letters
+WHERE workspace_id = $1 AND connector_id = $2
+    AND ($3::text = '' OR letter_id < $3)
+ORDER BY letter_id DESC LIMIT $4
+"""
+
+
+async def list_letters(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    before: str,
+    n: int,
+) -> list[ListLettersRow]:
+    """Dead letters before one, the newest first; the first ones when it is empty."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListLettersRow)) as cursor:
+        await cursor.execute(_LIST_LETTERS, (workspace_id, connector_id, before, n))
+        fetched: list[ListLettersRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_WHOLE_LETTERS = """
+SELECT letter_id, stream, record, n_attempts FROM dead_letters
+WHERE workspace_id = $1 AND connector_id = $2 AND is_whole
+    AND (cardinality($3::text[]) = 0 OR letter_id = ANY($3::text[]))
+ORDER BY letter_id LIMIT $4
+"""
+
+
+async def list_whole_letters(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    letter_ids: list[str],
+    n: int,
+) -> list[ListWholeLettersRow]:
+    """Dead letters that can be tried again, the oldest first: those named, or all when none is."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListWholeLettersRow)) as cursor:
+        await cursor.execute(_LIST_WHOLE_LETTERS, (workspace_id, connector_id, letter_ids, n))
+        fetched: list[ListWholeLettersRow] = await cursor.fetchall()
+        return fetched
+
+
+_DELETE_ACCEPTED = """
+DELETE FROM dead_letters AS d USING json_to_recordset($1::json) AS r(letter_id text, n_attempts integer)
+WHERE d.workspace_id = $2 AND d.connector_id = $3
+    AND d.letter_id = r.letter_id AND d.n_attempts = r.n_attempts
+"""
+
+
+async def delete_accepted(
+    conn: AsyncConnection[Any],
+    *,
+    rows: str,
+    workspace_id: str,
+    connector_id: str,
+) -> int:
+    """Delete those of some dead letters that were not rejected once more since."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_ACCEPTED, (rows, workspace_id, connector_id))
+        return cursor.rowcount
+
+
+_NOTE_DELIVERY = """
+INSERT INTO deliveries (workspace_id, connector_id, delivery_id, received_at)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (workspace_id, connector_id, delivery_id) DO NOTHING
+"""
+
+
+async def note_delivery(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    delivery_id: str,
+    received_at: datetime,
+) -> int:
+    """Note that a webhook was taken; 0 rows when it was before."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_NOTE_DELIVERY, (workspace_id, connector_id, delivery_id, received_at))
+        return cursor.rowcount
+
+
+_LIST_POSITIONS = """
+SELECT stream, high_water, resume FROM stream_positions
+WHERE workspace_id = $1 AND connector_id = $2
+    AND run_id = $3
+ORDER BY stream
+"""
+
+
+async def list_positions(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    run_id: str,
+) -> list[ListPositionsRow]:
+    """How far the streams of a connector have been read in a run; with an empty run_id, in all."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListPositionsRow)) as cursor:
+        await cursor.execute(_LIST_POSITIONS, (workspace_id, connector_id, run_id))
+        fetched: list[ListPositionsRow] = await cursor.fetchall()
+        return fetched
+
+
+_RAISE_HIGH_WATER = """
+INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
+VALUES ($1, $2, '', $3, $4, $5)
+ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
+    high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at
+"""
+
+
+async def raise_high_water(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    stream: str,
+    high_water: datetime | None,
+    now: datetime,
+) -> None:
+    """A stream has been read up to a time; it never goes back."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RAISE_HIGH_WATER, (workspace_id, connector_id, stream, high_water, now))
+
+
+_KEEP_RESUME = """
+INSERT INTO stream_positions (workspace_id, connector_id, run_id, stream, resume, updated_at)
+VALUES ($1, $2, $3, $4, $5,
+    $6)
+ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
+    resume = excluded.resume, updated_at = excluded.updated_at
+"""
+
+
+async def keep_resume(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    run_id: str,
+    stream: str,
+    resume: str | None,
+    now: datetime,
+) -> None:
+    """Where a run goes on in a stream, should its process die."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_KEEP_RESUME, (workspace_id, connector_id, run_id, stream, resume, now))
+
+
+_END_RUN = """
+DELETE FROM stream_positions
+WHERE workspace_id = $1 AND connector_id = $2
+    AND run_id = $3::text AND run_id <> ''
+"""
+
+
+async def end_run(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str, run_id: str) -> None:
+    """A run is over, so nothing resumes it."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_END_RUN, (workspace_id, connector_id, run_id))
+
+
+_FORGET_RECORDS = """
+DELETE FROM raw_records WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def forget_records(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str) -> None:
+    """Delete the records of a connector (ConnectorDeleted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_RECORDS, (workspace_id, connector_id))
+
+
+_FORGET_LETTERS = """
+DELETE FROM dead_letters WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def forget_letters(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str) -> None:
+    """Delete the dead letters of a connector (ConnectorDeleted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_LETTERS, (workspace_id, connector_id))
+
+
+_FORGET_DELIVERIES = """
+DELETE FROM deliveries WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def forget_deliveries(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str) -> None:
+    """Delete what is known of a connector's webhooks (ConnectorDeleted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_DELIVERIES, (workspace_id, connector_id))
+
+
+_FORGET_POSITIONS = """
+DELETE FROM stream_positions WHERE workspace_id = $1 AND connector_id = $2
+"""
+
+
+async def forget_positions(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str) -> None:
+    """Delete how far a connector has been read (ConnectorDeleted)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_POSITIONS, (workspace_id, connector_id))
+
+
+_SWEEP = """
+SELECT sweep($1, $2)::bigint
+"""
+
+
+async def sweep(conn: AsyncConnection[Any], *, now: datetime, deliveries_before: datetime) -> int | None:
+    """Delete what has reached its age, and what is left of erased workspaces; how many rows."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_SWEEP, (now, deliveries_before))
+        fetched: int | None = await cursor.fetchone()
+        return fetched

@@ -1,0 +1,124 @@
+-- Keep the latest of each record; only those that are new or differ are written.
+-- name: KeepRecords :execrows
+INSERT INTO raw_records AS k (workspace_id, connector_id, external_id, stream, sha256, record, received_at)
+SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), r.external_id, sqlc.arg(stream), r.sha256, r.record,
+    sqlc.arg(received_at)
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(external_id text, sha256 text, record text)
+ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
+    stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at
+WHERE k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream;
+
+-- Records of a connector in the order of their ids, behind one.
+-- name: ListRecords :many
+SELECT external_id, stream, record FROM raw_records
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+    AND external_id > sqlc.arg(after)
+ORDER BY external_id LIMIT sqlc.arg(n);
+
+-- How many records of a connector are kept.
+-- name: CountRecords :one
+SELECT count(*) FROM raw_records
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Delete records of a workspace that came before a time (PurgeRecords).
+-- name: PurgeRecords :execrows
+DELETE FROM raw_records
+WHERE workspace_id = sqlc.arg(workspace_id) AND received_at < sqlc.arg(received_before);
+
+-- Delete dead letters of a workspace that came before a time (PurgeRecords).
+-- name: PurgeLetters :execrows
+DELETE FROM dead_letters
+WHERE workspace_id = sqlc.arg(workspace_id) AND tried_at < sqlc.arg(received_before);
+
+-- Keep rejected records as far as there is room; one that is there already was tried once more.
+-- name: RejectRecords :execrows
+INSERT INTO dead_letters AS d (workspace_id, connector_id, letter_id, stream, sha256, record, is_whole, path, reason,
+    n_attempts, received_at, tried_at)
+SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), r.letter_id, sqlc.arg(stream), r.sha256, r.record, r.is_whole,
+    r.path, r.reason, 1, sqlc.arg(now), sqlc.arg(now)
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
+    letter_id text, sha256 text, record text, is_whole boolean, path text, reason text, number bigint)
+WHERE r.number <= sqlc.arg(room)::bigint OR EXISTS (
+    SELECT FROM dead_letters AS k WHERE k.workspace_id = sqlc.arg(workspace_id)
+        AND k.connector_id = sqlc.arg(connector_id) AND k.sha256 = r.sha256)
+ON CONFLICT (workspace_id, connector_id, sha256) DO UPDATE SET
+    path = excluded.path, reason = excluded.reason, n_attempts = d.n_attempts + 1, tried_at = excluded.tried_at;
+
+-- How many dead letters a connector has.
+-- name: CountLetters :one
+SELECT count(*) FROM dead_letters
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Dead letters before one, the newest first; the first ones when it is empty.
+-- name: ListLetters :many
+SELECT letter_id, stream, record, path, reason, n_attempts, received_at FROM dead_letters
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+    AND (sqlc.arg(before)::text = '' OR letter_id < sqlc.arg(before))
+ORDER BY letter_id DESC LIMIT sqlc.arg(n);
+
+-- Dead letters that can be tried again, the oldest first: those named, or all when none is.
+-- name: ListWholeLetters :many
+SELECT letter_id, stream, record, n_attempts FROM dead_letters
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id) AND is_whole
+    AND (cardinality(sqlc.arg(letter_ids)::text[]) = 0 OR letter_id = ANY(sqlc.arg(letter_ids)::text[]))
+ORDER BY letter_id LIMIT sqlc.arg(n);
+
+-- Delete those of some dead letters that were not rejected once more since.
+-- name: DeleteAccepted :execrows
+DELETE FROM dead_letters AS d USING json_to_recordset(sqlc.arg(rows)::json) AS r(letter_id text, n_attempts integer)
+WHERE d.workspace_id = sqlc.arg(workspace_id) AND d.connector_id = sqlc.arg(connector_id)
+    AND d.letter_id = r.letter_id AND d.n_attempts = r.n_attempts;
+
+-- Note that a webhook was taken; 0 rows when it was before.
+-- name: NoteDelivery :execrows
+INSERT INTO deliveries (workspace_id, connector_id, delivery_id, received_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), sqlc.arg(delivery_id), sqlc.arg(received_at))
+ON CONFLICT (workspace_id, connector_id, delivery_id) DO NOTHING;
+
+-- How far the streams of a connector have been read in a run; with an empty run_id, in all.
+-- name: ListPositions :many
+SELECT stream, high_water, resume FROM stream_positions
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+    AND run_id = sqlc.arg(run_id)
+ORDER BY stream;
+
+-- A stream has been read up to a time; it never goes back.
+-- name: RaiseHighWater :exec
+INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), '', sqlc.arg(stream), sqlc.arg(high_water), sqlc.arg(now))
+ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
+    high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at;
+
+-- Where a run goes on in a stream, should its process die.
+-- name: KeepResume :exec
+INSERT INTO stream_positions (workspace_id, connector_id, run_id, stream, resume, updated_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), sqlc.arg(run_id), sqlc.arg(stream), sqlc.arg(resume),
+    sqlc.arg(now))
+ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
+    resume = excluded.resume, updated_at = excluded.updated_at;
+
+-- A run is over, so nothing resumes it.
+-- name: EndRun :exec
+DELETE FROM stream_positions
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+    AND run_id = sqlc.arg(run_id)::text AND run_id <> '';
+
+-- Delete the records of a connector (ConnectorDeleted).
+-- name: ForgetRecords :exec
+DELETE FROM raw_records WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Delete the dead letters of a connector (ConnectorDeleted).
+-- name: ForgetLetters :exec
+DELETE FROM dead_letters WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Delete what is known of a connector's webhooks (ConnectorDeleted).
+-- name: ForgetDeliveries :exec
+DELETE FROM deliveries WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Delete how far a connector has been read (ConnectorDeleted).
+-- name: ForgetPositions :exec
+DELETE FROM stream_positions WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Delete what has reached its age, and what is left of erased workspaces; how many rows.
+-- name: Sweep :one
+SELECT sweep(sqlc.arg(now), sqlc.arg(deliveries_before))::bigint;

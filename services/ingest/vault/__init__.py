@@ -1,0 +1,145 @@
+"""Secrets of connectors: sealed in rows of their workspace, opened only to ask a vendor or to check a webhook."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Final
+
+import psycopg
+from psycopg import sql
+from runtime.database import Connection, Pool, tenant
+from runtime.errors import UnavailableError
+from runtime.sealing import MasterKeys, Place, SealingKey
+
+from services.ingest.vault import _queries
+
+LOCK_SECONDS: Final = 30
+"""How long one waits for another who holds a connector's secrets, such as while a token is refreshed."""
+
+
+class Vault:
+    """Seals and opens secrets of connectors, each with its workspace's data key and for its own place.
+
+    pool: the application's role, on the schema sources. clock: the time in UTC.
+    """
+
+    def __init__(self, masters: MasterKeys, pool: Pool, *, clock: Callable[[], datetime]) -> None:
+        self._masters = masters
+        self._pool = pool
+        self._clock = clock
+
+    async def open_all(self, workspace_id: str, connector_id: str) -> dict[str, str]:
+        """Every secret of a connector by its name. Raises SealError when one was changed or its keys are gone."""
+        async with tenant(self._pool, workspace_id) as conn:
+            return await self._opened(conn, workspace_id, connector_id)
+
+    async def keep(
+        self, workspace_id: str, connector_id: str, secrets: Mapping[str, str | None]
+    ) -> tuple[str, ...]:
+        """Replace the secrets named, None deletes one; the names that there are now, in order."""
+        async with self.held(workspace_id, connector_id) as held:
+            await held.keep(secrets)
+            return tuple(sorted(held.secrets))
+
+    def held(self, workspace_id: str, connector_id: str) -> AbstractAsyncContextManager["Held"]:
+        """A connector's secrets while nobody else can hold them, so that a token is refreshed once.
+
+        What is kept meanwhile counts when the block ends without an error. A connection is taken for as long, so ask
+        a vendor inside with a short deadline. Raises UnavailableError when another does not let go in LOCK_SECONDS.
+        """
+        return self._held(workspace_id, connector_id)
+
+    async def forget(self, workspace_id: str, connector_id: str) -> None:
+        """Delete everything secret of a connector."""
+        async with self.held(workspace_id, connector_id) as held:
+            await held.forget()
+
+    def received(self, sealed: str, *, workspace_id: str, what: str) -> str:
+        """A secret that came over the bus. Raises SealError.
+
+        what: "credentials", "code" or "webhook_secret".
+        """
+        return self._masters.bus.open(sealed, workspace_id=workspace_id, what=what)
+
+    def to_send(self, plain: str, *, workspace_id: str, what: str) -> str:
+        """A secret as it may go over the bus."""
+        return self._masters.bus.seal(plain, workspace_id=workspace_id, what=what)
+
+    @asynccontextmanager
+    async def _held(self, workspace_id: str, connector_id: str) -> AsyncIterator["Held"]:
+        async with tenant(self._pool, workspace_id) as conn:
+            try:
+                bound = sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s"))
+                await conn.execute(bound.as_string(conn).encode())
+                await _queries.hold_secrets(conn, workspace_id=workspace_id, connector_id=connector_id)
+            except psycopg.errors.LockNotAvailable as error:
+                raise UnavailableError("Another holds the secrets of this connector.") from error
+            key = await self._data_key(conn, workspace_id)
+            secrets = await self._opened(conn, workspace_id, connector_id)
+            yield Held(conn, key, workspace_id, connector_id, secrets=secrets, clock=self._clock)
+
+    async def _opened(self, conn: Connection, workspace_id: str, connector_id: str) -> dict[str, str]:
+        rows = await _queries.list_secrets(conn, workspace_id=workspace_id, connector_id=connector_id)
+        if not rows:
+            return {}
+        key = await self._data_key(conn, workspace_id)
+        return {row.name: key.open(row.sealed, _place(connector_id, row.name)).decode() for row in rows}
+
+    async def _data_key(self, conn: Connection, workspace_id: str) -> SealingKey:
+        place = Place("sources.data_keys", workspace_id, "wrapped")
+        wrapped = await _queries.get_data_key(conn, workspace_id=workspace_id)
+        if wrapped is None:
+            await _queries.insert_data_key(
+                conn,
+                workspace_id=workspace_id,
+                master_key_id=self._masters.current.key_id,
+                wrapped=self._masters.seal(SealingKey.made().secret, place),
+                created_at=self._clock(),
+            )
+            wrapped = await _queries.get_data_key(conn, workspace_id=workspace_id)
+            if wrapped is None:
+                raise LookupError(f"the data key of {workspace_id} cannot be seen in this transaction")
+        return SealingKey(self._masters.open(wrapped, place))
+
+
+class Held:
+    """The secrets of one connector while nobody else can hold them."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        key: SealingKey,
+        workspace_id: str,
+        connector_id: str,
+        *,
+        secrets: dict[str, str],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.secrets = secrets
+        self._conn = conn
+        self._key = key
+        self._whose = {"workspace_id": workspace_id, "connector_id": connector_id}
+        self._clock = clock
+
+    async def keep(self, changes: Mapping[str, str | None]) -> None:
+        """Replace the secrets named; None deletes one."""
+        gone = [name for name, plain in changes.items() if plain is None]
+        if gone:
+            await _queries.delete_secrets(self._conn, **self._whose, names=gone)
+        kept = {name: plain for name, plain in changes.items() if plain is not None}
+        for name, plain in kept.items():
+            sealed = self._key.seal(plain.encode(), _place(self._whose["connector_id"], name))
+            await _queries.put_secret(
+                self._conn, **self._whose, name=name, sealed=sealed, updated_at=self._clock()
+            )
+        self.secrets = {name: plain for name, plain in self.secrets.items() if name not in gone} | kept
+
+    async def forget(self) -> None:
+        """Delete all of them, and the sign-ins that have begun."""
+        await _queries.forget_secrets(self._conn, **self._whose)
+        await _queries.forget_authorizations(self._conn, **self._whose)
+        self.secrets = {}
+
+
+def _place(connector_id: str, name: str) -> Place:
+    return Place("secrets", connector_id, name)
