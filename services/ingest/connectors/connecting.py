@@ -148,6 +148,11 @@ def deciding_config(manifest: Manifest, auth: int) -> frozenset[str]:
     return frozenset(selected.union(*(_CONFIG.findall(address) for address in addresses)))
 
 
+def needs_person(auth: Auth) -> bool:
+    """Whether somebody has to agree in a browser before anything can be asked."""
+    return isinstance(auth, AuthorizationCode)
+
+
 def asked_secrets(auth: Auth) -> tuple[ConfigField, ...]:
     """What a person gives to sign in this way, and what nobody can read again."""
     match auth:

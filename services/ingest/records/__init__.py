@@ -13,9 +13,10 @@ from msgspec import Struct
 from runtime.database import Pool, tenant
 
 from services.ingest.records import _queries
+from services.ingest.records._queries import ListKnownRow as Known
 from services.ingest.records._queries import ListLettersRow as Letter
 
-__all__ = ["Kept", "Letter", "Raw", "Records", "Rejection", "Retry"]
+__all__ = ["Kept", "Known", "Letter", "Raw", "Records", "Rejection", "Retry", "fingerprint"]
 
 RAW_BYTES_MAX: Final = 1024 * 1024
 """Bytes of a record's JSON up to which it is kept to be mapped again; a larger one is taken in all the same."""
@@ -72,8 +73,26 @@ class Records:
         self._clock = clock
         self._rng = rng
 
-    async def keep(self, workspace_id: str, connector_id: str, stream: str, records: Sequence[Raw]) -> int:
-        """Keep the latest of each record; how many are new or differ."""
+    async def known(
+        self, workspace_id: str, connector_id: str, external_ids: Sequence[str]
+    ) -> Mapping[str, Known]:
+        """Id → what is kept under it; an id without a record is absent."""
+        async with tenant(self._pool, workspace_id) as conn:
+            rows = await _queries.list_known(
+                conn, workspace_id=workspace_id, connector_id=connector_id, external_ids=list(external_ids)
+            )
+        return {row.external_id: row for row in rows}
+
+    async def keep(
+        self,
+        workspace_id: str,
+        connector_id: str,
+        stream: str,
+        records: Sequence[Raw],
+        *,
+        received_at: datetime | None = None,
+    ) -> int:
+        """Keep the latest of each record; how many are new or differ. received_at: default now."""
         rows = {}
         for raw in records:
             text = _encoded(raw.record)
@@ -88,7 +107,7 @@ class Records:
                 workspace_id=workspace_id,
                 connector_id=connector_id,
                 stream=stream,
-                received_at=self._clock(),
+                received_at=received_at or self._clock(),
                 rows=_json(list(rows.values())),
             )
 
@@ -281,6 +300,11 @@ class Records:
             return await _queries.list_positions(
                 conn, workspace_id=workspace_id, connector_id=connector_id, run_id=run_id
             )
+
+
+def fingerprint(record: object) -> str:
+    """What tells a record's content from another's: SHA-256 of its JSON, in hex."""
+    return _sha256(_encoded(record))
 
 
 def _encoded(record: object) -> str:

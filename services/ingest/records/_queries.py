@@ -8,6 +8,14 @@ from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.rows import args_row, scalar_row
 
 
+class ListKnownRow(Struct, frozen=True):
+    """One row of list_known."""
+
+    external_id: str
+    sha256: str
+    received_at: datetime
+
+
 class ListRecordsRow(Struct, frozen=True):
     """One row of list_records."""
 
@@ -69,6 +77,27 @@ async def keep_records(
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_KEEP_RECORDS, (workspace_id, connector_id, stream, received_at, rows))
         return cursor.rowcount
+
+
+_LIST_KNOWN = """
+SELECT external_id, sha256, received_at FROM raw_records
+WHERE workspace_id = $1 AND connector_id = $2
+    AND external_id = ANY($3::text[])
+"""
+
+
+async def list_known(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
+    external_ids: list[str],
+) -> list[ListKnownRow]:
+    """What is known of the records of these ids."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListKnownRow)) as cursor:
+        await cursor.execute(_LIST_KNOWN, (workspace_id, connector_id, external_ids))
+        fetched: list[ListKnownRow] = await cursor.fetchall()
+        return fetched
 
 
 _LIST_RECORDS = """

@@ -8,6 +8,12 @@ ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
     stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at
 WHERE k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream;
 
+-- What is known of the records of these ids.
+-- name: ListKnown :many
+SELECT external_id, sha256, received_at FROM raw_records
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+    AND external_id = ANY(sqlc.arg(external_ids)::text[]);
+
 -- Records of a connector in the order of their ids, behind one.
 -- name: ListRecords :many
 SELECT external_id, stream, record FROM raw_records

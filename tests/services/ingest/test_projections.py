@@ -42,7 +42,9 @@ async def test_counts_follow_the_events_however_they_are_cut_into_batches(databa
             '(ws_test,2026-03-02,commented,1,"2026-03-02 12:00:00+00")',
             '(ws_test,2026-03-02,updated,2,"2026-03-02 12:00:00+00")',
         ],
+        "connectors": [],
         "erased_workspaces": [],
+        "open_runs": [],
         "sources_daily": [
             '(ws_other,2026-03-01,jira,1,"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")',
             '(ws_test,2026-03-01,github,1,"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")',

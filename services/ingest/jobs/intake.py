@@ -1,0 +1,148 @@
+"""The one way in which a source's records become issues: polled, pushed, tried again or mapped anew."""
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from contracts import connector, ingest
+from eventlog import EventLog
+from msgspec import Struct
+from msgspec.structs import replace
+from runtime.broker import CommandContext
+
+from services.ingest.connectors.connecting import Source
+from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
+from services.ingest.records import Known, Raw, Records, Rejection, fingerprint
+from services.ingest.reporting import Turn, report
+
+BATCH_MAX: Final = 500
+_MAPPED_AT_ONCE: Final = 50
+"""Records that are mapped before others may go on."""
+
+
+class Taken(Struct, frozen=True):
+    """What became of some records. sequence: behind which rows show the issues; 0 where nothing changed."""
+
+    counts: connector.SyncCounts
+    sequence: int = 0
+
+
+class Intake:
+    """Takes in what sources say. clock: the time in UTC."""
+
+    def __init__(self, event_log: EventLog, records: Records, *, clock: Callable[[], datetime]) -> None:
+        self._log = event_log
+        self._records = records
+        self._clock = clock
+
+    async def take_in(
+        self,
+        source: Source,
+        stream: str,
+        records: Sequence[object],
+        context: CommandContext,
+        *,
+        is_anew: bool = False,
+    ) -> Taken:
+        """Map records, report the issues, keep both the records and those that are none; of any length.
+
+        stream: by which they came; "webhook" for one that was pushed. is_anew: they are kept already and are mapped
+        once more; otherwise one that is kept as it comes says nothing new. A bad record becomes a dead letter and stops
+        nothing. Taking the same in again changes nothing. Raises LogUnreachableError and UnavailableError; what came
+        before is in, and taking all of it in again is safe.
+        """
+        tally: Tally[str] = Tally()
+        sequence = 0
+        for start in range(0, len(records), BATCH_MAX):
+            batch = records[start : start + BATCH_MAX]
+            sequence = max(
+                sequence, await self._batch(source, stream, batch, context, tally, is_anew=is_anew)
+            )
+        counts = connector.SyncCounts(n_records=len(records), **{name: tally[name] for name in _NAMES})
+        return Taken(counts, sequence)
+
+    async def _batch(
+        self,
+        source: Source,
+        stream: str,
+        records: Sequence[object],
+        context: CommandContext,
+        tally: Tally[str],
+        *,
+        is_anew: bool,
+    ) -> int:
+        now = self._clock()
+        mapped, rejections = await self._mapped(source, records, tally, now=now)
+        ids = [issue.external_id or "" for issue, _ in mapped]
+        known = await self._records.known(context.workspace_id, source.connector_id, ids)
+        fresh = [(issue, raw) for issue, raw in mapped if is_anew or not _is_known(known, issue, raw)]
+        tally["n_unchanged"] += len(mapped) - len(fresh)
+        sequence = 0
+        if fresh:
+            issues = [_dated(issue, raw, known, now=now) for issue, raw in fresh]
+            reply = await report(self._log, issues, Turn(context, now))
+            sequence = reply.sequence
+            accepted = []
+            for result, (issue, raw) in zip(reply.results, fresh, strict=True):
+                if result.outcome is ingest.ReportOutcome.REJECTED:
+                    path, _, reason = (result.reason or "").partition(": ")
+                    rejections.append(Rejection(raw, path, reason))
+                else:
+                    tally[f"n_{result.outcome.value}"] += 1
+                    accepted.append(Raw(issue.external_id or "", raw))
+            if not is_anew:
+                # After the report: what is kept was reported, so that it may be passed over when it comes again.
+                await self._records.keep(
+                    context.workspace_id, source.connector_id, stream, accepted, received_at=now
+                )
+        tally["n_rejected"] += len(rejections)
+        if rejections:
+            await self._records.reject(context.workspace_id, source.connector_id, stream, rejections)
+        return sequence
+
+    async def _mapped(
+        self, source: Source, records: Sequence[object], tally: Tally[str], *, now: datetime
+    ) -> tuple[list[tuple[ingest.IssueReport, object]], list[Rejection]]:
+        mapped: list[tuple[ingest.IssueReport, object]] = []
+        rejections: list[Rejection] = []
+        for number, record in enumerate(records, 1):
+            match map_record(source.manifest, record, now=now):
+                case Mapped(issue, raw):
+                    mapped.append((source.qualified(issue), raw))
+                case Ignored():
+                    tally["n_ignored"] += 1
+                case Rejected(reason, path, raw):
+                    rejections.append(Rejection(raw, path, reason))
+            if number % _MAPPED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return mapped, rejections
+
+
+_NAMES: Final = ("n_created", "n_updated", "n_unchanged", "n_ignored", "n_rejected")
+
+
+def added(one: connector.SyncCounts, other: connector.SyncCounts) -> connector.SyncCounts:
+    """Both together."""
+    names = ("n_records", *_NAMES)
+    return connector.SyncCounts(**{name: getattr(one, name) + getattr(other, name) for name in names})
+
+
+def _is_known(known: Mapping[str, Known], issue: ingest.IssueReport, raw: object) -> bool:
+    found = known.get(issue.external_id or "")
+    return found is not None and found.sha256 == fingerprint(raw)
+
+
+def _dated(
+    issue: ingest.IssueReport, raw: object, known: Mapping[str, Known], *, now: datetime
+) -> ingest.IssueReport:
+    """The issue with a time of its revision: where the source says none, when this content came first.
+
+    Without one, whoever edits an issue would lose the edit at the next poll: the same content would count as newer.
+    """
+    if issue.source_updated_at is not None:
+        return issue
+    found = known.get(issue.external_id or "")
+    is_same = found is not None and found.sha256 == fingerprint(raw)
+    return replace(issue, source_updated_at=found.received_at if is_same and found is not None else now)

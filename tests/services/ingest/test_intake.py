@@ -1,0 +1,118 @@
+"""The way of a source's records, on real servers: what is kept, what changes, and what a person did that stays."""
+
+import random
+from datetime import datetime, timedelta
+
+import pytest
+from contracts import connector, ingest, issue_id
+from eventlog import EventLog
+from msgspec.structs import replace
+from runtime.broker import CommandContext
+from runtime.database import Pool
+
+from services.ingest.connectors.connecting import Source, source_of
+from services.ingest.endpoints import Desk
+from services.ingest.jobs.intake import Intake
+from services.ingest.records import Records
+from services.ingest.state import Issue, fold
+from tests.services.ingest.builders import NOW
+
+WORKSPACE = "ws_01HZ0000000000000000000000"
+CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="syn_1")
+SETTINGS = connector.ConnectorSettings(
+    type="zendesk", display_name="Help", auth=1, config={"subdomain": "acme"}
+)
+ZENDESK = source_of("con_1", SETTINGS)
+SENTRY = source_of(
+    "con_2",
+    replace(SETTINGS, type="custom_api", config={}, auth=0),
+)
+
+
+class Clock:
+    """A clock that moves a second with every look at it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def records(sources_pool: Pool, clock: Clock) -> Records:
+    return Records(sources_pool, clock=clock, rng=random.Random(1))
+
+
+@pytest.fixture
+def intake(event_log: EventLog, records: Records, clock: Clock) -> Intake:
+    return Intake(event_log, records, clock=clock)
+
+
+async def issue_of(event_log: EventLog, source: str, external_id: str) -> Issue:
+    found = fold(await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, source, external_id)))
+    assert found is not None
+    return found
+
+
+async def edit(event_log: EventLog, clock: Clock, issue: Issue, **fields: str) -> None:
+    desk = Desk(event_log, clock=clock, rng=random.Random(1))
+    await desk.update_issue(ingest.UpdateIssue(issue_id=issue.content.issue_id, **fields), CONTEXT)
+
+
+def remapped(source: Source, **mapping: str) -> Source:
+    return source_of(source.connector_id, replace(source.settings, mapping=mapping))
+
+
+async def test_records_become_issues_ignored_or_dead_letters(
+    intake: Intake, event_log: EventLog, records: Records
+) -> None:
+    tickets: list[object] = [
+        {"id": 7, "subject": "Down", "status": "open", "priority": "urgent"},
+        {"subject": "no id"},
+        "no object",
+    ]
+    taken = await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
+    assert taken.counts == connector.SyncCounts(
+        n_records=3, n_created=1, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=2
+    )
+    issue = await issue_of(event_log, "zendesk", "acme/7")
+    assert (issue.content.title, issue.content.connector_id) == ("Down", "con_1")
+    letters, total = await records.letters(WORKSPACE, "con_1", limit=10)
+    assert (total, {letter.path for letter in letters}) == (2, {"external_id", ""})
+    again = await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
+    assert (again.counts.n_unchanged, again.counts.n_rejected, again.sequence) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("revision", [{}, {"updated_at": "2026-04-01T10:00:00Z"}])
+async def test_edit_survives_the_same_record_and_another_mapping(
+    intake: Intake, event_log: EventLog, clock: Clock, revision: dict[str, str]
+) -> None:
+    """Also where the source does not say when it changed the record."""
+    record = {"id": "A", "title": "Down", "severity": "high", "owner_group": "payments", **revision}
+    await intake.take_in(SENTRY, "webhook", [record], CONTEXT)
+    await edit(event_log, clock, await issue_of(event_log, "custom_api", "A"), severity="p1")
+
+    await intake.take_in(SENTRY, "webhook", [record], CONTEXT)
+    assert (await issue_of(event_log, "custom_api", "A")).content.severity == "p1"
+
+    other = remapped(SENTRY, team="owner_group", severity="'low'")
+    taken = await intake.take_in(other, "webhook", [record], CONTEXT, is_anew=True)
+    assert taken.counts.n_updated == 1
+    content = (await issue_of(event_log, "custom_api", "A")).content
+    assert (content.severity, content.team) == ("p1", "payments")
+
+
+async def test_record_that_differs_counts_as_newer_than_an_edit(
+    intake: Intake, event_log: EventLog, clock: Clock
+) -> None:
+    await intake.take_in(SENTRY, "webhook", [{"id": "A", "title": "Down"}], CONTEXT)
+    await edit(event_log, clock, await issue_of(event_log, "custom_api", "A"), title="Ours")
+    await intake.take_in(SENTRY, "webhook", [{"id": "A", "title": "Down again"}], CONTEXT)
+    assert (await issue_of(event_log, "custom_api", "A")).content.title == "Down again"
