@@ -1,20 +1,14 @@
-"""Data keys as rows: made when an owner has the first secret, wrapped anew when the master key changes."""
+"""Data keys as rows: made when an owner has the first secret; runtime.rewrapping wraps them anew."""
 
-import asyncio
-import os
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
 from runtime.sealing import (
     MasterKeys,
     Place,
-    SealError,
     SealingKey,
-    read_master_keys,
 )
 
 from services.gateway.identity.vault import _queries
@@ -59,40 +53,5 @@ class Vault:
         return SealingKey(self.masters.open(wrapped, place))
 
 
-async def rewrap(owner_url: str, masters: MasterKeys) -> int:
-    """Wrap every data key with the current master key; how many were not. Raises SealError."""
-    async with await AsyncConnection.connect(owner_url, options="-c search_path=identity") as conn:
-        key_id = masters.current.key_id
-        found = await _queries.list_foreign_data_keys(conn, master_key_id=key_id)
-        for row in found:
-            place = _place(row.owner_id)
-            wrapped = masters.seal(masters.open(row.wrapped, place), place)
-            await _queries.update_data_key(conn, owner_id=row.owner_id, master_key_id=key_id, wrapped=wrapped)
-        return len(found)
-
-
 def _place(owner_id: str) -> Place:
     return Place("data_keys", owner_id, "wrapped")
-
-
-def main() -> int:
-    """Rewrap what DATABASE_OWNER_URL holds with CAUSELOOP_MASTER_KEY; prints one line."""
-    url, current = os.environ.get("DATABASE_OWNER_URL", ""), os.environ.get("CAUSELOOP_MASTER_KEY", "")
-    if not url or not current:
-        sys.stderr.write("DATABASE_OWNER_URL and CAUSELOOP_MASTER_KEY are needed.\n")
-        return 2
-    previous = [
-        text for text in os.environ.get("CAUSELOOP_MASTER_KEY_PREVIOUS", "").split(",") if text.strip()
-    ]
-    try:
-        masters = read_master_keys(current, [text.strip() for text in previous])
-        n_rewrapped = asyncio.run(rewrap(url, masters))
-    except (psycopg.Error, SealError, ValueError) as error:
-        sys.stderr.write(f"Nothing was changed: {error}\n")
-        return 1
-    sys.stdout.write(f"data keys: {n_rewrapped} wrapped anew with {masters.current.key_id}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,12 +8,3 @@ INSERT INTO data_keys (owner_id, workspace_id, user_id, master_key_id, wrapped, 
 VALUES (sqlc.arg(owner_id), sqlc.narg(workspace_id), sqlc.narg(user_id), sqlc.arg(master_key_id), sqlc.arg(wrapped),
     sqlc.arg(created_at))
 ON CONFLICT (owner_id) DO NOTHING;
-
--- The data keys that another master key than the current one wraps.
--- name: ListForeignDataKeys :many
-SELECT owner_id, wrapped FROM data_keys WHERE master_key_id <> sqlc.arg(master_key_id) ORDER BY owner_id;
-
--- Wrap a data key anew.
--- name: UpdateDataKey :execrows
-UPDATE data_keys SET master_key_id = sqlc.arg(master_key_id), wrapped = sqlc.arg(wrapped)
-WHERE owner_id = sqlc.arg(owner_id);
