@@ -23,11 +23,24 @@ class OutboundError(OSError):
     """The address may not be asked, or did not answer with a good status, in time, in size.
 
     An OSError, as every way in which a network fails is. status: what was answered instead of 200.
+    is_refused: we may not ask there. is_sent: the other side may have got the request, and done what it asks.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, is_refused: bool = False, is_sent: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.is_refused = is_refused
+        self.is_sent = is_sent
+
+
+class Answer(Struct, frozen=True):
+    """What was answered, whatever the status. headers: names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Reach(Struct, frozen=True):
@@ -47,9 +60,9 @@ class Reach(Struct, frozen=True):
         """
         addresses = [ip_address(text.partition("%")[0]) for text in found]
         if scheme == "http" and not all(self._allows(address) for address in addresses):
-            raise OutboundError("the address has to begin with https://")
+            raise OutboundError("the address has to begin with https://", is_refused=True)
         if not addresses or not all(is_public(address) or self._allows(address) for address in addresses):
-            raise OutboundError(f"{host} is not an address on the internet")
+            raise OutboundError(f"{host} is not an address on the internet", is_refused=True)
         # IPv4 first: what it reaches is known to be the same, and more networks have it.
         return str(min(addresses, key=lambda address: address.version))
 
@@ -68,7 +81,7 @@ class Reach(Struct, frozen=True):
     def check_scheme(self, scheme: str) -> None:
         """Refuse before anything is looked up what cannot be good. Raises OutboundError."""
         if scheme != "https" and not (scheme == "http" and self.allowed):
-            raise OutboundError("the address has to begin with https://")
+            raise OutboundError("the address has to begin with https://", is_refused=True)
 
     def _allows(self, address: Address) -> bool:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -120,6 +133,23 @@ class Outbound:
         content: bytes | None = None,
         seconds: float = SECONDS,
     ) -> bytes:
+        answer = await self.send(method, url, headers=headers, form=form, content=content, seconds=seconds)
+        if answer.status != 200:
+            host = httpx.URL(url).netloc.decode()
+            raise OutboundError(f"{host} answered {answer.status}", status=answer.status, is_sent=True)
+        return answer.body
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        seconds: float = SECONDS,
+    ) -> Answer:
+        """What is answered to one request, whatever the status; a redirect is not followed. Raises OutboundError."""
         target, host = await self._checked(url)
         # No proxy from the environment: it would resolve the name again, to who knows what.
         try:
@@ -141,10 +171,13 @@ class Outbound:
             ):
                 body = await _bounded(response)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise OutboundError(f"{host} cannot be reached: {type(error).__name__}") from error
-        if response.status_code != 200:
-            raise OutboundError(f"{host} answered {response.status_code}", status=response.status_code)
-        return body
+            is_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL)
+            raise OutboundError(
+                f"{host} cannot be reached: {type(error).__name__}", is_sent=is_sent
+            ) from error
+        return Answer(
+            response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
+        )
 
     async def _checked(self, url: str) -> tuple[httpx.URL, str]:
         """The address with the IP address that is connected to in place of the name, and the Host header.
@@ -154,10 +187,10 @@ class Outbound:
         try:
             asked = httpx.URL(url)
         except (httpx.InvalidURL, TypeError) as error:
-            raise OutboundError("not an address") from error
+            raise OutboundError("not an address", is_refused=True) from error
         self._reach.check_scheme(asked.scheme)
         if not asked.host or asked.userinfo:
-            raise OutboundError("the address has to have a host, and no user")
+            raise OutboundError("the address has to have a host, and no user", is_refused=True)
         port = asked.port or {"https": 443, "http": 80}[asked.scheme]
         try:
             found = await asyncio.get_running_loop().getaddrinfo(asked.host, port, type=socket.SOCK_STREAM)
@@ -186,10 +219,10 @@ def _named(url: str) -> dict[str, str]:
 async def _bounded(response: httpx.Response) -> bytes:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         # A few kilobytes can unfold to gigabytes before they are counted.
-        raise OutboundError("the answer is compressed, which it was asked not to be")
+        raise OutboundError("the answer is compressed, which it was asked not to be", is_sent=True)
     body = bytearray()
     async for part in response.aiter_raw():
         body += part
         if len(body) > BODY_BYTES_MAX:
-            raise OutboundError(f"the answer has more than {BODY_BYTES_MAX} bytes")
+            raise OutboundError(f"the answer has more than {BODY_BYTES_MAX} bytes", is_sent=True)
     return bytes(body)

@@ -75,6 +75,7 @@ class ClientCredentials(_Part, frozen=True, kw_only=True, tag_field="kind", tag=
 
     token_url: str
     scopes: tuple[str, ...] = ()
+    client_auth: Literal["client_secret_post", "client_secret_basic"] = "client_secret_post"
     token_params: dict[str, str] = {}
 
 

@@ -1,0 +1,73 @@
+"""One guarded request to a vendor: for our own questions, and beneath Authlib's client."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import httpx2
+from runtime.outbound import Answer, Outbound, OutboundError
+
+from services.ingest.vendors.errors import DETAIL_CHARACTERS_MAX, VendorError
+
+SECONDS = 15.0
+"""How long one request may take, from the look-up of the name to the last byte."""
+
+_SECRET_CHARACTERS_MIN = 6
+_RETRY_DIGITS_MAX = 6
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
+
+
+async def send(
+    outbound: Outbound,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes = b"",
+) -> Answer:
+    """What the vendor answers, whatever its status. Raises VendorError where it does not."""
+    try:
+        return await outbound.send(method, url, headers=headers, content=content, seconds=SECONDS)
+    except OutboundError as error:
+        raise unreached(error) from error
+
+
+def unreached(error: OutboundError) -> VendorError:
+    """Why there is no answer, as an error of vendors."""
+    return VendorError("address_refused" if error.is_refused else "unreachable", str(error))
+
+
+def quoted(text: str, *, without: Iterable[str]) -> str:
+    """A vendor's words on one line, bounded, and without these secrets, which some repeat."""
+    for secret in sorted({secret for secret in without if len(secret) >= _SECRET_CHARACTERS_MIN}, key=len)[
+        ::-1
+    ]:
+        text = text.replace(secret, "…")
+    line = _UNPRINTABLE.sub(" ", text).strip()
+    return line if len(line) <= DETAIL_CHARACTERS_MAX else line[: DETAIL_CHARACTERS_MAX - 1] + "…"
+
+
+class Guarded(httpx2.AsyncBaseTransport):
+    """What Authlib's client sends its requests through: the addresses that it may not ask are refused here."""
+
+    def __init__(self, outbound: Outbound) -> None:
+        self._outbound = outbound
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Raises VendorError where there is no answer."""
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name not in {"host", "content-length", "accept-encoding", "connection"}
+        }
+        answer = await send(
+            self._outbound, request.method, str(request.url), headers=headers, content=await request.aread()
+        )
+        return httpx2.Response(
+            answer.status, headers=dict(answer.headers), content=answer.body, request=request
+        )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the vendor asks us to wait; None where it does not say, or says a date."""
+    text = headers.get("retry-after", "").strip()
+    return float(text) if text.isdecimal() and len(text) <= _RETRY_DIGITS_MAX else None
