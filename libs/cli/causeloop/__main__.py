@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "status": "status",
     "import": "import_file",
     "sources": "sources",
+    "connectors": "connectors",
     "export": "export",
     "events": "events",
     "replay": "replay",
@@ -32,7 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 }
 """Command → module in causeloop.commands."""
 
-_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest", "sources", "grouping", "alerts"})
+_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest", "sources", "connectors"})
 """Commands that have commands of their own."""
 
 HELP: Final = """Causeloop: from raw failures to verified fixes.

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -73,18 +74,27 @@ class Api:
         return _decoded(await self.send("POST", path, content=body), reply)
 
     async def send(
-        self, method: str, path: str, *, content: bytes | None = None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+        is_once: bool = False,
     ) -> httpx.Response:
         """The successful answer; waits and repeats while the API is busy or away, up to PATIENCE_SECONDS.
 
+        is_once: what is asked for happens once, however often it is repeated.
         Raises NotAvailableError, RefusedError (401, 403), or ResponseError for any other error.
         """
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         pause = FIRST_PAUSE_SECONDS
+        key = {"Idempotency-Key": str(uuid4())} if is_once else {}
         while True:
             response: httpx.Response | None = None
             used = self.token
             headers = {"Authorization": f"Bearer {used.access_token}", "Content-Type": "application/json"}
+            headers |= key
             try:
                 response = await self._client.request(
                     method, path, content=content, params=params, headers=headers
