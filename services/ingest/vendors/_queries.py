@@ -14,6 +14,7 @@ class TakeAuthorizationRow(Struct, frozen=True):
     connector_id: str
     verifier_sealed: str
     redirect_uri: str
+    requested_by: str | None
     expires_at: datetime
 
 
@@ -44,7 +45,7 @@ async def insert_authorization(
 
 _TAKE_AUTHORIZATION = """
 DELETE FROM authorizations WHERE workspace_id = $1 AND state_sha256 = $2
-RETURNING connector_id, verifier_sealed, redirect_uri, expires_at
+RETURNING connector_id, verifier_sealed, redirect_uri, requested_by, expires_at
 """
 
 

@@ -1,6 +1,7 @@
 """Signing in with vendors by OAuth 2: grants are kept sealed, and renewed before they end."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -28,10 +29,9 @@ from services.ingest.connectors.manifest import (
 from services.ingest.connectors.templates import PLACEHOLDER, TemplateError, fill_address, fill_text
 from services.ingest.vault import Vault
 from services.ingest.vendors import _queries
-from services.ingest.vendors.errors import VendorError
-from services.ingest.vendors.wire import Guarded, quoted, retry_after
+from services.ingest.vendors.faults import VendorError, words
+from services.ingest.vendors.wire import Guarded, retry_after
 
-STATE_PREFIX: Final = "oast_"
 STATE_BYTES: Final = 32
 STATE_LIFE: Final = timedelta(minutes=10)
 RENEWED_BEFORE_END: Final = timedelta(minutes=5)
@@ -44,6 +44,7 @@ ACCOUNT_KEY: Final = "service_account_key"
 OWN: Final = frozenset({TOKEN, "webhook_secret", "webhook_secret_previous"})
 """Secrets of a connector that are none of a request's."""
 
+_STATE: Final = re.compile(r"oast_(ws_[0-9A-HJKMNP-TV-Z]{26})_[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = "pkce_verifier"
 _KEPT: Final = ("instance_url", "api_domain", "accounts_server", "location")
 """What token answers hold beside the token, and requests need: it says where this account's interface is."""
@@ -106,9 +107,11 @@ class Started(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """A sign-in that came back: of which connector, and what the vendor has to be told to believe it."""
+    """A sign-in that came back: whose it is, and what the vendor has to be told to believe it."""
 
+    workspace_id: str
     connector_id: str
+    requested_by: str | None
     redirect_uri: str
     verifier: str
 
@@ -171,7 +174,7 @@ class Grants:
         secrets = await self._vault.open_all(workspace_id, source.connector_id)
         client = self._client_of(source, secrets)
         # The callback has no session: the state says whose it is, and only its hash is kept.
-        state = f"{STATE_PREFIX}{workspace_id}.{token_urlsafe(STATE_BYTES)}"
+        state = f"oast_{workspace_id}_{token_urlsafe(STATE_BYTES)}"
         verifier, now = token_urlsafe(48), self._clock()
         expires_at = now + STATE_LIFE
         async with tenant(self._pool, workspace_id) as conn:
@@ -199,8 +202,12 @@ class Grants:
             )
         return Started(url=url, state=state, expires_at=expires_at)
 
-    async def claim(self, state: str, *, workspace_id: str) -> Claim:
+    async def claim(self, state: str) -> Claim:
         """The sign-in that has this state, which nobody can claim again. Raises StateGoneError."""
+        named = _STATE.fullmatch(state)
+        if named is None:
+            raise StateGoneError
+        workspace_id = named[1]
         async with tenant(self._pool, workspace_id) as conn:
             row = await _queries.take_authorization(
                 conn, workspace_id=workspace_id, state_sha256=_hash(state)
@@ -208,15 +215,19 @@ class Grants:
         if row is None or row.expires_at <= self._clock():
             raise StateGoneError
         verifier = self._vault.received(row.verifier_sealed, workspace_id=workspace_id, what=_VERIFIER)
-        return Claim(connector_id=row.connector_id, redirect_uri=row.redirect_uri, verifier=verifier)
+        return Claim(
+            workspace_id=workspace_id,
+            connector_id=row.connector_id,
+            requested_by=row.requested_by,
+            redirect_uri=row.redirect_uri,
+            verifier=verifier,
+        )
 
     async def redeem(
         self,
         claim: Claim,
         code: str,
         source: Source,
-        *,
-        workspace_id: str,
     ) -> tuple[str, ...]:
         """Exchange the vendor's code for a grant and keep it; names of the secrets there are now.
 
@@ -225,7 +236,7 @@ class Grants:
         auth = source.auth
         if not isinstance(auth, AuthorizationCode):
             raise VendorError("not_configured", "the connector signs in in another way by now; start again")
-        secrets = await self._vault.open_all(workspace_id, source.connector_id)
+        secrets = await self._vault.open_all(claim.workspace_id, source.connector_id)
         client = self._client_of(source, secrets)
         proof = {"code_verifier": claim.verifier} if auth.pkce else {}
         grant = await self._grant(
@@ -242,7 +253,7 @@ class Grants:
                 **proof,
             ),
         )
-        return await self._vault.keep(workspace_id, source.connector_id, {TOKEN: _written(grant)})
+        return await self._vault.keep(claim.workspace_id, source.connector_id, {TOKEN: _written(grant)})
 
     async def fresh(
         self,
@@ -447,9 +458,9 @@ async def _judged(ask: Callable[[], Awaitable[object]], *, kind: str, hidden: tu
     try:
         return await ask()
     except OAuthError as error:
-        word = quoted(str(error.error), without=hidden)
-        said = quoted(
-            f"{error.error}: {error.description}" if error.description else str(error.error), without=hidden
+        word = words(str(error.error), secrets=hidden)
+        said = words(
+            f"{error.error}: {error.description}" if error.description else str(error.error), secrets=hidden
         )
         if word.lower() in _GRANT_GONE and kind == "oauth2_code":
             raise VendorError("oauth_expired", said) from None

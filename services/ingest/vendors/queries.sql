@@ -8,4 +8,4 @@ VALUES (sqlc.arg(workspace_id), sqlc.arg(state_sha256), sqlc.arg(connector_id), 
 -- Take a sign-in that came back; nobody can take it again.
 -- name: TakeAuthorization :one
 DELETE FROM authorizations WHERE workspace_id = sqlc.arg(workspace_id) AND state_sha256 = sqlc.arg(state_sha256)
-RETURNING connector_id, verifier_sealed, redirect_uri, expires_at;
+RETURNING connector_id, verifier_sealed, redirect_uri, requested_by, expires_at;

@@ -1,19 +1,16 @@
 """One guarded request to a vendor: for our own questions, and beneath Authlib's client."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import httpx2
 from runtime.outbound import Answer, Outbound, OutboundError
 
-from services.ingest.vendors.errors import DETAIL_CHARACTERS_MAX, VendorError
+from services.ingest.vendors.faults import VendorError
 
 SECONDS = 15.0
 """How long one request may take, from the look-up of the name to the last byte."""
 
-_SECRET_CHARACTERS_MIN = 6
 _RETRY_DIGITS_MAX = 6
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 
 async def send(
@@ -34,16 +31,6 @@ async def send(
 def unreached(error: OutboundError) -> VendorError:
     """Why there is no answer, as an error of vendors."""
     return VendorError("address_refused" if error.is_refused else "unreachable", str(error))
-
-
-def quoted(text: str, *, without: Iterable[str]) -> str:
-    """A vendor's words on one line, bounded, and without these secrets, which some repeat."""
-    for secret in sorted({secret for secret in without if len(secret) >= _SECRET_CHARACTERS_MIN}, key=len)[
-        ::-1
-    ]:
-        text = text.replace(secret, "…")
-    line = _UNPRINTABLE.sub(" ", text).strip()
-    return line if len(line) <= DETAIL_CHARACTERS_MAX else line[: DETAIL_CHARACTERS_MAX - 1] + "…"
 
 
 class Guarded(httpx2.AsyncBaseTransport):

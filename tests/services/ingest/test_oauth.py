@@ -2,26 +2,22 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
-import pytest_asyncio
 from contracts import connector
-from runtime import database as databases
 from runtime.database import Pool
 from runtime.outbound import EVERYWHERE, INTERNET, Outbound
 from runtime.sealing import read_master_keys
-from testkit.servers import Database
 from testkit.waiting import eventually
 
 from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.manifest import Manifest, decode
-from services.ingest.migrate import MIGRATIONS
 from services.ingest.vault import Vault
-from services.ingest.vendors.errors import VendorError
+from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import (
     ACCOUNT_KEY,
     CLIENT_ID,
@@ -63,22 +59,15 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest_asyncio.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    await MIGRATIONS.apply(database.owner_url)
-    async with databases.pool(database.app_url, schema="sources") as opened:
-        yield opened
-
-
 @pytest.fixture
-def vault(pool: Pool, clock: Clock) -> Vault:
+def vault(sources_pool: Pool, clock: Clock) -> Vault:
     master = base64.b64encode(b"m" * 32).decode()
-    return Vault(read_master_keys(master, ()), pool, clock=clock)
+    return Vault(read_master_keys(master, ()), sources_pool, clock=clock)
 
 
 @pytest.fixture
-def grants(vault: Vault, pool: Pool, clock: Clock) -> Grants:
-    return Grants(vault, pool, Outbound(EVERYWHERE), clients={}, clock=clock)
+def grants(vault: Vault, sources_pool: Pool, clock: Clock) -> Grants:
+    return Grants(vault, sources_pool, Outbound(EVERYWHERE), clients={}, clock=clock)
 
 
 def manifest(server: OAuthServer) -> Manifest:
@@ -129,8 +118,8 @@ async def sign_in(grants: Grants, server: OAuthServer) -> None:
     """A person agrees in the browser."""
     started = await grants.start(source(server, CODE), workspace_id=WORKSPACE, redirect_uri=REDIRECT_URI)
     back = server.agree(started.url)
-    claim = await grants.claim(back["state"], workspace_id=WORKSPACE)
-    await grants.redeem(claim, back["code"], source(server, CODE), workspace_id=WORKSPACE)
+    claim = await grants.claim(back["state"])
+    await grants.redeem(claim, back["code"], source(server, CODE))
 
 
 async def fresh(
@@ -152,10 +141,10 @@ async def test_person_agrees_and_requests_get_a_token(
         ["consent"],
         ["S256"],
     )
-    assert started.state.startswith(f"oast_{WORKSPACE}.")
+    assert started.state.startswith(f"oast_{WORKSPACE}_")
     back = server.agree(started.url)
-    claim = await grants.claim(back["state"], workspace_id=WORKSPACE)
-    names = await grants.redeem(claim, back["code"], source(server, CODE), workspace_id=WORKSPACE)
+    claim = await grants.claim(back["state"])
+    names = await grants.redeem(claim, back["code"], source(server, CODE))
     assert (claim.connector_id, names) == (CONNECTOR, ("client_id", "client_secret", "oauth_token"))
     secrets = await fresh(grants, server)
     assert secrets["access_token"] in server.issued
@@ -169,16 +158,15 @@ async def test_state_is_taken_once_in_time_and_by_its_workspace(
     await vault.keep(WORKSPACE, CONNECTOR, OURS)
     way = source(server, CODE)
     first = await grants.start(way, workspace_id=WORKSPACE, redirect_uri=REDIRECT_URI)
-    with pytest.raises(StateGoneError):
-        await grants.claim(first.state, workspace_id="ws_01JD0000000000000000000001")
-    claims = await asyncio.gather(
-        *(grants.claim(first.state, workspace_id=WORKSPACE) for _ in range(4)), return_exceptions=True
-    )
+    for other in (first.state.replace("00000000_", "00000001_"), first.state[:-1], "oast_", ""):
+        with pytest.raises(StateGoneError):
+            await grants.claim(other)
+    claims = await asyncio.gather(*(grants.claim(first.state) for _ in range(4)), return_exceptions=True)
     assert sorted(type(claim).__name__ for claim in claims) == ["Claim", *["StateGoneError"] * 3]
     late = await grants.start(way, workspace_id=WORKSPACE, redirect_uri=REDIRECT_URI)
     clock.now = late.expires_at
     with pytest.raises(StateGoneError):
-        await grants.claim(late.state, workspace_id=WORKSPACE)
+        await grants.claim(late.state)
 
 
 async def test_code_that_somebody_else_got_is_refused(
@@ -191,16 +179,16 @@ async def test_code_that_somebody_else_got_is_refused(
         "code"
     ]
     other = await grants.start(way, workspace_id=WORKSPACE, redirect_uri=REDIRECT_URI)
-    claim = await grants.claim(other.state, workspace_id=WORKSPACE)
+    claim = await grants.claim(other.state)
     with pytest.raises(VendorError, match="invalid_grant") as refused:
-        await grants.redeem(claim, stolen, way, workspace_id=WORKSPACE)
+        await grants.redeem(claim, stolen, way)
     assert stolen not in str(refused.value)
     with pytest.raises(VendorError, match="not_configured"):
         await fresh(grants, server)
 
 
 async def test_token_is_renewed_once_however_many_need_it(
-    grants: Grants, vault: Vault, pool: Pool, server: OAuthServer, clock: Clock
+    grants: Grants, vault: Vault, sources_pool: Pool, server: OAuthServer, clock: Clock
 ) -> None:
     """The refresh token rotates: a second use of one would end the grant."""
     await vault.keep(WORKSPACE, CONNECTOR, OURS)
@@ -209,7 +197,7 @@ async def test_token_is_renewed_once_however_many_need_it(
     clock.now += timedelta(seconds=3600 - 299)
     server.delay = 0.2
     # Another process has memory of its own; what they share is the database.
-    other = Grants(vault, pool, Outbound(EVERYWHERE), clients={}, clock=clock)
+    other = Grants(vault, sources_pool, Outbound(EVERYWHERE), clients={}, clock=clock)
     got = await asyncio.gather(*(fresh(each, server) for each in (grants, other) for _ in range(4)))
     assert server.refreshes == 1
     assert len({secrets["access_token"] for secrets in got} - {before["access_token"]}) == 1
@@ -340,11 +328,11 @@ async def test_other_ways_to_sign_in_give_what_the_vault_holds(
 
 
 async def test_operators_client_goes_only_where_the_vendor_is(
-    vault: Vault, pool: Pool, server: OAuthServer, clock: Clock
+    vault: Vault, sources_pool: Pool, server: OAuthServer, clock: Clock
 ) -> None:
     """A person who types a host, or a manifest, must not get the operator's secret sent there."""
     operators = {"vendor": Client(oauth_server.CLIENT_ID, oauth_server.CLIENT_SECRET)}
-    grants = Grants(vault, pool, Outbound(EVERYWHERE), clients=operators, clock=clock)
+    grants = Grants(vault, sources_pool, Outbound(EVERYWHERE), clients=operators, clock=clock)
     await sign_in(grants, server)
     assert "access_token" in await fresh(grants, server)
     usual = source(server, CODE)
@@ -357,9 +345,9 @@ async def test_operators_client_goes_only_where_the_vendor_is(
 
 
 async def test_addresses_inside_are_not_asked(
-    vault: Vault, pool: Pool, server: OAuthServer, clock: Clock
+    vault: Vault, sources_pool: Pool, server: OAuthServer, clock: Clock
 ) -> None:
-    grants = Grants(vault, pool, Outbound(INTERNET), clients={}, clock=clock)
+    grants = Grants(vault, sources_pool, Outbound(INTERNET), clients={}, clock=clock)
     await vault.keep(WORKSPACE, CONNECTOR, OURS)
     with pytest.raises(VendorError) as refused:
         await fresh(grants, server, MACHINE)
