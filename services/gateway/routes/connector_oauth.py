@@ -17,16 +17,15 @@ from services.gateway.routes.operation import Gateway
 from services.gateway.routes.sheets import sheet
 
 AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
-NOBODYS: Final = ""
-"""The workspace that the vendor's code is sealed for: whose it is, only ingest can tell by the state."""
-
+_STATE: Final = r"^oast_ws_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{20,100}$(?!\n)"
+"""The workspace whose sign-in it is, and what nobody can guess."""
 _AGAIN = "Begin again: <code>POST /v1/connectors/{id}/oauth/start</code> gives a fresh address."
 
 
 class _Return(Struct, frozen=True, kw_only=True):
     """What a vendor sends back; what else it adds is its own affair."""
 
-    state: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+$")]
+    state: Annotated[str, Meta(max_length=200, pattern=_STATE)]
     code: Annotated[str, Meta(max_length=8_000)] = ""
     error: Annotated[str, Meta(max_length=200)] = ""
 
@@ -54,9 +53,9 @@ def callback_routes(gateway: Gateway) -> list[HTTPRouteHandler]:
 
 async def _finish(gateway: Gateway, given: _Return) -> connector.AuthorizationFinished:
     """Hand the vendor's answer to ingest. Raises the refusal that it deserves."""
-    sealed = (
-        gateway.vault.masters.bus.seal(given.code, workspace_id=NOBODYS, what="code") if given.code else None
-    )
+    workspace_id = given.state.removeprefix("oast_").partition(".")[0]
+    bus = gateway.vault.masters.bus
+    sealed = bus.seal(given.code, workspace_id=workspace_id, what="code") if given.code else None
     return await ask(
         gateway.resources.nc,
         connector.FinishAuthorization(
@@ -65,7 +64,7 @@ async def _finish(gateway: Gateway, given: _Return) -> connector.AuthorizationFi
         endpoint=connector.ENDPOINTS[connector.FinishAuthorization],
         reply=connector.AuthorizationFinished,
         context=CommandContext(
-            workspace_id=NOBODYS,
+            workspace_id=workspace_id,
             correlation_id=current_trace_id() or "",
             traceparent=current_traceparent(),
         ),

@@ -19,6 +19,7 @@ from services.gateway.identity.scopes import (
     can_grant,
     reference,
 )
+from services.gateway.routes.connectors import CALLBACK_PATH
 from services.gateway.routes.exports import DOWNLOAD_PATH
 from services.gateway.routes.operation import Operation
 from services.gateway.settings import GatewaySettings
@@ -36,9 +37,10 @@ OPEN_BY_THEMSELVES = {
     "/invitation",
     "/link",
     DOWNLOAD_PATH,
+    CALLBACK_PATH,
 }
-"""Paths beside the operations: what describes them, the letters that development catches, and the signed links to
-exports."""
+"""Paths beside the operations: what describes them, the letters that development catches, the signed links to exports,
+and where sources send browsers back, with a state that proves itself."""
 
 
 def routes() -> list[Any]:
