@@ -4,16 +4,20 @@ import random
 from pathlib import Path
 
 from eventlog import Projection
+from runtime.outbound import Outbound
 from runtime.service import Resources, Service
 
 from services.ingest.endpoints import Desk, Retirement, endpoints
+from services.ingest.endpoints.authorization import Authorizations
 from services.ingest.endpoints.intake import intake_route
 from services.ingest.jobs.sweeping import sweep
 from services.ingest.migrate import MIGRATIONS
 from services.ingest.projections import AGGREGATES, project
 from services.ingest.records import Records
+from services.ingest.reporting import Sources
 from services.ingest.settings import IngestSettings
 from services.ingest.vault import Vault
+from services.ingest.vendors.oauth import Grants, read_clients
 
 NAME = "ingest"
 
@@ -26,11 +30,18 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
     pool = resources.pool(NAME, url=settings.database_projector_url, max_size=2)
     sources = resources.pool(MIGRATIONS.schema)
     records = Records(sources, clock=resources.clock, rng=rng)
-    Vault(settings.master_keys(), sources, clock=resources.clock)
+    vault = Vault(settings.master_keys(), sources, clock=resources.clock)
+    outbound = Outbound(settings.reach)
+    clients = read_clients(settings.oauth_clients)
+    grants = Grants(vault, sources, outbound, clients=clients, clock=resources.clock)
+    authorizations = Authorizations(Sources(resources.event_log, clock=resources.clock), grants, vault)
     return Service(
         name=NAME,
         projection=projection(),
-        endpoints=endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
+        endpoints=(
+            *endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
+            *authorizations.endpoints(),
+        ),
         routes=[intake_route(pool, clock=resources.clock)],
         on_start=[lambda: MIGRATIONS.prepare(settings.database_owner_url, sources)],
         background=[lambda: sweep(records)],

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from runtime.errors import NotFoundError, StateConflictError, UnavailableError, ValidationFailedError
 
 RETRY_AFTER_SECONDS = 1
+VENDOR_RETRY_AFTER_SECONDS = 30.0
 
 
 class InvalidIssueError(ValidationFailedError):
@@ -88,3 +89,72 @@ class RunEndedError(StateConflictError):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"run {run_id} is over", details={"id": run_id})
+
+
+class ConnectorNotConnectedError(StateConflictError):
+    """What was asked for needs credentials that work."""
+
+    def __init__(self, connector_id: str, status: str) -> None:
+        super().__init__(
+            f"connector {connector_id} is {status}; connect it first",
+            details={"id": connector_id, "status": status},
+        )
+
+
+class AuthorizationGoneError(StateConflictError):
+    """A sign-in with this state was never begun, was ended already, or took longer than ten minutes."""
+
+    def __init__(self) -> None:
+        super().__init__("this sign-in has ended: it is good once, and for ten minutes; begin again")
+
+
+class AuthorizationRefusedError(StateConflictError):
+    """The person or the vendor did not agree; with the vendor's words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"the vendor did not agree: {words}", details={"vendor": words})
+
+
+class VendorRefusedError(StateConflictError):
+    """A vendor refuses what was asked, or cannot be asked as the connector is set; with a code and its words."""
+
+    def __init__(self, reason: str, words: str) -> None:
+        super().__init__(words, details={"reason": reason})
+
+
+class VendorUnavailableError(UnavailableError):
+    """A vendor does not answer now; trying again later may work."""
+
+    def __init__(self, reason: str, words: str, *, retry_after: float | None) -> None:
+        super().__init__(
+            words, details={"reason": reason}, retry_after=retry_after or VENDOR_RETRY_AFTER_SECONDS
+        )
+
+
+class InvalidTicketError(ValidationFailedError):
+    """A ticket cannot be made of this; `problems` says for each field what to do about it."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        text = "; ".join(f"{field}: {problem}" for field, problem in problems.items())
+        super().__init__(text, details=problems)
+
+
+class TicketUnsettledError(UnavailableError):
+    """Whether an earlier try has made the ticket is not known yet."""
+
+    def __init__(self, *, retry_after: float) -> None:
+        super().__init__(
+            "a ticket is being made, or may have been made by a try whose answer was lost; ask again, it is looked up",
+            retry_after=retry_after,
+        )
+
+
+class TicketUncertainError(StateConflictError):
+    """An earlier try may have made the ticket, and this tracker cannot be asked for it."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__(
+            f"an earlier try may have made the ticket and the tracker cannot be asked; look for {marker} in it."
+            " A day after the try it can be pushed again",
+            details={"marker": marker},
+        )

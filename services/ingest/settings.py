@@ -10,9 +10,12 @@ class IngestSettings(SealingSettings, frozen=True, kw_only=True):
 
     outbound_allow: networks inside, as 10.0.0.0/8, in which sources may be asked, also by http; empty: only addresses
         on the internet, by https.
+    oauth_clients: the operator's own applications at vendors as JSON, type → {client_id, client_secret}, for connectors
+        that bring none of their own; empty: none.
     """
 
     outbound_allow: tuple[str, ...] = ()
+    oauth_clients: str = ""
 
     @property
     def reach(self) -> Reach:

@@ -17,6 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from msgspec import Struct
 from runtime.database import Pool, tenant
+from runtime.errors import StartError
 from runtime.outbound import Outbound
 
 from services.ingest.connectors.connecting import Source
@@ -479,6 +480,16 @@ async def _judged(ask: Callable[[], Awaitable[object]], *, kind: str, hidden: tu
         raise VendorError(
             "bad_answer", "the token address answered something else than a JSON object"
         ) from None
+
+
+def read_clients(written: str) -> dict[str, Client]:
+    """The operator's clients as the settings write them, by type of source. Raises StartError."""
+    try:
+        return msgspec.json.decode(written, type=dict[str, Client]) if written else {}
+    except msgspec.DecodeError as error:
+        raise StartError(
+            'OAUTH_CLIENTS takes JSON such as {"jira": {"client_id": "…", "client_secret": "…"}}.'
+        ) from error
 
 
 def auth_kind(auth: Auth) -> str:
