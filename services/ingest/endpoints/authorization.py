@@ -14,9 +14,6 @@ from services.ingest.vendors.faults import VendorError, words
 from services.ingest.vendors.oauth import Grants, StateGoneError
 from services.ingest.vendors.refusing import refusal
 
-NOBODYS = ""
-"""For whom the gateway seals a code: the callback has no session, the state says whose it is."""
-
 
 class Authorizations:
     """Answers over the log of connectors and their grants."""
@@ -64,7 +61,7 @@ class Authorizations:
         if cmd.sealed_code is None:
             raise AuthorizationRefusedError(words(cmd.error or "it gave no code", ()))
         try:
-            code = self._vault.received(cmd.sealed_code, workspace_id=NOBODYS, what="code")
+            code = self._vault.received(cmd.sealed_code, workspace_id=claim.workspace_id, what="code")
         except SealError as error:
             raise AuthorizationRefusedError("the code was not sealed for us") from error
         context = replace(context, workspace_id=claim.workspace_id, actor=claim.requested_by)

@@ -141,7 +141,7 @@ async def test_person_agrees_and_requests_get_a_token(
         ["consent"],
         ["S256"],
     )
-    assert started.state.startswith(f"oast_{WORKSPACE}_")
+    assert started.state.startswith(f"oast_{WORKSPACE}.")
     back = server.agree(started.url)
     claim = await grants.claim(back["state"])
     names = await grants.redeem(claim, back["code"], source(server, CODE))
@@ -158,7 +158,7 @@ async def test_state_is_taken_once_in_time_and_by_its_workspace(
     await vault.keep(WORKSPACE, CONNECTOR, OURS)
     way = source(server, CODE)
     first = await grants.start(way, workspace_id=WORKSPACE, redirect_uri=REDIRECT_URI)
-    for other in (first.state.replace("00000000_", "00000001_"), first.state[:-1], "oast_", ""):
+    for other in (first.state.replace("00000000.", "00000001."), first.state[:-1], "oast_", ""):
         with pytest.raises(StateGoneError):
             await grants.claim(other)
     claims = await asyncio.gather(*(grants.claim(first.state) for _ in range(4)), return_exceptions=True)
