@@ -121,6 +121,13 @@ class PlanLimitError(AppError):
     status = 422
 
 
+class ConnectorRefusedError(AppError):
+    """What was asked of a connector contradicts itself, or does not fit the type of its source; `details` names each place."""
+
+    code = "connector_refused"
+    status = 422
+
+
 class IdempotencyConflictError(AppError):
     """An Idempotency-Key that was used for another request, or whose answer is not kept."""
 

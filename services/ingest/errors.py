@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-from runtime.errors import NotFoundError, StateConflictError, UnavailableError, ValidationFailedError
+from runtime.errors import (
+    AppError,
+    NotFoundError,
+    StateConflictError,
+    UnavailableError,
+    ValidationFailedError,
+)
 
 RETRY_AFTER_SECONDS = 1
 VENDOR_RETRY_AFTER_SECONDS = 30.0
@@ -45,8 +51,11 @@ class LogUnreachableError(UnavailableError):
         )
 
 
-class InvalidConnectorError(ValidationFailedError):
-    """What was decided about a connector or a run is wrong; `problems` says for each field what to do about it."""
+class InvalidConnectorError(AppError):
+    """What was decided about a connector or a run is wrong; `details` says for each field what to do about it."""
+
+    code = "connector_refused"
+    status = 422
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = dict(problems)

@@ -10,11 +10,11 @@ import msgspec
 from contracts import connector
 from msgspec import UNSET, Meta, Struct, UnsetType
 from runtime.database import tenant
-from runtime.errors import UnavailableError, ValidationFailedError
+from runtime.errors import UnavailableError
 
 from services.gateway import _queries
 from services.gateway.edge.preconditions import WAIT_SECONDS_MAX
-from services.gateway.errors import PlanLimitError
+from services.gateway.errors import ConnectorRefusedError, PlanLimitError
 from services.gateway.identity.people.acting import Category
 from services.gateway.identity.tenancy import _queries as tenancy
 from services.gateway.listing import Filter, Listing, SortKey
@@ -374,7 +374,7 @@ async def create_connector(gateway: Gateway, call: Call[NoQuery, NewConnector]) 
     body = call.body
     source = (await sources(gateway, call)).get(body.type)
     if source is None and body.manifest is None:
-        raise ValidationFailedError(
+        raise ConnectorRefusedError(
             f"There is no type {body.type!r}; GET /v1/connector-catalog lists them.",
             details={"type": "unknown"},
         )
@@ -466,15 +466,15 @@ def _every(seconds: int) -> connector.ConnectorSchedule:
 def _schedule_wanted(
     schedule: ScheduleRequest | None, poll_interval_seconds: int | None
 ) -> connector.ConnectorSchedule | None:
-    """What was asked for in either way. Raises ValidationFailedError for both, or for neither inside a schedule."""
+    """What was asked for in either way. Raises ConnectorRefusedError for both, or for neither inside a schedule."""
     if schedule is None:
         return None if poll_interval_seconds is None else _every(poll_interval_seconds)
     if poll_interval_seconds is not None:
         fault = "give poll_interval_seconds or schedule, not both"
-        raise ValidationFailedError(fault, details={"poll_interval_seconds": fault})
+        raise ConnectorRefusedError(fault, details={"poll_interval_seconds": fault})
     if (schedule.cron is None) == (schedule.interval_seconds is None):
         fault = "give cron or interval_seconds, one of the two"
-        raise ValidationFailedError(f"schedule: {fault}.", details={"cron": fault})
+        raise ConnectorRefusedError(f"schedule: {fault}.", details={"cron": fault})
     return connector.ConnectorSchedule(
         cron=schedule.cron, interval_seconds=schedule.interval_seconds, timezone=schedule.timezone
     )

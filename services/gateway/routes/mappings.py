@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from contracts import connector
 from msgspec import Meta, Struct
-from runtime.errors import ValidationFailedError
 
+from services.gateway.errors import PayloadTooLargeError
 from services.gateway.listing import make_cursor, read_cursor
 from services.gateway.routes import connectors
 from services.gateway.routes.connectors import Expressions, Type
@@ -127,7 +127,7 @@ async def preview(gateway: Gateway, call: Call[NoQuery, PreviewRequest]) -> Mapp
     sample = msgspec.json.encode(call.body.records)
     if len(sample) > SAMPLE_BYTES_MAX:
         fault = f"longer than {SAMPLE_BYTES_MAX} bytes as JSON"
-        raise ValidationFailedError(f"records: {fault}.", details={"records": fault})
+        raise PayloadTooLargeError(f"records: {fault}.", details={"records": fault})
     request = connector.PreviewMapping(
         type=call.body.type,
         manifest=call.body.manifest,

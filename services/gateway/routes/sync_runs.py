@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from contracts import connector
 from msgspec import Meta, Struct, field
-from runtime.errors import ValidationFailedError
 
 from services.gateway.edge.preconditions import patience
+from services.gateway.errors import ConnectorRefusedError
 from services.gateway.listing import Condition, Filter, Listing, SortKey
 from services.gateway.routes import connectors
 from services.gateway.routes.connectors import RUN_STATUSES, RunKind, RunStatus
@@ -217,7 +217,7 @@ async def backfill(gateway: Gateway, call: Call[NoQuery, Stretch]) -> Answer:
     since, until = call.body.since, call.body.until or gateway.resources.clock()
     if since >= until:
         fault = "has to be before `to`"
-        raise ValidationFailedError(f"from: {fault}.", details={"from": fault})
+        raise ConnectorRefusedError(f"from: {fault}.", details={"from": fault})
     return await _begin(gateway, call, connector.SyncKind.BACKFILL, call.body)
 
 

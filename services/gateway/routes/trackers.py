@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 from runtime.database import tenant
-from runtime.errors import ValidationFailedError
 
 from services.gateway import _queries
+from services.gateway.errors import ConnectorRefusedError
 from services.gateway.listing import Condition, PageRequest, fetch_page
 from services.gateway.routes import connectors
 from services.gateway.routes.issues import Identifier
@@ -77,10 +77,10 @@ async def tickets_of(
 
 
 async def connector_for(gateway: Gateway, workspace_id: str, push: Push) -> connectors.ConnectorRow:
-    """The connector that a push names. Raises NotFoundError, and ValidationFailedError where it names none or several."""
+    """The connector that a push names. Raises NotFoundError, and ConnectorRefusedError where it names none or several."""
     if (push.connector_id is None) == (push.tracker is None):
         fault = "give connector_id or tracker, one of the two"
-        raise ValidationFailedError(fault, details={"connector_id": fault})
+        raise ConnectorRefusedError(fault, details={"connector_id": fault})
     if push.connector_id is not None:
         return await read_one(gateway, workspace_id, connectors.LISTING, push.connector_id)
     asked = PageRequest(
@@ -97,5 +97,5 @@ async def connector_for(gateway: Gateway, workspace_id: str, push: Push) -> conn
         raise not_found("connector", str(push.tracker))
     if len(found.rows) > 1:
         fault = f"there are {found.total} connectors of the type {push.tracker}: say which by connector_id"
-        raise ValidationFailedError(fault, details={"tracker": fault})
+        raise ConnectorRefusedError(fault, details={"tracker": fault})
     return found.rows[0]
