@@ -146,6 +146,7 @@ class Cursor(_Part, frozen=True, kw_only=True, tag_field="type", tag="cursor"):
     cursor_param: str | None = None
     cursor_body_path: str | None = None
     has_more_path: str | None = None
+    stop_after_empty_page: bool = False
 
 
 class Offset(_Part, frozen=True, kw_only=True, tag_field="type", tag="offset"):
@@ -196,12 +197,40 @@ class Endpoint(_Part, frozen=True, kw_only=True):
     incremental: Incremental | None = None
 
 
+class Details(_Part, frozen=True, kw_only=True):
+    """What follows a list of mere ids: a second request gives the records. ids_path: where they go in its body."""
+
+    path: str
+    ids_path: str
+    data_selector: str
+    batch: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    json: dict[str, object] = {}
+
+
 class Stream(_Part, frozen=True, kw_only=True):
-    """One list of records. time_format: how the vendor writes the ends of a window."""
+    """One list of records: an endpoint, or a database's query with :cursor and :limit.
+
+    time_format: how the vendor writes the ends of a window; `minute` and `space` are in UTC.
+    order: how the vendor sorts by the cursor, so that a window can be cut or left early.
+    records_max: the vendor gives no more of one window than about so many. days_max: nor a longer window.
+    cursor_alone: behind the first page nothing but the cursor is sent.
+    stop_after_empty_page: the vendor names a next page for ever.
+    details: the list holds ids. partition: the config field whose values, between commas, are asked one by one;
+    each record is told its own under `partition_as`.
+    """
 
     name: Slug
-    endpoint: Endpoint
-    time_format: Literal["rfc3339", "epoch_s", "epoch_ms", "date", "space"] = "rfc3339"
+    endpoint: Endpoint | None = None
+    query: str | None = None
+    time_format: Literal["rfc3339", "epoch_s", "epoch_ms", "date", "space", "minute"] = "rfc3339"
+    order: Literal["ascending", "descending"] | None = None
+    records_max: Annotated[int, Meta(ge=1)] | None = None
+    days_max: Annotated[int, Meta(ge=1)] | None = None
+    cursor_alone: bool = False
+    stop_after_empty_page: bool = False
+    details: Details | None = None
+    partition: Slug | None = None
+    partition_as: Slug | None = None
 
 
 # --- records → issues ------------------------------------------------------------------------------------------
@@ -440,6 +469,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     adapter: code that polling needs beside the streams.
     id_scope: what stands before the ids of a connector, a template over {config.…}, where every account of the vendor
     counts for itself; empty where its ids are good everywhere.
+    rate_per_minute: how many requests an account may be asked.
     """
 
     type: Slug
@@ -453,9 +483,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     evidence: str = ""
     unchecked: tuple[Facet, ...] = ()
     notes: str = ""
-    adapter: Literal["aws", "google", "sql", "mongodb", "job", "hydrate", "partition", "instance"] | None = (
-        None
-    )
+    adapter: Literal["sql", "instance"] | None = None
+    rate_per_minute: Annotated[int, Meta(ge=1, le=10_000)] = 300
     config: tuple[ConfigField, ...] = ()
     base_url: str | Regional | None = None
     headers: dict[str, str] = {}

@@ -79,7 +79,7 @@ def records_in(manifest: Manifest, payload: object) -> Sample:
         return Sample("records", tuple(payload))
     if isinstance(payload, dict):
         for stream in manifest.streams:
-            page = _selected(payload, stream.endpoint.data_selector)
+            page = _selected(payload, stream.endpoint.data_selector) if stream.endpoint is not None else None
             if isinstance(page, list):
                 return Sample("page", tuple(page))
         if manifest.webhook is not None:

@@ -13,6 +13,7 @@ from services.ingest.commands.sources import known_source
 from services.ingest.connectors.manifest import (
     ApiKey,
     AuthorizationCode,
+    Cursor,
     Digest,
     Echo,
     GivenSecret,
@@ -114,8 +115,29 @@ def _faults(manifest: Manifest, stem: str) -> Iterator[tuple[str, str]]:
     names = [stream.name for stream in manifest.streams]
     if len(set(names)) < len(names):
         yield "streams", "two have the same name"
-    if manifest.streams and manifest.base_url is None:
+    if manifest.base_url is None and any(stream.endpoint is not None for stream in manifest.streams):
         yield "base_url", "is needed where there are streams"
+    yield from _stream_faults(manifest)
+
+
+def _stream_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    fields = {field.key for field in manifest.config}
+    for index, stream in enumerate(manifest.streams):
+        place = f"streams[{index}]"
+        if (stream.endpoint is None) == (stream.query is None):
+            yield place, "needs an endpoint or a query, not both"
+        if stream.query is not None and manifest.adapter != "sql":
+            yield f"{place}.query", "needs adapter: sql"
+        if stream.partition is not None and stream.partition not in fields:
+            yield f"{place}.partition", f"{stream.partition!r} is not a field of config"
+        if stream.partition_as is not None and stream.partition is None:
+            yield f"{place}.partition_as", "needs partition"
+        if stream.cursor_alone and not (
+            stream.endpoint is not None
+            and isinstance(stream.endpoint.paginator, Cursor)
+            and stream.endpoint.paginator.cursor_param is not None
+        ):
+            yield f"{place}.cursor_alone", "needs a cursor in the query"
 
 
 def _mapping_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:

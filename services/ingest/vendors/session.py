@@ -1,0 +1,219 @@
+"""HTTP to vendors: only to addresses that may be asked, bounded in time and size, at the account's pace, never redirected.
+
+A `requests.Session`, because that is what dlt takes.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from io import BytesIO
+from socket import socket
+from typing import Final
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from runtime.outbound import OutboundError, Reach
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util.connection import create_connection
+
+from services.ingest.vendors.faults import VendorError, words
+from services.ingest.vendors.rates import Rates
+
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+CONNECT_SECONDS: Final = 10.0
+READ_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 120.0
+"""For a whole answer: one that drips would otherwise keep a thread for days."""
+WORDS_BYTES: Final = 4096
+"""How much of a refusal is read for its words."""
+
+_CHUNK: Final = 64 * 1024
+_RESET_HEADERS: Final = (
+    "retry-after",
+    "x-ratelimit-reset",
+    "ratelimit-reset",
+    "x-rate-limit-reset",
+    "x-ratelimit-requests-reset",
+    "x-ratelimit-retryafter",
+    "x-ratelimit-retry-after",
+)
+"""When asking is allowed again: GitHub, PagerDuty, Okta, Linear, CrowdStrike and Help Scout each have their own."""
+_REMAINING: Final = re.compile(r"(x-)?rate-?limit.*remaining", re.IGNORECASE)
+_EPOCH_MIN: Final = 1_000_000_000
+_EPOCH_MS_MIN: Final = 1_000_000_000_000
+
+
+class GuardedSession(requests.Session):
+    """Asks one vendor on behalf of one connector; an answer without success is a VendorError.
+
+    secrets: what must not come back in a vendor's words. account, per_minute: whose pace is kept.
+    pause: sleeps for so many seconds, and raises what it likes where there is no more time.
+    """
+
+    def __init__(
+        self,
+        reach: Reach,
+        *,
+        rates: Rates,
+        account: str = "",
+        per_minute: int = 300,
+        secrets: Iterable[str] = (),
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__()
+        self.trust_env = False  # no proxy and no .netrc from the environment
+        self.headers.update(
+            {"Accept-Encoding": "gzip", "Accept": "application/json", "User-Agent": "causeloop"}
+        )
+        self.mount("https://", _GuardedAdapter(reach))
+        self.mount("http://", _GuardedAdapter(reach))
+        self._rates, self._account, self._per_minute = rates, account, per_minute
+        self._secrets = tuple(secrets)
+        self._pause = pause
+
+    def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
+        """The answer, read to its end. Raises VendorError."""
+        if (wait := self._rates.wait(self._account, self._per_minute)) > 0:
+            self._pause(wait)
+        kwargs |= {"allow_redirects": False, "stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+        kwargs |= {"verify": True, "proxies": {}}
+        host = urlsplit(request.url or "").hostname or "?"
+        try:
+            response = super().send(request, **kwargs)  # type: ignore[arg-type]  # requests' stubs name each
+            with response:
+                body = _read(response, host)
+        except requests.Timeout as error:
+            raise VendorError("unreachable", f"{host} did not answer in time") from error
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise VendorError("unreachable", f"{host} cannot be reached: {type(error).__name__}") from error
+        response.raw = BytesIO(body)
+        response.headers.pop("Content-Encoding", None)
+        self._judge(response, body, host)
+        return response
+
+    def _judge(self, response: requests.Response, body: bytes, host: str) -> None:
+        """Raises VendorError for an answer without success."""
+        status = response.status_code
+        if 200 <= status < 300:
+            return
+        said = words(body[:WORDS_BYTES].decode("utf-8", "replace"), self._secrets)
+        detail = f"{host} answered {status}" + (f": {said}" if said else "")
+        if status == 429 or (status in (400, 403) and _is_spent(response.headers)):
+            raise VendorError("rate_limited", detail, retry_after=retry_after(response.headers))
+        if 300 <= status < 400:
+            raise VendorError("bad_answer", f"{host} answered {status}: it points to another address")
+        if status in (401, 403):
+            raise VendorError("credentials_rejected", detail)
+        if status >= 500 or status == 408:
+            wait = retry_after(response.headers) if "retry-after" in response.headers else None
+            raise VendorError("vendor_failed", detail, retry_after=wait)
+        raise VendorError("not_configured", detail)
+
+
+def account_of(type_: str, base_url: str, secrets: Mapping[str, str]) -> str:
+    """Names an account of a vendor by what signs in to it; tokens that change by themselves do not count."""
+    lasting = sorted((name, text) for name, text in secrets.items() if not name.endswith("_token"))
+    lasting = lasting or sorted(secrets.items())
+    digest = sha256(repr((type_, urlsplit(base_url).netloc, lasting)).encode())
+    return digest.hexdigest()
+
+
+def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
+    """Seconds until a vendor wants to be asked again, by whichever header it has for that."""
+    stated = headers.get("date")
+    moment = now or (_moment(stated) if stated else None) or datetime.now(UTC)
+    for name in _RESET_HEADERS:
+        text = headers.get(name, "").strip()
+        try:
+            number = float(text)
+        except ValueError:
+            until = _moment(text) if text else None
+            if until is not None:
+                return max(0.0, (until - moment).total_seconds())
+            continue
+        if number >= _EPOCH_MS_MIN:
+            number /= 1000
+        return max(0.0, number - moment.timestamp() if number >= _EPOCH_MIN else number)
+    return None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        read = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
+
+
+def _is_spent(headers: Mapping[str, str]) -> bool:
+    """Whether a refusal that does not say 429 means it."""
+    return "retry-after" in headers or any(
+        _REMAINING.fullmatch(name) and value.strip() == "0" for name, value in headers.items()
+    )
+
+
+def _read(response: requests.Response, host: str) -> bytes:
+    """The body, unpacked; counted while it unfolds, since a few kilobytes can unfold to gigabytes."""
+    body = bytearray()
+    deadline = time.monotonic() + ANSWER_SECONDS
+    if response.status_code == 204:
+        return b"null"
+    for part in response.raw.stream(_CHUNK, decode_content=True):
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise VendorError("bad_answer", f"{host} answered with more than {BODY_BYTES_MAX} bytes")
+        if time.monotonic() > deadline:
+            raise VendorError("unreachable", f"{host} did not end its answer in time")
+    return bytes(body)
+
+
+class _GuardedAdapter(HTTPAdapter):
+    """Connects to the address that was checked, while Host, SNI and the certificate keep the name."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        super().__init__()
+
+    def init_poolmanager(self, *args: object, **kwargs: object) -> None:
+        """Every connection of every pool is dialled by us."""
+        super().init_poolmanager(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they came
+        reach = self._reach
+
+        class Plain(HTTPConnection):
+            def _new_conn(self) -> socket:
+                return _dial(self, "http", reach)
+
+        class Secure(HTTPSConnection):
+            def _new_conn(self) -> socket:
+                return _dial(self, "https", reach)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+
+def _dial(connection: HTTPConnection, scheme: str, reach: Reach) -> socket:
+    """A socket to the one address that the name stood for when it was looked up and judged."""
+    try:
+        address = reach.resolve(scheme, connection.host, connection.port)
+    except OutboundError as error:
+        unknown = str(error).endswith("is not known")
+        raise VendorError("unreachable" if unknown else "address_refused", str(error)) from error
+    try:
+        return create_connection(
+            (address, connection.port), connection.timeout, socket_options=connection.socket_options
+        )
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, f"{connection.host} did not answer in time") from error
+    except OSError as error:
+        raise NewConnectionError(connection, f"{connection.host}: {error}") from error

@@ -1,0 +1,106 @@
+"""How a request is signed in: the manifest's ways, as `requests` wants them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, assert_never
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest
+from requests.auth import AuthBase
+
+from services.ingest.connectors.manifest import (
+    ApiKey,
+    Auth,
+    AuthorizationCode,
+    AwsKeys,
+    Basic,
+    ClientCredentials,
+    DatabaseLogin,
+    JwtBearer,
+    NoAuth,
+)
+from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.templates import Values
+
+REGION_OF_GLOBAL_SERVICES: Final = "us-east-1"
+
+
+class SigV4(AuthBase):
+    """Signature Version 4 as botocore makes it; nothing else of botocore is used."""
+
+    def __init__(self, *, service: str, region: str, key_id: str, secret: str, token: str | None) -> None:
+        self._service, self._region = service, region
+        self._key_id, self._secret, self._token = key_id, secret, token
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """The request, signed; botocore is loaded at the first one."""
+        from botocore.auth import SigV4Auth  # type: ignore[import-untyped]  # noqa: PLC0415
+        from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]  # noqa: PLC0415
+        from botocore.credentials import Credentials  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        signed_names = ("content-type", "x-amz-target")
+        headers = {name: value for name, value in request.headers.items() if name.lower() in signed_names}
+        asked = AWSRequest(method=request.method, url=request.url, data=request.body or b"", headers=headers)
+        credentials = Credentials(self._key_id, self._secret, self._token)
+        SigV4Auth(credentials, self._service, self._region).add_auth(asked)
+        request.headers.update(dict(asked.headers.items()))
+        return request
+
+
+class Together(AuthBase):
+    """Several, one after the other: Datadog wants two headers, Trello two parameters."""
+
+    def __init__(self, parts: Sequence[AuthBase]) -> None:
+        self._parts = parts
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """The request, signed by each."""
+        for part in self._parts:
+            request = part(request)
+        return request
+
+
+def signer(auth: Auth, values: Values, secrets: Mapping[str, str], base_url: str) -> AuthBase | None:
+    """What signs in every request; None where nothing is asked.
+
+    Raises VendorError: "not_configured" for a secret that nobody gave, "oauth_expired" for a missing token.
+    """
+    from dlt.sources.helpers.rest_client.auth import (  # noqa: PLC0415  # dlt is loaded by workers only
+        APIKeyAuth,
+        BearerTokenAuth,
+        HttpBasicAuth,
+    )
+
+    match auth:
+        case ApiKey():
+            headers, params = auth.headers.items(), auth.params.items()
+            return Together(
+                [
+                    *(APIKeyAuth(name=name, api_key=values.text(text)) for name, text in headers),
+                    *(APIKeyAuth(name, api_key=values.text(text), location="query") for name, text in params),
+                ]
+            )
+        case Basic():
+            return HttpBasicAuth(username=values.text(auth.username), password=values.text(auth.password))
+        case AuthorizationCode() | ClientCredentials() | JwtBearer():
+            if not secrets.get("access_token"):
+                raise VendorError("oauth_expired", "there is no access token; sign in again")
+            return BearerTokenAuth(token=secrets["access_token"])
+        case AwsKeys():
+            return SigV4(
+                service=auth.service,
+                region=_region(base_url),
+                key_id=values.text("{secret.access_key_id}"),
+                secret=values.text("{secret.secret_access_key}"),
+                token=secrets.get("session_token"),
+            )
+        case NoAuth():
+            return None
+        case DatabaseLogin():
+            raise VendorError("not_configured", "a database is not asked by HTTP")
+    assert_never(auth)
+
+
+def _region(base_url: str) -> str:
+    """The region in a host such as monitoring.eu-central-1.amazonaws.com."""
+    labels = (urlsplit(base_url).hostname or "").split(".")
+    return labels[1] if len(labels) > 3 else REGION_OF_GLOBAL_SERVICES
