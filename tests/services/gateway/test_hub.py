@@ -150,3 +150,22 @@ def test_nobody_is_told_of_a_forecast_that_is_held_out() -> None:
     assert [frame.type for frame in frames_of(shown)] == ["prediction.generated"]
     held_out = replace(shown, data=replace(shown.data, held_out=True))
     assert frames_of(held_out) == []
+
+
+def test_listeners_hear_of_connectors_runs_and_tickets() -> None:
+    """Each by what a GET of the same needs: a run's end under its own name, a ticket with its recommendation."""
+    frames = [frame for event in b.connecting_story() for frame in frames_of(event)]
+    heard = {frame.type: frame for frame in frames}
+    assert {"connector.created", "connector.updated", "connector.status.changed", "connector.deleted"} <= set(
+        heard
+    )
+    assert {frame.scope for frame in frames} == {"connectors:read", "recommendations:read"}
+    assert heard["connector.sync.succeeded"].payload["counts"] == {
+        "records": 3,
+        "created": 3,
+        "updated": 0,
+        "unchanged": 0,
+        "ignored": 0,
+        "rejected": 0,
+    }
+    assert heard["recommendation.ticket.created"].scope == "recommendations:read"
