@@ -10,6 +10,8 @@ from runtime.service import Resources, Service
 from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.endpoints.authorization import Authorizations
 from services.ingest.endpoints.intake import intake_route
+from services.ingest.endpoints.kept import Keeping
+from services.ingest.jobs.intake import Intake
 from services.ingest.jobs.sweeping import sweep
 from services.ingest.migrate import MIGRATIONS
 from services.ingest.projections import AGGREGATES, project
@@ -34,13 +36,17 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
     outbound = Outbound(settings.reach)
     clients = read_clients(settings.oauth_clients)
     grants = Grants(vault, sources, outbound, clients=clients, clock=resources.clock)
-    authorizations = Authorizations(Sources(resources.event_log, clock=resources.clock), grants, vault)
+    connectors = Sources(resources.event_log, clock=resources.clock)
+    authorizations = Authorizations(connectors, grants, vault)
+    intake = Intake(resources.event_log, records, clock=resources.clock)
+    keeping = Keeping(connectors, records, intake, clock=resources.clock)
     return Service(
         name=NAME,
         projection=projection(),
         endpoints=(
             *endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
             *authorizations.endpoints(),
+            *keeping.endpoints(),
         ),
         routes=[intake_route(pool, clock=resources.clock)],
         on_start=[lambda: MIGRATIONS.prepare(settings.database_owner_url, sources)],

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from contracts import ingest, pattern, prediction, recommendation, workspace
+from contracts import connector, ingest, pattern, prediction, recommendation, workspace
 from eventlog import EventLog
 from psycopg import sql
 from runtime.database import Connection, Pool, tenant
@@ -23,7 +23,7 @@ log = structlog.get_logger("gateway.erasing")
 AGGREGATES: Final = sorted(
     {
         aggregate_type
-        for context in (ingest, pattern, prediction, recommendation)
+        for context in (connector, ingest, pattern, prediction, recommendation)
         for aggregate_type in context.AGGREGATES.values()
     }
 )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
-from contracts import ingest, prediction
+from contracts import connector, ingest, prediction
 from eventlog import EventLog
 from msgspec import Struct
 from nats.aio.client import Client
@@ -31,11 +31,12 @@ class Place(Struct, frozen=True):
     expired: tuple[datetime, int] | None = _BEGINNING
     answered: tuple[datetime, int] | None = _BEGINNING
     foretold: tuple[datetime, int] | None = _BEGINNING
+    kept: tuple[datetime, int] | None = _BEGINNING
 
     @property
     def is_end(self) -> bool:
         """Whether all that was due has been asked for."""
-        return self == Place(None, None, None, None)
+        return self == Place(None, None, None, None, None)
 
 
 class Retainer:
@@ -69,7 +70,9 @@ class Retainer:
         if foretold is not None:
             kept = timedelta(days=window.predictions_days + window.grace_days)
             foretold = await self._purge_predictions(window.workspace_id, now - kept, foretold)
-        return Place(aged, expired, answered, foretold)
+        if place.kept is not None:
+            await self._purge_records(window.workspace_id, now - timedelta(days=window.issues_days))
+        return Place(aged, expired, answered, foretold, None)
 
     async def _expire(
         self, workspace_id: str, unchanged_since: datetime, after: tuple[datetime, int]
@@ -143,6 +146,19 @@ class Retainer:
                 )
             self._ended.add((workspace_id, "predictions"))
         return _behind(page, PURGED_AT_ONCE)
+
+    async def _purge_records(self, workspace_id: str, received_before: datetime) -> None:
+        """Delete what sources sent, all at once: nothing of it is shown, so there is nothing to hide first; no grace."""
+        done = await ask(
+            self._nc,
+            connector.PurgeRecords(received_before=received_before),
+            endpoint=connector.ENDPOINTS[connector.PurgeRecords],
+            reply=connector.RecordsPurged,
+            context=_context(workspace_id),
+            timeout=_ASK_SECONDS,
+        )
+        if done.n_records:
+            log.info("retention.records_purged", workspace_id=workspace_id, records=done.n_records)
 
     async def _forget(
         self, workspace_id: str, before: datetime, after: tuple[datetime, int]

@@ -801,6 +801,26 @@ class DeadLettersRetried(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int
 
 
+class PurgeRecords(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Delete what a workspace's sources sent before a time: records that are kept, and dead letters.
+
+    Endpoint: ingest.purge_records.
+
+    received_before: Those go that came before.
+    """
+
+    received_before: Timestamp
+
+
+class RecordsPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to PurgeRecords.
+
+    n_records: How many went.
+    """
+
+    n_records: int
+
+
 class PushTicket(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Make a ticket of a recommendation. Endpoint: ingest.push_ticket.
 
@@ -876,6 +896,7 @@ ENDPOINTS: dict[type[Struct], str] = {
     PreviewMapping: "ingest.preview_mapping",
     ListDeadLetters: "ingest.list_dead_letters",
     RetryDeadLetters: "ingest.retry_dead_letters",
+    PurgeRecords: "ingest.purge_records",
     PushTicket: "ingest.push_ticket",
 }
 """The endpoint that answers each request."""
