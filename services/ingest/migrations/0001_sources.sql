@@ -33,7 +33,6 @@ CREATE TABLE authorizations (
     PRIMARY KEY (workspace_id, state_sha256)
 );
 COMMENT ON TABLE authorizations IS 'Sign-ins with a vendor that have begun; each ends once.';
-CREATE UNIQUE INDEX authorizations_by_state ON authorizations (state_sha256);
 
 CREATE TABLE stream_positions (
     workspace_id text NOT NULL,
@@ -105,12 +104,6 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION workspace_of_state(hash text) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = sources, pg_temp AS $$
-    SELECT a.workspace_id FROM authorizations AS a WHERE a.state_sha256 = hash
-$$;
-COMMENT ON FUNCTION workspace_of_state IS 'Whose sign-in with a vendor this is; null: nobody''s.';
-
 CREATE FUNCTION sweep(now timestamptz, deliveries_before timestamptz) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = sources, pg_temp AS $$
 DECLARE
@@ -140,7 +133,7 @@ COMMENT ON FUNCTION sweep IS 'Delete what has reached its age, and every row of 
 
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sources FROM PUBLIC;
 GRANT USAGE ON SCHEMA sources TO causeloop_app;
-GRANT EXECUTE ON FUNCTION workspace_of_state, sweep TO causeloop_app;
+GRANT EXECUTE ON FUNCTION sweep TO causeloop_app;
 
 -- migrate:down
 
