@@ -396,13 +396,7 @@ async def create_connector(gateway: Gateway, call: Call[NoQuery, NewConnector]) 
         sealed_credentials=sealed_credentials(gateway, call.workspace_id, body.credentials),
     )
     async with _room_for_one(gateway, call):
-        reply = await command(
-            gateway,
-            call.principal,
-            request,
-            reply=connector.ConnectorChanged,
-            timeout=VENDOR_SECONDS,
-        )
+        reply = await command(gateway, call.principal, request, reply=connector.ConnectorChanged)
     await write_down(
         gateway,
         call,
@@ -504,9 +498,7 @@ async def _configured(
 ) -> Connector:
     """Have it changed, write down who did, and show it as it is then."""
     row = await find(gateway, call)
-    reply = await command(
-        gateway, call.principal, request, reply=connector.ConnectorChanged, timeout=VENDOR_SECONDS
-    )
+    reply = await command(gateway, call.principal, request, reply=connector.ConnectorChanged)
     await write_down(gateway, call, action, "update", row.connector_id, **metadata)
     await settle(gateway, call.workspace_id, reply.sequence, location=f"{_ALL}/{row.connector_id}")
     return present(gateway, await find(gateway, call))
@@ -606,7 +598,6 @@ async def start_authorization(gateway: Gateway, call: Call[NoQuery, None]) -> Au
         call.principal,
         connector.StartAuthorization(connector_id=row.connector_id, redirect_uri=redirect_uri(gateway)),
         reply=connector.AuthorizationStarted,
-        timeout=VENDOR_SECONDS,
     )
     await write_down(gateway, call, "connector.authorization_started", "other", row.connector_id)
     return Authorization(
