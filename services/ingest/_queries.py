@@ -177,9 +177,9 @@ async def add_connector(
 
 
 _CONFIGURE_CONNECTOR = """
-UPDATE connectors SET type = $1, settings = $2,
-    scheduled_since = CASE WHEN (settings::jsonb)->'schedule' IS DISTINCT FROM ($2::jsonb)->'schedule'
-        THEN $3 ELSE scheduled_since END,
+UPDATE connectors SET type = $1, settings = $2::text,
+    scheduled_since = CASE WHEN (settings::jsonb)->'schedule' IS DISTINCT FROM ($2::text::jsonb)->'schedule'
+        THEN $3::timestamptz ELSE scheduled_since END,
     changed_seq = $4
 WHERE workspace_id = $5 AND connector_id = $6
 """
@@ -404,7 +404,7 @@ async def list_open_runs_of(
 _LIST_OLD_RUNS = """
 SELECT workspace_id, run_id, connector_id, kind, requested_at FROM open_runs
 WHERE partition = $1 AND requested_at < $2
-    AND (requested_at, run_id) > ($3, $4)
+    AND (requested_at, run_id) > ($3::timestamptz, $4::text)
 ORDER BY requested_at, run_id
 LIMIT $5
 """
@@ -416,7 +416,7 @@ async def list_old_runs(
     partition: int,
     before: datetime,
     after_at: datetime,
-    after_id: datetime,
+    after_id: str,
     row_limit: int,
 ) -> list[OpenRun]:
     """Runs of a partition that were asked for before a time and are not over, the oldest first, behind one."""

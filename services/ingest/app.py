@@ -9,19 +9,28 @@ from runtime.service import Resources, Service
 
 from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.endpoints.authorization import Authorizations
+from services.ingest.endpoints.connectors import Connectors
 from services.ingest.endpoints.intake import intake_route
 from services.ingest.endpoints.kept import Keeping
 from services.ingest.jobs.intake import Intake
+from services.ingest.jobs.queue import JobQueue
+from services.ingest.jobs.scheduling import Scheduler
 from services.ingest.jobs.sweeping import sweep
+from services.ingest.jobs.syncing import AT_ONCE, Syncing, Tools
 from services.ingest.migrate import MIGRATIONS
 from services.ingest.projections import AGGREGATES, project
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
 from services.ingest.settings import IngestSettings
 from services.ingest.vault import Vault
+from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.oauth import Grants, read_clients
 
 NAME = "ingest"
+ROWS_SECONDS = 2.0
+"""How long a request waits for the rows to hold what was decided before it."""
+PROBES_AT_ONCE = 4
+"""Connections that are tried at once beside the runs, so that nobody waits for them to try one."""
 
 
 def build(settings: IngestSettings, resources: Resources) -> Service:
@@ -30,16 +39,46 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
     desk = Desk(resources.event_log, clock=resources.clock, rng=rng)
     # Its own page spans workspaces, which only the role that writes the rows may.
     pool = resources.pool(NAME, url=settings.database_projector_url, max_size=2)
-    sources = resources.pool(MIGRATIONS.schema)
-    records = Records(sources, clock=resources.clock, rng=rng)
-    vault = Vault(settings.master_keys(), sources, clock=resources.clock)
+    kept = resources.pool(MIGRATIONS.schema)
+    records = Records(kept, clock=resources.clock, rng=rng)
+    vault = Vault(settings.master_keys(), kept, clock=resources.clock)
     outbound = Outbound(settings.reach)
     clients = read_clients(settings.oauth_clients)
-    grants = Grants(vault, sources, outbound, clients=clients, clock=resources.clock)
-    connectors = Sources(resources.event_log, clock=resources.clock)
-    authorizations = Authorizations(connectors, grants, vault)
+    grants = Grants(vault, kept, outbound, clients=clients, clock=resources.clock)
+    sources = Sources(resources.event_log, clock=resources.clock)
+    authorizations = Authorizations(sources, grants, vault)
     intake = Intake(resources.event_log, records, clock=resources.clock)
-    keeping = Keeping(connectors, records, intake, clock=resources.clock)
+    keeping = Keeping(sources, records, intake, clock=resources.clock)
+    rows = resources.pool(NAME)
+    queue = JobQueue(resources.nc, replicas=settings.replicas)
+    asking = Asking(grants, settings.reach, threads=AT_ONCE + PROBES_AT_ONCE)
+
+    async def caught_up(workspace_id: str) -> bool:
+        end = await resources.event_log.last_seq(resources.event_log.partition_of(workspace_id))
+        return await resources.reached(workspace_id, end, timeout=ROWS_SECONDS)
+
+    connectors = Connectors(
+        sources, vault, records, asking, queue, rows=rows, caught_up=caught_up, clock=resources.clock, rng=rng
+    )
+    tools = Tools(
+        sources=sources,
+        intake=intake,
+        records=records,
+        vault=vault,
+        asking=asking,
+        rows=rows,
+        # One is held for each run, so that nobody else has to wait for one.
+        locks=resources.pool(MIGRATIONS.schema, max_size=AT_ONCE + 1),
+        clock=resources.clock,
+    )
+    scheduler = Scheduler(
+        sources,
+        pool,
+        queue,
+        partitions=settings.partitions,
+        leads=resources.leads,
+        clock=resources.clock,
+    )
     return Service(
         name=NAME,
         projection=projection(),
@@ -47,10 +86,12 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
             *endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
             *authorizations.endpoints(),
             *keeping.endpoints(),
+            *connectors.endpoints(),
         ),
         routes=[intake_route(pool, clock=resources.clock)],
-        on_start=[lambda: MIGRATIONS.prepare(settings.database_owner_url, sources)],
-        background=[lambda: sweep(records)],
+        on_start=[lambda: MIGRATIONS.prepare(settings.database_owner_url, kept), queue.ensure],
+        on_stop=[asking.stop],
+        background=[lambda: sweep(records), scheduler.run, lambda: Syncing(tools).work(queue)],
     )
 
 

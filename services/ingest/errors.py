@@ -167,3 +167,10 @@ class TicketUncertainError(StateConflictError):
             " A day after the try it can be pushed again",
             details={"marker": marker},
         )
+
+
+class TooManyConnectorsError(StateConflictError):
+    """The workspace has as many connectors as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are {most} connectors already; delete one first")

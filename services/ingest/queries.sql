@@ -61,9 +61,9 @@ ON CONFLICT (workspace_id, connector_id) DO NOTHING;
 
 -- Set what is decided about a connector; another schedule counts from now (ConnectorConfigured).
 -- name: ConfigureConnector :exec
-UPDATE connectors SET type = sqlc.arg(type), settings = sqlc.arg(settings),
-    scheduled_since = CASE WHEN (settings::jsonb)->'schedule' IS DISTINCT FROM (sqlc.arg(settings)::jsonb)->'schedule'
-        THEN sqlc.arg(at) ELSE scheduled_since END,
+UPDATE connectors SET type = sqlc.arg(type), settings = sqlc.arg(settings)::text,
+    scheduled_since = CASE WHEN (settings::jsonb)->'schedule' IS DISTINCT FROM (sqlc.arg(settings)::text::jsonb)->'schedule'
+        THEN sqlc.arg(at)::timestamptz ELSE scheduled_since END,
     changed_seq = sqlc.arg(seq)
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 
@@ -137,6 +137,6 @@ ORDER BY requested_at, run_id;
 -- name: ListOldRuns :many
 SELECT workspace_id, run_id, connector_id, kind, requested_at FROM open_runs
 WHERE partition = sqlc.arg(partition) AND requested_at < sqlc.arg(before)
-    AND (requested_at, run_id) > (sqlc.arg(after_at), sqlc.arg(after_id))
+    AND (requested_at, run_id) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_id)::text)
 ORDER BY requested_at, run_id
 LIMIT sqlc.arg(row_limit);

@@ -135,6 +135,26 @@ def checked(settings: connector.ConnectorSettings) -> connector.ConnectorSetting
     return settings
 
 
+def changed(
+    settings: connector.ConnectorSettings, cmd: connector.ConfigureConnector
+) -> connector.ConnectorSettings:
+    """The settings with what a command changes; not yet checked."""
+    changes: dict[str, object] = {
+        name: value
+        for name in ("display_name", "auth", "schedule", "manifest")
+        if (value := getattr(cmd, name)) is not None
+    }
+    if cmd.without_schedule:
+        changes["schedule"] = None
+    if cmd.config:
+        changes["config"] = {**settings.config, **cmd.config}
+    if cmd.streams or cmd.all_streams:
+        changes["streams"] = () if cmd.all_streams else cmd.streams
+    if cmd.mapping or cmd.manifest_mapping:
+        changes["mapping"] = {} if cmd.manifest_mapping else cmd.mapping
+    return replace(settings, **changes)
+
+
 def is_polled(manifest: Manifest) -> bool:
     """Whether there is something to ask the vendor; otherwise records only come by themselves."""
     return bool(manifest.streams)

@@ -26,7 +26,7 @@ BYTES_MAX: Final = 512 * 1024 * 1024
 AGE_MAX_SECONDS: Final = 7 * 86_400
 """A job that nobody could do for a week is given up."""
 
-ACK_WAIT_SECONDS: Final = 30.0
+ACK_WAIT_SECONDS: Final = 15.0
 """After so long without a sign of life a job is given to somebody else."""
 TAKEN_MAX: Final = 65_536
 FETCH_SECONDS: Final = 20.0

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from contracts import Event, Recorded, ingest
+from contracts import Event, Recorded, connector, ingest
 from eventlog import EventLog, apply_schema
 from psycopg import AsyncConnection
 from testkit.builders import NOW, WORKSPACE, issue_reported, recorded
@@ -52,6 +52,65 @@ async def test_counts_follow_the_events_however_they_are_cut_into_batches(databa
             '(ws_test,2026-03-02,jira,1,"2026-03-02 12:00:00+00","2026-03-02 12:00:00+00")',
         ],
     }
+
+
+def a_connector(connector_id: str, *, interval_seconds: int) -> list[Recorded[Event]]:
+    """One that is made, set otherwise, fails twice, succeeds with what it is asked next, and has a run that waits."""
+    settings = connector.ConnectorSettings(
+        type="jira",
+        display_name="Ours",
+        auth=1,
+        schedule=connector.ConnectorSchedule(interval_seconds=interval_seconds, timezone="UTC"),
+    )
+    other = connector.ConnectorSettings(
+        type="jira",
+        display_name="Theirs",
+        auth=1,
+        schedule=connector.ConnectorSchedule(cron="0 9 * * 1", timezone="Europe/Zurich"),
+    )
+    counts = connector.SyncCounts(
+        n_records=0, n_created=0, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=0
+    )
+    status, outcome = connector.ConnectorStatus, connector.SyncOutcome
+    told: list[connector.Event] = [
+        connector.ConnectorCreated(connector_id=connector_id, settings=settings, status=status.PENDING),
+        connector.ConnectorCredentialsChanged(connector_id=connector_id, secrets=("api_token", "email")),
+        connector.ConnectorConfigured(connector_id=connector_id, settings=other),
+        connector.ConnectorStatusChanged(
+            connector_id=connector_id, status=status.ERROR, reason="unreachable", detail="It is away."
+        ),
+    ]
+    events = [recorded(event, connector_id, at=NOW + timedelta(hours=n)) for n, event in enumerate(told)]
+    for number, ended in enumerate((outcome.SUCCEEDED, outcome.FAILED, outcome.FAILED, None)):
+        run_id = f"syn_{connector_id}_{number}"
+        requested = connector.SyncRequested(
+            run_id=run_id, connector_id=connector_id, kind=connector.SyncKind.MANUAL
+        )
+        at = NOW + timedelta(hours=10 + number)
+        events.append(recorded(requested, run_id, at=at))
+        if ended is not None:
+            over = connector.SyncEnded(
+                run_id=run_id, connector_id=connector_id, outcome=ended, counts=counts, reason="", detail=""
+            )
+            events.append(recorded(over, run_id, at=at))
+    return events
+
+
+async def test_connectors_and_open_runs_follow_the_events(database: Database) -> None:
+    """A deleted connector has no row; another schedule counts since it was set."""
+    gone = a_connector("con_2", interval_seconds=60)
+    deleted = connector.ConnectorDeleted(connector_id="con_2")
+    events = [*a_connector("con_1", interval_seconds=60), *gone, recorded(deleted, "con_2", at=NOW)]
+    rows = await assert_projection_laws(projection(), in_order(*events), database=database)
+    (row,) = rows["connectors"]
+    assert row.startswith("(ws_test,con_1,jira,")
+    assert (
+        ',error,unreachable,"{api_token,email}","2026-03-01 14:00:00+00","2026-03-02 01:00:00+00",2,' in row
+    )
+    assert rows["open_runs"] == [
+        '(ws_test,syn_con_1_3,con_1,manual,"2026-03-02 01:00:00+00",0)',
+        '(ws_test,syn_con_2_3,con_2,manual,"2026-03-02 01:00:00+00",0)',
+    ]
 
 
 async def test_a_purge_leaves_the_days_that_it_reaches_out_of_all_counts(

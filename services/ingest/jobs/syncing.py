@@ -1,0 +1,401 @@
+"""Runs: a source is read page by page; whoever takes a run over goes on at its page."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+from contracts import connector
+from contracts.types import Timestamp
+from msgspec import Struct
+from msgspec.structs import replace
+from runtime.broker import CommandContext
+from runtime.database import Pool, tenant
+
+from services.ingest import _queries
+from services.ingest.commands.connectors import LIMITED_REASON, end_run, judge, progress_run
+from services.ingest.connectors.connecting import Source, source_of
+from services.ingest.connectors.manifest import Stream
+from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError
+from services.ingest.jobs.intake import Intake, added
+from services.ingest.jobs.queue import Job, JobQueue, Later
+from services.ingest.projections import POLLS
+from services.ingest.records import Records
+from services.ingest.reporting import Sources
+from services.ingest.reporting.sources import CONNECTOR
+from services.ingest.state import NOTHING_YET, Connector, SyncRun
+from services.ingest.vault import Vault
+from services.ingest.vendors.asking import Asking
+from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.polling import Access, Window, beginning, high_water
+
+AT_ONCE: Final = 4
+PER_WORKSPACE: Final = 2
+"""Runs of one process, and of one workspace in it."""
+CHUNK: Final = timedelta(days=7)
+"""A longer window is read in stretches, each of which is done for good when it is read."""
+FIRST_WINDOW: Final = timedelta(days=90)
+"""How far back the first poll of a stream reads; a backfill reads further."""
+BUSY_SECONDS: Final = 5.0
+"""When a run is tried again whose connector is in somebody else's hands."""
+WAIT_SECONDS_MAX: Final = 3_600.0
+DEFAULT_WAIT_SECONDS: Final = 60.0
+"""How long a run waits that a vendor has limited, at most, and where it does not say how long."""
+RUN_AGE_MAX: Final = timedelta(hours=24)
+"""A run that a vendor has limited for so long is given up."""
+UNKNOWN_DELIVERIES_MAX: Final = 5
+_BUG_REASON: Final = "internal_error"
+
+log = structlog.get_logger()
+
+
+class SyncJob(Struct, frozen=True):
+    """A run to do; without one: a deleted connector of which nothing may be left."""
+
+    connector_id: str
+    run_id: str | None
+
+
+class _Progress(Struct, frozen=True, kw_only=True):
+    """How far a run is in one stream, as it is kept beside the stream.
+
+    chunk: which of the window's stretches is being read. page: where to go on in it; None: at its beginning.
+    newest: the latest moment of the records read in this stretch.
+    """
+
+    start: Timestamp | None
+    end: Timestamp
+    chunk: int = 0
+    page: dict[str, object] | None = None
+    newest: Timestamp | None = None
+    counts: connector.SyncCounts = NOTHING_YET
+
+    @property
+    def stretches(self) -> list[Window]:
+        """The parts of the window, the oldest first."""
+        if self.start is None:
+            return [Window(None, self.end)]
+        starts = [self.start]
+        while starts[-1] + CHUNK < self.end:
+            starts.append(starts[-1] + CHUNK)
+        return [Window(start, end) for start, end in zip(starts, [*starts[1:], self.end], strict=True)]
+
+
+class _OverError(Exception):
+    """Somebody has ended the run, paused its connector or deleted it."""
+
+
+class Tools(Struct, frozen=True, kw_only=True):
+    """What runs are done with.
+
+    rows: ingest's read model. locks: the application's connections, one is held for each run. clock: the time in UTC.
+    """
+
+    sources: Sources
+    intake: Intake
+    records: Records
+    vault: Vault
+    asking: Asking
+    rows: Pool
+    locks: Pool
+    clock: Callable[[], datetime]
+
+
+class Syncing:
+    """Does runs, as many at once as AT_ONCE says."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def work(self, queue: JobQueue) -> None:
+        """Take runs from the queue, without end."""
+        await queue.work("sync", self.do, at_once=AT_ONCE, per_workspace=PER_WORKSPACE)
+
+    async def do(self, job: Job) -> None:
+        """Do a run to its end, or raise Later."""
+        order = msgspec.json.decode(job.payload, type=SyncJob)
+        if order.run_id is None:
+            return await self._forget(job, order.connector_id)
+        async with self._alone(order.connector_id) as is_alone:
+            if not is_alone:
+                raise Later(BUSY_SECONDS)
+            run = await self._tools.sources.find_run(job.workspace_id, order.run_id)
+            if run is None:
+                if job.n_deliveries < UNKNOWN_DELIVERIES_MAX:
+                    raise Later(BUSY_SECONDS)
+                return None
+            if run.ended is None:
+                await _Run(self._tools, run, job.workspace_id).do()
+            return None
+
+    async def _forget(self, job: Job, connector_id: str) -> None:
+        """Delete what is kept of a connector that is deleted; the job is put before it is."""
+        state = await self._tools.sources.find(job.workspace_id, connector_id)
+        if state is not None and state.is_deleted:
+            await forget(self._tools.vault, self._tools.records, job.workspace_id, connector_id)
+        elif job.n_deliveries < UNKNOWN_DELIVERIES_MAX:
+            raise Later(BUSY_SECONDS)
+
+    @asynccontextmanager
+    async def _alone(self, connector_id: str) -> AsyncIterator[bool]:
+        """Whether no other process has a run of this connector; if so, none has one until the block ends."""
+        key = f"sync/{connector_id}"
+        async with self._tools.locks.connection() as conn:
+            cursor = await conn.execute("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", (key,))
+            row = await cursor.fetchone()
+            is_alone = row is not None and bool(row[0])
+            try:
+                yield is_alone
+            finally:
+                if is_alone and not conn.closed:
+                    await conn.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", (key,))
+
+
+async def forget(vault: Vault, records: Records, workspace_id: str, connector_id: str) -> None:
+    """Delete everything that is kept of a connector but its issues."""
+    await vault.forget(workspace_id, connector_id)
+    await records.forget(workspace_id, connector_id)
+
+
+class _Run:
+    """One run while it is done."""
+
+    def __init__(self, tools: Tools, run: SyncRun, workspace_id: str) -> None:
+        self._tools = tools
+        self._run = run
+        self._request = run.request
+        self._workspace_id = workspace_id
+        self._context = CommandContext(workspace_id=workspace_id, correlation_id=run.request.run_id)
+        self._progress: dict[str, _Progress] = {}
+        self._remapped: connector.SyncCounts = NOTHING_YET
+        self._version = 0
+
+    @property
+    def _counts(self) -> connector.SyncCounts:
+        total = self._remapped
+        for progress in self._progress.values():
+            total = added(total, progress.counts)
+        return total
+
+    async def do(self) -> None:
+        """Do it, and say how it ended. Raises Later where it has to wait, UnavailableError where we have to."""
+        outcome, reason, detail = connector.SyncOutcome.SUCCEEDED, "", ""
+        try:
+            await self._do()
+        except _OverError:
+            outcome = connector.SyncOutcome.CANCELLED
+        except VendorError as error:
+            self._wait_if_limited(error)
+            outcome, reason, detail = connector.SyncOutcome.FAILED, error.code, error.detail
+        except InvalidConnectorError as error:
+            outcome, reason, detail = connector.SyncOutcome.FAILED, "not_configured", error.message
+        except (msgspec.ValidationError, ValueError, TypeError, LookupError) as error:
+            log.exception("run.failed", run_id=self._request.run_id, error=repr(error))
+            outcome, reason = connector.SyncOutcome.FAILED, _BUG_REASON
+            detail = "The run met a fault of ours; the log says which."
+        await self._end(outcome, reason, detail)
+
+    async def _do(self) -> None:
+        state = await self._tools.sources.find(self._workspace_id, self._request.connector_id)
+        if state is None or self._must_stop(state):
+            raise _OverError
+        self._version = await self._connector_version()
+        source = source_of(self._request.connector_id, state.settings)
+        if self._request.kind is connector.SyncKind.REMAP:
+            await self._remap(source)
+            return
+        access = await self._tools.asking.access(self._workspace_id, source)
+        try:
+            await self._poll(source, access)
+        except VendorError as error:
+            token = access.secrets.get("access_token")
+            if error.code != "credentials_rejected" or token is None:
+                raise
+            # A token may have been taken back before its time; its grant may still be good.
+            access = await self._tools.asking.access(self._workspace_id, source, rejected=token)
+            await self._poll(source, access)
+
+    # --- polling
+
+    async def _poll(self, source: Source, access: Access) -> None:
+        await self._plan(source)
+        await self._say_progress()
+        for stream in source.streams:
+            while (progress := self._progress[stream.name]).chunk < len(progress.stretches):
+                await self._read_stretch(source, access, stream)
+                if self._request.kind is connector.SyncKind.BACKFILL:
+                    await self._say_progress()
+                    await self._let_others_go_first()
+
+    async def _plan(self, source: Source) -> None:
+        """For each stream where to begin, or where an earlier try of this run was."""
+        kept = await self._tools.records.resumes(
+            self._workspace_id, source.connector_id, self._request.run_id
+        )
+        known: Mapping[str, datetime] = {}
+        if self._request.kind in POLLS:
+            known = await self._tools.records.high_waters(self._workspace_id, source.connector_id)
+        now = self._tools.clock()
+        for stream in source.streams:
+            if stream.name in kept:
+                self._progress[stream.name] = msgspec.convert(kept[stream.name], _Progress)
+            else:
+                await self._keep(stream, self._window(stream, known.get(stream.name), now))
+
+    def _window(self, stream: Stream, known: datetime | None, now: datetime) -> _Progress:
+        is_incremental = stream.endpoint is None or stream.endpoint.incremental is not None
+        if not is_incremental:
+            return _Progress(start=None, end=now)
+        if self._request.kind is connector.SyncKind.BACKFILL:
+            return _Progress(start=self._request.window_start, end=self._request.window_end or now)
+        return _Progress(start=beginning(known) or now - FIRST_WINDOW, end=now)
+
+    async def _read_stretch(self, source: Source, access: Access, stream: Stream) -> None:
+        """Read one stretch to its end, committing every page with where to go on."""
+        progress = self._progress[stream.name]
+        window = progress.stretches[progress.chunk]
+        pages = self._tools.asking.pages(access, stream, window, position=progress.page)
+        async with aclosing(pages):
+            async for page in pages:
+                await self._stop_if_over()
+                taken = await self._tools.intake.take_in(source, stream.name, page.records, self._context)
+                moments = (progress.newest, high_water(stream, page.records))
+                progress = replace(
+                    progress,
+                    page=page.position,
+                    newest=max((moment for moment in moments if moment is not None), default=None),
+                    counts=added(progress.counts, taken.counts),
+                )
+                if page.position is not None:
+                    await self._keep(stream, progress)
+        await self._raise_high_water(stream, progress, window)
+        await self._keep(stream, replace(progress, chunk=progress.chunk + 1, page=None, newest=None))
+
+    async def _raise_high_water(self, stream: Stream, progress: _Progress, window: Window) -> None:
+        """A stretch of the past is done for good; of the last one, only what the vendor has shown is."""
+        if self._request.kind not in POLLS or window.start is None:
+            return
+        is_last = progress.chunk + 1 == len(progress.stretches)
+        reached = progress.newest if is_last else window.end
+        if reached is not None:
+            await self._tools.records.raise_high_water(
+                self._workspace_id, self._request.connector_id, stream.name, min(reached, window.end)
+            )
+
+    async def _keep(self, stream: Stream, progress: _Progress) -> None:
+        self._progress[stream.name] = progress
+        await self._tools.records.keep_resume(
+            self._workspace_id,
+            self._request.connector_id,
+            self._request.run_id,
+            stream.name,
+            msgspec.to_builtins(progress),
+        )
+
+    async def _let_others_go_first(self) -> None:
+        """A backfill may take days; what is new comes first."""
+        async with tenant(self._tools.rows, self._workspace_id) as conn:
+            runs = await _queries.list_open_runs_of(
+                conn, workspace_id=self._workspace_id, connector_id=self._request.connector_id
+            )
+        if any(connector.SyncKind(run.kind) in POLLS for run in runs):
+            raise Later(BUSY_SECONDS)
+
+    # --- mapping anew
+
+    async def _remap(self, source: Source) -> None:
+        await self._say_progress()
+        async for page in self._tools.records.pages(self._workspace_id, source.connector_id):
+            await self._stop_if_over()
+            by_stream: dict[str, list[object]] = {}
+            for kept in page:
+                by_stream.setdefault(kept.stream, []).append(kept.record)
+            for stream, records in by_stream.items():
+                taken = await self._tools.intake.take_in(source, stream, records, self._context, is_anew=True)
+                self._remapped = added(self._remapped, taken.counts)
+
+    # --- telling
+
+    async def _say_progress(self) -> None:
+        n_done = sum(progress.chunk for progress in self._progress.values())
+        n_chunks = sum(len(progress.stretches) for progress in self._progress.values())
+
+        def decide(run: SyncRun) -> connector.Event | None:
+            if run.ended is not None:
+                raise _OverError
+            if run.n_chunks and (run.n_chunks_done, run.n_chunks) == (n_done, n_chunks):
+                return None
+            return progress_run(run, n_chunks_done=n_done, n_chunks=n_chunks, counts=self._counts)
+
+        await self._tools.sources.decide_run(self._request.run_id, self._context, decide)
+
+    async def _stop_if_over(self) -> None:
+        """Between pages: raise where somebody has ended the run, paused its connector or deleted it."""
+        run_id, connector_id = self._request.run_id, self._request.connector_id
+        run = await self._tools.sources.find_run(self._workspace_id, run_id)
+        if run is None or run.ended is not None:
+            raise _OverError
+        version = await self._connector_version()
+        if version != self._version:
+            self._version = version
+            state = await self._tools.sources.find(self._workspace_id, connector_id)
+            if state is None or self._must_stop(state):
+                raise _OverError
+
+    async def _connector_version(self) -> int:
+        return await self._tools.sources.version(self._workspace_id, CONNECTOR, self._request.connector_id)
+
+    def _must_stop(self, state: Connector) -> bool:
+        return state.is_deleted or (state.is_paused and self._request.kind is not connector.SyncKind.REMAP)
+
+    def _wait_if_limited(self, error: VendorError) -> None:
+        """A vendor that has enough of us is asked later, unless that goes on for a day."""
+        is_old = self._tools.clock() - self._run.requested_at > RUN_AGE_MAX
+        if error.code == LIMITED_REASON and not is_old:
+            wait = DEFAULT_WAIT_SECONDS if error.retry_after is None else max(1.0, error.retry_after)
+            log.info("run.limited", run_id=self._request.run_id, seconds=wait)
+            raise Later(min(wait, WAIT_SECONDS_MAX)) from error
+
+    async def _end(self, outcome: connector.SyncOutcome, reason: str, detail: str) -> None:
+        """First where the connector stands, then the run: whoever takes over in between does both again."""
+        if outcome is not connector.SyncOutcome.CANCELLED and reason != _BUG_REASON:
+            await self._judge(reason, detail)
+
+        def decide(run: SyncRun) -> connector.Event | None:
+            if run.ended is not None:
+                return None
+            return end_run(run, outcome, counts=self._counts, reason=reason, detail=detail)
+
+        await self._tools.sources.decide_run(self._request.run_id, self._context, decide)
+        await self._tools.records.end_run(
+            self._workspace_id, self._request.connector_id, self._request.run_id
+        )
+        log.info(
+            "run.ended",
+            run_id=self._request.run_id,
+            connector_id=self._request.connector_id,
+            outcome=outcome.value,
+            reason=reason,
+            n_records=self._counts.n_records,
+        )
+
+    async def _judge(self, reason: str, detail: str) -> None:
+        if self._request.kind is connector.SyncKind.REMAP:
+            # The vendor was not asked.
+            return
+        async with tenant(self._tools.rows, self._workspace_id) as conn:
+            row = await _queries.get_connector(
+                conn, workspace_id=self._workspace_id, connector_id=self._request.connector_id
+            )
+        n_failed = 0 if row is None else row.n_failed
+        try:
+            await self._tools.sources.decide(
+                self._request.connector_id,
+                self._context,
+                lambda state: judge(state, reason, detail, n_failed_before=n_failed),
+            )
+        except ConnectorNotFoundError:
+            # Deleted at this moment; its run ends all the same.
+            return

@@ -1,0 +1,237 @@
+"""Connectors that are polled: ingest as a process, asked over the bus, a vendor on this machine, and the log."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from contracts import connector, issue_id
+from eventlog import EventLog
+from nats.aio.client import Client
+from runtime.broker import CommandContext, ask
+from runtime.embedded import free_port
+from runtime.errors import AppError
+from runtime.sealing import MasterKeys
+from testkit.servers import Database
+from testkit.stack import ServiceProcess
+from testkit.waiting import eventually
+
+from services.ingest.settings import IngestSettings
+from services.ingest.state import SyncRun, fold_connector, fold_run
+from tests.services.ingest.failing_shop import MANIFEST, TOKEN, Shop, open_shop
+
+WORKSPACE = "ws_01HZ0000000000000000000000"
+CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="req_1", actor="usr_1")
+SUCCEEDED = connector.SyncOutcome.SUCCEEDED
+
+R = TypeVar("R")
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with open_shop() as shop:
+        yield shop
+
+
+class Ingest:
+    """Ingest as a process, and short ways to ask it."""
+
+    def __init__(self, process: ServiceProcess, nc: Client, log: EventLog, masters: MasterKeys) -> None:
+        self.process = process
+        self._nc = nc
+        self.log = log
+        self._masters = masters
+
+    async def ask(self, command: object, reply: type[R]) -> R:
+        return await ask(
+            self._nc,
+            command,  # type: ignore[arg-type]  # every command is a Struct
+            endpoint=connector.ENDPOINTS[type(command)],
+            reply=reply,
+            context=CONTEXT,
+            timeout=30,
+        )
+
+    def sealed(self, **secrets: str) -> str:
+        return self._masters.bus.seal(json.dumps(secrets), workspace_id=WORKSPACE, what="credentials")
+
+    async def connect(self, shop: Shop, *, auth: int = 0, **secrets: str) -> str:
+        """A connector to the shop that is polled only when somebody asks."""
+        settings = connector.ConnectorSettings(
+            type="custom_shop",
+            display_name="Our shop",
+            auth=auth,
+            config={"base_url": shop.url},
+            manifest=MANIFEST,
+        )
+        command = connector.CreateConnector(settings=settings, sealed_credentials=self.sealed(**secrets))
+        made = await self.ask(command, connector.ConnectorChanged)
+        assert made.status == "pending"
+        unscheduled = connector.ConfigureConnector(connector_id=made.connector_id, without_schedule=True)
+        await self.ask(unscheduled, connector.ConnectorChanged)
+        return made.connector_id
+
+    async def sync(self, connector_id: str, **fields: object) -> str:
+        command = connector.StartSync(
+            **{"connector_id": connector_id, "kind": connector.SyncKind.MANUAL, **fields}  # type: ignore[arg-type]  # fields by name
+        )
+        return (await self.ask(command, connector.SyncAccepted)).run_id
+
+    async def run(self, run_id: str) -> SyncRun:
+        found = fold_run(await self.log.history(WORKSPACE, "sync_run", run_id))
+        assert found is not None
+        return found
+
+    async def ended(self, run_id: str) -> connector.SyncEnded:
+        async def end() -> connector.SyncEnded | None:
+            return (await self.run(run_id)).ended
+
+        found = await eventually(end, deadline=60, every=0.05)
+        assert found is not None
+        return found
+
+    async def synced(self, connector_id: str, **fields: object) -> connector.SyncEnded:
+        return await self.ended(await self.sync(connector_id, **fields))
+
+    async def status(self, connector_id: str) -> str:
+        found = fold_connector(await self.log.history(WORKSPACE, "connector", connector_id))
+        assert found is not None
+        return found.status.value
+
+    async def n_events(self, number: int) -> int:
+        """How many events the issue of a failure has."""
+        id_ = issue_id(WORKSPACE, "custom_api", f"custom_shop/{number}")
+        return len(await self.log.history(WORKSPACE, "issue", id_))
+
+
+@pytest.fixture
+async def service(
+    sources_database: Database, nats_url: str, nc: Client, event_log: EventLog, tmp_path: Path
+) -> AsyncIterator[Ingest]:
+    env = {
+        "PORT": str(free_port()),
+        "NATS_URL": nats_url,
+        "DATABASE_URL": sources_database.app_url,
+        "DATABASE_PROJECTOR_URL": sources_database.projector_url,
+        "DATABASE_OWNER_URL": sources_database.owner_url,
+        "OUTBOUND_ALLOW": "127.0.0.0/8",
+        "LOG_FORMAT": "json",
+    }
+    process = ServiceProcess("ingest", "services.ingest", env=env, log=tmp_path / "ingest.log")
+    await process.start().ready()
+    settings = IngestSettings(
+        port=1, nats_url="", database_url="", database_projector_url="", environment="development"
+    )
+    try:
+        yield Ingest(process, nc, event_log, settings.master_keys())
+        assert "Traceback" not in process.output()
+        assert TOKEN not in process.output()
+    finally:
+        process.kill()
+
+
+def failures(*numbers: int, at: datetime | None = None) -> list[dict[str, object]]:
+    moment = at or datetime.now(UTC) - timedelta(hours=1)
+    return [
+        {"id": number, "title": f"Failure {number}", "severity": "high", "updated_at": moment.isoformat()}
+        for number in numbers
+    ]
+
+
+async def test_connector_is_made_tested_synced_paused_and_deleted(service: Ingest, shop: Shop) -> None:
+    shop.failures = [*failures(1, 2, 3), *failures(4)]
+    del shop.failures[3]["id"]
+    id_ = await service.connect(shop, token=TOKEN)
+    tested = await service.ask(connector.TestConnector(connector_id=id_), connector.ConnectorTested)
+    assert (tested.is_good, tested.status) == (True, "connected")
+    assert [check.name for check in tested.checks] == ["credentials", "failures"]
+
+    first = await service.synced(id_)
+    assert first.outcome is SUCCEEDED
+    assert (first.counts.n_records, first.counts.n_created, first.counts.n_rejected) == (4, 3, 1)
+    shop.failures += failures(5)
+    second = await service.synced(id_)
+    assert (second.counts.n_created, second.counts.n_unchanged) == (1, 3)
+    assert [await service.n_events(number) for number in (1, 2, 3, 5)] == [1, 1, 1, 1]
+
+    paused = connector.ConfigureConnector(connector_id=id_, is_paused=True)
+    assert (await service.ask(paused, connector.ConnectorChanged)).status == "paused"
+    with pytest.raises(AppError, match="is paused"):
+        await service.sync(id_)
+    resumed = connector.ConfigureConnector(connector_id=id_, is_paused=False)
+    assert (await service.ask(resumed, connector.ConnectorChanged)).status == "connected"
+
+    elsewhere = connector.ConfigureConnector(connector_id=id_, config={"base_url": "https://evil.example"})
+    with pytest.raises(AppError, match="given again"):
+        await service.ask(elsewhere, connector.ConnectorChanged)
+
+    await service.ask(connector.DeleteConnector(connector_id=id_), connector.ConnectorGone)
+    with pytest.raises(AppError, match="no connector"):
+        await service.sync(id_)
+
+
+async def test_killed_worker_s_run_goes_on_at_its_page(service: Ingest, shop: Shop) -> None:
+    """And a vendor that has enough for a moment is asked again."""
+    shop.failures = failures(*range(1, 8))
+    id_ = await service.connect(shop, token=TOKEN)
+    shop.n_limited = 1
+    run_id = await service.sync(id_)
+
+    async def is_at_third_page() -> bool:
+        return "4" in shop.asked
+
+    await eventually(lambda: "2" in shop.asked)
+    shop.held.clear()
+    await eventually(is_at_third_page)
+    service.process.kill()
+    shop.asked.clear()
+    shop.held.set()
+    await service.process.start().ready()
+    ended = await service.ended(run_id)
+    assert ended.outcome is SUCCEEDED
+    assert (ended.counts.n_records, ended.counts.n_created) == (7, 7)
+    assert "0" not in shop.asked
+    assert [await service.n_events(number) for number in range(1, 8)] == [1] * 7
+    assert await service.status(id_) == "connected"
+
+
+async def test_backfill_is_told_in_stretches_and_can_be_cancelled(service: Ingest, shop: Shop) -> None:
+    now = datetime.now(UTC)
+    shop.failures = [*failures(1, at=now - timedelta(days=20)), *failures(2, at=now - timedelta(days=2))]
+    id_ = await service.connect(shop, token=TOKEN)
+    stretch = {"kind": connector.SyncKind.BACKFILL, "window_start": now - timedelta(days=20, hours=12)}
+    ended = await service.synced(id_, **stretch)
+    assert (ended.outcome, ended.counts.n_created) == (SUCCEEDED, 2)
+    run = await service.run(ended.run_id)
+    assert (run.n_chunks_done, run.n_chunks) == (3, 3)
+
+    shop.held.clear()
+    asked = len(shop.asked)
+    run_id = await service.sync(id_, **stretch)
+    assert await service.sync(id_, **stretch) == run_id
+    await eventually(lambda: len(shop.asked) > asked)
+    cancelled = connector.CancelSync(connector_id=id_, run_id=run_id)
+    await service.ask(cancelled, connector.SyncAccepted)
+    shop.held.set()
+    assert (await service.ended(run_id)).outcome is connector.SyncOutcome.CANCELLED
+    # It lets go of the connector, so that the next run can begin.
+    assert (await service.synced(id_)).outcome is SUCCEEDED
+
+
+async def test_connector_stands_where_the_vendor_puts_it(service: Ingest, shop: Shop) -> None:
+    id_ = await service.connect(shop, token="wrong")
+    ended = await service.synced(id_)
+    assert (ended.outcome, ended.reason) == (connector.SyncOutcome.FAILED, "credentials_rejected")
+    assert await service.status(id_) == "error"
+    given = connector.ConfigureConnector(connector_id=id_, sealed_credentials=service.sealed(token=TOKEN))
+    assert (await service.ask(given, connector.ConnectorChanged)).status == "pending"
+    assert (await service.synced(id_)).outcome is SUCCEEDED
+    assert await service.status(id_) == "connected"
+
+    # Nobody has agreed in the browser, or the vendor has taken the grant back: the same person is asked.
+    gone = await service.connect(shop, auth=1, client_id="a", client_secret="b")
+    ended = await service.synced(gone)
+    assert (ended.outcome, ended.reason) == (connector.SyncOutcome.FAILED, "oauth_expired")
+    assert await service.status(gone) == "oauth_expired"
