@@ -37,7 +37,6 @@ R = TypeVar("R")
 
 VENDOR_SECONDS: Final = 30.0
 """How long a command may take that asks a vendor."""
-POLL_SECONDS_DEFAULT: Final = 1800
 INBOUND_PATH: Final = "/v1/webhooks/inbound"
 """Where vendors call, with a connector's id behind it."""
 
@@ -211,7 +210,9 @@ class NewConnector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     credentials: Credentials = {}
     poll_interval_seconds: Annotated[
         Seconds | None,
-        Meta(description=f"Instead of `schedule`. Without either: {POLL_SECONDS_DEFAULT}, where it polls."),
+        Meta(
+            description="Instead of `schedule`. Without either it is polled every half hour, if it is polled."
+        ),
     ] = None
     schedule: ScheduleRequest | None = None
     streams: Streams = ()
@@ -372,15 +373,7 @@ async def get_connector(gateway: Gateway, call: Call[NoQuery, None]) -> Connecto
 async def create_connector(gateway: Gateway, call: Call[NoQuery, NewConnector]) -> Connector:
     """Make a connector."""
     body = call.body
-    source = (await sources(gateway, call)).get(body.type)
-    if source is None and body.manifest is None:
-        raise ConnectorRefusedError(
-            f"There is no type {body.type!r}; GET /v1/connector-catalog lists them.",
-            details={"type": "unknown"},
-        )
-    schedule = _schedule_wanted(body.schedule, body.poll_interval_seconds)
-    if schedule is None and (source is None or source.streams):
-        schedule = _every(POLL_SECONDS_DEFAULT)
+    source = None if body.display_name else (await sources(gateway, call)).get(body.type)
     name = body.display_name or (source.name if source is not None else body.type)
     request = connector.CreateConnector(
         settings=connector.ConnectorSettings(
@@ -388,7 +381,7 @@ async def create_connector(gateway: Gateway, call: Call[NoQuery, NewConnector]) 
             display_name=name,
             config=body.config,
             auth=body.auth,
-            schedule=schedule,
+            schedule=_schedule_wanted(body.schedule, body.poll_interval_seconds),
             streams=body.streams,
             mapping=body.mapping,
             manifest=body.manifest,
