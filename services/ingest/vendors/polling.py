@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import requests
 from msgspec import Struct
+from runtime.outbound import Reach
 
 from services.ingest.connectors.manifest import (
     AuthorizationCode,
@@ -36,6 +37,8 @@ from services.ingest.connectors.words import moment
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
 from services.ingest.vendors.faults import words
+from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import signer
 from services.ingest.vendors.templates import Values, resolution, window_values
 
@@ -58,7 +61,7 @@ TRIES: Final[Mapping[Code, int]] = {"rate_limited": 5, "vendor_failed": 4, "unre
 
 T = TypeVar("T")
 
-_STEPS: Final = re.compile(r"""[^.\[\]'"]+""")
+_STEPS: Final = re.compile(r"""(?<=')[^']+(?=')|(?<=")[^"]+(?=")|[^.\[\]'"]+""")
 _SIZES: Final = re.compile(
     r"(page\[?|items)?_?(per_?page|size|limit|page_?len|max_?results|max|take|count|\$top)\]?", re.IGNORECASE
 )
@@ -124,6 +127,25 @@ class _Place(Struct, frozen=True):
 class _Answer(Struct, frozen=True):
     records: list[object]
     next: str | int | None
+
+
+def open_session(
+    access: Access, *, reach: Reach, rates: Rates, pause: Callable[[float], None]
+) -> GuardedSession:
+    """A session for one connector, to be closed; its account is asked no faster than all its connectors may together.
+
+    rates: one for the process. Raises VendorError("not_configured").
+    """
+    manifest = access.manifest
+    base_url = "" if manifest.base_url is None else Values(manifest, access.config).base_url(manifest)
+    return GuardedSession(
+        reach,
+        rates=rates,
+        account=account_of(manifest.type, base_url, access.secrets),
+        per_minute=manifest.rate_per_minute,
+        secrets=access.secrets.values(),
+        pause=pause,
+    )
 
 
 def pages(
@@ -331,6 +353,7 @@ class _Source:
         paginator, path, params, body = _turned(self._stream, place.next, path, params, body)
         if isinstance(place.next, str) and isinstance(endpoint.paginator, JsonLink | HeaderLink):
             self._pin(place.next)
+        seen: list[requests.Response] = []
         try:
             turning = self._client.paginate(
                 path,
@@ -340,21 +363,21 @@ class _Source:
                 paginator=paginator,
                 data_selector=_compiled(endpoint.data_selector),
                 headers={name: values.text(text) for name, text in endpoint.headers.items()},
-                hooks={"response": []},
+                hooks={"response": [lambda response, *_, **__: seen.append(response)]},
             )
             page = next(turning)
-            answered: object = page.response.json()
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, requests.RequestException) as error:
+            if isinstance(error, requests.RequestException) and not isinstance(
+                error, requests.JSONDecodeError
+            ):
+                raise _unmakeable(error) from error
+            _complain(seen, self._access)
             raise VendorError(
                 "bad_answer", f"{self._access.manifest.name} answered what is not the JSON that was expected"
             ) from error
-        except requests.RequestException as error:
-            raise VendorError(
-                "not_configured", f"the request cannot be made: {type(error).__name__}"
-            ) from error
         records: list[object] = [record for record in page if record is not None]
         if not records:
-            _complain(answered, self._access)
+            _complain(seen, self._access)
         following = _following(endpoint.paginator, page.paginator, page.request)
         if isinstance(following, str) and isinstance(endpoint.paginator, JsonLink | HeaderLink):
             self._pin(following)
@@ -583,8 +606,12 @@ def _compiled(path: str) -> "JSONPath":
     return compile_path(path)
 
 
-def _complain(answer: object, access: Access) -> None:
+def _complain(seen: Sequence[requests.Response], access: Access) -> None:
     """Raises VendorError for a refusal that was sent as a success: GraphQL, JSON-RPC and Slack do."""
+    try:
+        answer: object = seen[-1].json() if seen else None
+    except (ValueError, RecursionError):
+        return
     if not isinstance(answer, dict):
         return
     trouble = answer.get("errors") or answer.get("error")
@@ -593,6 +620,11 @@ def _complain(answer: object, access: Access) -> None:
     said = words(str(trouble or "the answer says that it is not ok"), access.secrets.values())
     code: Code = "credentials_rejected" if _ABOUT_CREDENTIALS.search(said) else "bad_answer"
     raise VendorError(code, f"{access.manifest.name} answered: {said}")
+
+
+def _unmakeable(error: requests.RequestException) -> VendorError:
+    """A value that was given makes no header or no address."""
+    return VendorError("not_configured", f"the request cannot be made: {type(error).__name__}")
 
 
 def _endpoint(stream: Stream) -> Endpoint:
@@ -632,12 +664,8 @@ def _test(access: Access, session: requests.Session) -> None:
             values.path(test.path), method=test.method, json=body if isinstance(body, dict) and body else None
         )
     except requests.RequestException as error:
-        raise VendorError("not_configured", f"the request cannot be made: {type(error).__name__}") from error
-    try:
-        answered: object = response.json()
-    except ValueError:
-        return  # a test says yes by its status; some answer in words
-    _complain(answered, access)
+        raise _unmakeable(error) from error
+    _complain([response], access)
 
 
 def _small(stream: Stream) -> Stream:

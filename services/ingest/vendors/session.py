@@ -207,8 +207,7 @@ def _dial(connection: HTTPConnection, scheme: str, reach: Reach) -> socket:
     try:
         address = reach.resolve(scheme, connection.host, connection.port)
     except OutboundError as error:
-        unknown = str(error).endswith("is not known")
-        raise VendorError("unreachable" if unknown else "address_refused", str(error)) from error
+        raise VendorError("address_refused" if error.is_refused else "unreachable", str(error)) from error
     try:
         return create_connection(
             (address, connection.port), connection.timeout, socket_options=connection.socket_options

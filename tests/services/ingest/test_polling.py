@@ -1,0 +1,295 @@
+"""Polling: everything a vendor serves is read, whatever its way of paging and whatever goes wrong on the way."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from runtime.outbound import Reach
+
+from services.ingest.connectors.manifest import (
+    Cursor,
+    Endpoint,
+    HeaderCursor,
+    HeaderLink,
+    Incremental,
+    JsonLink,
+    Manifest,
+    Offset,
+    PageNumber,
+    SinglePage,
+    Stream,
+)
+from services.ingest.connectors.registry import catalogue, manifest_of
+from services.ingest.vendors import polling
+from services.ingest.vendors import session as sessions
+from services.ingest.vendors.polling import Access, Page, VendorError, Window, high_water, pages, probe
+from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.session import GuardedSession, retry_after
+from tests.services.ingest.vendor import SECRET, Kept, Vendor, vendor
+
+INSIDE = Reach.read(["127.0.0.0/8"])
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+WINDOW = Window(DAY, DAY + timedelta(days=1))
+STREAMS = [
+    (each.type, stream.name) for each in catalogue() for stream in each.streams if stream.endpoint is not None
+]
+
+
+@pytest.fixture(scope="module")
+def playing() -> Iterator[Vendor]:
+    with vendor() as running:
+        yield running
+
+
+def session(reach: Reach = INSIDE) -> GuardedSession:
+    return GuardedSession(reach, rates=Rates(time.monotonic), per_minute=100_000, secrets=[f"{SECRET}-token"])
+
+
+def read(access: Access, stream: Stream, window: Window = WINDOW, **more: Any) -> list[Page]:
+    with session() as asking:
+        return list(
+            pages(access, stream, window, session=asking, pause=lambda _: None, chance=lambda: 0.5, **more)
+        )
+
+
+def kept(n: int, *, part: str = "") -> list[Kept]:
+    return [
+        Kept(f"{part}{index}", DAY + timedelta(minutes=10 * (index + 1)), part=part) for index in range(n)
+    ]
+
+
+def ids(found: list[Page]) -> list[str]:
+    return [record["the_id"] for page in found for record in page.records]  # type: ignore[index, call-overload]
+
+
+@pytest.mark.parametrize(("type_", "name"), STREAMS, ids=[f"{type_}.{name}" for type_, name in STREAMS])
+def test_every_stream_of_every_manifest_is_read_exactly_once(playing: Vendor, type_: str, name: str) -> None:
+    """Its own way of paging, signing in, saying when and finding records, in pages of three."""
+    manifest = manifest_of(type_)
+    (stream,) = [each for each in manifest.streams if each.name == name]
+    records = [*kept(7, part="one"), *kept(4, part="two")] if stream.partition else kept(7)
+    access, stream = playing.play(manifest, stream, size=3, records=records)
+    found = read(access, stream)
+    assert sorted(ids(found)) == sorted(row.id for row in records)
+    assert playing.refused == []
+    assert found[-1].position is None
+    if stream.endpoint is not None and stream.endpoint.incremental is not None:
+        everything = [record for page in found for record in page.records]
+        assert high_water(stream, everything) == max(row.at for row in records)
+
+
+STYLES = {
+    "single_page": SinglePage(),
+    "json_link": JsonLink(next_url_path="paging.next"),
+    "header_link": HeaderLink(),
+    "header_cursor": HeaderCursor(cursor_key="x-next", cursor_param="continue"),
+    "cursor": Cursor(cursor_path="next", cursor_param="cursor"),
+    "cursor_more": Cursor(cursor_path="page.end", cursor_param="after", has_more_path="page.more"),
+    "cursor_body": Cursor(cursor_path="next", cursor_body_path="page.cursor"),
+    "cursor_endless": Cursor(cursor_path="next", cursor_param="cursor", stop_after_empty_page=True),
+    "offset": Offset(limit=3, total_path=None),
+    "offset_total": Offset(limit=3, total_path="meta.total"),
+    "offset_more": Offset(limit=3, total_path=None, has_more_path="more"),
+    "offset_body": Offset(
+        limit=3,
+        total_path="total",
+        offset_param=None,
+        limit_param=None,
+        offset_body_path="from",
+        limit_body_path="size",
+    ),
+    "offset_capped": Offset(limit=3, total_path=None, maximum_offset=6),
+    "page_number": PageNumber(base_page=1, total_path=None),
+    "page_number_total": PageNumber(base_page=1, total_path="pages"),
+    "page_number_body": PageNumber(page_param=None, page_body_path="page", total_path=None),
+    "page_number_capped": PageNumber(base_page=1, total_path=None, maximum_page=3),
+}
+
+
+def made(style: str, *, has_window: bool = True, order: Any = "ascending") -> tuple[Manifest, Stream]:
+    """A type of our own with this way of paging."""
+    paginator = STYLES[style]
+    in_body = "body" in style
+    incremental = Incremental(
+        cursor_path="changed.at",
+        start_param="since" if has_window and not in_body else None,
+        end_param="until" if has_window and not in_body else None,
+    )
+    json_: dict[str, object] = (
+        {"range": "{incremental.start_value}|{incremental.end_value}"} if has_window else {}
+    )
+    endpoint = Endpoint(
+        path="/things/{config.project}",
+        paginator=paginator,
+        method="POST" if in_body else "GET",
+        json=json_ if in_body else {},
+        data_selector="things.found",
+        incremental=incremental,
+    )
+    stream = Stream(name="things", endpoint=endpoint, order=order)
+    manifest = replace(manifest_of("gitlab"), streams=(stream,))
+    return manifest, stream
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_goes_wrong_all_that_is_served_is_stored(playing: Vendor, data: st.DataObject) -> None:
+    """Way of paging × window × size of pages × faults × records twice or edited × killed and resumed."""
+    style = data.draw(st.sampled_from(sorted(STYLES)), "style")
+    capped = "capped" in style
+    manifest, stream = made(style, has_window=capped or data.draw(st.booleans(), "has a window"))
+    records = kept(data.draw(st.integers(0, 14), "records"))
+    access, stream = playing.play(
+        manifest, stream, size=data.draw(st.integers(1, 6), "size"), records=records
+    )
+    kinds = st.sampled_from([429, 500, "dropped", "truncated", "html"])
+    faults = data.draw(st.dictionaries(st.integers(0, 12), kinds, max_size=4), "faults")
+    # One of these alone is tried once more; two in a row are the vendor's word.
+    playing.faults = {n: kind for n, kind in faults.items() if n - 1 not in faults}
+    playing.repeats = data.draw(st.booleans(), "repeats")
+    if records:
+        row = data.draw(st.sampled_from([row.id for row in records]), "edited")
+        playing.edits = [(data.draw(st.integers(0, 8), "edited at"), row)]
+    kills = data.draw(st.sets(st.integers(0, 6)), "killed behind pages")
+    stored: dict[str, str] = {}
+    position: dict[str, object] | None = None
+    n_pages, done = 0, False
+    with session() as asking:
+        while not done:
+            for page in pages(
+                access,
+                stream,
+                WINDOW,
+                position=position,
+                session=asking,
+                pause=lambda _: None,
+                chance=lambda: 0.5,
+            ):
+                for record in page.records:
+                    assert isinstance(record, dict)
+                    stored[record["the_id"]] = record["the_text"]
+                assert not page.is_cut
+                position, n_pages = json.loads(json.dumps(page.position)), n_pages + 1
+                done = position is None
+                if n_pages in kills:
+                    break
+    assert set(stored) == {row.id for row in records}
+    assert set(stored) == set(playing.served)
+    assert playing.refused == []
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", None])
+@pytest.mark.parametrize("style", ["offset_capped", "page_number_capped", "cursor"])
+def test_a_window_that_holds_more_than_the_vendor_gives_is_cut(
+    playing: Vendor, style: str, order: Any
+) -> None:
+    """By the order if there is one, else in halves; nothing is missing."""
+    manifest, stream = made(style, order=order)
+    stream = replace(stream, records_max=6)
+    access, stream = playing.play(manifest, stream, size=3, records=kept(20))
+    found = read(access, stream)
+    assert set(ids(found)) == {row.id for row in kept(20)}
+    assert not any(page.is_cut for page in found)
+
+
+def test_a_cap_that_nothing_can_avoid_is_told(playing: Vendor) -> None:
+    manifest, stream = made("page_number_capped", has_window=False)
+    access, stream = playing.play(manifest, stream, size=3, records=kept(20))
+    found = read(access, stream)
+    assert ids(found) == [str(index) for index in range(6)]
+    assert [page.is_cut for page in found] == [False, True]
+
+
+def test_a_list_that_begins_with_the_latest_is_left_where_the_window_begins(playing: Vendor) -> None:
+    manifest, stream = made("page_number", has_window=False, order="descending")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(20))
+    found = read(access, stream, Window(DAY + timedelta(minutes=165), WINDOW.end))
+    assert ids(found) == ["19", "18", "17", "16", "15", "14"]
+
+
+def test_a_window_longer_than_the_vendor_allows_is_read_in_parts(playing: Vendor) -> None:
+    manifest = manifest_of("pagerduty")
+    records = [Kept(str(day), DAY + timedelta(days=day, hours=1)) for day in range(0, 700, 50)]
+    access, stream = playing.play(manifest, manifest.streams[0], size=3, records=records)
+    found = read(access, stream, Window(DAY, DAY + timedelta(days=700)))
+    assert ids(found) == [row.id for row in records]
+    assert playing.n_requests >= 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (429, "rate_limited"),
+        (500, "vendor_failed"),
+        ("dropped", "unreachable"),
+        ("truncated", "bad_answer"),
+        ("html", "bad_answer"),
+    ],
+)
+def test_patience_has_an_end(playing: Vendor, fault: int | str, code: str) -> None:
+    manifest, stream = made("offset")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(4))
+    playing.faults = dict.fromkeys(range(20), fault)
+    with pytest.raises(VendorError) as caught:
+        read(access, stream)
+    assert caught.value.code == code
+    assert playing.n_requests == polling.TRIES[caught.value.code]
+
+
+def test_a_vendor_that_says_nothing_is_left(playing: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "READ_SECONDS", 0.1)
+    manifest, stream = made("offset")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(4))
+    playing.faults = {1: "silent"}
+    assert len(set(ids(read(access, stream)))) == 4
+
+
+def test_a_long_wait_is_for_whoever_plans_runs(playing: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "RATE_WAIT_SECONDS_MAX", 0.5)
+    manifest, stream = made("offset")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(4))
+    playing.faults = {0: 429}
+    with pytest.raises(VendorError) as caught:
+        read(access, stream)
+    assert (caught.value.code, caught.value.retry_after, playing.n_requests) == ("rate_limited", 1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30),
+        ({"x-ratelimit-reset": str(int(DAY.timestamp()) + 12)}, 12),
+        ({"x-ratelimit-requests-reset": str(int(DAY.timestamp() * 1000) + 9000)}, 9),
+        ({"ratelimit-reset": "3"}, 3),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_vendors_say_in_several_ways_when_to_come_back(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert retry_after(headers, now=DAY) == seconds
+
+
+def test_a_probe_tries_credentials_and_then_each_stream(playing: Vendor) -> None:
+    manifest, stream = made("offset")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(4))
+    access = replace(access, manifest=replace(access.manifest, test=None))
+    with session() as asking:
+        assert [(check.name, check.is_good) for check in probe(access, session=asking)] == [("things", True)]
+        wrong = replace(access, manifest=manifest_of("gitlab"), config={"host": "127.0.0.1", "project": "1"})
+        (only,) = probe(wrong, session=asking)
+    assert (only.name, only.code) == ("credentials", "unreachable")
+
+
+def test_an_unknown_position_is_not_taken() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"windows": "x"}, polling._Place)

@@ -1,0 +1,301 @@
+"""The session to vendors: where it does not connect, what it does not read, what it does not repeat."""
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import msgspec
+import pytest
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from msgspec.structs import replace
+from runtime.outbound import Reach
+
+from services.ingest.connectors.manifest import Manifest
+from services.ingest.connectors.registry import manifest_of
+from services.ingest.vendors import polling
+from services.ingest.vendors import session as sessions
+from services.ingest.vendors.polling import Access, VendorError, Window, pages
+from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.session import GuardedSession, account_of
+from services.ingest.vendors.signing import SigV4
+from services.ingest.vendors.templates import Values
+
+INSIDE = Reach.read(["127.0.0.0/8"])
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+SECRET = "s3cret-token-0815"
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@contextmanager
+def answering(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[tuple[str, list[str]]]:
+    """A server, and the paths it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def _do(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, headers, body = answer(self)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = _do  # noqa: N815  # names of the base class
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=10)
+
+
+def session(reach: Reach = INSIDE) -> GuardedSession:
+    return GuardedSession(reach, rates=Rates(time.monotonic), per_minute=100_000, secrets=[SECRET])
+
+
+def failure(url: str, reach: Reach = INSIDE) -> VendorError:
+    with session(reach) as asking, pytest.raises(VendorError) as caught:
+        asking.get(url, headers={"Authorization": f"Bearer {SECRET}"})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://[::1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://0.0.0.0/",
+        "https://localhost/",
+        "https://2130706433/",
+        "http://8.8.8.8/",
+    ],
+)
+def test_addresses_inside_are_not_asked(url: str) -> None:
+    """Nor is anything on the internet without encryption."""
+    assert failure(url, Reach()).code == "address_refused"
+
+
+def test_a_name_is_judged_by_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one bad address is enough: who answers names could give it next time."""
+    real = socket.getaddrinfo
+
+    def lookup(host: str, port: object, *rest: object, **more: object) -> object:
+        if host == "vendor.example":
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port)),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", port)),
+            ]
+        return real(host, port, *rest, **more)  # type: ignore[arg-type]  # handed on as it came
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    assert failure("https://vendor.example/", Reach()).code == "address_refused"
+
+
+def test_the_checked_address_is_connected_to_under_the_vendors_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is looked up once; the Host header keeps it."""
+    real, lookups = socket.getaddrinfo, []
+
+    def lookup(host: str, port: object, *rest: object, **more: object) -> object:
+        if host == "vendor.example":
+            lookups.append(host)
+            assert len(lookups) == 1, "looked up again"
+            return real("127.0.0.1", port, *rest, **more)  # type: ignore[arg-type]  # handed on as it came
+        return real(host, port, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with (
+        answering(lambda request: (200, {}, str(request.headers["Host"]).encode())) as (url, _),
+        session() as asking,
+    ):
+        port = url.rpartition(":")[2]
+        assert asking.get(f"http://vendor.example:{port}/").text == f"vendor.example:{port}"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with answering(lambda _: (302, {"Location": "http://127.0.0.1:1/inside"}, b"")) as (url, asked):
+        assert failure(url + "/list").code == "bad_answer"
+    assert asked == ["/list"]
+
+
+@pytest.mark.parametrize(
+    "link", ["https://evil.example/next", "http://127.0.0.1:1/next", "//evil.example/next"]
+)
+def test_a_next_page_elsewhere_is_refused(link: str) -> None:
+    """The token would go there."""
+    header = {"Link": f'<{link}>; rel="next"'}
+    with answering(lambda _: (200, header, b'[{"id": 1}]')) as (url, asked), session() as asking:
+        manifest = replace(manifest_of("gitlab"), base_url=url)
+        access = Access(manifest, {"host": "x", "project": "1"}, 1, {"token": SECRET})
+        with pytest.raises(VendorError) as caught:
+            list(pages(access, manifest.streams[0], Window(None, DAY), session=asking, pause=lambda _: None))
+    assert caught.value.code == "bad_answer"
+    assert len(asked) == polling.TRIES["bad_answer"]
+
+
+def test_a_body_is_counted_while_it_unfolds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "BODY_BYTES_MAX", 100_000)
+    bomb = gzip.compress(b"0" * 50_000_000)
+    with answering(lambda _: (200, {"Content-Encoding": "gzip"}, bomb)) as (url, _):
+        assert failure(url).code == "bad_answer"
+    with answering(lambda _: (200, {}, b"0" * 100_001)) as (url, _):
+        assert failure(url).code == "bad_answer"
+    with (
+        answering(lambda _: (200, {"Content-Encoding": "gzip"}, gzip.compress(b"[1]"))) as (url, _),
+        session() as s,
+    ):
+        assert s.get(url).json() == [1]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "code"),
+    [
+        (401, {}, "credentials_rejected"),
+        (403, {}, "credentials_rejected"),
+        (403, {"x-ratelimit-remaining": "0"}, "rate_limited"),
+        (400, {"x-ratelimit-requests-remaining": "0"}, "rate_limited"),
+        (429, {}, "rate_limited"),
+        (404, {}, "not_configured"),
+        (422, {}, "not_configured"),
+        (500, {}, "vendor_failed"),
+        (503, {}, "vendor_failed"),
+    ],
+)
+def test_a_refusal_is_told_in_the_vendors_words_without_what_we_sent(
+    status: int, headers: dict[str, str], code: str
+) -> None:
+    said = f"<html><script>x()</script><b>No</b> {SECRET} for you {'!' * 5000}</html>".encode()
+    with answering(lambda _: (status, headers, said)) as (url, _):
+        error = failure(url)
+    assert error.code == code
+    assert "No … for you" in error.detail
+    assert SECRET not in error.detail
+    assert "script" not in error.detail
+    assert len(error.detail) <= 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"ok": False, "error": "invalid_auth"},
+        {"errors": [{"message": "Authentication required"}], "data": None},
+        {"jsonrpc": "2.0", "error": {"code": -32602, "data": "Not authorized."}},
+    ],
+)
+def test_a_refusal_sent_as_a_success_is_none(body: dict[str, object]) -> None:
+    """Slack, GraphQL and JSON-RPC answer 200 to everything."""
+    with answering(lambda _: (200, {}, msgspec.json.encode(body))) as (url, _), session() as asking:
+        manifest = replace(manifest_of("linear"), base_url=url)
+        access = Access(manifest, {}, 1, dict.fromkeys(("token", "api_key"), SECRET))
+        with pytest.raises(VendorError) as caught:
+            list(pages(access, manifest.streams[0], Window(None, DAY), session=asking, pause=lambda _: None))
+    assert caught.value.code == "credentials_rejected"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_signature_version_4_is_botocores(method: str) -> None:
+    body = None if method == "GET" else b'{"MaxRecords":100}'
+    url = "https://monitoring.eu-central-1.amazonaws.com/?b=2&a=x%20y"
+    headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "Service.Call"}
+    request = requests.Request(
+        method,
+        url,
+        data=body,
+        headers=headers,
+        auth=SigV4(service="monitoring", region="eu-central-1", key_id="AKIA", secret=SECRET, token="t"),
+    ).prepare()
+    theirs = AWSRequest(method=method, url=url, data=body or b"", headers=headers)
+    SigV4Auth(Credentials("AKIA", SECRET, "t"), "monitoring", "eu-central-1").add_auth(theirs)
+    again = dict(theirs.headers.items())
+    if request.headers["X-Amz-Date"] == again["X-Amz-Date"]:  # within the same second
+        assert request.headers["Authorization"] == again["Authorization"]
+    assert "host;x-amz-date;x-amz-security-token;x-amz-target" in request.headers["Authorization"]
+    assert SECRET not in str(request.headers)
+
+
+def test_requests_of_an_account_keep_its_pace_over_all_threads() -> None:
+    """A burst, then a request every so often; another account does not wait."""
+    now = [100.0]
+    rates = Rates(lambda: now[0])
+    waits = [rates.wait("a", 60) for _ in range(9)]
+    assert waits == [0, 0, 0, 0, 0, 0, 1, 2, 3]
+    assert rates.wait("b", 60) == 0
+    now[0] += 60
+    assert rates.wait("a", 60) == 0
+
+
+def test_an_account_is_who_signs_in() -> None:
+    one = account_of("gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "x"})
+    assert one == account_of("gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "y"})
+    assert one != account_of("gitlab", "https://gitlab.com/api", {"client_id": "2", "access_token": "x"})
+    assert one != account_of("gitlab", "https://git.example/api", {"client_id": "1", "access_token": "x"})
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.com/", "evil.com#", "evil.com?x=", "a@evil.com", "evil.com/x/", "", "a b"]
+)
+def test_a_part_of_a_host_stays_one(host: str) -> None:
+    """Otherwise `{config.subdomain}.zendesk.com` would be anybody's."""
+    with pytest.raises(VendorError):
+        Values(manifest_of("zendesk"), {"subdomain": host}).base_url(manifest_of("zendesk"))
+
+
+@pytest.mark.parametrize(
+    ("type_", "config", "url"),
+    [
+        ("zendesk", {"subdomain": "acme"}, "https://acme.zendesk.com"),
+        ("splunk", {"host": "splunk.example:8089"}, "https://splunk.example:8089"),
+        ("pagerduty", {"region": "eu"}, "https://api.eu.pagerduty.com"),
+        ("pagerduty", {}, "https://api.pagerduty.com"),
+        ("github", {"base_url": "https://git.example/api/v3/"}, "https://git.example/api/v3"),
+    ],
+)
+def test_the_address_is_made_of_the_manifests(type_: str, config: dict[str, str], url: str) -> None:
+    manifest: Manifest = manifest_of(type_)
+    assert Values(manifest, config).base_url(manifest) == url
+
+
+def test_jira_with_a_persons_token_is_asked_at_atlassian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The site is found among those that the person may see."""
+
+    def answer(request: BaseHTTPRequestHandler) -> Answer:
+        if request.path == "/oauth/token/accessible-resources":
+            sites = [
+                {"id": "c1", "url": "https://other.atlassian.net"},
+                {"id": "c2", "url": "https://acme.atlassian.net"},
+            ]
+            return 200, {}, msgspec.json.encode(sites)
+        return 200, {}, b'{"issues": [{"id": "1"}]}'
+
+    with answering(answer) as (url, asked), session() as asking:
+        monkeypatch.setattr(polling, "ATLASSIAN", url)
+        manifest = manifest_of("jira")
+        access = Access(manifest, {"site": "acme"}, 0, {"access_token": SECRET})
+        found = list(
+            pages(access, manifest.streams[0], Window(None, DAY), session=asking, pause=lambda _: None)
+        )
+        assert [page.records for page in found] == [[{"id": "1"}]]
+        assert asked[-1] == "/ex/jira/c2/rest/api/3/search/jql"
+        with pytest.raises(VendorError, match="may not see"):
+            other = replace(access, config={"site": "unknown"})
+            list(pages(other, manifest.streams[0], Window(None, DAY), session=asking, pause=lambda _: None))
