@@ -29,6 +29,7 @@ from testkit.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 """The repository, where `python -m services.<name>` works."""
+JWT_SECRET = "a-secret-for-tests-of-32-characters"  # noqa: S105  # of every service of a stack
 
 
 class ServiceProcess:
@@ -202,7 +203,7 @@ class Stack:
             "DATABASE_PROJECTOR_URL": self.database.projector_url,
             "DATABASE_OWNER_URL": self.database.owner_url,
             "SERVICE_URLS": ",".join(urls),
-            "JWT_SECRET": "a-secret-for-tests-of-32-characters",
+            "JWT_SECRET": JWT_SECRET,
             "ENVIRONMENT": "test",
             "USE_MOCK": "1",
             # A suite asks more from one address than any person does.

@@ -12,11 +12,16 @@ from testkit.stack import Stack
 
 from tests.services.gateway.inhabited import Inhabited, Two
 
-NOBODYS = {"identity.schema_migrations", *(f"{service}.checkpoint" for service in SERVICES)}
+NOBODYS = {
+    "identity.schema_migrations",
+    "sources.schema_migrations",
+    *(f"{service}.checkpoint" for service in SERVICES),
+}
 """Tables that are of no tenant; tests/architecture/test_isolation.py keeps tenants out of them."""
 FOR_EVERYBODY = {"identity.plans"}
 TRANSIENT = {
     "identity.outbox": "emptied into the log within milliseconds",
+    "ingest.open_runs": "a run that waits ends within moments",
     **{f"{service}.erased_workspaces": "only a workspace that is gone is in it" for service in SERVICES},
 }
 """Tables that need not have rows of both tenants, and why."""
@@ -75,7 +80,7 @@ def tables(stack: Stack) -> Sequence[Table]:
             " JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_attribute ON attrelid = pg_class.oid"
             " WHERE relkind IN ('r', 'p') AND nspname = ANY (%s) AND attnum > 0 AND NOT attisdropped"
             " GROUP BY nspname, relname, pg_class.oid ORDER BY nspname, relname",
-            (["identity", *SERVICES],),
+            (["identity", "sources", *SERVICES],),
         ).fetchall()
     every = [
         Table(schema, name, frozenset(columns), tuple(written), is_readable)
@@ -144,7 +149,7 @@ def test_views_show_only_ones_own_rows(
     views = admin.execute(
         "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE relkind = 'v' AND nspname = ANY (%s) AND has_table_privilege('causeloop_app', pg_class.oid, 'SELECT')",
-        (["identity", *SERVICES],),
+        (["identity", "sources", *SERVICES],),
     ).fetchall()
     assert views
     for schema, name in views:
