@@ -54,7 +54,7 @@ class Shop:
     """What the vendor has and how it answers.
 
     held: while it is cleared, a page of failures is not answered. n_limited: so many pages are refused with 429 first.
-    is_locked: no token is good. is_broken: it answers 500.
+    is_locked: no token is good. is_broken: it answers 500. A grant is given once and lives for a second.
     """
 
     def __init__(self) -> None:
@@ -66,10 +66,16 @@ class Shop:
         self.n_limited = 0
         self.is_locked = False
         self.is_broken = False
+        self.n_grants = 0
         self.url = ""
 
     def answer(self, path: str, query: dict[str, list[str]], token: str) -> tuple[int, object]:
         """Status and body for a request."""
+        if path == "/token":
+            self.n_grants += 1
+            if self.n_grants > 1:
+                return 400, {"error": "invalid_grant"}
+            return 200, {"access_token": TOKEN, "refresh_token": "r-1", "expires_in": 1}
         if self.is_locked or token != f"Bearer {TOKEN}":
             return 401, {"error": "no such token"}
         if path == "/me":
@@ -106,6 +112,10 @@ def open_shop() -> Iterator[Shop]:
                 parts.path, parse_qs(parts.query), self.headers.get("Authorization", "")
             )
             self._send(status, body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self._send(*shop.answer(urlsplit(self.path).path, {}, ""))
 
         def _send(self, status: int, body: object) -> None:
             content = json.dumps(body).encode()

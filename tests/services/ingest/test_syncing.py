@@ -55,7 +55,10 @@ class Ingest:
         )
 
     def sealed(self, **secrets: str) -> str:
-        return self._masters.bus.seal(json.dumps(secrets), workspace_id=WORKSPACE, what="credentials")
+        return self.sealed_text(json.dumps(secrets), "credentials")
+
+    def sealed_text(self, plain: str, what: str) -> str:
+        return self._masters.bus.seal(plain, workspace_id=WORKSPACE, what=what)
 
     async def connect(self, shop: Shop, *, auth: int = 0, **secrets: str) -> str:
         """A connector to the shop that is polled only when somebody asks."""
@@ -230,8 +233,19 @@ async def test_connector_stands_where_the_vendor_puts_it(service: Ingest, shop: 
     assert (await service.synced(id_)).outcome is SUCCEEDED
     assert await service.status(id_) == "connected"
 
-    # Nobody has agreed in the browser, or the vendor has taken the grant back: the same person is asked.
-    gone = await service.connect(shop, auth=1, client_id="a", client_secret="b")
-    ended = await service.synced(gone)
-    assert (ended.outcome, ended.reason) == (connector.SyncOutcome.FAILED, "oauth_expired")
-    assert await service.status(gone) == "oauth_expired"
+
+async def test_connector_whose_grant_is_gone_waits_for_a_person(service: Ingest, shop: Shop) -> None:
+    id_ = await service.connect(shop, auth=1, client_id="a", client_secret="b")
+    started = await service.ask(
+        connector.StartAuthorization(connector_id=id_, redirect_uri="https://causeloop.example/callback"),
+        connector.AuthorizationStarted,
+    )
+    finish = connector.FinishAuthorization(state=started.state, sealed_code=service.sealed_text("c", "code"))
+    finished = await service.ask(finish, connector.AuthorizationFinished)
+    assert finished.status == "connected"
+
+    async def is_expired() -> bool:
+        return (await service.synced(id_)).reason == "oauth_expired"
+
+    await eventually(is_expired)
+    assert await service.status(id_) == "oauth_expired"

@@ -1,0 +1,250 @@
+"""What is decided about connectors, and when they are due: pure."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from contracts import connector
+from msgspec.structs import replace
+
+from services.ingest.commands.connectors import (
+    cancel_run,
+    configure_connector,
+    create_connector,
+    delete_connector,
+    end_run,
+    judge,
+    request_run,
+)
+from services.ingest.connectors import connecting, schedules
+from services.ingest.connectors.registry import catalogue
+from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError
+from services.ingest.state import NOTHING_YET, Connector, Standing, SyncRun, evolve_connector
+from tests.services.ingest.builders import NOW
+from tests.services.ingest.failing_shop import MANIFEST
+
+Status = connector.ConnectorStatus
+SETTINGS = connector.ConnectorSettings(
+    type="jira", display_name="Ours", auth=1, config={"site": "acme"}, schedule=schedules.DEFAULT
+)
+
+
+def after(state: Connector | None, events: list[connector.Event]) -> Connector:
+    for event in events:
+        state = evolve_connector(state, event)
+    assert state is not None
+    return state
+
+
+def made(*, is_proved: bool = False) -> Connector:
+    events = create_connector(
+        "con_1", SETTINGS, secrets=["email", "api_token"], is_proved=is_proved, created_by="usr_1"
+    )
+    return after(None, events)
+
+
+def configured(state: Connector, **fields: object) -> Connector:
+    arguments: dict[str, object] = {"secrets": None, "is_paused": None, "is_proved": False, **fields}
+    settings = arguments.pop("settings", state.settings)
+    return after(state, configure_connector(state, settings, **arguments))  # type: ignore[arg-type]  # by name
+
+
+# Standing
+
+
+def test_connector_is_pending_until_the_vendor_has_answered() -> None:
+    state = made()
+    assert state.status is Status.PENDING
+    assert after(state, judge(state, "", "", n_failed_before=None)).status is Status.CONNECTED
+
+
+def test_source_that_is_only_pushed_is_connected_at_once() -> None:
+    assert made(is_proved=True).status is Status.CONNECTED
+
+
+@pytest.mark.parametrize(
+    ("reason", "n_failed_before", "status"),
+    [
+        ("credentials_rejected", 0, Status.ERROR),
+        ("oauth_expired", 0, Status.OAUTH_EXPIRED),
+        ("unreachable", 1, Status.CONNECTED),
+        ("unreachable", 2, Status.ERROR),
+        ("vendor_failed", None, Status.CONNECTED),
+        ("rate_limited", 9, Status.CONNECTED),
+        ("credentials_rejected", None, Status.ERROR),
+    ],
+)
+def test_trouble_counts_at_once_or_at_the_third_run(
+    reason: str, n_failed_before: int | None, status: Status
+) -> None:
+    state = made(is_proved=True)
+    now = after(state, judge(state, reason, "words", n_failed_before=n_failed_before))
+    assert now.status is status
+    assert not judge(now, reason, "words", n_failed_before=n_failed_before)
+
+
+def test_paused_connector_comes_back_where_it_stood() -> None:
+    state = configured(made(is_proved=True), is_paused=True)
+    assert state.status is Status.PAUSED
+    # What a run that was under way finds out meanwhile counts once it is resumed.
+    state = after(state, judge(state, "credentials_rejected", "no", n_failed_before=0))
+    assert state.status is Status.PAUSED
+    state = configured(state, is_paused=False)
+    assert state.standing == Standing(Status.ERROR, "credentials_rejected", "no")
+    assert state.status is Status.ERROR
+
+
+def test_new_credentials_have_to_be_proved() -> None:
+    assert configured(made(is_proved=True), secrets=["email"]).status is Status.PENDING
+    assert configured(made(is_proved=True), is_paused=None).status is Status.CONNECTED
+
+
+def test_connector_is_deleted_once() -> None:
+    state = after(made(), delete_connector(made()))
+    assert state.is_deleted
+    assert delete_connector(state) == []
+
+
+# Runs
+
+
+def test_backfill_needs_a_stretch_that_is_past_and_not_too_long() -> None:
+    def asked(start: datetime | None, end: datetime | None) -> connector.SyncRequested:
+        return request_run(
+            made(),
+            run_id="syn_1",
+            kind=connector.SyncKind.BACKFILL,
+            window=(start, end),
+            requested_by=None,
+            now=NOW,
+        )
+
+    assert asked(NOW - timedelta(days=9), None).window_end == NOW
+    for start, end in (
+        (None, None),
+        (NOW, NOW),
+        (NOW - timedelta(days=1), NOW + timedelta(seconds=1)),
+        (NOW - timedelta(days=5000), None),
+    ):
+        with pytest.raises(InvalidConnectorError):
+            asked(start, end)
+
+
+def test_paused_connector_takes_no_run_but_a_remap() -> None:
+    paused = configured(made(), is_paused=True)
+    with pytest.raises(ConnectorPausedError):
+        request_run(paused, run_id="syn_1", kind=connector.SyncKind.MANUAL, requested_by=None, now=NOW)
+    request_run(paused, run_id="syn_1", kind=connector.SyncKind.REMAP, requested_by=None, now=NOW)
+
+
+def test_run_is_cancelled_once_and_not_when_it_is_over() -> None:
+    request = request_run(made(), run_id="syn_1", kind=connector.SyncKind.MANUAL, requested_by=None, now=NOW)
+    run = SyncRun(request=request, requested_at=NOW)
+    cancelled = replace(run, ended=cancel_run(run))
+    assert cancel_run(cancelled) is None
+    over = replace(run, ended=end_run(run, connector.SyncOutcome.SUCCEEDED, counts=NOTHING_YET))
+    with pytest.raises(RunEndedError):
+        cancel_run(over)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"type": "nope"}, "type"),
+        ({"display_name": " "}, "display_name"),
+        ({"config": {}}, "config.site"),
+        ({"config": {"site": "acme", "colour": "red"}}, "config.colour"),
+        ({"config": {"site": "acme.evil.example/#"}}, "config.site"),
+        ({"auth": 2}, "auth"),
+        ({"streams": ("nope",)}, "streams[0]"),
+        ({"mapping": {"title": "fields.["}}, "mapping.title"),
+        ({"mapping": {"colour": "x"}}, "mapping.colour"),
+        ({"manifest": {}}, "manifest"),
+        (
+            {"schedule": connector.ConnectorSchedule(interval_seconds=59, timezone="UTC")},
+            "schedule.interval_seconds",
+        ),
+        ({"schedule": connector.ConnectorSchedule(timezone="UTC")}, "schedule"),
+        ({"schedule": connector.ConnectorSchedule(cron="61 * * * *", timezone="UTC")}, "schedule.cron"),
+        ({"schedule": connector.ConnectorSchedule(cron="* * * * * *", timezone="UTC")}, "schedule.cron"),
+        ({"schedule": connector.ConnectorSchedule(cron="0 9 * * *", timezone="Mars")}, "schedule.timezone"),
+        ({"schedule": connector.ConnectorSchedule(cron="0 9 * * *", timezone="../etc")}, "schedule.timezone"),
+        ({"type": "pagerduty", "auth": 0, "config": {"region": "mars"}}, "config.region"),
+        (
+            {"type": "github", "auth": 0, "config": {"owner": "a", "repo": "b", "base_url": "ftp://x"}},
+            "config.base_url",
+        ),
+        ({"type": "custom_api", "auth": 0, "config": {}}, "schedule"),
+        ({"type": "custom_shop", "config": {}}, "manifest"),
+        (
+            {"type": "custom_shop", "manifest": {**MANIFEST, "streams": [{"name": "x"}], "colour": 1}},
+            "manifest",
+        ),
+    ],
+)
+def test_wrong_setting_is_named_by_its_path(fields: dict[str, object], path: str) -> None:
+    with pytest.raises(InvalidConnectorError) as refused:
+        connecting.checked(replace(SETTINGS, **fields))
+    assert path in refused.value.problems
+
+
+def test_settings_are_kept_with_the_manifest_s_defaults() -> None:
+    kept = connecting.checked(replace(SETTINGS, display_name=" Ours "))
+    assert (kept.display_name, kept.config["jql"]) == ("Ours", "issuetype in (Bug, Incident)")
+    shop = replace(SETTINGS, type="custom_shop", manifest=MANIFEST, config={"base_url": "http://10.0.0.1:80"})
+    assert connecting.checked(shop).type == "custom_shop"
+
+
+def test_every_type_can_be_described_and_asked_for_its_secrets() -> None:
+    for manifest in catalogue():
+        for number, auth in enumerate(manifest.auth):
+            connecting.asked_secrets(auth)
+            connecting.deciding_config(manifest, number)
+
+
+def test_credentials_are_checked_by_name_and_never_repeated() -> None:
+    auth = connecting.source_of("con_1", SETTINGS).auth
+    with pytest.raises(InvalidConnectorError) as refused:
+        connecting.check_credentials(auth, {"email": "e", "token": "s3cret"}, held=())
+    assert set(refused.value.problems) == {"credentials.token", "credentials.api_token"}
+    assert "s3cret" not in str(refused.value)
+    connecting.check_credentials(auth, {"email": "e"}, held={"api_token"})
+
+
+# Schedules
+
+
+def next_due(schedule: connector.ConnectorSchedule, since: datetime, last: datetime | None) -> datetime:
+    """Without the connector's own share of the spread, where there is one."""
+    due = schedules.next_due(schedule, connector_id="con_1", since=since, last_run_at=last)
+    is_spread = schedule.cron is not None or last is None
+    return due - timedelta(seconds=schedules.spread_seconds("con_1") if is_spread else 0)
+
+
+def test_interval_counts_from_the_start_of_the_last_run() -> None:
+    hourly = connector.ConnectorSchedule(interval_seconds=3600, timezone="UTC")
+    assert next_due(hourly, NOW, None) == NOW
+    assert next_due(hourly, NOW, NOW + timedelta(minutes=5)) == NOW + timedelta(minutes=65)
+
+
+def test_cron_keeps_to_the_clock_of_its_zone() -> None:
+    """Zurich goes to summer time on 29 March 2026 at 2:00, and back on 25 October at 3:00."""
+    at_nine = connector.ConnectorSchedule(cron="0 9 * * *", timezone="Europe/Zurich")
+    day = timedelta(days=1)
+    winter = datetime(2026, 3, 28, 8, tzinfo=UTC)
+    assert next_due(at_nine, winter - day, winter) == datetime(2026, 3, 29, 7, tzinfo=UTC)
+    at_half_past_two = connector.ConnectorSchedule(cron="30 2 * * *", timezone="Europe/Zurich")
+    runs = [datetime(2026, 3, 28, 1, 30, tzinfo=UTC)]
+    runs += [next_due(at_half_past_two, runs[0], runs[-1]) for _ in range(1)]
+    runs.append(next_due(at_half_past_two, runs[0], runs[-1]))
+    assert [moment.date().day for moment in runs] == [28, 29, 30]
+    autumn = datetime(2026, 10, 24, 0, 30, tzinfo=UTC)
+    first = next_due(at_half_past_two, autumn, autumn)
+    assert (first.day, next_due(at_half_past_two, autumn, first).day) == (25, 26)
+
+
+def test_connectors_of_one_moment_begin_all_over_a_minute() -> None:
+    shares = {schedules.spread_seconds(f"con_{number}") for number in range(1000)}
+    assert shares == set(range(schedules.SPREAD_SECONDS))

@@ -1,0 +1,174 @@
+"""The leader asks for what is due: once, however many lead or how long nobody did; and no run is without a job."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from contracts import connector
+from eventlog import Append, EventLog, apply_schema
+from nats.aio.client import Client
+from psycopg import AsyncConnection, AsyncRawCursor
+from runtime import database as databases
+from runtime.database import Pool
+from testkit.builders import recorded
+from testkit.servers import Database
+
+from services.ingest.app import projection
+from services.ingest.connectors import schedules
+from services.ingest.jobs.queue import STREAM, JobQueue
+from services.ingest.jobs.scheduling import Scheduler
+from services.ingest.projections import project
+from services.ingest.reporting import Sources
+from tests.services.ingest.builders import NOW, WORKSPACE
+from tests.services.ingest.test_connectors import SETTINGS
+from tests.services.ingest.test_records import Clock
+
+HALF_HOUR = timedelta(minutes=30)
+
+
+class Office:
+    """A scheduler, the rows it reads, and a clock that is set by hand."""
+
+    def __init__(self, log: EventLog, rows: Pool, queue: JobQueue, nc: Client, clock: Clock) -> None:
+        self.log = log
+        self.rows = rows
+        self.queue = queue
+        self.clock = clock
+        self._nc = nc
+        self._read = 0
+
+    def scheduler(self) -> Scheduler:
+        sources = Sources(self.log, clock=self.clock)
+        return Scheduler(sources, self.rows, self.queue, partitions=1, leads=lambda _: True, clock=self.clock)
+
+    async def happened(self, *events: connector.Event, id_: str = "con_1") -> None:
+        """Write events into the log and into the rows."""
+        for event in events:
+            aggregate_id = getattr(event, "run_id", id_)
+            entry = recorded(event, aggregate_id, at=self.clock(), workspace_id=WORKSPACE)
+            await self.log.append(Append(entry, None))
+        await self.catch_up()
+
+    async def catch_up(self) -> None:
+        end = await self.log.last_seq()
+        if end == self._read:
+            return
+        async for batch in self.log.read(
+            0, after=self._read, aggregates=("connector", "sync_run"), until=end
+        ):
+            async with self.rows.connection() as conn, conn.transaction():
+                await project(batch.events, conn)
+        self._read = end
+
+    async def tick(self, scheduler: Scheduler, *, after: timedelta = timedelta()) -> None:
+        self.clock.now += after
+        await scheduler.tick(0)
+        await self.catch_up()
+
+    async def runs(self) -> list[str]:
+        """Ids of the runs that were asked for."""
+        end = await self.log.last_seq()
+        found: list[str] = []
+        async for batch in self.log.read(0, after=0, aggregates=("sync_run",), until=end):
+            found += [e.data.run_id for e in batch.events if isinstance(e.data, connector.SyncRequested)]
+        return found
+
+    async def n_jobs(self) -> int:
+        return (await self._nc.jetstream().stream_info(STREAM)).state.messages
+
+
+@pytest.fixture
+async def office(database: Database, event_log: EventLog, nc: Client) -> AsyncIterator[Office]:
+    async with await AsyncConnection.connect(
+        database.owner_url, autocommit=True, cursor_factory=AsyncRawCursor
+    ) as owner:
+        await apply_schema(owner, "ingest", projection().schema_sql)
+    rows = databases.pool(database.projector_url, schema="ingest", max_size=2)
+    await rows.open()
+    queue = JobQueue(nc)
+    await queue.ensure()
+    clock = Clock()
+    clock.now = NOW
+    yield Office(event_log, rows, queue, nc, clock)
+    await rows.close()
+
+
+def made(
+    status: connector.ConnectorStatus = connector.ConnectorStatus.CONNECTED,
+) -> connector.ConnectorCreated:
+    return connector.ConnectorCreated(connector_id="con_1", settings=SETTINGS, status=status)
+
+
+def over(run_id: str) -> connector.SyncEnded:
+    counts = connector.SyncCounts(
+        n_records=0, n_created=0, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=0
+    )
+    return connector.SyncEnded(
+        run_id=run_id,
+        connector_id="con_1",
+        outcome=connector.SyncOutcome.SUCCEEDED,
+        counts=counts,
+        reason="",
+        detail="",
+    )
+
+
+async def test_connector_runs_every_half_hour_and_once_after_a_standstill(office: Office) -> None:
+    await office.happened(made())
+    scheduler = office.scheduler()
+    await office.tick(scheduler)
+    assert len(await office.runs()) == (schedules.spread_seconds("con_1") == 0)
+    await office.tick(scheduler, after=timedelta(seconds=schedules.SPREAD_SECONDS))
+    (first,) = await office.runs()
+    assert await office.n_jobs() == 1
+    # It is still under way when the next is due, which waits for its end.
+    await office.tick(scheduler, after=HALF_HOUR)
+    assert await office.runs() == [first]
+    await office.happened(over(first))
+    await office.tick(scheduler, after=timedelta(seconds=30))
+    assert len(await office.runs()) == 2
+    await office.happened(over((await office.runs())[1]))
+    # Nobody leads for a week.
+    office.clock.now += timedelta(days=7)
+    other = office.scheduler()
+    await office.tick(other)
+    for _ in range(4):
+        await office.tick(other, after=timedelta(seconds=schedules.SPREAD_SECONDS))
+    assert len(await office.runs()) == 3
+
+
+async def test_two_leaders_ask_for_one_run(office: Office) -> None:
+    await office.happened(made())
+    one, two = office.scheduler(), office.scheduler()
+    await one.tick(0)
+    await two.tick(0)
+    office.clock.now += timedelta(seconds=schedules.SPREAD_SECONDS)
+    await one.tick(0)
+    await two.tick(0)
+    assert (len(await office.runs()), await office.n_jobs()) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["paused", "oauth_expired", "pending"])
+async def test_connector_that_cannot_run_is_not_asked(office: Office, status: str) -> None:
+    """Pending here: nobody has given credentials yet."""
+    stands = connector.ConnectorStatusChanged(
+        connector_id="con_1", status=connector.ConnectorStatus(status), reason="", detail=""
+    )
+    await office.happened(made(), stands)
+    scheduler = office.scheduler()
+    await office.tick(scheduler)
+    await office.tick(scheduler, after=timedelta(days=1))
+    assert await office.runs() == []
+
+
+async def test_run_whose_job_was_never_put_gets_one(office: Office) -> None:
+    """Whoever asked for it died between the fact and the job."""
+    asked = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=connector.SyncKind.MANUAL)
+    unscheduled = made()
+    await office.happened(unscheduled, asked)
+    scheduler = office.scheduler()
+    await office.tick(scheduler)
+    assert await office.n_jobs() == 0
+    for _ in range(3):
+        await office.tick(scheduler, after=timedelta(seconds=31))
+    assert await office.n_jobs() == 1
