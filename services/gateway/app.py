@@ -56,6 +56,7 @@ from services.gateway.routes import (
     fixes,
     governance,
     grouping,
+    inbound,
     ingestion,
     invitations,
     issues,
@@ -153,7 +154,12 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     catcher = Catcher() if settings.catches_mail else None
     gateway = _gateway(settings, resources, catcher)
     counters = Counters(resources.nc, replicas=settings.replicas)
-    limits = Limits(counters, per_address=settings.ip_requests_per_minute, clock=resources.clock)
+    limits = Limits(
+        counters,
+        per_address=settings.ip_requests_per_minute,
+        per_connector=settings.webhook_deliveries_per_minute,
+        clock=resources.clock,
+    )
     addresses = Addresses(settings.trusted_proxies)
     hub = Hub(resources, gateway.pool)
     gateway.access.on_change(hub.wake)
@@ -178,6 +184,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             *links.ROUTES,
             *download_routes(gateway),
             *callback_routes(gateway),
+            inbound.inbound_route(_porter(gateway, limits)),
             *(mailbox_routes(catcher) if catcher else ()),
             stream_handler(hub, resources, gate),
         ],
@@ -254,6 +261,13 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         pasts=Pasts(resources, projection(), url=settings.database_url),
         rng=rng,
     )
+
+
+def _porter(gateway: Gateway, limits: Limits) -> inbound.Porter:
+    """What lets vendors' calls in."""
+    seal = gateway.settings.master_keys().bus
+    courier = inbound.Courier(gateway.resources.nc, seal)
+    return inbound.Porter(courier, limits, origin=gateway.settings.public_address)
 
 
 def _analyst(gateway: Gateway) -> Analyst:

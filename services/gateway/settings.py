@@ -24,6 +24,7 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
     cors_origins: origins whose pages may call the API.
     trusted_proxies: networks of the proxies in front, as 10.0.0.0/8; only they are believed about X-Forwarded-For.
     ip_requests_per_minute: of one address without good credentials, or signing in.
+    webhook_deliveries_per_minute: of vendors to one connector.
     clerk_jwks_url: where the issuer's signing keys are; empty: only USE_MOCK can exchange tokens.
     clerk_audience: required `aud`; empty: not checked.
     clerk_authorized_parties: accepted `azp`; empty: not checked.
@@ -47,6 +48,7 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...] = ("http://localhost:3000",)
     trusted_proxies: tuple[str, ...] = ()
     ip_requests_per_minute: Annotated[int, Meta(ge=1)] = 600
+    webhook_deliveries_per_minute: Annotated[int, Meta(ge=1)] = 12_000
     clerk_jwks_url: str = ""
     clerk_audience: str = ""
     clerk_authorized_parties: tuple[str, ...] = ()

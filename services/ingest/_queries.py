@@ -53,6 +53,14 @@ class OpenRun(Struct, frozen=True):
     requested_at: datetime
 
 
+class FindConnectorRow(Struct, frozen=True):
+    """One row of find_connector."""
+
+    workspace_id: str
+    settings: str
+    status: str
+
+
 _COUNT_NEW_ISSUES = """
 INSERT INTO sources_daily AS s (workspace_id, day, source, n_issues, last_occurred_at, last_recorded_at)
 SELECT r.workspace_id, r.day, r.source, r.n_issues, r.last_occurred_at, r.last_recorded_at
@@ -423,4 +431,17 @@ async def list_old_runs(
     async with AsyncRawCursor(conn, row_factory=args_row(OpenRun)) as cursor:
         await cursor.execute(_LIST_OLD_RUNS, (partition, before, after_at, after_id, row_limit))
         fetched: list[OpenRun] = await cursor.fetchall()
+        return fetched
+
+
+_FIND_CONNECTOR = """
+SELECT workspace_id, settings, status FROM connectors WHERE connector_id = $1 LIMIT 1
+"""
+
+
+async def find_connector(conn: AsyncConnection[Any], *, connector_id: str) -> FindConnectorRow | None:
+    """The connector that an address is about, in whichever workspace; for the role that sees all of them."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FindConnectorRow)) as cursor:
+        await cursor.execute(_FIND_CONNECTOR, (connector_id,))
+        fetched: FindConnectorRow | None = await cursor.fetchone()
         return fetched

@@ -12,6 +12,10 @@ from services.ingest.endpoints.authorization import Authorizations
 from services.ingest.endpoints.connectors import Connectors
 from services.ingest.endpoints.intake import intake_route
 from services.ingest.endpoints.kept import Keeping
+from services.ingest.endpoints.receiving import Reception
+from services.ingest.endpoints.webhook_secrets import WebhookSecrets
+from services.ingest.jobs.deliveries import Outbox, Receiver
+from services.ingest.jobs.directory import Directory
 from services.ingest.jobs.intake import Intake
 from services.ingest.jobs.queue import JobQueue
 from services.ingest.jobs.scheduling import Scheduler
@@ -79,6 +83,18 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
         leads=resources.leads,
         clock=resources.clock,
     )
+    directory = Directory(pool, vault)
+    outbox = Outbox(resources.nc)
+    webhook_secrets = WebhookSecrets(sources, vault, directory, clock=resources.clock)
+    reception = Reception(
+        vault=vault,
+        directory=directory,
+        secrets=webhook_secrets,
+        outbox=outbox,
+        outbound=outbound,
+        clock=resources.clock,
+    )
+    receiver = Receiver(resources.nc, queue, directory, records, intake)
     return Service(
         name=NAME,
         projection=projection(),
@@ -87,11 +103,22 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
             *authorizations.endpoints(),
             *keeping.endpoints(),
             *connectors.endpoints(),
+            *reception.endpoints(),
+            *webhook_secrets.endpoints(),
         ),
         routes=[intake_route(pool, clock=resources.clock)],
-        on_start=[lambda: MIGRATIONS.prepare(settings.database_owner_url, kept), queue.ensure],
+        on_start=[
+            lambda: MIGRATIONS.prepare(settings.database_owner_url, kept),
+            queue.ensure,
+            outbox.start,
+        ],
         on_stop=[asking.stop],
-        background=[lambda: sweep(records), scheduler.run, lambda: Syncing(tools).work(queue)],
+        background=[
+            lambda: sweep(records),
+            scheduler.run,
+            lambda: Syncing(tools).work(queue),
+            receiver.run,
+        ],
     )
 
 

@@ -140,3 +140,7 @@ WHERE partition = sqlc.arg(partition) AND requested_at < sqlc.arg(before)
     AND (requested_at, run_id) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_id)::text)
 ORDER BY requested_at, run_id
 LIMIT sqlc.arg(row_limit);
+
+-- The connector that an address is about, in whichever workspace; for the role that sees all of them.
+-- name: FindConnector :one
+SELECT workspace_id, settings, status FROM connectors WHERE connector_id = sqlc.arg(connector_id) LIMIT 1;

@@ -22,6 +22,7 @@ TARGET_BYTES_MAX = 8 * 1024
 HEADER_BYTES_MAX = 32 * 1024
 
 _SIGN_IN = "/v1/auth/"
+_VENDORS = "/v1/webhooks/inbound/"
 _SAFE = frozenset({"GET", "HEAD"})
 _ALWAYS: Headers = [
     (b"x-content-type-options", b"nosniff"),
@@ -96,7 +97,8 @@ class Door:
     """Wraps the whole application, so that a path that does not exist is counted and answered like any other.
 
     Requests with good credentials count for their organization, all others, and everything under /v1/auth/, for their
-    address. Preflights and OPTIONS are free: they carry no credentials and touch nothing.
+    address. Preflights and OPTIONS are free: they carry no credentials and touch nothing. What vendors post is counted
+    where it is received: whatever credentials it has are not ours.
     """
 
     def __init__(
@@ -133,6 +135,10 @@ class Door:
         elif is_preflight:
             await leaving.empty(204)
         elif scope["method"] == "OPTIONS" or not f"{scope['path']}/".startswith("/v1/"):
+            await self._inner(scope, receive, leaving.send)
+        elif scope["path"].startswith(_VENDORS):
+            leaving.headers += _ON_DATA
+            scope["state"]["visit"] = Visit(self._addresses.of(scope), headers, {}, None, None)
             await self._inner(scope, receive, leaving.send)
         else:
             await self._count_and_answer(scope, receive, leaving, headers)

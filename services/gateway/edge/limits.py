@@ -88,12 +88,15 @@ class Limits:
 
     A fixed window lets up to twice the limit pass around its edge, and is one addition to check. Replicas whose clocks
     differ count the same window at slightly different times, so the limit of each window still holds.
-    per_address: requests per window without credentials.
+    per_address: requests per window without credentials. per_connector: deliveries per window to one connector.
     """
 
-    def __init__(self, counters: Counters, *, per_address: int, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, counters: Counters, *, per_address: int, per_connector: int, clock: Callable[[], datetime]
+    ) -> None:
         self._counters = counters
         self._per_address = per_address
+        self._per_connector = per_connector
         self._clock = clock
         self._window = 0
         self._full: dict[str, int] = {}
@@ -106,11 +109,19 @@ class Limits:
     async def take(self, *, address: str, principal: Principal | None) -> Ticket | None:
         """Count a request of a principal, or of an address without one; None: its plan has no limit."""
         if principal is None:
-            return await self._take(_bucket_of(address), self._per_address)
+            return await self.take_unknown(address)
         if principal.requests_per_minute is None:
             return None
         owner = principal.organization_id or principal.workspace_id
         return await self._take(f"org.{_token(owner)}", principal.requests_per_minute)
+
+    async def take_unknown(self, address: str) -> Ticket:
+        """Count a vendor's call that nobody knows yet to be one."""
+        return await self._take(_bucket_of(address), self._per_address)
+
+    async def take_delivery(self, connector_id: str) -> Ticket:
+        """Count a vendor's call from where good ones came."""
+        return await self._take(f"hook.{_token(connector_id)}", self._per_connector)
 
     async def _take(self, bucket: str, limit: int) -> Ticket:
         window, elapsed = self._turn()

@@ -83,7 +83,7 @@ def _echo(handshake: Echo, call: Call, payload: object) -> Greeting | None:
     if not isinstance(text, str) or not 0 < len(text) <= ECHO_LENGTH_MAX:
         return None
     if handshake.answer is None:
-        return Greeting(body=text, content_type="text/plain; charset=utf-8")
+        return Greeting(body=text, content_type="text/plain")
     body = msgspec.json.encode({handshake.answer: text}).decode()
     return Greeting(body=body, content_type="application/json")
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Struct
 
+from services.ingest.connectors.expressions import ExpressionError
 from services.ingest.connectors.manifest import Manifest, Place, RecordPath, Webhook
 
 Form = Literal["records", "page", "webhook"]
@@ -71,6 +72,14 @@ def read_delivery(webhook: Webhook, payload: object, headers: Mapping[str, str] 
     else:
         records = ()
     return Delivery(event_id=_at(webhook.event_id, payload, known), event_type=event_type, records=records)
+
+
+def event_id_of(webhook: Webhook, payload: object, headers: Mapping[str, str]) -> str | None:
+    """What the vendor calls a delivery; None where it does not say. headers: names in lower case."""
+    try:
+        return _at(webhook.event_id, payload, headers) or None
+    except ExpressionError:
+        return None
 
 
 def records_in(manifest: Manifest, payload: object) -> Sample:

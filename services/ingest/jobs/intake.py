@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -77,7 +77,7 @@ class Intake:
         mapped, rejections = await self._mapped(source, records, tally, now=now)
         ids = [issue.external_id or "" for issue, _ in mapped]
         known = await self._records.known(context.workspace_id, source.connector_id, ids)
-        fresh = [(issue, raw) for issue, raw in mapped if is_anew or not _is_known(known, issue, raw)]
+        fresh = mapped if is_anew else list(_fresh(mapped, known))
         tally["n_unchanged"] += len(mapped) - len(fresh)
         sequence = 0
         if fresh:
@@ -127,6 +127,18 @@ def added(one: connector.SyncCounts, other: connector.SyncCounts) -> connector.S
     """Both together."""
     names = ("n_records", *_NAMES)
     return connector.SyncCounts(**{name: getattr(one, name) + getattr(other, name) for name in names})
+
+
+def _fresh(
+    mapped: Sequence[tuple[ingest.IssueReport, object]], known: Mapping[str, Known]
+) -> Iterator[tuple[ingest.IssueReport, object]]:
+    """What is not kept as it comes; once something of an issue is fresh, so is all of it that follows."""
+    changed: set[str] = set()
+    for issue, raw in mapped:
+        external_id = issue.external_id or ""
+        if external_id in changed or not _is_known(known, issue, raw):
+            changed.add(external_id)
+            yield issue, raw
 
 
 def _is_known(known: Mapping[str, Known], issue: ingest.IssueReport, raw: object) -> bool:

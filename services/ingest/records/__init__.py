@@ -215,17 +215,32 @@ class Records:
                 conn, workspace_id=workspace_id, connector_id=connector_id, rows=_json(rows)
             )
 
-    async def is_new_delivery(self, workspace_id: str, connector_id: str, delivery_id: str) -> bool:
-        """Whether a webhook, 1 to 200 characters of its id, was not taken within DELIVERY_DAYS; now it was."""
+    async def taken_deliveries(
+        self, workspace_id: str, connector_id: str, delivery_ids: Sequence[str]
+    ) -> frozenset[str]:
+        """Which of these webhooks, by 1 to 200 characters each, were taken within DELIVERY_DAYS."""
         async with tenant(self._pool, workspace_id) as conn:
-            n_rows = await _queries.note_delivery(
+            return frozenset(
+                await _queries.list_deliveries(
+                    conn,
+                    workspace_id=workspace_id,
+                    connector_id=connector_id,
+                    delivery_ids=list(delivery_ids),
+                )
+            )
+
+    async def note_deliveries(
+        self, workspace_id: str, connector_id: str, delivery_ids: Sequence[str]
+    ) -> None:
+        """Note that these webhooks have been taken."""
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.note_deliveries(
                 conn,
                 workspace_id=workspace_id,
                 connector_id=connector_id,
-                delivery_id=delivery_id,
                 received_at=self._clock(),
+                delivery_ids=sorted(set(delivery_ids)),
             )
-        return n_rows == 1
 
     async def high_waters(self, workspace_id: str, connector_id: str) -> Mapping[str, datetime]:
         """Stream → the newest time up to which it has been read; a stream that never was is absent."""

@@ -274,25 +274,46 @@ async def delete_accepted(
         return cursor.rowcount
 
 
-_NOTE_DELIVERY = """
-INSERT INTO deliveries (workspace_id, connector_id, delivery_id, received_at)
-VALUES ($1, $2, $3, $4)
-ON CONFLICT (workspace_id, connector_id, delivery_id) DO NOTHING
+_LIST_DELIVERIES = """
+SELECT delivery_id FROM deliveries
+WHERE workspace_id = $1 AND connector_id = $2
+    AND delivery_id = ANY($3::text[])
 """
 
 
-async def note_delivery(
+async def list_deliveries(
     conn: AsyncConnection[Any],
     *,
     workspace_id: str,
     connector_id: str,
-    delivery_id: str,
+    delivery_ids: list[str],
+) -> list[str]:
+    """Which of some webhooks were taken."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_DELIVERIES, (workspace_id, connector_id, delivery_ids))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
+_NOTE_DELIVERIES = """
+INSERT INTO deliveries (workspace_id, connector_id, delivery_id, received_at)
+SELECT $1, $2, d.id, $3
+FROM unnest($4::text[]) AS d(id)
+ON CONFLICT (workspace_id, connector_id, delivery_id) DO NOTHING
+"""
+
+
+async def note_deliveries(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    connector_id: str,
     received_at: datetime,
-) -> int:
-    """Note that a webhook was taken; 0 rows when it was before."""
+    delivery_ids: list[str],
+) -> None:
+    """Note that webhooks were taken."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_NOTE_DELIVERY, (workspace_id, connector_id, delivery_id, received_at))
-        return cursor.rowcount
+        await cursor.execute(_NOTE_DELIVERIES, (workspace_id, connector_id, received_at, delivery_ids))
 
 
 _LIST_POSITIONS = """

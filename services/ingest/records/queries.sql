@@ -75,10 +75,17 @@ DELETE FROM dead_letters AS d USING json_to_recordset(sqlc.arg(rows)::json) AS r
 WHERE d.workspace_id = sqlc.arg(workspace_id) AND d.connector_id = sqlc.arg(connector_id)
     AND d.letter_id = r.letter_id AND d.n_attempts = r.n_attempts;
 
--- Note that a webhook was taken; 0 rows when it was before.
--- name: NoteDelivery :execrows
+-- Which of some webhooks were taken.
+-- name: ListDeliveries :many
+SELECT delivery_id FROM deliveries
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+    AND delivery_id = ANY(sqlc.arg(delivery_ids)::text[]);
+
+-- Note that webhooks were taken.
+-- name: NoteDeliveries :exec
 INSERT INTO deliveries (workspace_id, connector_id, delivery_id, received_at)
-VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), sqlc.arg(delivery_id), sqlc.arg(received_at))
+SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), d.id, sqlc.arg(received_at)
+FROM unnest(sqlc.arg(delivery_ids)::text[]) AS d(id)
 ON CONFLICT (workspace_id, connector_id, delivery_id) DO NOTHING;
 
 -- How far the streams of a connector have been read in a run; with an empty run_id, in all.

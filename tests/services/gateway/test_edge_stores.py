@@ -91,7 +91,10 @@ async def test_two_gateways_let_in_exactly_as_many_as_the_plan_allows(
     other = await broker.connect(nats_server.url, name="other")
     try:
         clock = Clock()
-        gateways = [Limits(await counting(client), per_address=600, clock=clock) for client in (nc, other)]
+        gateways = [
+            Limits(await counting(client), per_address=600, per_connector=9, clock=clock)
+            for client in (nc, other)
+        ]
         who = principal("ws_1", limit=100)
         asked = [is_let_in(gateways[index % 2], who) for index in range(400)]
         assert sum(await asyncio.gather(*asked)) == 100
@@ -119,7 +122,7 @@ async def test_a_ticket_is_taken_once_over_two_gateways(nc: Client, nats_url: st
 
 async def test_buckets_are_counted_apart(nc: Client) -> None:
     """Organizations and addresses take nothing from each other; workspaces of one organization share."""
-    limits = Limits(await counting(nc), per_address=600, clock=Clock())
+    limits = Limits(await counting(nc), per_address=600, per_connector=9, clock=Clock())
     first, second = principal("ws_1", organization_id="org_1"), principal("ws_2", organization_id="org_1")
     assert [await number(limits, first), await number(limits, second)] == [1, 2]
     assert await number(limits, principal("ws_3")) == 1
@@ -132,7 +135,7 @@ async def test_buckets_are_counted_apart(nc: Client) -> None:
 
 async def test_a_standing_says_what_is_left_and_when_it_begins_again(nc: Client) -> None:
     """Half a minute into the window, so 30 seconds remain."""
-    limits = Limits(await counting(nc), per_address=2, clock=Clock())
+    limits = Limits(await counting(nc), per_address=2, per_connector=9, clock=Clock())
     for left in (b"1", b"0", b"0"):
         ticket = await limits.take(address="203.0.113.9", principal=None)
         assert ticket is not None
@@ -146,7 +149,7 @@ async def test_a_standing_says_what_is_left_and_when_it_begins_again(nc: Client)
 
 async def test_a_full_window_is_refused_without_asking_the_store(nc: Client) -> None:
     """Whoever floods us costs the store nothing more in that window."""
-    limits = Limits(await counting(nc), per_address=1, clock=Clock())
+    limits = Limits(await counting(nc), per_address=1, per_connector=9, clock=Clock())
     assert [await is_let_in(limits, None) for _ in range(3)] == [True, False, False]
     before = nc.stats["out_msgs"]
     assert not await is_let_in(limits, None)
@@ -156,7 +159,7 @@ async def test_a_full_window_is_refused_without_asking_the_store(nc: Client) -> 
 async def test_an_address_is_full_from_its_last_request_on(nc: Client) -> None:
     """As the last number said, so that the next one need not be counted; until the next minute."""
     clock = Clock()
-    limits = Limits(await counting(nc), per_address=2, clock=clock)
+    limits = Limits(await counting(nc), per_address=2, per_connector=9, clock=clock)
     full = []
     for _ in range(2):
         full.append(limits.is_full("203.0.113.9"))
@@ -205,7 +208,7 @@ async def test_whoever_is_over_the_limit_makes_nobody_work(nc: Client) -> None:
     door = Door(
         inner,
         access=cast(Authority, rows),
-        limits=Limits(await counting(nc), per_address=2, clock=Clock()),
+        limits=Limits(await counting(nc), per_address=2, per_connector=9, clock=Clock()),
         addresses=Addresses(),
         origins=(),
         own_origin="",
@@ -242,7 +245,7 @@ async def test_whoever_is_over_the_limit_makes_nobody_work(nc: Client) -> None:
 
 async def test_requests_pass_uncounted_while_the_store_is_away(nc: Client) -> None:
     """Fail open, with a metric; the store is made again when it has lost everything, and counting goes on."""
-    limits = Limits(await counting(nc), per_address=1, clock=Clock())
+    limits = Limits(await counting(nc), per_address=1, per_connector=9, clock=Clock())
     assert await is_let_in(limits, None, address="203.0.113.1")
     await nc.jetstream().delete_stream(STREAM)
     before = UNMETERED._value.get()

@@ -100,15 +100,17 @@ async def test_a_letter_goes_when_a_retry_does_not_reject_it_again(records: Reco
 
 async def test_a_delivery_is_new_once(records: Records, clock: Clock) -> None:
     """Until it is swept, so that a table of ids does not grow for ever."""
-    assert await records.is_new_delivery(ONE, CON, "d1")
-    assert not await records.is_new_delivery(ONE, CON, "d1")
-    assert await records.is_new_delivery(ONE, OTHER, "d1")
+    assert await records.taken_deliveries(ONE, CON, ["d1", "d2"]) == frozenset()
+    await records.note_deliveries(ONE, CON, ["d1", "d1"])
+    assert await records.taken_deliveries(ONE, CON, ["d1", "d2"]) == {"d1"}
+    assert await records.taken_deliveries(ONE, OTHER, ["d1"]) == frozenset()
     clock.now = NOW + timedelta(days=room.DELIVERY_DAYS)
     await records.sweep()
-    assert not await records.is_new_delivery(ONE, CON, "d1")
+    await records.note_deliveries(ONE, CON, ["d1", "d2"])
+    assert await records.taken_deliveries(ONE, CON, ["d1", "d2"]) == {"d1", "d2"}
     clock.now += timedelta(seconds=1)
     await records.sweep()
-    assert await records.is_new_delivery(ONE, CON, "d1")
+    assert await records.taken_deliveries(ONE, CON, ["d1", "d2"]) == {"d2"}
 
 
 async def test_a_stream_resumes_where_it_was_and_never_goes_back(records: Records) -> None:
@@ -136,7 +138,7 @@ async def test_what_is_forgotten_purged_or_erased_is_gone_from_every_table(
     async def fill(workspace_id: str, connector_id: str) -> None:
         await records.keep(workspace_id, connector_id, "s", [Raw("1", {})])
         await records.reject(workspace_id, connector_id, "s", [Rejection({}, "", "why")])
-        await records.is_new_delivery(workspace_id, connector_id, "d")
+        await records.note_deliveries(workspace_id, connector_id, ["d"])
         await records.raise_high_water(workspace_id, connector_id, "s", NOW)
 
     for workspace_id, connector_id in ((ONE, CON), (ONE, OTHER), (TWO, CON)):

@@ -1,0 +1,218 @@
+"""Calls of vendors: believed or not, greeted, and put into the queue before they are answered with 202."""
+
+from base64 import b64decode
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import structlog
+from contracts import connector
+from eventlog import LogUnavailableError
+from prometheus_client import Counter
+from runtime import metrics
+from runtime.broker import CommandContext, Endpoint
+from runtime.errors import ValidationFailedError
+from runtime.outbound import Outbound, OutboundError
+from runtime.sealing import SealError
+
+from services.ingest.connectors.handshakes import Greeting, greet
+from services.ingest.connectors.payloads import UnreadableError, payload_of
+from services.ingest.connectors.verification import Believed, Call, CertificateNeeded, judge_any
+from services.ingest.endpoints.webhook_secrets import WebhookSecrets
+from services.ingest.jobs.deliveries import Delivery, Outbox, delivery_of
+from services.ingest.jobs.directory import Addressee, Directory
+from services.ingest.vault import Vault
+
+DELIVERIES = Counter(
+    "causeloop_ingest_deliveries",
+    "Calls of vendors, by what they were answered.",
+    ["outcome"],
+    registry=metrics.REGISTRY,
+)
+
+CERTIFICATES_MAX: Final = 64
+CERTIFICATE_SECONDS: Final = 3600.0
+
+_DECOY: Final = "nobody-has-this-secret-and-nothing-is-signed-with-it"
+_JSON: Final = "application/json"
+
+log = structlog.get_logger()
+
+Waiting = tuple[str, Delivery]
+
+
+class Reception:
+    """Answers vendors' calls.
+
+    Whoever is not believed learns no more than that: a wrong signature, none at all, and a connector without a secret
+    are answered alike; so are all addresses that are nobody's.
+    """
+
+    def __init__(
+        self,
+        *,
+        vault: Vault,
+        directory: Directory,
+        secrets: WebhookSecrets,
+        outbox: Outbox,
+        outbound: Outbound,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._vault = vault
+        self._directory = directory
+        self._secrets = secrets
+        self._outbox = outbox
+        self._certificates = Certificates(outbound, clock=clock)
+        self._outbound = outbound
+        self._clock = clock
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What vendors' calls need."""
+        name = connector.ENDPOINTS[connector.ReceiveDelivery]
+        return (Endpoint(name, connector.ReceiveDelivery, self.receive_delivery),)
+
+    async def receive_delivery(
+        self, cmd: connector.ReceiveDelivery, context: CommandContext
+    ) -> connector.DeliveryAnswered:
+        """Answer each call. Raises ValidationFailedError where they cannot be opened."""
+        try:
+            opened = self._vault.received(
+                cmd.sealed_calls, workspace_id=context.workspace_id, what="vendor_calls"
+            )
+            calls = msgspec.json.decode(opened, type=connector.VendorCalls).calls
+        except (SealError, msgspec.DecodeError) as error:
+            raise ValidationFailedError("the calls cannot be opened") from error
+        directory = await self._directory.find([call.connector_id for call in calls])
+        outcomes = [await self._judged(call, directory[call.connector_id], context) for call in calls]
+        waiting = [outcome for outcome in outcomes if isinstance(outcome, tuple)]
+        is_kept = iter(await self._kept(waiting))
+        answers = tuple(
+            outcome if isinstance(outcome, connector.VendorAnswer) else _taken(is_kept=next(is_kept))
+            for outcome in outcomes
+        )
+        for answer in answers:
+            DELIVERIES.labels(str(answer.status)).inc()
+        return connector.DeliveryAnswered(answers=answers)
+
+    async def _kept(self, waiting: Sequence[Waiting]) -> list[bool]:
+        if not waiting:
+            return []
+        try:
+            return await self._outbox.put(waiting)
+        except LogUnavailableError as error:
+            log.warning("deliveries.not_kept", n=len(waiting), error=str(error))
+            return [False] * len(waiting)
+
+    async def _judged(
+        self, said: connector.VendorCall, known: Addressee | None, context: CommandContext
+    ) -> connector.VendorAnswer | Waiting:
+        call = Call(
+            body=b64decode(said.body),
+            headers=said.headers,
+            method=said.method,
+            url=said.url,
+            query=said.query,
+        )
+        now = self._clock()
+        if known is None:
+            # As much work as for one that exists, so that the time tells nothing either.
+            judge_any((), call, secrets=[_DECOY], now=now)
+            return _refusal(404, "there is nothing at this address")
+        payload = _payload(call) if known.webhook.handshake else None
+        secrets = known.secrets(now)
+        greeting = greet(known.webhook, call, payload, is_proved=False, has_secret=bool(secrets))
+        if greeting is not None:
+            return await self._greeted(greeting, known, context)
+        if not await self._is_believed(known, call, secrets, now):
+            return _refusal(401, "the signature or the token is missing or wrong")
+        payload = _payload(call) if payload is None else payload
+        greeting = greet(known.webhook, call, payload, is_proved=True, has_secret=True)
+        if greeting is not None:
+            return await self._greeted(greeting, known, context)
+        if known.is_paused:
+            return _refusal(409, "this connector is paused and takes nothing; resume it first")
+        if payload is None:
+            return _refusal(400, "the body is neither JSON nor a form")
+        return known.workspace_id, delivery_of(known, known.webhook, call, payload, now=now)
+
+    async def _is_believed(self, known: Addressee, call: Call, secrets: Sequence[str], now: datetime) -> bool:
+        if call.method != "POST":
+            return False
+        verify = known.webhook.verify
+        judgement = judge_any(verify, call, secrets=secrets, now=now, certificates=self._certificates.kept)
+        if isinstance(judgement, CertificateNeeded):
+            found = await self._certificates.fetch(judgement.url)
+            judgement = judge_any(verify, call, secrets=secrets, now=now, certificates=found)
+        return isinstance(judgement, Believed)
+
+    async def _greeted(
+        self, greeting: Greeting, known: Addressee, context: CommandContext
+    ) -> connector.VendorAnswer:
+        if greeting.secret and not await self._secrets.take_first(
+            known.workspace_id,
+            known.source.connector_id,
+            greeting.secret,
+            is_read=greeting.is_read,
+            context=context,
+        ):
+            return _refusal(401, "the signature or the token is missing or wrong")
+        if greeting.confirm_at:
+            try:
+                await self._outbound.get(greeting.confirm_at)
+            except OutboundError as error:
+                log.warning("subscription.not_confirmed", error=str(error))
+                return _refusal(503, "the subscription could not be confirmed; send it again")
+        return connector.VendorAnswer(
+            status=200,
+            content_type=greeting.content_type,
+            body=greeting.body,
+            headers=dict(greeting.headers),
+        )
+
+
+class Certificates:
+    """Vendors' certificates and keys by their addresses, as the judgement asked for them; kept for an hour."""
+
+    def __init__(self, outbound: Outbound, *, clock: Callable[[], datetime]) -> None:
+        self._outbound = outbound
+        self._clock = clock
+        self._fetched: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+
+    @property
+    def kept(self) -> Mapping[str, bytes]:
+        """Those that are at hand."""
+        good_since = self._clock().timestamp() - CERTIFICATE_SECONDS
+        return {url: content for url, (at, content) in self._fetched.items() if at > good_since}
+
+    async def fetch(self, url: str) -> Mapping[str, bytes]:
+        """Those at hand and this one; without it where it cannot be had."""
+        try:
+            content = await self._outbound.get(url)
+        except OutboundError as error:
+            log.warning("certificate.not_fetched", error=str(error))
+            return self.kept
+        self._fetched[url] = (self._clock().timestamp(), content)
+        self._fetched.move_to_end(url)
+        if len(self._fetched) > CERTIFICATES_MAX:
+            self._fetched.popitem(last=False)
+        return self.kept
+
+
+def _payload(call: Call) -> object:
+    """The decoded body; None where it cannot be read, for null holds nothing either."""
+    try:
+        return payload_of(call.body, call.header("content-type") or "")
+    except UnreadableError:
+        return None
+
+
+def _taken(*, is_kept: bool) -> connector.VendorAnswer:
+    if not is_kept:
+        return _refusal(503, "the delivery could not be kept; send it again")
+    return connector.VendorAnswer(status=202, content_type=_JSON, body='{"status":"accepted"}', headers={})
+
+
+def _refusal(status: int, message: str) -> connector.VendorAnswer:
+    return connector.VendorAnswer(status=status, content_type="", body=message, headers={})

@@ -1,0 +1,140 @@
+"""Webhook secrets of connectors: given, made, replaced, and taken from a vendor's first call."""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import datetime
+from secrets import token_bytes
+from typing import Final
+
+from contracts import connector
+from runtime.broker import CommandContext, Endpoint
+from runtime.sealing import SealError
+
+from services.ingest.errors import (
+    ConnectorNotFoundError,
+    InvalidConnectorError,
+)
+from services.ingest.jobs.directory import (
+    PREVIOUS,
+    PREVIOUS_GOOD_FOR,
+    SECRET,
+    UNREAD,
+    Directory,
+    write_previous,
+)
+from services.ingest.reporting import Sources
+from services.ingest.vault import Held, Vault
+
+LENGTHS: Final = range(8, 16_385)
+"""Of a secret: from the shortest that a vendor gives to a set of public keys."""
+WHAT: Final = "webhook_secret"
+_BYTES: Final = 32
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\t\r\n]")
+
+
+class WebhookSecrets:
+    """Keeps them in the vault, and says in the log that one is different, never what it is."""
+
+    def __init__(
+        self, sources: Sources, vault: Vault, directory: Directory, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._sources = sources
+        self._vault = vault
+        self._directory = directory
+        self._clock = clock
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What replacing a secret needs."""
+        name = connector.ENDPOINTS[connector.RotateWebhookSecret]
+        return (Endpoint(name, connector.RotateWebhookSecret, self.rotate_webhook_secret),)
+
+    async def rotate_webhook_secret(
+        self, cmd: connector.RotateWebhookSecret, context: CommandContext
+    ) -> connector.WebhookSecretRotated:
+        """Give a connector another secret; the one before is taken for another day.
+
+        Without a secret of the vendor's we make one, "whsec_" and 32 random bytes in base64; but where the vendor gave
+        one in its first call that it wants to have back, it is that one, once.
+        Raises ConnectorNotFoundError, InvalidConnectorError, ConnectorContendedError and LogUnreachableError.
+        """
+        workspace_id, connector_id, now = context.workspace_id, cmd.connector_id, self._clock()
+        given = self._given(cmd.sealed_secret, workspace_id)
+        # Nothing is kept for a connector that is none.
+        await self._sources.decide(connector_id, context, lambda _: [])
+        until: datetime | None = None
+        async with self._vault.held(workspace_id, connector_id) as held:
+            unread = held.secrets.get(UNREAD)
+            if given is None and unread:
+                secret = unread
+                await held.keep({UNREAD: None})
+            else:
+                secret = given or f"whsec_{b64encode(token_bytes(_BYTES)).decode()}"
+                until = await self._replace(held, secret, now=now)
+            names = _names(held)
+        sequence = await self._tell(connector_id, names, context)
+        self._directory.forget(connector_id)
+        return connector.WebhookSecretRotated(
+            sealed_secret=self._vault.to_send(secret, workspace_id=workspace_id, what=WHAT),
+            previous_until=until,
+            sequence=sequence,
+        )
+
+    async def take_first(
+        self, workspace_id: str, connector_id: str, secret: str, *, is_read: bool, context: CommandContext
+    ) -> bool:
+        """Keep a secret that a vendor's first call brought; False where the connector has one by now.
+
+        Raises what `rotate_webhook_secret` does.
+        """
+        async with self._vault.held(workspace_id, connector_id) as held:
+            if held.secrets.get(SECRET):
+                return False
+            await held.keep({SECRET: secret, UNREAD: secret if is_read else None})
+            names = _names(held)
+        own = CommandContext(
+            workspace_id=workspace_id,
+            correlation_id=context.correlation_id,
+            traceparent=context.traceparent,
+        )
+        await self._tell(connector_id, names, own)
+        self._directory.forget(connector_id)
+        return True
+
+    def _given(self, sealed: str | None, workspace_id: str) -> str | None:
+        if sealed is None:
+            return None
+        try:
+            secret = self._vault.received(sealed, workspace_id=workspace_id, what=WHAT)
+        except SealError as error:
+            raise InvalidConnectorError({"secret": "cannot be opened; send it again"}) from error
+        if len(secret) not in LENGTHS or _UNPRINTABLE.search(secret) or secret != secret.strip():
+            raise InvalidConnectorError(
+                {"secret": f"needs {LENGTHS.start} to {LENGTHS.stop - 1} printable characters of ASCII"}
+            )
+        return secret
+
+    async def _replace(self, held: Held, secret: str, *, now: datetime) -> datetime | None:
+        before = held.secrets.get(SECRET)
+        if not before or before == secret:
+            await held.keep({SECRET: secret, UNREAD: None})
+            return None
+        until = now + PREVIOUS_GOOD_FOR
+        await held.keep({SECRET: secret, PREVIOUS: write_previous(before, until), UNREAD: None})
+        return until
+
+    async def _tell(self, connector_id: str, names: tuple[str, ...], context: CommandContext) -> int:
+        """Say that the secrets are different; the sequence behind which rows show it."""
+        changed = connector.ConnectorCredentialsChanged(connector_id=connector_id, secrets=names)
+        try:
+            _, sequence = await self._sources.decide(connector_id, context, lambda _: [changed])
+        except ConnectorNotFoundError:
+            # Deleted at this very moment, and with it what was kept of it until then.
+            await self._vault.forget(context.workspace_id, connector_id)
+            raise
+        return sequence
+
+
+def _names(held: Held) -> tuple[str, ...]:
+    """What a connector's secrets are called, without those that only we know of."""
+    return tuple(sorted(name for name in held.secrets if name not in (PREVIOUS, UNREAD)))

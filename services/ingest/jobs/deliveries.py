@@ -1,0 +1,235 @@
+"""Deliveries of vendors that have been believed: put into the queue of jobs, taken from it, and made issues of."""
+
+import asyncio
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import nats.errors
+import structlog
+from eventlog.inbox import Inbox, Message
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import APIError
+from runtime.broker import CommandContext
+
+from services.ingest.connectors.expressions import ExpressionError
+from services.ingest.connectors.manifest import Hmac, StandardWebhooks, Webhook
+from services.ingest.connectors.payloads import UnreadableError, event_id_of, payload_of, read_delivery
+from services.ingest.connectors.verification import Call
+from services.ingest.jobs.directory import Addressee, Directory
+from services.ingest.jobs.intake import Intake
+from services.ingest.jobs.queue import ACK_WAIT_SECONDS, FETCH_SECONDS, STREAM, JobQueue
+from services.ingest.records import Records
+
+STREAM_NAME: Final = "webhook"
+REPEAT_SECONDS: Final = 3600
+"""Within so long equal bytes are the vendor's own repetition, where it gives deliveries no id; later they are news: a
+monitor that goes down again may say so in the same words."""
+BATCH_MAX: Final = 64
+TAKEN_MAX: Final = 4096
+GATHER_SECONDS: Final = 0.05
+ATTEMPTS_TOGETHER: Final = 3
+"""Offered more often than this, a delivery is handled by itself, so that it holds up no others."""
+RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0, 600.0)
+
+_PLAIN: Final = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+_WAITS_ALREADY: Final = 10077
+_KIND: Final = "delivery"
+
+log = structlog.get_logger()
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """A delivery as it waits in the queue, in MessagePack; only such headers as its manifest reads, for others may be
+    secrets.
+
+    keys: what it is known by; if any of them was taken before, it is a repetition.
+    """
+
+    connector_id: str
+    keys: tuple[str, ...]
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+
+
+def delivery_of(
+    known: Addressee, webhook: Webhook, call: Call, payload: object, *, now: datetime
+) -> Delivery:
+    """A call that was believed, as a job.
+
+    An id in a header that nobody signed can be another's: such a delivery is also known by its bytes.
+    """
+    names = {
+        place.header.lower()
+        for place in (webhook.event_id, webhook.event_type)
+        if place is not None and place.header is not None
+    }
+    headers = {name: value for name in (*names, "content-type") if (value := call.header(name)) is not None}
+    event_id = event_id_of(webhook, payload, headers)
+    content = hashlib.sha256(call.body).hexdigest()
+    if not event_id:
+        keys: tuple[str, ...] = (f"body-{content}-{int(now.timestamp()) // REPEAT_SECONDS}",)
+    elif webhook.event_id is not None and webhook.event_id.header is not None and not _is_signed(webhook):
+        keys = (_name(event_id), f"body-{content}")
+    else:
+        keys = (_name(event_id),)
+    return Delivery(
+        connector_id=known.source.connector_id, keys=keys, headers=headers, body=call.body, received_at=now
+    )
+
+
+def _is_signed(webhook: Webhook) -> bool:
+    """Whether the header with the id is part of what is signed."""
+    header = webhook.event_id.header if webhook.event_id is not None else None
+    return header is not None and all(
+        isinstance(scheme, StandardWebhooks)
+        or (isinstance(scheme, Hmac) and f"{{h:{header}}}".lower() in scheme.signed.lower())
+        for scheme in webhook.verify
+    )
+
+
+def _name(event_id: str) -> str:
+    is_plain = _PLAIN.fullmatch(event_id) is not None
+    return f"id-{event_id if is_plain else hashlib.sha256(event_id.encode(errors='replace')).hexdigest()}"
+
+
+class Outbox:
+    """Puts deliveries into the queue, many with one wait."""
+
+    def __init__(self, nc: Client) -> None:
+        self._inbox = Inbox(nc)
+
+    async def start(self) -> None:
+        """Listen for acknowledgements. Once, before anything else."""
+        await self._inbox.start()
+
+    async def put(self, deliveries: Sequence[tuple[str, Delivery]]) -> list[bool]:
+        """Whether each (workspace, delivery) is in the queue now, durable; one that waits there already is.
+
+        Raises LogUnavailableError when that is unknown of some.
+        """
+        acks = await self._inbox.publish(
+            [
+                Message(_subject(workspace_id, delivery), msgspec.msgpack.encode(delivery))
+                for workspace_id, delivery in deliveries
+            ]
+        )
+        return [ack.error is None or ack.error.err_code == _WAITS_ALREADY for ack in acks]
+
+
+def _subject(workspace_id: str, delivery: Delivery) -> str:
+    """One per delivery, so that a repetition is not put beside it."""
+    job_id = hashlib.sha256(f"{delivery.connector_id}/{delivery.keys[0]}".encode()).hexdigest()[:40]
+    return f"job.{_KIND}.{workspace_id}.{job_id}"
+
+
+class Receiver:
+    """Takes deliveries out of the queue, many at a time, and makes issues of them.
+
+    A delivery leaves the queue when its issues are durable and it is written down as taken; whoever dies before that
+    leaves it to the next, who reports the same once more, which changes nothing.
+    """
+
+    def __init__(
+        self, nc: Client, queue: JobQueue, directory: Directory, records: Records, intake: Intake
+    ) -> None:
+        self._js = nc.jetstream(timeout=5.0)
+        self._queue = queue
+        self._directory = directory
+        self._records = records
+        self._intake = intake
+
+    async def run(self) -> None:
+        """Work without end; several processes share the deliveries."""
+        while True:
+            try:
+                await self._pull()
+            except (nats.errors.Error, APIError, TimeoutError, OSError) as error:
+                log.warning("deliveries.unreachable", error=repr(error))
+                with suppress(APIError, nats.errors.Error, TimeoutError):
+                    await self._queue.ensure()
+                await asyncio.sleep(1.0)
+
+    async def _pull(self) -> None:
+        await self._js.add_consumer(
+            STREAM,
+            ConsumerConfig(
+                durable_name=_KIND,
+                filter_subject=f"job.{_KIND}.>",
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=ACK_WAIT_SECONDS,
+                max_deliver=-1,
+                max_ack_pending=TAKEN_MAX,
+            ),
+        )
+        subscription = await self._js.pull_subscribe_bind(durable=_KIND, stream=STREAM)
+        try:
+            while True:
+                with suppress(nats.errors.TimeoutError, TimeoutError):
+                    messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
+                    with suppress(nats.errors.TimeoutError, TimeoutError):
+                        messages += await subscription.fetch(BATCH_MAX - 1, timeout=GATHER_SECONDS)
+                    await self._handle(messages)
+        finally:
+            with suppress(Exception):
+                await subscription.unsubscribe()
+
+    async def _handle(self, messages: Sequence[Msg]) -> None:
+        """Those of one connector together; whatever has failed before, alone."""
+        groups: defaultdict[tuple[str, str, int], list[tuple[Msg, Delivery]]] = defaultdict(list)
+        for number, message in enumerate(messages, 1):
+            delivery = _decode(message.data)
+            is_alone = message.metadata.num_delivered > ATTEMPTS_TOGETHER
+            workspace_id = message.subject.split(".")[2]
+            group = (workspace_id, delivery.connector_id, number if is_alone else 0)
+            groups[group].append((message, delivery))
+        for (workspace_id, connector_id, _), members in groups.items():
+            try:
+                await self._take(workspace_id, connector_id, [delivery for _, delivery in members])
+            except Exception as error:  # noqa: BLE001  # edge: what fails here waits in the queue, nothing is lost
+                attempt = max(message.metadata.num_delivered for message, _ in members)
+                wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1]
+                log.warning("deliveries.postponed", n=len(members), error=repr(error), retry_after=wait)
+                for message, _ in members:
+                    await message.nak(delay=wait)
+            else:
+                for message, _ in members:
+                    await message.ack()
+
+    async def _take(self, workspace_id: str, connector_id: str, deliveries: Sequence[Delivery]) -> None:
+        known = (await self._directory.find([connector_id]))[connector_id]
+        if known is None or known.workspace_id != workspace_id:
+            # Deleted since: nobody wants them any more.
+            return
+        keys = [key for delivery in deliveries for key in delivery.keys]
+        taken = set(await self._records.taken_deliveries(workspace_id, connector_id, keys))
+        found: list[object] = []
+        for delivery in deliveries:
+            if taken.isdisjoint(delivery.keys):
+                found += _records_of(known, delivery)
+            taken.update(delivery.keys)
+        if found:
+            context = CommandContext(workspace_id=workspace_id, correlation_id=deliveries[0].keys[0])
+            await self._intake.take_in(known.source, STREAM_NAME, found, context)
+        await self._records.note_deliveries(workspace_id, connector_id, keys)
+
+
+_decode = msgspec.msgpack.Decoder(Delivery).decode
+
+
+def _records_of(known: Addressee, delivery: Delivery) -> tuple[object, ...]:
+    """The records in a delivery; one that cannot be read, as a manifest of somebody's own may make it, is one itself."""
+    try:
+        payload = payload_of(delivery.body, delivery.headers.get("content-type", ""))
+        return read_delivery(known.webhook, payload, delivery.headers).records
+    except (UnreadableError, ExpressionError):
+        return (delivery.body.decode(errors="replace"),)

@@ -1,0 +1,352 @@
+"""What vendors post: over HTTP into a real stack, and out as issues, once each; nobody else gets anything in."""
+
+import asyncio
+import hmac
+import json
+import random
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import httpx
+import nats
+import psycopg
+import pytest
+from contracts import connector, new_id, record
+from eventlog import Append, EventLog
+from msgspec import Struct
+from nats.aio.client import Client
+from runtime.broker import CommandContext, ask
+from runtime.sealing import MasterKeys, SealingKey
+from testkit.stack import Stack
+from testkit.waiting import eventually
+
+from services.gateway.routes.inbound import BODY_BYTES_MAX
+from tests.services.gateway.tenants import Tenant, onboard, sign_in
+
+T = TypeVar("T")
+
+SECRET = "kept-between-the-two-of-us-and-long-enough"
+SEAL = MasterKeys(SealingKey.derived("a-secret-for-tests-of-32-characters", purpose="master key")).bus
+NOBODY = "/v1/webhooks/inbound/con_01HZZZZZZZZZZZZZZZZZZZZZZZ"
+
+
+def github_issue(number: int, *, title: str = "The queue is stuck", state: str = "open") -> dict[str, object]:
+    """An `issues` event with the fields that GitHub documents."""
+    repository = {"id": 7, "full_name": "acme/shop", "html_url": "https://github.com/acme/shop"}
+    issue = {
+        "id": 9_000_000 + number,
+        "number": number,
+        "title": title,
+        "body": "Since the deployment nothing moves.",
+        "state": state,
+        "state_reason": None,
+        "html_url": f"https://github.com/acme/shop/issues/{number}",
+        "labels": [{"name": "P1"}, {"name": "bug"}],
+        "assignee": {"login": "mona"},
+        "milestone": None,
+        "created_at": "2026-11-20T08:00:00Z",
+        "updated_at": "2026-11-20T08:00:05Z",
+    }
+    return {"action": "opened", "issue": issue, "repository": repository, "sender": {"login": "mona"}}
+
+
+def pagerduty_incident(id_: str) -> dict[str, object]:
+    """An incident.triggered event of a v3 subscription."""
+    return {
+        "event": {
+            "id": f"event-of-{id_}",
+            "event_type": "incident.triggered",
+            "resource_type": "incident",
+            "occurred_at": "2026-11-20T09:00:00Z",
+            "agent": None,
+            "data": {
+                "id": id_,
+                "type": "incident",
+                "html_url": f"https://acme.pagerduty.com/incidents/{id_}",
+                "number": 2,
+                "status": "triggered",
+                "title": "Checkout answers 500",
+                "service": {"id": "PF9KMXH", "summary": "Checkout", "type": "service_reference"},
+                "assignees": [{"id": "P1", "summary": "Mona", "type": "user_reference"}],
+                "priority": {"id": "PSO75BM", "summary": "P1", "type": "priority_reference"},
+                "urgency": "high",
+                "teams": [{"id": "T1", "summary": "Payments", "type": "team_reference"}],
+            },
+        }
+    }
+
+
+def digest(body: bytes, *, key: str = SECRET, algorithm: str = "sha256") -> str:
+    return hmac.digest(key.encode(), body, algorithm).hex()
+
+
+class Door(Struct):
+    """A connector's address, called as its vendor would."""
+
+    stack: Stack
+    tenant: Tenant
+    connector_id: str
+
+    @property
+    def path(self) -> str:
+        return f"/v1/webhooks/inbound/{self.connector_id}"
+
+    def call(
+        self,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        *,
+        method: str = "POST",
+        query: str = "",
+    ) -> httpx.Response:
+        url = f"{self.stack.url}{self.path}{query}"
+        return httpx.request(method, url, content=body, headers=headers or {}, timeout=30)
+
+    def github(self, delivery: str, payload: dict[str, object], *, key: str = SECRET) -> httpx.Response:
+        body = json.dumps(payload).encode()
+        headers = {
+            "X-GitHub-Event": "issues",
+            "X-GitHub-Delivery": delivery,
+            "X-Hub-Signature-256": f"sha256={digest(body, key=key)}",
+            "Content-Type": "application/json",
+        }
+        return self.call(body, headers)
+
+    def rotate(self, secret: str | None = None) -> tuple[str, connector.WebhookSecretRotated]:
+        """Give it a secret of the vendor's, or have one made; the secret as the gateway would show it."""
+
+        async def do(nc: Client) -> connector.WebhookSecretRotated:
+            workspace_id = self.tenant.workspace_id
+            sealed = (
+                None
+                if secret is None
+                else SEAL.seal(secret, workspace_id=workspace_id, what="webhook_secret")
+            )
+            return await ask(
+                nc,
+                connector.RotateWebhookSecret(connector_id=self.connector_id, sealed_secret=sealed),
+                endpoint="ingest.rotate_webhook_secret",
+                reply=connector.WebhookSecretRotated,
+                context=CommandContext(workspace_id=workspace_id, correlation_id="test"),
+                timeout=30,
+            )
+
+        reply = on_the_bus(self.stack, do)
+        return SEAL.open(
+            reply.sealed_secret, workspace_id=self.tenant.workspace_id, what="webhook_secret"
+        ), reply
+
+
+def on_the_bus(stack: Stack, do: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    async def run() -> T:
+        nc = await nats.connect(stack.nats.url)
+        try:
+            return await do(nc)
+        finally:
+            await nc.close()
+
+    return asyncio.run(run())
+
+
+class House:
+    """A workspace with connectors."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.tenant = asyncio.run(onboard(stack.database.owner_url, seats=10))
+        self.api = httpx.Client(
+            base_url=stack.url,
+            headers={"Authorization": f"Bearer {sign_in(stack.url, self.tenant.owner_email)}"},
+            timeout=30,
+        )
+
+    def door(self, type_: str, *, secret: str | None = SECRET) -> Door:
+        """A connector that ingest knows, with a webhook secret if there is one."""
+        connector_id = new_id("con_", now=datetime.now(UTC), rng=random.Random())
+        settings = connector.ConnectorSettings(
+            type=type_, display_name=type_, config={}, auth=0, streams=(), mapping={}
+        )
+        created = connector.ConnectorCreated(
+            connector_id=connector_id, settings=settings, status=connector.ConnectorStatus.CONNECTED
+        )
+
+        async def make(nc: Client) -> int:
+            log = await EventLog.connect(nc, ensure_streams=False)
+            now = datetime.now(UTC)
+            fact = record(
+                created,
+                workspace_id=self.tenant.workspace_id,
+                aggregate_id=connector_id,
+                occurred_at=now,
+                recorded_at=now,
+                source="ingest",
+            )
+            return await log.append(Append(fact, 0))
+
+        sequence = on_the_bus(self.stack, make)
+        door = Door(self.stack, self.tenant, connector_id)
+        if secret is not None:
+            door.rotate(secret)
+
+        async def is_known() -> bool:
+            status = await self.stack.services["ingest"].status()
+            return status.partitions[0].position >= sequence
+
+        asyncio.run(eventually(is_known))
+        return door
+
+    def issues(self, **query: str) -> list[dict[str, Any]]:
+        answer = self.api.get("/v1/issues", params={"limit": "100", **query})
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["data"])
+
+    def await_issues(self, titles: set[str]) -> list[dict[str, Any]]:
+        """The issues, once they are just these."""
+
+        def are_there() -> list[dict[str, Any]]:
+            found = self.issues()
+            assert {issue["title"] for issue in found} == titles
+            assert len(found) == len(titles)
+            return found
+
+        return asyncio.run(eventually(are_there, deadline=30, every=0.1))
+
+
+@pytest.fixture
+def house(stack: Stack) -> Iterator[House]:
+    made = House(stack)
+    yield made
+    made.api.close()
+
+
+def test_deliveries_become_issues_once_each(house: House) -> None:
+    """GitHub's and PagerDuty's, also when they come again with the same id, or the same bytes with another."""
+    github, pagerduty = house.door("github"), house.door("pagerduty")
+    body = json.dumps(pagerduty_incident("Q1")).encode()
+    pager = {"X-PagerDuty-Signature": f"v1={'0' * 64},v1={digest(body)}", "Content-Type": "application/json"}
+    for delivery in ("d-1", "d-1", "forged"):
+        answer = github.github(delivery, github_issue(1))
+        assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
+    assert github.github("ping", {"zen": "Keep it logically awesome.", "hook_id": 1}).status_code == 202
+    assert [pagerduty.call(body, pager).status_code for _ in range(2)] == [202, 202]
+    found = house.await_issues({"The queue is stuck", "Checkout answers 500"})
+    by_source = {issue["source"]: issue for issue in found}
+    assert by_source["github"]["severity"] == by_source["pagerduty"]["severity"] == "p1"
+    assert by_source["github"]["connector_id"] == github.connector_id
+    # A later state of the same issue changes it.
+    closed = github_issue(1, title="The queue was stuck", state="closed")
+    closed["issue"]["updated_at"] = "2026-11-20T10:00:00Z"  # type: ignore[index]
+    assert github.github("d-2", closed).status_code == 202
+    again = house.await_issues({"The queue was stuck", "Checkout answers 500"})
+    assert {issue["status"] for issue in again if issue["source"] == "github"} == {"closed"}
+
+
+def test_nobody_is_believed_without_proof(house: House) -> None:
+    """Whatever is wrong is answered alike; so is every address that is nobody's."""
+    github, without = house.door("github"), house.door("github", secret=None)
+    body = json.dumps(github_issue(2, title="Never seen")).encode()
+    signed = {"X-Hub-Signature-256": f"sha256={digest(body)}"}
+    wrong = {"X-Hub-Signature-256": f"sha256={digest(body, key='another-one')}"}
+    refused = [
+        github.call(body),
+        github.call(body, wrong),
+        github.call(body + b" ", signed),
+        github.call(body, {"X-Causeloop-Signature": "zz"}),
+        github.call(body, {"Authorization": f"Bearer {SECRET}"}),
+        github.call(b"", method="GET"),
+        without.call(body, signed),
+    ]
+    assert [answer.status_code for answer in refused] == [401] * len(refused)
+    assert len({answer.json()["detail"] for answer in refused}) == 1
+    nobody = [
+        httpx.post(f"{house.stack.url}{path}", content=body, headers=signed, timeout=30)
+        for path in (NOBODY, "/v1/webhooks/inbound/con_x", "/v1/webhooks/inbound/%00")
+    ]
+    assert [answer.status_code for answer in nobody] == [404] * len(nobody)
+    assert len({answer.json()["detail"] for answer in nobody}) == 1
+    assert nobody[0].headers["content-type"] == "application/problem+json"
+    too_large = github.call(b"x" * (BODY_BYTES_MAX + 1))
+    packed = github.call(body, {**signed, "Content-Encoding": "gzip"})
+    assert (too_large.status_code, packed.status_code) == (413, 415)
+    not_json = github.call(b"{", {"X-Hub-Signature-256": f"sha256={digest(b'{')}"})
+    assert not_json.status_code == 400
+    assert github.call(b"", method="PUT").status_code == 405
+    # Our own signature is good for every source.
+    own = github.call(body, {"X-Causeloop-Signature": digest(body), "X-GitHub-Event": "issues"})
+    assert own.status_code == 202
+    house.await_issues({"Never seen"})
+
+
+def test_a_replaced_secret_is_taken_for_another_day(house: House) -> None:
+    """Both while the vendor is told of the new one, and never a third."""
+    github = house.door("github")
+    made, reply = github.rotate()
+    assert made.startswith("whsec_") and reply.previous_until is not None
+    left = (reply.previous_until - datetime.now(UTC)).total_seconds()
+    assert 86_000 < left <= 86_400
+    for number, key in enumerate((made, SECRET)):
+        assert (
+            github.github(f"r-{number}", github_issue(number, title=f"r-{number}"), key=key).status_code
+            == 202
+        )
+    latest, _ = github.rotate()
+
+    def is_forgotten() -> bool:
+        assert github.github("r-9", github_issue(9), key=SECRET).status_code == 401
+        return True
+
+    asyncio.run(eventually(is_forgotten, deadline=30, every=0.2))
+    assert github.github("r-2", github_issue(2, title="r-2"), key=latest).status_code == 202
+    house.await_issues({"r-0", "r-1", "r-2"})
+
+
+def test_handshakes_are_answered(house: House) -> None:
+    """Each as its vendor wants it; a secret that comes with one is kept, and later ones change nothing."""
+    slack = house.door("slack")
+    body = b'{"type":"url_verification","challenge":"3eZbrw1a"}'
+    at = str(int(datetime.now(UTC).timestamp()))
+    signature = digest(f"v0:{at}:".encode() + body)
+    headers = {"X-Slack-Signature": f"v0={signature}", "X-Slack-Request-Timestamp": at}
+    assert slack.call(body).status_code == 401
+    assert slack.call(body, headers).json() == {"challenge": "3eZbrw1a"}
+
+    asana = house.door("asana", secret=None)
+    hook = {"X-Hook-Secret": "b537207f20cbfa02357cf448134da559"}
+    answer = asana.call(b"", hook)
+    assert (answer.status_code, answer.headers["x-hook-secret"]) == (200, hook["X-Hook-Secret"])
+    assert asana.call(b"", {"X-Hook-Secret": "somebody-elses-secret"}).status_code == 401
+    events = b'{"events":[]}'
+    proved = {"X-Hook-Signature": digest(events, key=hook["X-Hook-Secret"])}
+    assert asana.call(events, proved).status_code == 202
+
+    notion = house.door("notion", secret=None)
+    token = "secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"
+    assert notion.call(json.dumps({"verification_token": token}).encode()).status_code == 200
+    assert notion.rotate()[0] == token
+    assert notion.rotate()[0].startswith("whsec_")
+
+    okta = house.door("okta")
+    asked = {"X-Okta-Verification-Challenge": "abc"}
+    assert okta.call(headers=asked, method="GET").json() == {"verification": "abc"}
+    graph = house.door("entra_id").call(query="?validationToken=a%20%3Cb%3E")
+    assert (graph.text, graph.headers["content-type"]) == ("a <b>", "text/plain; charset=utf-8")
+    assert graph.headers["x-content-type-options"] == "nosniff"
+    assert house.door("trello").call(method="HEAD").status_code == 200
+
+
+def test_what_was_accepted_outlives_ingest(house: House) -> None:
+    """Killed after it has answered and before it has made issues of anything: they come, once each."""
+    github, ingest = house.door("github"), house.stack.services["ingest"]
+    titles = {f"kept-{number}" for number in range(20)}
+    with psycopg.connect(house.stack.database.owner_url) as conn:
+        # Nothing can be taken in while nobody can be told what was.
+        conn.execute("LOCK TABLE sources.deliveries IN ACCESS EXCLUSIVE MODE")
+        for number in range(20):
+            answer = github.github(f"k-{number}", github_issue(100 + number, title=f"kept-{number}"))
+            assert answer.status_code == 202
+        ingest.kill()
+        conn.rollback()
+    ingest.start()
+    asyncio.run(ingest.ready())
+    house.await_issues(titles)
