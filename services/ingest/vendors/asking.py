@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -11,13 +11,12 @@ import requests
 from runtime.outbound import Reach
 
 from services.ingest.connectors.connecting import Source
-from services.ingest.connectors.manifest import Manifest, Stream
+from services.ingest.connectors.manifest import Stream
 from services.ingest.vendors import polling
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import Grants
 from services.ingest.vendors.polling import Access, Check, Page, Window
 from services.ingest.vendors.rates import Rates
-from services.ingest.vendors.session import GuardedSession, account_of
 
 PAUSE_SECONDS_MAX: Final = 60.0
 """How long a thread may wait for a vendor; whoever is told to wait longer gives it back."""
@@ -75,24 +74,10 @@ class Asking:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
     def _session(self, access: Access) -> requests.Session:
-        manifest = access.manifest
-        return GuardedSession(
-            self._reach,
-            rates=self._rates,
-            account=account_of(manifest.type, _told(manifest, access.config), access.secrets),
-            per_minute=manifest.rate_per_minute,
-            secrets=access.secrets.values(),
-            pause=self._pause,
-        )
+        return polling.open_session(access, reach=self._reach, rates=self._rates, pause=self._pause)
 
     def _pause(self, seconds: float) -> None:
         if seconds > PAUSE_SECONDS_MAX:
             raise VendorError("rate_limited", "the vendor asks to wait", retry_after=seconds)
         if self._stopping.wait(seconds):
             raise VendorError("unreachable", "this process is being stopped")
-
-
-def _told(manifest: Manifest, config: Mapping[str, str]) -> str:
-    """What tells accounts of a vendor apart beside their secrets."""
-    base = manifest.base_url if isinstance(manifest.base_url, str) else manifest.type
-    return f"{base} {sorted(config.items())}"
