@@ -61,6 +61,17 @@ class FindConnectorRow(Struct, frozen=True):
     status: str
 
 
+class OpenTicket(Struct, frozen=True):
+    """One row of a result."""
+
+    workspace_id: str
+    ticket_id: str
+    connector_id: str
+    external_id: str
+    target: str
+    created_at: datetime
+
+
 _COUNT_NEW_ISSUES = """
 INSERT INTO sources_daily AS s (workspace_id, day, source, n_issues, last_occurred_at, last_recorded_at)
 SELECT r.workspace_id, r.day, r.source, r.n_issues, r.last_occurred_at, r.last_recorded_at
@@ -444,4 +455,68 @@ async def find_connector(conn: AsyncConnection[Any], *, connector_id: str) -> Fi
     async with AsyncRawCursor(conn, row_factory=args_row(FindConnectorRow)) as cursor:
         await cursor.execute(_FIND_CONNECTOR, (connector_id,))
         fetched: FindConnectorRow | None = await cursor.fetchone()
+        return fetched
+
+
+_ADD_TICKET = """
+INSERT INTO tickets (workspace_id, ticket_id, connector_id, external_id, target, created_at, state, partition)
+VALUES ($1, $2, $3, $4, $5,
+    $6, 'open', $7)
+ON CONFLICT (workspace_id, ticket_id) DO NOTHING
+"""
+
+
+async def add_ticket(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    ticket_id: str,
+    connector_id: str,
+    external_id: str,
+    target: str,
+    at: datetime,
+    partition: int,
+) -> None:
+    """Add a ticket (TicketCreated)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ADD_TICKET, (workspace_id, ticket_id, connector_id, external_id, target, at, partition))
+
+
+_SET_TICKET_STATE = """
+UPDATE tickets SET state = $1
+WHERE workspace_id = $2 AND ticket_id = $3
+"""
+
+
+async def set_ticket_state(
+    conn: AsyncConnection[Any],
+    *,
+    state: str,
+    workspace_id: str,
+    ticket_id: str,
+) -> None:
+    """Set where a ticket stands (TicketStateChanged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_SET_TICKET_STATE, (state, workspace_id, ticket_id))
+
+
+_LIST_OPEN_TICKETS = """
+SELECT t.workspace_id, t.ticket_id, t.connector_id, t.external_id, t.target, t.created_at
+FROM tickets AS t JOIN connectors AS c USING (workspace_id, connector_id)
+WHERE t.partition = $1 AND t.state = 'open' AND c.status = 'connected'
+ORDER BY t.workspace_id, t.connector_id, t.ticket_id
+LIMIT $2
+"""
+
+
+async def list_open_tickets(
+    conn: AsyncConnection[Any],
+    *,
+    partition: int,
+    row_limit: int,
+) -> list[OpenTicket]:
+    """Open tickets of a partition through connectors that are connected, those of one connector together."""
+    async with AsyncRawCursor(conn, row_factory=args_row(OpenTicket)) as cursor:
+        await cursor.execute(_LIST_OPEN_TICKETS, (partition, row_limit))
+        fetched: list[OpenTicket] = await cursor.fetchall()
         return fetched

@@ -21,6 +21,7 @@ from services.ingest.jobs.queue import JobQueue
 from services.ingest.jobs.scheduling import Scheduler
 from services.ingest.jobs.sweeping import sweep
 from services.ingest.jobs.syncing import AT_ONCE, Syncing, Tools
+from services.ingest.jobs.ticketing import Ticketing, watch
 from services.ingest.migrate import MIGRATIONS
 from services.ingest.projections import AGGREGATES, project
 from services.ingest.records import Records
@@ -29,6 +30,7 @@ from services.ingest.settings import IngestSettings
 from services.ingest.vault import Vault
 from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.oauth import Grants, read_clients
+from services.ingest.vendors.pushes import Pushes
 
 NAME = "ingest"
 ROWS_SECONDS = 2.0
@@ -95,6 +97,8 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
         clock=resources.clock,
     )
     receiver = Receiver(resources.nc, queue, directory, records, intake)
+    pushes = Pushes(kept, clock=resources.clock)
+    ticketing = Ticketing(resources.event_log, grants, pushes, outbound, clock=resources.clock)
     return Service(
         name=NAME,
         projection=projection(),
@@ -105,6 +109,7 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
             *connectors.endpoints(),
             *reception.endpoints(),
             *webhook_secrets.endpoints(),
+            *ticketing.endpoints(),
         ),
         routes=[intake_route(pool, clock=resources.clock)],
         on_start=[
@@ -118,6 +123,7 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
             scheduler.run,
             lambda: Syncing(tools).work(queue),
             receiver.run,
+            lambda: watch(ticketing, pool, partitions=settings.partitions, leads=resources.leads),
         ],
     )
 

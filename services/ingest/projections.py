@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from services.ingest import _queries
 
-AGGREGATES = ("issue", "retention", "connector", "sync_run")
+AGGREGATES = ("issue", "retention", "connector", "sync_run", "ticket")
 
 POLLS = frozenset({connector.SyncKind.SCHEDULED, connector.SyncKind.MANUAL})
 """Kinds of runs that read what is new; a schedule counts from the last of them."""
@@ -116,7 +116,22 @@ async def _source(event: Recorded[Event], data: connector.Event, conn: Connectio
             await _run_requested(event, data, conn)
         case connector.SyncEnded():
             await _run_ended(event, data, conn)
-        case connector.SyncProgressed() | connector.TicketCreated() | connector.TicketStateChanged():
+        case connector.TicketCreated():
+            await _queries.add_ticket(
+                conn,
+                workspace_id=event.workspace_id,
+                ticket_id=data.ticket_id,
+                connector_id=data.connector_id,
+                external_id=data.external_id,
+                target=msgspec.json.encode(data.target, order="deterministic").decode(),
+                at=event.recorded_at,
+                partition=event.partition,
+            )
+        case connector.TicketStateChanged():
+            await _queries.set_ticket_state(
+                conn, workspace_id=event.workspace_id, ticket_id=data.ticket_id, state=data.state.value
+            )
+        case connector.SyncProgressed():
             pass
         case _:
             assert_never(data)

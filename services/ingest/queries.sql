@@ -144,3 +144,24 @@ LIMIT sqlc.arg(row_limit);
 -- The connector that an address is about, in whichever workspace; for the role that sees all of them.
 -- name: FindConnector :one
 SELECT workspace_id, settings, status FROM connectors WHERE connector_id = sqlc.arg(connector_id) LIMIT 1;
+
+-- Add a ticket (TicketCreated).
+-- name: AddTicket :exec
+INSERT INTO tickets (workspace_id, ticket_id, connector_id, external_id, target, created_at, state, partition)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(ticket_id), sqlc.arg(connector_id), sqlc.arg(external_id), sqlc.arg(target),
+    sqlc.arg(at), 'open', sqlc.arg(partition))
+ON CONFLICT (workspace_id, ticket_id) DO NOTHING;
+
+-- Set where a ticket stands (TicketStateChanged).
+-- name: SetTicketState :exec
+UPDATE tickets SET state = sqlc.arg(state)
+WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id);
+
+-- Open tickets of a partition through connectors that are connected, those of one connector together.
+-- row: OpenTicket
+-- name: ListOpenTickets :many
+SELECT t.workspace_id, t.ticket_id, t.connector_id, t.external_id, t.target, t.created_at
+FROM tickets AS t JOIN connectors AS c USING (workspace_id, connector_id)
+WHERE t.partition = sqlc.arg(partition) AND t.state = 'open' AND c.status = 'connected'
+ORDER BY t.workspace_id, t.connector_id, t.ticket_id
+LIMIT sqlc.arg(row_limit);

@@ -53,3 +53,17 @@ CREATE TABLE open_runs (
 COMMENT ON TABLE open_runs IS 'Runs that wait or run.';
 CREATE INDEX open_runs_of_connector ON open_runs (workspace_id, connector_id);
 CREATE INDEX open_runs_by_age ON open_runs (partition, requested_at);
+
+CREATE TABLE tickets (
+    workspace_id text NOT NULL,
+    ticket_id text NOT NULL,
+    connector_id text NOT NULL,
+    external_id text NOT NULL,                -- what the tracker calls it
+    target text NOT NULL,                     -- JSON: what the tracker needs to be asked about it, by key
+    created_at timestamptz NOT NULL,
+    state text NOT NULL,
+    partition integer NOT NULL,               -- of the log
+    PRIMARY KEY (workspace_id, ticket_id)
+);
+COMMENT ON TABLE tickets IS 'Tickets that were made in trackers, for what follows them.';
+CREATE INDEX tickets_open ON tickets (partition, workspace_id, connector_id, ticket_id) WHERE state = 'open';

@@ -446,10 +446,41 @@ class Webhook(_Part, frozen=True, kw_only=True):
 # --- push ------------------------------------------------------------------------------------------------------
 
 
-class Push(_Part, frozen=True, kw_only=True):
-    """Create a ticket. Templates may hold {title}, {markdown}, {marker}, {config.…} and {target.…}.
+class Find(_Part, frozen=True, kw_only=True):
+    """Look for a ticket by its marker. id, url: as in Push; they may hold {marker} in a text of JMESPath."""
 
-    id, url: where the answer says them; url_template: for vendors whose answer has no address for people.
+    path: str
+    id: Expression
+    method: Literal["GET", "POST"] = "GET"
+    json: dict[str, object] = {}
+    headers: dict[str, str] = {}
+    url: Expression | None = None
+
+
+class TicketStatus(_Part, frozen=True, kw_only=True):
+    """Ask for one ticket, {id}. words: the tracker's word for where it stands, or several, such as status and reason.
+
+    map: lower-case word → our state; after it the usual words are tried; any other word means that it is open.
+    """
+
+    path: str
+    words: Expression
+    method: Literal["GET", "POST"] = "GET"
+    json: dict[str, object] = {}
+    headers: dict[str, str] = {}
+    map: dict[str, Literal["open", "done", "dropped"]] = {}
+
+
+class Push(_Part, frozen=True, kw_only=True):
+    """Create a ticket. Templates may hold {title}, {markdown}, {html}, {adf} (a document of Atlassian, alone in its
+    text), {marker}, {uuid} (the same for the same ticket), {begun} and {begun_ms} (when it was tried first),
+    {config.…} and {target.…}.
+
+    id, url: where the answer says them; url_template: for vendors whose answer has no address for people; may hold {id}.
+    target: what is asked for each ticket, such as a project.
+    find: how it is looked up where the answer to a try was lost; without it such a ticket is not tried again for a day.
+    is_idempotent: the tracker makes one ticket of all requests with the same {marker}, so it may be asked again.
+    status: how it is followed.
     """
 
     path: str
@@ -459,6 +490,10 @@ class Push(_Part, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     url: Expression | None = None
     url_template: str | None = None
+    target: tuple[ConfigField, ...] = ()
+    find: Find | None = None
+    is_idempotent: bool = False
+    status: TicketStatus | None = None
 
 
 class Manifest(_Part, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ CUSTOM_PREFIX: Final = "custom_"
 """How the types of manifests begin that a workspace has for itself; their issues are of source custom_api."""
 
 _LOCATED: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
-_PLACEHOLDER: Final = re.compile(r"\{(config|secret)\.([a-z0-9_]+)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(config|secret|target)\.([a-z0-9_]+)\}")
 _BRACED: Final = re.compile(r"\{\w+\}")
 _DANGLING: Final = re.compile(r"\{(config|secret)\.(?![a-z0-9_]+\})|\{config(?!\.)")
 
@@ -177,6 +177,7 @@ def _auth_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _template_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Placeholders that stand for nothing; regions without an address."""
     fields = {field.key: field for field in manifest.config}
+    asked = {field.key for field in manifest.push.target} if manifest.push is not None else set()
     if not isinstance(manifest.base_url, str | None):
         selected = fields.get(manifest.base_url.select)
         if selected is None:
@@ -190,6 +191,8 @@ def _template_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         for kind, key in _PLACEHOLDER.findall(text):
             if kind == "config" and key not in fields:
                 yield path, f"{{config.{key}}} is not a field of config"
+            elif kind == "target" and (key not in asked or not path.startswith("push.")):
+                yield path, f"{{target.{key}}} is not a field of push.target"
             elif kind == "secret" and not path.startswith("auth["):
                 yield path, "a secret may only be used in auth"
         if _DANGLING.search(text):

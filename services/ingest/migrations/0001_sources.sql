@@ -87,13 +87,28 @@ CREATE TABLE deliveries (
 COMMENT ON TABLE deliveries IS 'Webhooks that have been taken, so that none is taken twice.';
 CREATE INDEX deliveries_by_age ON deliveries (received_at);
 
+CREATE TABLE pushes (
+    workspace_id text NOT NULL,
+    ticket_id text NOT NULL CHECK (ticket_id ~ '^tkt_[0-9A-HJKMNP-TV-Z]{26}$'),
+    recommendation_id text NOT NULL,
+    connector_id text NOT NULL,
+    target text NOT NULL,                     -- JSON: what the tracker needs, by key
+    requested_by text,
+    begun_at timestamptz NOT NULL,            -- of the first try
+    n_attempts integer NOT NULL,              -- tries that may have reached the tracker
+    leased_until timestamptz NOT NULL,        -- until then one try has it for itself
+    PRIMARY KEY (workspace_id, ticket_id)
+);
+COMMENT ON TABLE pushes IS 'Tickets that are being made: written before the tracker is asked, deleted once the log has the ticket.';
+CREATE INDEX pushes_lapsed ON pushes (leased_until);
+
 -- The owner, in the functions below and in an operator's SQL, sees all; the application what its transaction names.
 DO $$
 DECLARE
     relation text;
 BEGIN
     FOREACH relation IN ARRAY ARRAY['data_keys', 'secrets', 'authorizations', 'stream_positions', 'raw_records',
-        'dead_letters', 'deliveries'] LOOP
+        'dead_letters', 'deliveries', 'pushes'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', relation);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', relation);
         EXECUTE format('CREATE POLICY operator ON %I TO causeloop_owner USING (true) WITH CHECK (true)', relation);
@@ -120,7 +135,7 @@ BEGIN
     -- Again at every sweep: something may have been written after the workspace was gone.
     IF to_regclass('ingest.erased_workspaces') IS NOT NULL THEN
         FOREACH relation IN ARRAY ARRAY['data_keys', 'secrets', 'authorizations', 'stream_positions', 'raw_records',
-            'dead_letters', 'deliveries'] LOOP
+            'dead_letters', 'deliveries', 'pushes'] LOOP
             EXECUTE format('DELETE FROM %I WHERE workspace_id IN (SELECT e.workspace_id FROM ingest.erased_workspaces AS e)',
                 relation);
             GET DIAGNOSTICS n = ROW_COUNT;
@@ -131,9 +146,16 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sweep IS 'Delete what has reached its age, and every row of workspaces that ingest''s read model knows to be erased.';
 
+CREATE FUNCTION lapsed_pushes(now timestamptz, row_limit integer) RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = sources, pg_temp AS $$
+    SELECT p.workspace_id || '/' || p.ticket_id FROM pushes AS p WHERE p.leased_until <= now
+    ORDER BY p.leased_until, p.workspace_id, p.ticket_id LIMIT row_limit
+$$;
+COMMENT ON FUNCTION lapsed_pushes IS 'Of all workspaces, workspace and ticket, a slash between, whose making somebody began and nobody ended.';
+
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sources FROM PUBLIC;
 GRANT USAGE ON SCHEMA sources TO causeloop_app;
-GRANT EXECUTE ON FUNCTION sweep TO causeloop_app;
+GRANT EXECUTE ON FUNCTION sweep, lapsed_pushes TO causeloop_app;
 
 -- migrate:down
 

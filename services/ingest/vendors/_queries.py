@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 from psycopg import AsyncConnection, AsyncRawCursor
-from psycopg.rows import args_row
+from psycopg.rows import args_row, scalar_row
 
 
 class TakeAuthorizationRow(Struct, frozen=True):
@@ -16,6 +16,17 @@ class TakeAuthorizationRow(Struct, frozen=True):
     redirect_uri: str
     requested_by: str | None
     expires_at: datetime
+
+
+class BegunPush(Struct, frozen=True):
+    """One row of a result."""
+
+    recommendation_id: str
+    connector_id: str
+    target: str
+    requested_by: str | None
+    begun_at: datetime
+    n_attempts: int
 
 
 _INSERT_AUTHORIZATION = """
@@ -59,4 +70,98 @@ async def take_authorization(
     async with AsyncRawCursor(conn, row_factory=args_row(TakeAuthorizationRow)) as cursor:
         await cursor.execute(_TAKE_AUTHORIZATION, (workspace_id, state_sha256))
         fetched: TakeAuthorizationRow | None = await cursor.fetchone()
+        return fetched
+
+
+_BEGIN_PUSH = """
+INSERT INTO pushes AS p (workspace_id, ticket_id, recommendation_id, connector_id, target, requested_by, begun_at, n_attempts,
+    leased_until)
+VALUES ($1, $2, $3, $4, $5,
+    $6, $7, 1, $8)
+ON CONFLICT (workspace_id, ticket_id) DO UPDATE SET n_attempts = p.n_attempts + 1, leased_until = excluded.leased_until
+    WHERE p.leased_until <= $7
+RETURNING recommendation_id, connector_id, target, requested_by, begun_at, n_attempts
+"""
+
+
+async def begin_push(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    ticket_id: str,
+    recommendation_id: str,
+    connector_id: str,
+    target: str,
+    requested_by: str | None,
+    now: datetime,
+    leased_until: datetime,
+) -> BegunPush | None:
+    """Begin to make a ticket, or try again what nobody has in hand; no row where somebody has."""
+    async with AsyncRawCursor(conn, row_factory=args_row(BegunPush)) as cursor:
+        await cursor.execute(_BEGIN_PUSH, (workspace_id, ticket_id, recommendation_id, connector_id, target, requested_by, now, leased_until))
+        fetched: BegunPush | None = await cursor.fetchone()
+        return fetched
+
+
+_TAKE_UP_PUSH = """
+UPDATE pushes SET n_attempts = n_attempts + 1, leased_until = $1
+WHERE workspace_id = $2 AND ticket_id = $3 AND leased_until <= $4
+RETURNING recommendation_id, connector_id, target, requested_by, begun_at, n_attempts
+"""
+
+
+async def take_up_push(
+    conn: AsyncConnection[Any],
+    *,
+    leased_until: datetime,
+    workspace_id: str,
+    ticket_id: str,
+    now: datetime,
+) -> BegunPush | None:
+    """Take up a ticket whose making nobody has in hand; no row where somebody has, or it is settled."""
+    async with AsyncRawCursor(conn, row_factory=args_row(BegunPush)) as cursor:
+        await cursor.execute(_TAKE_UP_PUSH, (leased_until, workspace_id, ticket_id, now))
+        fetched: BegunPush | None = await cursor.fetchone()
+        return fetched
+
+
+_RELEASE_PUSH = """
+UPDATE pushes SET leased_until = $1
+WHERE workspace_id = $2 AND ticket_id = $3
+"""
+
+
+async def release_push(
+    conn: AsyncConnection[Any],
+    *,
+    leased_until: datetime,
+    workspace_id: str,
+    ticket_id: str,
+) -> None:
+    """Let a ticket go that may have been made, until a time at which it can be looked up."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_RELEASE_PUSH, (leased_until, workspace_id, ticket_id))
+
+
+_END_PUSH = """
+DELETE FROM pushes WHERE workspace_id = $1 AND ticket_id = $2
+"""
+
+
+async def end_push(conn: AsyncConnection[Any], *, workspace_id: str, ticket_id: str) -> None:
+    """End the making of a ticket: the log has it, or it is known not to be there."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_END_PUSH, (workspace_id, ticket_id))
+
+
+_LIST_LAPSED_PUSHES = """
+SELECT lapsed_pushes($1::timestamptz, $2::integer)::text AS lapsed
+"""
+
+
+async def list_lapsed_pushes(conn: AsyncConnection[Any], *, now: datetime, row_limit: int) -> list[str]:
+    """Of all workspaces, workspace and ticket, a slash between, whose making somebody began and nobody ended."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_LAPSED_PUSHES, (now, row_limit))
+        fetched: list[str] = await cursor.fetchall()
         return fetched

@@ -9,3 +9,34 @@ VALUES (sqlc.arg(workspace_id), sqlc.arg(state_sha256), sqlc.arg(connector_id), 
 -- name: TakeAuthorization :one
 DELETE FROM authorizations WHERE workspace_id = sqlc.arg(workspace_id) AND state_sha256 = sqlc.arg(state_sha256)
 RETURNING connector_id, verifier_sealed, redirect_uri, requested_by, expires_at;
+
+-- Begin to make a ticket, or try again what nobody has in hand; no row where somebody has.
+-- row: BegunPush
+-- name: BeginPush :one
+INSERT INTO pushes AS p (workspace_id, ticket_id, recommendation_id, connector_id, target, requested_by, begun_at, n_attempts,
+    leased_until)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(ticket_id), sqlc.arg(recommendation_id), sqlc.arg(connector_id), sqlc.arg(target),
+    sqlc.narg(requested_by), sqlc.arg(now), 1, sqlc.arg(leased_until))
+ON CONFLICT (workspace_id, ticket_id) DO UPDATE SET n_attempts = p.n_attempts + 1, leased_until = excluded.leased_until
+    WHERE p.leased_until <= sqlc.arg(now)
+RETURNING recommendation_id, connector_id, target, requested_by, begun_at, n_attempts;
+
+-- Take up a ticket whose making nobody has in hand; no row where somebody has, or it is settled.
+-- row: BegunPush
+-- name: TakeUpPush :one
+UPDATE pushes SET n_attempts = n_attempts + 1, leased_until = sqlc.arg(leased_until)
+WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id) AND leased_until <= sqlc.arg(now)
+RETURNING recommendation_id, connector_id, target, requested_by, begun_at, n_attempts;
+
+-- Let a ticket go that may have been made, until a time at which it can be looked up.
+-- name: ReleasePush :exec
+UPDATE pushes SET leased_until = sqlc.arg(leased_until)
+WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id);
+
+-- End the making of a ticket: the log has it, or it is known not to be there.
+-- name: EndPush :exec
+DELETE FROM pushes WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id);
+
+-- Of all workspaces, workspace and ticket, a slash between, whose making somebody began and nobody ended.
+-- name: ListLapsedPushes :many
+SELECT lapsed_pushes(sqlc.arg(now)::timestamptz, sqlc.arg(row_limit)::integer)::text AS lapsed;

@@ -7,7 +7,7 @@ from runtime.outbound import Answer, Outbound, OutboundError
 
 from services.ingest.vendors.faults import VendorError
 
-SECONDS = 15.0
+SECONDS = 10.0
 """How long one request may take, from the look-up of the name to the last byte."""
 
 _RETRY_DIGITS_MAX = 6
