@@ -1,0 +1,212 @@
+"""Connectors over HTTP: secrets go in and never come out, the plan's limit holds, runs and tickets are shown."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from testkit.stack import Stack
+from testkit.waiting import eventually
+
+from tests.libs.cli.in_process import causeloop
+from tests.services.gateway.tenants import Tenant, execute, join, onboard, sign_in
+
+KEY = "u+never-to-be-seen-again-9241"
+
+
+def entered(stack: Stack, tenant: Tenant, email: str | None = None) -> httpx.Client:
+    token = sign_in(stack.url, email or tenant.owner_email)
+    headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=10"}
+    return httpx.Client(base_url=stack.url, headers=headers, timeout=60)
+
+
+def connect(client: httpx.Client, **more: Any) -> dict[str, Any]:
+    body = {
+        "type": "alertmanager",
+        "display_name": "Ops",
+        "config": {"host": "127.0.0.1:9"},
+        "auth": 2,
+        "credentials": {"token": KEY},
+        **more,
+    }
+    made = client.post("/v1/connectors", json=body, headers={"Idempotency-Key": f"{body['display_name']}-1"})
+    assert made.status_code == 201, made.text
+    shown: dict[str, Any] = made.json()
+    return shown
+
+
+def test_a_connectors_credentials_go_to_ingest_and_are_never_seen_again(stack: Stack) -> None:
+    """Not in an answer, a list, the audit log, a log line, the kept answers of idempotency or the log of events."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    with entered(stack, tenant) as client:
+        made = connect(client)
+        assert {key: made[key] for key in ("type", "status", "health", "secrets")} == {
+            "type": "alertmanager",
+            "status": "pending",
+            "health": "pending",
+            "secrets": ["token"],
+        }
+        assert made["schedule"] == {"interval_seconds": 1800, "cron": None, "timezone": "UTC"}
+        assert made["inbound_url"].endswith(f"/v1/webhooks/inbound/{made['id']}")
+        [listed] = client.get("/v1/connectors").json()["data"]
+        assert listed == made
+        refused = client.post(
+            "/v1/connectors", json={"type": "alertmanager", "credentials": {"token": [KEY]}}
+        )
+        assert refused.status_code == 400
+        audit = client.get("/v1/audit").json()["data"]
+        [entry] = [entry for entry in audit if entry["action"] == "connector.created"]
+        assert entry["metadata"] == {"type": "alertmanager", "secrets": "token"}
+        for text in (refused.text, str(listed), str(audit)):
+            assert KEY not in text
+    [(kept,)] = asyncio.run(
+        execute(
+            stack.database.admin_url,
+            "SELECT string_agg(k::text, '') FROM identity.idempotency_keys AS k WHERE workspace_id = %s",
+            tenant.workspace_id,
+        )
+    )
+    assert KEY not in kept
+    folder = Path(stack.exports).parent
+    written = [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert written == []
+
+
+def test_the_plans_limit_holds_whoever_asks_at_once(stack: Stack) -> None:
+    """Ten at the same time get three connectors, and a refusal that names the limit; a deleted one makes room."""
+    tenant = asyncio.run(onboard(stack.database.owner_url, plan="free"))
+    with entered(stack, tenant) as client:
+
+        def ask(number: int) -> httpx.Response:
+            return client.post("/v1/connectors", json={"type": "custom_api", "display_name": f"C{number}"})
+
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(ask, range(10)))
+        assert sorted(answer.status_code for answer in answers) == [201] * 3 + [422] * 7
+        error = next(answer for answer in answers if answer.status_code == 422).json()["error"]
+        assert (error["code"], error["details"]) == (
+            "plan_limit",
+            {"limit": "connectors", "plan": "free", "allowed": "3", "used": "3"},
+        )
+        first = next(answer for answer in answers if answer.status_code == 201).json()
+        assert client.delete(f"/v1/connectors/{first['id']}").status_code == 204
+        assert client.get(f"/v1/connectors/{first['id']}").status_code == 404
+        assert ask(11).status_code == 201
+        onboarding = client.get("/v1/onboarding").json()
+        assert onboarding["connectors_connected"] == 3
+        assert "connect_source" in onboarding["completed_steps"]
+
+
+def test_analysts_connect_and_run_and_admins_decide(stack: Stack) -> None:
+    """A viewer looks, an analyst adds and runs; credentials, schedule and the end are an admin's."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    viewer, analyst = (
+        asyncio.run(join(stack.database.owner_url, tenant, role))[1] for role in ("viewer", "analyst")
+    )
+    with entered(stack, tenant, analyst) as client:
+        path = f"/v1/connectors/{connect(client)['id']}"
+        begun = client.post(f"{path}/sync")
+        assert begun.status_code == 202
+        location = begun.json()["location"]
+
+        def ended() -> Any:
+            run = client.get(location).json()
+            return run if run["ended_at"] is not None else None
+
+        run = asyncio.run(eventually(ended))
+        assert (run["sync_run_id"], run["status"]) == (begun.json()["sync_run_id"], "error")
+        assert run["error_code"] == "address_refused"
+        assert client.get(f"{path}/sync-runs", params={"status": "error"}).json()["data"] == [run]
+        assert client.post(f"{location}/cancel").status_code == 409
+        assert client.post(f"{path}/test").json()["success"] is False
+        backwards = {"from": "2026-02-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}
+        assert client.post(f"{path}/backfill", json=backwards).status_code == 422
+        for method, below in (
+            ("PATCH", ""),
+            ("PUT", "/schedule"),
+            ("DELETE", ""),
+            ("POST", "/webhook-secret"),
+        ):
+            assert client.request(method, f"{path}{below}", json={}).status_code == 403
+    with entered(stack, tenant, viewer) as client:
+        assert client.get(path).status_code == 200
+        assert client.get("/v1/connector-catalog/pagerduty").json()["oauth"] is True
+        assert client.post(f"{path}/sync").status_code == 403
+    with entered(stack, tenant) as client:
+        nightly = {"cron": "0 6 * * 1-5", "timezone": "Europe/Zurich"}
+        set_ = client.put(f"{path}/schedule", json=nightly)
+        assert set_.json()["schedule"] == {**nightly, "interval_seconds": None}
+        assert client.put(f"{path}/schedule", json={"cron": "never"}).status_code == 422
+        stale = client.patch(path, json={"display_name": "X"}, headers={"If-Match": '"stale"'})
+        assert stale.status_code == 412
+        moved = client.patch(path, json={"config": {"host": "elsewhere.invalid:1"}})
+        assert (moved.status_code, moved.json()["error"]["code"]) == (422, "connector_refused")
+        assert client.delete(f"{path}/schedule").json()["schedule"] is None
+        given = client.post(f"{path}/webhook-secret", json={"secret": "made by the vendor"}).json()
+        assert given["secret"] == "made by the vendor"
+
+
+@pytest.mark.parametrize("query", ["", "?state=oast_x&code=1", "?code=1"])
+def test_a_return_that_is_none_gets_a_page_that_says_so(stack: Stack, query: str) -> None:
+    """Whoever comes without a state of ours is told how to begin; nothing is asked of anybody."""
+    answer = httpx.get(f"{stack.url}/v1/connectors/oauth/callback{query}")
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "text/html; charset=utf-8")
+    assert "no answer to a sign-in of ours" in answer.text
+
+
+def test_the_command_line_looks_after_a_connector(stack: Stack, tmp_path: Path) -> None:
+    """Added with a file of credentials, listed, paused, resumed, given a secret, deleted: each says what it did."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    token = sign_in(stack.url, tenant.owner_email)
+    (tmp_path / "secrets.json").write_bytes(msgspec.json.encode({"token": KEY}))
+
+    def ran(*arguments: str, code: int = 0) -> str:
+        shown = causeloop(
+            "connectors", *arguments, cwd=tmp_path, CAUSELOOP_URL=stack.url, CAUSELOOP_TOKEN=token
+        )
+        assert shown.returncode == code, shown.stderr
+        return shown.stdout
+
+    config = ("--config", "host=127.0.0.1:9")
+    file = ("--credentials", "secrets.json", "--json")
+    made = msgspec.json.decode(ran("add", "alertmanager", "--name", "CLI", "--auth", "2", *config, *file))
+    assert made["status"] == "pending"
+    listed = ran("list")
+    assert made["id"] in listed
+    assert "CLI" in listed
+    assert "paused" in ran("pause", made["id"])
+    assert "pending" in ran("resume", made["id"])
+    assert "whsec_" in ran("secret", made["id"])
+    assert msgspec.json.decode(ran("runs", made["id"], "--json")) == []
+    assert msgspec.json.decode(ran("dead-letters", made["id"], "--json")) == []
+    ran("add", "pagerduty", "--config", "region", code=2)
+    assert "its issues stay" in ran("delete", made["id"], "--yes")
+    assert made["id"] not in ran("list")
+
+
+def test_a_mapping_is_tried_before_it_is_saved(api: httpx.Client) -> None:
+    """Without one the records are rejected, with field and reason; with one they are issues; nothing is kept."""
+    records = [{"nr": 7, "what": "Ledger is down", "how_bad": "high", "who": "payments"}]
+    body: dict[str, Any] = {"type": "custom_api", "records": records}
+    rejected = api.post("/v1/connectors/preview", json=body).json()
+    assert (rejected["records"], rejected["mapped"]) == (1, 0)
+    assert rejected["data"][0]["reason"]
+    body["mapping"] = {
+        "external_id": "to_string(nr)",
+        "title": "what",
+        "severity": "how_bad",
+        "team": "who",
+    }
+    [mapped] = api.post("/v1/connectors/preview", json=body).json()["data"]
+    assert {key: mapped["issue"][key] for key in ("external_id", "title", "severity", "team")} == {
+        "external_id": "7",
+        "title": "Ledger is down",
+        "severity": "p2",
+        "team": "payments",
+    }
+    body["mapping"] = {"title": "what("}
+    refused = api.post("/v1/connectors/preview", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "connector_refused")
