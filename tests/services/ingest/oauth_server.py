@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import cache
 from time import sleep
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -25,6 +26,12 @@ REDIRECT_URI = "https://causeloop.example/v1/connectors/oauth/callback"
 
 # Its library insists on https otherwise.
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
+
+
+@cache
+def _key() -> RSAKey:
+    """One for all servers: making it takes a quarter of a second of processor."""
+    return RSAKey.generate_key(2048)
 
 
 class _Client(ClientMixin):
@@ -104,7 +111,7 @@ class OAuthServer:
         self.authorizations: list[str] = []
         self.refreshes = 0
         self.issued: set[str] = set()
-        self.key = RSAKey.generate_key(2048)
+        self.key = _key()
         self._codes: dict[str, _Code] = {}
         self._refresh_tokens: dict[str, _Token] = {}
         self._lock = threading.Lock()

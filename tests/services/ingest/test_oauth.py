@@ -9,13 +9,22 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 from contracts import connector
+from eventlog import EventLog
+from runtime.broker import CommandContext
 from runtime.database import Pool
 from runtime.outbound import EVERYWHERE, INTERNET, Outbound
 from runtime.sealing import read_master_keys
 from testkit.waiting import eventually
 
 from services.ingest.connectors.connecting import Source
-from services.ingest.connectors.manifest import Manifest, decode
+from services.ingest.connectors.manifest import Manifest, decode, encode_hook
+from services.ingest.endpoints.authorization import Authorizations
+from services.ingest.errors import (
+    AuthorizationGoneError,
+    AuthorizationRefusedError,
+    ConnectorNotFoundError,
+)
+from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import (
@@ -30,7 +39,8 @@ from services.ingest.vendors.oauth import (
 from tests.services.ingest import oauth_server
 from tests.services.ingest.oauth_server import ACCOUNT, REDIRECT_URI, OAuthServer
 
-WORKSPACE, CONNECTOR = "ws_01JD0000000000000000000000", "con_1"
+WORKSPACE, CONNECTOR = "ws_01JD0000000000000000000000", "con_01JD0000000000000000000000"
+CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="req_1", actor="usr_1")
 OURS = {CLIENT_ID: oauth_server.CLIENT_ID, CLIENT_SECRET: oauth_server.CLIENT_SECRET}
 CODE, MACHINE, ACCOUNT_WAY, KEY = range(4)
 
@@ -356,3 +366,69 @@ async def test_addresses_inside_are_not_asked(
         await grants.start(
             source(server, CODE, host="evil.example/?"), workspace_id=WORKSPACE, redirect_uri=REDIRECT_URI
         )
+
+
+@pytest.fixture
+async def doors(
+    grants: Grants, vault: Vault, server: OAuthServer, event_log: EventLog, clock: Clock
+) -> Authorizations:
+    """The endpoints, over a pending connector of a custom type with its own application."""
+    sources = Sources(event_log, clock=clock)
+    written = msgspec.to_builtins(manifest(server), enc_hook=encode_hook) | {"type": "custom_vendor"}
+    written["config"] = [{"key": "api", "title": "Address", "default": server.url}]
+    code = written["auth"][CODE]
+    code |= {"authorize_url": "{config.api}/authorize", "token_url": "{config.api}/token"}
+    settings = connector.ConnectorSettings(
+        type="custom_vendor",
+        display_name="Vendor",
+        config={},
+        auth=0,
+        streams=(),
+        mapping={},
+        manifest=written,
+    )
+    settings = msgspec.structs.replace(settings, manifest=written | {"auth": [code]})
+    made = connector.ConnectorCreated(
+        connector_id=CONNECTOR, settings=settings, status=connector.ConnectorStatus.PENDING
+    )
+    await sources.create(CONNECTOR, [made], CONTEXT)
+    await vault.keep(WORKSPACE, CONNECTOR, OURS)
+    return Authorizations(sources, grants, vault)
+
+
+async def test_sign_in_connects_the_connector_of_the_one_who_began_it(
+    doors: Authorizations, vault: Vault, server: OAuthServer, event_log: EventLog
+) -> None:
+    """The callback has no session: workspace and person are those of the state."""
+    begin = connector.StartAuthorization(connector_id=CONNECTOR, redirect_uri=REDIRECT_URI)
+    started = await doors.start(begin, CONTEXT)
+    back = server.agree(started.authorize_url)
+    sealed = vault.to_send(back["code"], workspace_id=WORKSPACE, what="code")
+    nobody = CommandContext(workspace_id="", correlation_id="req_2")
+    end = connector.FinishAuthorization(state=back["state"], sealed_code=sealed)
+    finished = await doors.finish(end, nobody)
+    assert (finished.connector_id, finished.status.value) == (CONNECTOR, "connected")
+    events = await event_log.history(WORKSPACE, "connector", CONNECTOR)
+    assert [(type(event.data).__name__, event.actor) for event in events[1:]] == [
+        ("ConnectorCredentialsChanged", "usr_1"),
+        ("ConnectorStatusChanged", "usr_1"),
+    ]
+    told = msgspec.json.encode([event.data for event in events]).decode()
+    assert not [secret for secret in (*OURS.values(), *server.issued, back["code"]) if secret in told]
+    with pytest.raises(AuthorizationGoneError):
+        await doors.finish(end, nobody)
+
+
+async def test_person_who_does_not_agree_is_told_so_and_begins_again(
+    doors: Authorizations, event_log: EventLog
+) -> None:
+    begin = connector.StartAuthorization(connector_id=CONNECTOR, redirect_uri=REDIRECT_URI)
+    started = await doors.start(begin, CONTEXT)
+    refused = connector.FinishAuthorization(state=started.state, error="access_denied")
+    with pytest.raises(AuthorizationRefusedError, match="access_denied"):
+        await doors.finish(refused, CONTEXT)
+    with pytest.raises(AuthorizationGoneError):
+        await doors.finish(refused, CONTEXT)
+    assert len(await event_log.history(WORKSPACE, "connector", CONNECTOR)) == 1
+    with pytest.raises(ConnectorNotFoundError):
+        await doors.start(msgspec.structs.replace(begin, connector_id="con_2"), CONTEXT)

@@ -51,6 +51,7 @@ async def test_counts_follow_the_events_however_they_are_cut_into_batches(databa
             '(ws_test,2026-03-01,jira,2,"2026-03-01 12:05:00+00","2026-03-01 12:05:00+00")',
             '(ws_test,2026-03-02,jira,1,"2026-03-02 12:00:00+00","2026-03-02 12:00:00+00")',
         ],
+        "tickets": [],
     }
 
 
@@ -111,6 +112,29 @@ async def test_connectors_and_open_runs_follow_the_events(database: Database) ->
         '(ws_test,syn_con_1_3,con_1,manual,"2026-03-02 01:00:00+00",0)',
         '(ws_test,syn_con_2_3,con_2,manual,"2026-03-02 01:00:00+00",0)',
     ]
+
+
+async def test_tickets_stand_where_their_trackers_say(database: Database) -> None:
+    made = connector.TicketCreated(
+        ticket_id="tkt_1",
+        recommendation_id="rec_1",
+        connector_id="con_1",
+        tracker="jira",
+        external_id="OPS-1",
+        target={"project": "OPS"},
+        is_found=False,
+    )
+    done = connector.TicketStateChanged(
+        ticket_id="tkt_1",
+        recommendation_id="rec_1",
+        state=connector.TicketState.DONE,
+        external_status="Done",
+    )
+    events = in_order(recorded(made, "tkt_1", at=NOW), recorded(done, "tkt_1", at=NOW + timedelta(hours=1)))
+    rows = await assert_projection_laws(projection(), events, database=database)
+    (row,) = rows["tickets"]
+    assert row.startswith("(ws_test,tkt_1,con_1,OPS-1,")
+    assert row.endswith(",done,0)")
 
 
 async def test_a_purge_leaves_the_days_that_it_reaches_out_of_all_counts(
