@@ -261,6 +261,12 @@ class Inhabited:
             *(space, self.word, derived_id("con_", space), self.tenant.owner_id),
         )
         self.sql(
+            "INSERT INTO sources.pushes (workspace_id, ticket_id, recommendation_id, connector_id, target, requested_by, begun_at,"
+            " leased_until, n_attempts) VALUES (%s, %s, %s, %s, '{}', %s, now(), now() + interval '1 year', 1)",
+            *(space, derived_id("tkt_", space), self.ids["rec_"][0], derived_id("con_", space)),
+            self.tenant.owner_id,
+        )
+        self.sql(
             "INSERT INTO user_identities (provider, subject, user_id) VALUES ('https://idp.example', %s, %s)",
             self.word,
             self.keyholder_id,
@@ -319,7 +325,7 @@ class Inhabited:
             records = Records(pool, clock=lambda: now, rng=random.Random(word))
             await records.keep(space, connector_id, "incidents", [Raw(word, {"title": word})])
             await records.reject(space, connector_id, "incidents", [Rejection({"title": word}, "", word)])
-            await records.is_new_delivery(space, connector_id, word)
+            await records.note_deliveries(space, connector_id, [word])
             await records.raise_high_water(space, connector_id, "incidents", now)
 
     async def _tell(self) -> None:
