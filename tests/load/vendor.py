@@ -1,0 +1,62 @@
+"""A vendor in a process of its own: `python -m tests.load.vendor`, which prints its port and serves until it is ended.
+
+Every token has as many records as it says: "100-a" a hundred; all of them changed within the last day.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+PAGE = 100
+_BEGUN = datetime.now(UTC) - timedelta(hours=6)
+
+
+@lru_cache(maxsize=1024)
+def page(token: str, start: int) -> bytes:
+    """One page of a token's records, about 690 bytes each as the other benchmarks' are."""
+    total = int(token.partition("-")[0])
+    end = min(start + PAGE, total)
+    records = [
+        {
+            "id": f"{token}-{number}",
+            "title": f"Checkout failed with code {number % 200}",
+            "body": "upstream connect error or disconnect/reset before headers. " * 8,
+            "severity": "high",
+            "service": f"service-{number % 20}",
+            "updated_at": (_BEGUN + timedelta(milliseconds=number)).isoformat(),
+        }
+        for number in range(start, end)
+    ]
+    return json.dumps({"records": records, "next": str(end) if end < total else None}).encode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers every request with a page."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        """A page of the records of whoever signs in."""
+        token = self.headers["Authorization"].removeprefix("Bearer ")
+        start = parse_qs(urlsplit(self.path).query).get("page", ["0"])[0]
+        body = page(token, int(start))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+if __name__ == "__main__":
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        print(server.server_address[1], flush=True)
+        server.serve_forever()
