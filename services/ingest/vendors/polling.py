@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 from urllib.parse import urlsplit
 
@@ -34,6 +34,7 @@ from services.ingest.connectors.manifest import (
     Stream,
 )
 from services.ingest.connectors.words import moment
+from services.ingest.vendors import sql
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
 from services.ingest.vendors.faults import words
@@ -124,6 +125,13 @@ class _Place(Struct, frozen=True):
     partition: int = 0
 
 
+class _RowPlace(Struct, frozen=True):
+    """Where a run over a database's rows is: the moment from which on, how many at once."""
+
+    cursor: datetime
+    limit: int = sql.ROWS
+
+
 class _Answer(Struct, frozen=True):
     records: list[object]
     next: str | int | None
@@ -163,6 +171,9 @@ def pages(
     At least one page, perhaps empty. Raises VendorError, after patience where that may help.
     pause: sleeps for so many seconds. chance: between 0 and 1, so that not all come back at once.
     """
+    if stream.query is not None:
+        yield from _rows(access, stream.query, window, position, session, pause, chance)
+        return
     whole = ((window.start or BEGINNING, window.end),)
     place = msgspec.convert(position, _Place) if position is not None else _Place(whole)
     source = _patiently(lambda: _Source(access, stream, session), pause, chance)
@@ -179,6 +190,33 @@ def pages(
     raise VendorError("bad_answer", f"{access.manifest.name} names more than {PAGES_MAX} pages")
 
 
+def _rows(
+    access: Access,
+    query: str,
+    window: Window,
+    position: dict[str, object] | None,
+    session: requests.Session,
+    pause: Callable[[float], None],
+    chance: Callable[[], float],
+) -> Iterator[Page]:
+    place = msgspec.convert(position, _RowPlace) if position else _RowPlace(window.start or BEGINNING)
+    for _ in range(PAGES_MAX):
+        asked = place
+        rows = _patiently(lambda: _read_rows(access, query, asked, session), pause, chance)  # noqa: B023
+        if rows.cursor is None:
+            yield Page(rows.records, None)
+            return
+        place = _RowPlace(rows.cursor, rows.limit)
+        yield Page(rows.records, msgspec.to_builtins(place))
+    raise VendorError("bad_answer", f"{access.manifest.name} has more than {PAGES_MAX} pages of rows")
+
+
+def _read_rows(access: Access, query: str, place: _RowPlace, session: requests.Session) -> sql.Rows:
+    reach = session.reach if isinstance(session, GuardedSession) else Reach()
+    values = Values(access.manifest, access.config, access.secrets)
+    return sql.read(query, values, cursor=place.cursor, limit=place.limit, reach=reach)
+
+
 def probe(access: Access, *, session: requests.Session, now: datetime | None = None) -> list[Check]:
     """Try the credentials, then a small page of each stream: a good key that may read nothing is the usual failure."""
     manifest = access.manifest
@@ -187,15 +225,25 @@ def probe(access: Access, *, session: requests.Session, now: datetime | None = N
         checks.append(_check("credentials", lambda: _test(access, session)))
     if not checks or checks[0].is_good:
         end = now or datetime.now(UTC)
-        place = _Place(((end - timedelta(hours=1), end),))
-        for stream in manifest.streams:
-            small = _small(stream)
-            checks.append(_check(stream.name, lambda: _Source(access, small, session).ask(place)))  # noqa: B023
+        checks += [
+            _check(each.name, partial(_glance, access, each, end, session)) for each in manifest.streams
+        ]
     return checks
+
+
+def _glance(access: Access, stream: Stream, end: datetime, session: requests.Session) -> None:
+    """A small page of the last hour. Raises VendorError."""
+    start = end - timedelta(hours=1)
+    if stream.query is not None:
+        _read_rows(access, stream.query, _RowPlace(start, 1), session)
+    else:
+        _Source(access, _small(stream), session).ask(_Place(((start, end),)))
 
 
 def high_water(stream: Stream, records: Sequence[object]) -> datetime | None:
     """The latest moment of these records by the stream's cursor; None where they say none."""
+    if stream.query is not None:
+        return sql.high_water(records)
     moments = _moments(stream, records)
     return max(moments) if moments else None
 

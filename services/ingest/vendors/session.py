@@ -67,6 +67,7 @@ class GuardedSession(requests.Session):
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__()
+        self.reach = reach
         self.trust_env = False  # no proxy and no .netrc from the environment
         self.headers.update(
             {"Accept-Encoding": "gzip", "Accept": "application/json", "User-Agent": "causeloop"}

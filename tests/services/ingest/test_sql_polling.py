@@ -1,0 +1,106 @@
+"""Rows of a database as a source: all of them, by a query of somebody's, and nothing but reading."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+from psycopg.conninfo import conninfo_to_dict
+from runtime.embedded import EmbeddedPostgres
+from runtime.outbound import Reach
+from testkit.servers import Database
+
+from services.ingest.connectors.registry import manifest_of
+from services.ingest.vendors.polling import Access, VendorError, Window, high_water, pages, probe
+from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.session import GuardedSession
+
+INSIDE = Reach.read(["127.0.0.0/8"])
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+MANIFEST = manifest_of("postgresql")
+(ROWS,) = MANIFEST.streams
+QUERY = "SELECT id, title, at AS updated_at FROM failures WHERE at > :cursor AND title LIKE '%e%' ORDER BY at, id LIMIT :limit"
+
+
+def session(reach: Reach = INSIDE) -> GuardedSession:
+    return GuardedSession(reach, rates=Rates(time.monotonic))
+
+
+def access(
+    database: Database, server: EmbeddedPostgres, query: str = QUERY, password: str | None = None
+) -> Access:
+    parts = conninfo_to_dict(database.owner_url)
+    config = {"host": "127.0.0.1", "port": str(server.port), "database": str(parts["dbname"]), "query": query}
+    return Access(
+        MANIFEST, config, 0, {"username": str(parts["user"]), "password": password or str(parts["password"])}
+    )
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """Twelve rows: five, and seven of one moment."""
+    with psycopg.connect(database.owner_url) as connection:
+        connection.execute("CREATE TABLE failures (id int PRIMARY KEY, title text, at timestamptz)")
+        rows = [(n, "one", DAY + timedelta(minutes=min(n, 6))) for n in range(1, 13)]
+        connection.cursor().executemany("INSERT INTO failures VALUES (%s, %s, %s)", rows)
+    return database
+
+
+def test_all_rows_are_read_and_a_killed_run_goes_on(filled: Database, postgres_server: EmbeddedPostgres) -> None:
+    """Also where more rows have one moment than a page has rows."""
+    asked, window = access(filled, postgres_server), Window(None, DAY + timedelta(days=1))
+    found: list[object] = []
+    position = {"cursor": DAY.isoformat(), "limit": 3}
+    with session() as asking:
+        for _ in range(20):
+            page = next(pages(asked, ROWS, window, position=position, session=asking, pause=lambda _: None))
+            found += page.records
+            if page.position is None:
+                break
+            position = json.loads(json.dumps(page.position))
+        assert all(check.is_good for check in probe(asked, session=asking, now=DAY + timedelta(hours=1)))
+    assert {row["id"] for row in found if isinstance(row, dict)} == set(range(1, 13))
+    assert high_water(ROWS, found) == DAY + timedelta(minutes=6)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM failures RETURNING id",
+        "SELECT 1; DROP TABLE failures",
+        "WITH x AS (DELETE FROM failures RETURNING id) SELECT id FROM x",
+    ],
+)
+def test_a_query_that_writes_is_refused(
+    filled: Database, postgres_server: EmbeddedPostgres, query: str
+) -> None:
+    with session() as asking, pytest.raises(VendorError) as caught:
+        list(
+            pages(
+                access(filled, postgres_server, query),
+                ROWS,
+                Window(None, DAY),
+                session=asking,
+                pause=lambda _: None,
+            )
+        )
+    assert caught.value.code == "not_configured"
+    with psycopg.connect(filled.owner_url) as connection:
+        assert connection.execute("SELECT count(*) FROM failures").fetchone() == (12,)
+
+
+def test_a_wrong_password_and_an_address_inside_are_told_apart(
+    filled: Database, postgres_server: EmbeddedPostgres
+) -> None:
+    wrong = access(filled, postgres_server, password="wrong-password")
+    for asked, reach, code in (
+        (wrong, INSIDE, "credentials_rejected"),
+        (wrong, Reach(), "address_refused"),
+        (replace(wrong, config={**wrong.config, "port": "1"}), INSIDE, "unreachable"),
+    ):
+        with session(reach) as asking:
+            (check,) = probe(asked, session=asking)
+        assert check.code == code, check.detail
+        assert "wrong-password" not in check.detail
