@@ -72,9 +72,10 @@ def read(query: str, values: Values, *, cursor: datetime, limit: int = ROWS, rea
     last = high_water(records)
     if len(found) < limit or last is None:
         return Rows(records, None)
-    if last > cursor:
-        # Once more the last moment: more rows may have it.
-        return Rows(records, last - timedelta(microseconds=1), limit)
+    # Once more the last moment: more rows may have it.
+    further = last - timedelta(microseconds=1)
+    if further > cursor:
+        return Rows(records, further, limit)
     if limit >= ROWS_MAX:
         raise VendorError("not_configured", f"more than {ROWS_MAX} rows have the time {last.isoformat()}")
     return Rows(records, cursor, limit * 2)

@@ -48,7 +48,9 @@ def filled(database: Database) -> Database:
     return database
 
 
-def test_all_rows_are_read_and_a_killed_run_goes_on(filled: Database, postgres_server: EmbeddedPostgres) -> None:
+def test_all_rows_are_read_and_a_killed_run_goes_on(
+    filled: Database, postgres_server: EmbeddedPostgres
+) -> None:
     """Also where more rows have one moment than a page has rows."""
     asked, window = access(filled, postgres_server), Window(None, DAY + timedelta(days=1))
     found: list[object] = []
