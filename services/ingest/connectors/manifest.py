@@ -196,6 +196,13 @@ class Endpoint(_Part, frozen=True, kw_only=True):
     data_selector: Annotated[str, Meta(pattern=r"^(\$|[A-Za-z_@][\w@-]*(\.[A-Za-z_@][\w@-]*)*)$")] = "$"
     incremental: Incremental | None = None
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a request says where its window ends, so that a long one can be read in stretches."""
+        if self.incremental is not None and self.incremental.end_param is not None:
+            return True
+        return "{incremental.end_value}" in f"{self.path} {self.params} {self.json} {self.headers}"
+
 
 class Details(_Part, frozen=True, kw_only=True):
     """What follows a list of mere ids: a second request gives the records. ids_path: where they go in its body."""

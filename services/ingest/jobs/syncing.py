@@ -61,12 +61,14 @@ class SyncJob(Struct, frozen=True):
 class _Progress(Struct, frozen=True, kw_only=True):
     """How far a run is in one stream, as it is kept beside the stream.
 
+    is_bounded: requests say where their window ends; all others would give what follows a stretch as well, each time.
     chunk: which of the window's stretches is being read. page: where to go on in it; None: at its beginning.
     newest: the latest moment of the records read in this stretch.
     """
 
     start: Timestamp | None
     end: Timestamp
+    is_bounded: bool = True
     chunk: int = 0
     page: dict[str, object] | None = None
     newest: Timestamp | None = None
@@ -75,8 +77,8 @@ class _Progress(Struct, frozen=True, kw_only=True):
     @property
     def stretches(self) -> list[Window]:
         """The parts of the window, the oldest first."""
-        if self.start is None:
-            return [Window(None, self.end)]
+        if self.start is None or not self.is_bounded:
+            return [Window(self.start, self.end)]
         starts = [self.start]
         while starts[-1] + CHUNK < self.end:
             starts.append(starts[-1] + CHUNK)
@@ -248,9 +250,12 @@ class _Run:
         is_incremental = stream.endpoint is None or stream.endpoint.incremental is not None
         if not is_incremental:
             return _Progress(start=None, end=now)
+        is_bounded = stream.endpoint is not None and stream.endpoint.is_bounded
         if self._request.kind is connector.SyncKind.BACKFILL:
-            return _Progress(start=self._request.window_start, end=self._request.window_end or now)
-        return _Progress(start=beginning(known) or now - FIRST_WINDOW, end=now)
+            start, end = self._request.window_start, self._request.window_end or now
+        else:
+            start, end = beginning(known) or now - FIRST_WINDOW, now
+        return _Progress(start=start, end=end, is_bounded=is_bounded)
 
     async def _read_stretch(self, source: Source, access: Access, stream: Stream) -> None:
         """Read one stretch to its end, committing every page with where to go on."""

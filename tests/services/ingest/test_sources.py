@@ -347,3 +347,12 @@ def test_the_list_in_the_documentation_is_the_catalogue(capsys: pytest.CaptureFi
     page = Path(__file__).parents[3] / "docs" / "reference" / "sources.md"
     assert main(["table"]) == 0
     assert capsys.readouterr().out in page.read_text(encoding="utf-8")
+
+
+def test_a_window_is_read_in_stretches_only_where_requests_say_its_end() -> None:
+    """Others would give everything behind a stretch once more, each time."""
+    streams = {each.name: each.endpoint for each in manifest_of("github").streams}
+    bounded = {name for name, endpoint in streams.items() if endpoint is not None and endpoint.is_bounded}
+    assert bounded == {"failed_runs"}
+    (incidents,) = manifest_of("pagerduty").streams
+    assert incidents.endpoint is not None and incidents.endpoint.is_bounded
