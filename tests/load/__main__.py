@@ -1,7 +1,7 @@
 """Ours beside the raw limit, in one run: `make bench`, or `python -m tests.load [part …]`.
 
 Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
-gateways, exact counts).
+gateways, exact counts), webhooks (vendors' calls to the queue).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
 
@@ -28,15 +28,18 @@ from nats.aio.client import Client
 from runtime.embedded import NatsOptions, PostgresOptions
 from runtime.health import ServiceStatus
 from testkit.stack import Stack
+from testkit.waiting import eventually
 
 from services.gateway.projections import projection
 
 from . import bare
 from . import tenants as many
+from . import webhooks as hooks
 from .failures import batches, failures
 from .http import Connection
 
 SERVICES = ("gateway", "ingest", "pattern", "prediction", "recommendation")
+ENVIRONMENT = {"LOG_LEVEL": "warning", "WEBHOOK_DELIVERIES_PER_MINUTE": "100000000"}
 TARGETS = {
     "accept": "ratio ≥ 0.35",
     "live": "ratio ≥ 0.08",
@@ -46,6 +49,7 @@ TARGETS = {
     "growth": "ratio ≤ 1.2",
     "memory": "≤ 700 MB",
     "tenants": "exact",
+    "webhooks": "≥ 1,500/s, p99 ≤ 50 ms",
 }
 
 
@@ -387,6 +391,40 @@ async def tenants(bench: Bench) -> None:
     bench.report("tenants", await many.measure(bench.stack))
 
 
+async def webhooks(bench: Bench, *, n: int = 12_000, rate: float = 200.0) -> None:
+    """Deliveries to durable jobs, beside bare publish of as many bytes; then how long one waits at a moderate rate.
+
+    All that is made of them is made meanwhile by ingest, without the projectors of the others.
+    """
+    sender = hooks.Sender(bench.stack, seed=7)
+    async with bench.connection() as client:
+        await sender.connect(client)
+    await bench.quiet()
+    others = [name for name in SERVICES if name != "ingest"]
+    async with bench.paused(*others):
+        await sender.flood(1_000)
+        used = _cpu_seconds(bench)
+        floods, raw = [], []
+        for _ in range(3):
+            floods.append(await sender.flood(n // 3))
+            raw.append(await bare.publish_rate(bench.nc, [body for body, _ in sender.signed(n // 3)]))
+        _costs(bench, "webhooks", used, n)
+        await eventually(lambda: _is_empty(bench), deadline=300, every=0.1)
+        steady = await sender.steady(int(20 * rate), rate=rate)
+    _compare(bench, "webhooks", "deliveries/s accepted", [each.rate for each in floods], raw)
+    middle = sorted(floods, key=lambda each: each.rate)[len(floods) // 2]
+    bench.report(
+        "webhooks",
+        f"p50 {steady.p50:.1f} ms, p99 {steady.p99:.1f} ms at {rate:.0f}/s; "
+        f"p50 {middle.p50:.1f} ms, p99 {middle.p99:.1f} ms at {middle.rate:.0f}/s",
+    )
+
+
+async def _is_empty(bench: Bench) -> bool:
+    """Whether nothing waits in the queue of jobs."""
+    return not (await bench.nc.jetstream().stream_info("JOBS")).state.messages
+
+
 def _compare(bench: Bench, part: str, what: str, ours: Sequence[float], raw: Sequence[float]) -> None:
     mine, limit = sorted(ours)[len(ours) // 2], sorted(raw)[len(raw) // 2]
     runs = " ".join(f"{value:.0f}" for value in ours), " ".join(f"{value:.0f}" for value in raw)
@@ -404,6 +442,7 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "memory": memory,
     "growth": growth,
     "tenants": tenants,
+    "webhooks": webhooks,
 }
 
 
@@ -411,7 +450,7 @@ async def run(parts: Sequence[str]) -> None:
     """Each part on a fresh stack, so that none inherits another's history."""
     print(f"# {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, python -m tests.load {' '.join(parts)}", flush=True)
     for part in parts:
-        stack = Stack(postgres=PostgresOptions(), nats=NatsOptions(), env={"LOG_LEVEL": "warning"})
+        stack = Stack(postgres=PostgresOptions(), nats=NatsOptions(), env=ENVIRONMENT)
         try:
             await stack.start()
             nc = await nats.connect(stack.nats.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Self
 
 
@@ -28,12 +29,18 @@ class Connection:
         if self._streams:
             self._streams[1].close()
 
-    async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Status and body of the answer."""
+    async def request(
+        self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer. headers: of this request alone."""
         if self._streams is None:
             raise HttpError("not connected")
         reader, writer = self._streams
-        head = f"{method} {path} HTTP/1.1\r\n{self._headers}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        head = (
+            f"{method} {path} HTTP/1.1\r\n{self._headers}{more}Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
         writer.write(head.encode() + body)
         await writer.drain()
         answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -43,9 +50,17 @@ class Connection:
             return status, await _chunks(reader)
         return status, await reader.readexactly(int(fields.get("content-length", "0")))
 
-    async def expect(self, method: str, path: str, body: bytes = b"", *, status: int = 200) -> bytes:
+    async def expect(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         """The body of the answer. Raises HttpError at another status."""
-        got, answer = await self.request(method, path, body)
+        got, answer = await self.request(method, path, body, headers=headers)
         if got != status:
             raise HttpError(f"{method} {path}: {got} {answer[:500]!r}")
         return answer

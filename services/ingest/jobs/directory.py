@@ -21,6 +21,8 @@ from services.ingest.vault import Vault
 
 KEPT_SECONDS: Final = 3.0
 """How long a secret that was replaced, or a connector that was deleted, may still count in another process."""
+UNKNOWN_KEPT_SECONDS: Final = 0.5
+"""How long an id of nobody's is taken for that: it may be one whose row is about to be written."""
 KEPT_MAX: Final = 4096
 PREVIOUS_GOOD_FOR: Final = timedelta(hours=24)
 
@@ -81,7 +83,7 @@ class Directory:
             expires_at, known = self._kept.get(connector_id, (0.0, None))
             if expires_at <= now:
                 known = await self._read(connector_id)
-                self._keep(connector_id, known, now + KEPT_SECONDS)
+                self._keep(connector_id, known, now + (KEPT_SECONDS if known else UNKNOWN_KEPT_SECONDS))
             found[connector_id] = known
         return found
 
