@@ -51,7 +51,8 @@ def greet(
 ) -> Greeting | None:
     """The greeting that a call is, by the first of the manifest's handshakes that fits; None: it is none.
 
-    payload: the decoded body; None where there is none. is_proved: the call has been believed.
+    payload: the decoded body; None where there is none. is_proved: the call has been believed; it is asked about once
+    before that and once after.
     """
     for handshake in webhook.handshake:
         greeting = _greeting(handshake, call, payload, is_proved=is_proved, has_secret=has_secret)
@@ -65,7 +66,7 @@ def _greeting(
 ) -> Greeting | None:
     match handshake:
         case Echo():
-            return _echo(handshake, call, payload) if is_proved or not handshake.is_proved else None
+            return _echo(handshake, call, payload) if is_proved is handshake.is_proved else None
         case Presence():
             return Greeting() if call.method == "HEAD" else None
         case GivenSecret():
