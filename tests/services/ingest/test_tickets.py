@@ -18,7 +18,8 @@ from runtime.outbound import EVERYWHERE, Outbound
 from runtime.sealing import read_master_keys
 
 from services.ingest._queries import OpenTicket
-from services.ingest.connectors import markup
+from services.ingest.connectors import markup, tickets
+from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.manifest import ApiKey, Basic, encode_hook
 from services.ingest.connectors.registry import manifest_of
 from services.ingest.errors import (
@@ -26,14 +27,19 @@ from services.ingest.errors import (
     InvalidTicketError,
     TicketUncertainError,
     TicketUnsettledError,
+    VendorRefusedError,
 )
 from services.ingest.jobs import ticketing
 from services.ingest.jobs.ticketing import Ticketing
 from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
+from services.ingest.vendors import tickets as vendor_tickets
 from services.ingest.vendors import wire
-from services.ingest.vendors.oauth import Grants
+from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.oauth import Grants, values_of
 from services.ingest.vendors.pushes import Pushes
+from tests.services.ingest import oauth_server as oauth
+from tests.services.ingest.oauth_server import OAuthServer
 from tests.services.ingest.trackers import SECRET, Trackers
 
 WORKSPACE, CONNECTOR = "ws_01JD0000000000000000000000", "con_01JD0000000000000000000000"
@@ -81,7 +87,9 @@ class Office:
         self.log, self.clock, self._pool, self._url = event_log, clock, pool, url
         self.vault = Vault(read_master_keys(base64.b64encode(b"m" * 32).decode(), ()), pool, clock=clock)
 
-    async def connect(self, tracker: str, **changed: Any) -> None:
+    async def connect(
+        self, tracker: str, *, auth: list[dict[str, str]] | None = None, sso: str = "", **changed: Any
+    ) -> None:
         """A connector to a tracker, described by its own manifest but for the address."""
         manifest = manifest_of(tracker)
         way = (
@@ -95,6 +103,9 @@ class Office:
         described["config"] = [*described.get("config", []), {"key": "api", "title": "Address"}]
         if tracker == "slack":
             described["auth"] = [{"kind": "none"}]
+        if auth is not None:
+            described["auth"], way = auth, 0
+            described["config"].append({"key": "sso", "title": "Sign-in", "default": sso})
         settings = connector.ConnectorSettings(
             type=f"custom_{tracker}",
             display_name=tracker,
@@ -155,6 +166,13 @@ def trackers() -> Iterator[Trackers]:
     running = Trackers()
     yield running
     running.close()
+
+
+@pytest.fixture
+def oauth_server() -> Iterator[OAuthServer]:
+    vendor = OAuthServer()
+    yield vendor
+    vendor.close()
 
 
 @pytest.fixture
@@ -298,6 +316,56 @@ async def test_refusal_is_told_with_the_trackers_words_and_without_secrets(
     assert SECRET not in repr(refused.value) + str(refused.value.details)
     trackers.failure = None
     assert (await office.process().push(order("github"), CONTEXT)).is_new
+
+
+async def test_token_that_the_tracker_refuses_is_renewed_once(
+    office: Office, trackers: Trackers, oauth_server: OAuthServer
+) -> None:
+    """A 401 made nothing, so the ticket is asked for again with the next token."""
+    way = {"kind": "client_credentials", "token_url": "{config.sso}/token"}
+    await office.connect("github", auth=[way], sso=oauth_server.url)
+    await office.vault.keep(
+        WORKSPACE, CONNECTOR, {"client_id": oauth.CLIENT_ID, "client_secret": oauth.CLIENT_SECRET}
+    )
+    trackers.tokens = set()
+    with pytest.raises(VendorRefusedError, match="Bad credentials"):
+        await office.process().push(order("github"), CONTEXT)
+    assert len(oauth_server.issued) == 2
+    trackers.tokens = oauth_server.issued
+    assert (await office.process().push(order("github"), CONTEXT)).is_new
+
+
+async def test_grant_of_jira_reaches_the_site_that_was_named(
+    trackers: Trackers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a grant a site has an id; one that the grant does not reach gets no ticket."""
+    monkeypatch.setattr(vendor_tickets, "ATLASSIAN", trackers.url)
+    manifest = manifest_of("jira")
+    assert manifest.push is not None
+    for site in ("acme", "elsewhere"):
+        settings = connector.ConnectorSettings(
+            type="jira", display_name="Jira", config={"site": site}, auth=0, streams=(), mapping={}
+        )
+        source = Source(CONNECTOR, settings, manifest)
+        tracker = vendor_tickets.Tracker(
+            source, manifest.push, {"access_token": SECRET}, Outbound(EVERYWHERE)
+        )
+        given = tickets.values(
+            values_of(source),
+            "tkt_1",
+            target=tickets.settled_target(manifest.push, TARGET["jira"]),
+            begun_at=datetime.now(UTC),
+        )
+        given |= tickets.text_values("Raise the pool", TEXT)
+        if site == "acme":
+            made = await tracker.create(given)
+            assert (made.external_id, made.external_url) == (
+                "OPS-1",
+                "https://acme.atlassian.net/browse/OPS-1",
+            )
+        else:
+            with pytest.raises(VendorError, match="does not reach elsewhere"):
+                await tracker.create(given)
 
 
 async def test_what_a_ticket_lacks_is_named(office: Office, trackers: Trackers) -> None:

@@ -27,7 +27,7 @@ class Trackers:
 
     made: tickets of each, as they were sent. status: the tracker's word for all of them.
     delay: seconds between making one and answering. answers: whether it does, or its gateway with 502.
-    failure: what it answers instead of making one.
+    failure: what it answers instead of making one. tokens: what GitHub takes instead of the secret.
     """
 
     def __init__(self) -> None:
@@ -35,6 +35,7 @@ class Trackers:
         self.status: dict[str, Any] = {}
         self.delay = 0.0
         self.answers = True
+        self.tokens: set[str] | None = None
         self.failure: tuple[int, str] | None = None
         self._lock = threading.Lock()
         app = flask.Flask(__name__)
@@ -68,6 +69,21 @@ class Trackers:
         if not self.answers:
             raise RefusedError(502, "Bad Gateway")
         return number
+
+    def _oauth(self, method: str, path: str, body: Any) -> Any:
+        """developer.atlassian.com/cloud/oauth, 3: the sites that a grant reaches."""
+        need((method, path) == ("GET", "token/accessible-resources"), "no such path", 404)
+        need(flask.request.headers.get("Authorization") == f"Bearer {SECRET}", "Unauthorized", 401)
+        return [
+            {"id": "cloud-2", "url": "https://other.atlassian.net"},
+            {"id": "cloud-1", "url": "https://acme.atlassian.net"},
+        ]
+
+    def _ex(self, method: str, path: str, body: Any) -> Any:
+        """The same interface behind api.atlassian.com, for grants."""
+        need((method, path) == ("POST", "jira/cloud-1/rest/api/3/issue"), "no such path", 404)
+        need(flask.request.headers.get("Authorization") == f"Bearer {SECRET}", "Unauthorized", 401)
+        return {"key": f"OPS-{self._keep(body['fields'])}"}, 201
 
     def _jira(self, method: str, path: str, body: Any) -> Any:
         """developer.atlassian.com/cloud/jira/platform/rest/v3: Create issue, Search by JQL, Get issue."""
@@ -105,7 +121,8 @@ class Trackers:
 
     def _github(self, method: str, path: str, body: Any) -> Any:
         """docs.github.com/rest/issues/issues, and its requirement of a User-Agent."""
-        need(flask.request.headers.get("Authorization") == f"Bearer {SECRET}", "Bad credentials", 401)
+        token = flask.request.headers.get("Authorization", "").removeprefix("Bearer ")
+        need(token == SECRET if self.tokens is None else token in self.tokens, "Bad credentials", 401)
         need(flask.request.headers.get("User-Agent"), "Request forbidden by administrative rules", 403)
         need(flask.request.headers.get("X-GitHub-Api-Version"), "version")
         if method == "POST":
