@@ -119,7 +119,7 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
         ],
         on_stop=[asking.stop],
         background=[
-            lambda: sweep(records),
+            lambda: sweep(records, pool),
             scheduler.run,
             lambda: Syncing(tools).work(queue),
             receiver.run,

@@ -120,31 +120,26 @@ BEGIN
 END $$;
 
 CREATE FUNCTION sweep(now timestamptz, deliveries_before timestamptz) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = sources, pg_temp AS $$
-DECLARE
-    relation text;
-    n bigint;
-    n_rows bigint := 0;
-BEGIN
-    DELETE FROM deliveries AS d WHERE d.received_at < deliveries_before;
-    GET DIAGNOSTICS n = ROW_COUNT;
-    n_rows := n_rows + n;
-    DELETE FROM authorizations AS a WHERE a.expires_at < sweep.now;
-    GET DIAGNOSTICS n = ROW_COUNT;
-    n_rows := n_rows + n;
-    -- Again at every sweep: something may have been written after the workspace was gone.
-    IF to_regclass('ingest.erased_workspaces') IS NOT NULL THEN
-        FOREACH relation IN ARRAY ARRAY['data_keys', 'secrets', 'authorizations', 'stream_positions', 'raw_records',
-            'dead_letters', 'deliveries', 'pushes'] LOOP
-            EXECUTE format('DELETE FROM %I WHERE workspace_id IN (SELECT e.workspace_id FROM ingest.erased_workspaces AS e)',
-                relation);
-            GET DIAGNOSTICS n = ROW_COUNT;
-            n_rows := n_rows + n;
-        END LOOP;
-    END IF;
-    RETURN n_rows;
-END $$;
-COMMENT ON FUNCTION sweep IS 'Delete what has reached its age, and every row of workspaces that ingest''s read model knows to be erased.';
+LANGUAGE sql SECURITY DEFINER SET search_path = sources, pg_temp AS $$
+    WITH old_deliveries AS (DELETE FROM deliveries AS d WHERE d.received_at < deliveries_before RETURNING 1),
+        old_authorizations AS (DELETE FROM authorizations AS a WHERE a.expires_at < sweep.now RETURNING 1)
+    SELECT (SELECT count(*) FROM old_deliveries) + (SELECT count(*) FROM old_authorizations)
+$$;
+COMMENT ON FUNCTION sweep IS 'Delete what has reached its age, of every workspace; how many rows.';
+
+CREATE FUNCTION with_rows(workspace_ids text[]) RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = sources, pg_temp AS $$
+    SELECT w.id FROM unnest(workspace_ids) AS w(id)
+    WHERE EXISTS (SELECT FROM data_keys AS t WHERE t.workspace_id = w.id)
+        OR EXISTS (SELECT FROM secrets AS t WHERE t.workspace_id = w.id)
+        OR EXISTS (SELECT FROM authorizations AS t WHERE t.workspace_id = w.id)
+        OR EXISTS (SELECT FROM stream_positions AS t WHERE t.workspace_id = w.id)
+        OR EXISTS (SELECT FROM raw_records AS t WHERE t.workspace_id = w.id)
+        OR EXISTS (SELECT FROM dead_letters AS t WHERE t.workspace_id = w.id)
+        OR EXISTS (SELECT FROM deliveries AS t WHERE t.workspace_id = w.id)
+        OR EXISTS (SELECT FROM pushes AS t WHERE t.workspace_id = w.id)
+$$;
+COMMENT ON FUNCTION with_rows IS 'Those of some workspaces of which there is anything here.';
 
 CREATE FUNCTION lapsed_pushes(now timestamptz, row_limit integer) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = sources, pg_temp AS $$
@@ -155,7 +150,7 @@ COMMENT ON FUNCTION lapsed_pushes IS 'Of all workspaces, workspace and ticket, a
 
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sources FROM PUBLIC;
 GRANT USAGE ON SCHEMA sources TO causeloop_app;
-GRANT EXECUTE ON FUNCTION sweep, lapsed_pushes TO causeloop_app;
+GRANT EXECUTE ON FUNCTION sweep, with_rows, lapsed_pushes TO causeloop_app;
 
 -- migrate:down
 

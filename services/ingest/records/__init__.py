@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -300,13 +300,22 @@ class Records:
                 await delete(conn, workspace_id=workspace_id, connector_id=connector_id)
 
     async def sweep(self) -> int:
-        """Delete what has reached its age in every workspace, and what is left of erased ones; how many rows."""
+        """Delete what has reached its age, in every workspace; how many rows."""
         now = self._clock()
         async with self._pool.connection() as conn:
             n_rows = await _queries.sweep(
                 conn, now=now, deliveries_before=now - timedelta(days=DELIVERY_DAYS)
             )
         return n_rows or 0
+
+    async def erase(self, workspace_ids: Collection[str]) -> Sequence[str]:
+        """Delete all that the schema sources has of these workspaces, secrets and their key too; those that had any."""
+        async with self._pool.connection() as conn:
+            found = await _queries.list_with_rows(conn, workspace_ids=sorted(workspace_ids))
+        for workspace_id in found:
+            async with tenant(self._pool, workspace_id) as conn:
+                await _queries.erase_workspace(conn, workspace_id=workspace_id)
+        return found
 
     async def _positions(
         self, workspace_id: str, connector_id: str, *, run_id: str

@@ -447,8 +447,39 @@ SELECT sweep($1, $2)::bigint
 
 
 async def sweep(conn: AsyncConnection[Any], *, now: datetime, deliveries_before: datetime) -> int | None:
-    """Delete what has reached its age, and what is left of erased workspaces; how many rows."""
+    """Delete what has reached its age; how many rows."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_SWEEP, (now, deliveries_before))
         fetched: int | None = await cursor.fetchone()
         return fetched
+
+
+_LIST_WITH_ROWS = """
+SELECT w.workspace_id::text FROM with_rows($1::text[]) AS w(workspace_id)
+"""
+
+
+async def list_with_rows(conn: AsyncConnection[Any], *, workspace_ids: list[str]) -> list[str]:
+    """Those of some workspaces of which there is anything."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_WITH_ROWS, (workspace_ids,))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
+_ERASE_WORKSPACE = """
+WITH k AS (DELETE FROM data_keys AS t WHERE t.workspace_id = $1),
+    s AS (DELETE FROM secrets AS t WHERE t.workspace_id = $1),
+    a AS (DELETE FROM authorizations AS t WHERE t.workspace_id = $1),
+    p AS (DELETE FROM stream_positions AS t WHERE t.workspace_id = $1),
+    r AS (DELETE FROM raw_records AS t WHERE t.workspace_id = $1),
+    l AS (DELETE FROM dead_letters AS t WHERE t.workspace_id = $1),
+    u AS (DELETE FROM pushes AS t WHERE t.workspace_id = $1)
+DELETE FROM deliveries AS t WHERE t.workspace_id = $1
+"""
+
+
+async def erase_workspace(conn: AsyncConnection[Any], *, workspace_id: str) -> None:
+    """Delete all that there is of an erased workspace (WorkspaceErased)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_ERASE_WORKSPACE, (workspace_id,))

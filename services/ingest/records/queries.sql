@@ -132,6 +132,21 @@ DELETE FROM deliveries WHERE workspace_id = sqlc.arg(workspace_id) AND connector
 -- name: ForgetPositions :exec
 DELETE FROM stream_positions WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 
--- Delete what has reached its age, and what is left of erased workspaces; how many rows.
+-- Delete what has reached its age; how many rows.
 -- name: Sweep :one
 SELECT sweep(sqlc.arg(now), sqlc.arg(deliveries_before))::bigint;
+
+-- Those of some workspaces of which there is anything.
+-- name: ListWithRows :many
+SELECT w.workspace_id::text FROM with_rows(sqlc.arg(workspace_ids)::text[]) AS w(workspace_id);
+
+-- Delete all that there is of an erased workspace (WorkspaceErased).
+-- name: EraseWorkspace :exec
+WITH k AS (DELETE FROM data_keys AS t WHERE t.workspace_id = sqlc.arg(workspace_id)),
+    s AS (DELETE FROM secrets AS t WHERE t.workspace_id = sqlc.arg(workspace_id)),
+    a AS (DELETE FROM authorizations AS t WHERE t.workspace_id = sqlc.arg(workspace_id)),
+    p AS (DELETE FROM stream_positions AS t WHERE t.workspace_id = sqlc.arg(workspace_id)),
+    r AS (DELETE FROM raw_records AS t WHERE t.workspace_id = sqlc.arg(workspace_id)),
+    l AS (DELETE FROM dead_letters AS t WHERE t.workspace_id = sqlc.arg(workspace_id)),
+    u AS (DELETE FROM pushes AS t WHERE t.workspace_id = sqlc.arg(workspace_id))
+DELETE FROM deliveries AS t WHERE t.workspace_id = sqlc.arg(workspace_id);

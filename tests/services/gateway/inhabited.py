@@ -1,7 +1,6 @@
 """A tenant that somebody has lived in: one of everything that the API can make, and every id that it showed."""
 
 import asyncio
-import random
 import re
 import time
 from collections import defaultdict
@@ -12,19 +11,13 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
-import nats
 import pyotp
-from contracts import Event, connector, derived_id, prediction, record
-from eventlog import Append, EventLog
+from contracts import derived_id, prediction
 from msgspec import Struct
-from runtime import database as databases
-from runtime.sealing import MasterKeys, SealingKey
-from testkit.stack import JWT_SECRET, Stack
+from testkit.stack import Stack
 
 from services.gateway.routes.operation import AnyOperation
-from services.ingest.records import Raw, Records, Rejection
-from services.ingest.vault import Vault
-from tests.services.gateway import builders
+from tests.services.gateway import builders, sources
 from tests.services.gateway.authenticator import Authenticator
 from tests.services.gateway.identity_provider import IdentityProvider
 from tests.services.gateway.tenants import execute, join, onboard, sign_in
@@ -255,78 +248,13 @@ class Inhabited:
             space,
         )
         asyncio.run(self._tell())
-        asyncio.run(self._connect())
-        self.sql(
-            "INSERT INTO sources.authorizations VALUES (%s, %s, %s, 'x', 'https://c.example', %s, now(), now() + interval '1 year')",
-            *(space, self.word, derived_id("con_", space), self.tenant.owner_id),
-        )
-        self.sql(
-            "INSERT INTO sources.pushes (workspace_id, ticket_id, recommendation_id, connector_id, target, requested_by, begun_at,"
-            " leased_until, n_attempts) VALUES (%s, %s, %s, %s, '{}', %s, now(), now() + interval '1 year', 1)",
-            *(space, derived_id("tkt_", space), self.ids["rec_"][0], derived_id("con_", space)),
-            self.tenant.owner_id,
-        )
+        connected = sources.connect(self.stack, space, self.word, recommendation_id=self.ids["rec_"][0])
+        asyncio.run(connected)
         self.sql(
             "INSERT INTO user_identities (provider, subject, user_id) VALUES ('https://idp.example', %s, %s)",
             self.word,
             self.keyholder_id,
         )
-
-    async def _connect(self) -> None:
-        """A connector as ingest makes it, with a run that is over, one that waits, a ticket, and all that is kept of it."""
-        word, space, now = self.word, self.tenant.workspace_id, datetime.now(UTC)
-        connector_id, ticket_id = derived_id("con_", space), derived_id("tkt_", space)
-        settings = connector.ConnectorSettings(
-            type="pagerduty",
-            display_name=word,
-            auth=0,
-            config={"region": "us"},
-            mapping={"team": f"'{word}'"},
-        )
-        counts = connector.SyncCounts(
-            n_records=1, n_created=1, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=0
-        )
-        runs = [derived_id("syn_", space, name) for name in ("over", "waits")]
-        asked = [
-            connector.SyncRequested(run_id=run_id, connector_id=connector_id, kind=connector.SyncKind.MANUAL)
-            for run_id in runs
-        ]
-        ended = connector.SyncEnded(
-            run_id=runs[0],
-            connector_id=connector_id,
-            outcome=connector.SyncOutcome.SUCCEEDED,
-            counts=counts,
-            reason="",
-            detail=word,
-        )
-        ticket = connector.TicketCreated(
-            ticket_id=ticket_id,
-            recommendation_id=self.ids["rec_"][0],
-            connector_id=connector_id,
-            tracker="jira",
-            external_id=word,
-            is_found=False,
-        )
-        made = connector.ConnectorCreated(
-            connector_id=connector_id, settings=settings, status=connector.ConnectorStatus.PAUSED
-        )
-        named = connector.ConnectorCredentialsChanged(connector_id=connector_id, secrets=("api_key",))
-        await self._append(
-            (made, connector_id, "ingest"),
-            (named, connector_id, "ingest"),
-            *((each, each.run_id, "ingest") for each in (*asked, ended)),
-            (ticket, ticket_id, "ingest"),
-        )
-        pool = databases.pool(self.stack.database.app_url, schema="sources")
-        async with pool:
-            masters = MasterKeys(SealingKey.derived(JWT_SECRET, purpose="master key"))
-            vault = Vault(masters, pool, clock=lambda: now)
-            await vault.keep(space, connector_id, {"api_key": word})
-            records = Records(pool, clock=lambda: now, rng=random.Random(word))
-            await records.keep(space, connector_id, "incidents", [Raw(word, {"title": word})])
-            await records.reject(space, connector_id, "incidents", [Rejection({"title": word}, "", word)])
-            await records.note_deliveries(space, connector_id, [word])
-            await records.raise_high_water(space, connector_id, "incidents", now)
 
     async def _tell(self) -> None:
         """What only nights and years bring: a fit, and predictions that are purged; into the log, since rows are
@@ -356,31 +284,12 @@ class Inhabited:
         versions = builders.versioned(
             space, self.word, issue_id=self.ids["iss_"][0], pattern_id=self.ids["pat_"][0]
         )
-        await self._append(
+        facts: list[sources.Fact] = [
             (fitted, fitted.model_id, "prediction"),
             (prediction.PredictionsPurged(workspace_id=space, predictions=purged), space, "prediction"),
             *((each, space, "pattern") for each in versions),
-        )
-
-    async def _append(self, *facts: tuple[Event, str, str]) -> None:
-        """Tell facts in the name of a service: event, aggregate id, service."""
-        now, space = datetime.now(UTC), self.tenant.workspace_id
-        nc = await nats.connect(self.stack.nats.url)
-        try:
-            log = await EventLog.connect(nc, ensure_streams=False)
-            for event, aggregate_id, source in facts:
-                told = record(
-                    event,
-                    workspace_id=space,
-                    aggregate_id=aggregate_id,
-                    occurred_at=now,
-                    recorded_at=now,
-                    source=f"/causeloop/{source}",
-                    actor=self.tenant.owner_id if source == "pattern" else None,
-                )
-                await log.append(Append(told, expected=None))
-        finally:
-            await nc.close()
+        ]
+        await sources.tell(self.stack, space, facts, actor=self.tenant.owner_id)
 
     def _read(self, operations: tuple[AnyOperation, ...]) -> None:
         """Every list, and once more with its ids every single thing."""

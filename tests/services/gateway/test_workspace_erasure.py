@@ -25,6 +25,7 @@ from services.pattern.projections import PROJECTION as PATTERN
 from services.prediction.projections import PROJECTION as PREDICTION
 from services.recommendation.app import projection as recommendation
 
+from . import sources
 from .tenants import Tenant, execute, join, onboard
 from .test_governance import client, finished
 
@@ -66,7 +67,7 @@ async def messages_with(stack: Stack, words: list[str]) -> list[Trace]:
         for stream in streams:
             name = stream.config.name
             assert name is not None
-            sequence = stream.state.first_seq
+            sequence = max(1, stream.state.first_seq)  # 0 where there never was a message
             while sequence <= stream.state.last_seq:
                 try:
                     message = await js.get_msg(name, seq=sequence)
@@ -162,6 +163,8 @@ async def test_nothing_is_found_of_an_erased_workspace_and_everything_of_the_oth
     done = await finished(owner, f"/v1/governance/exports/{exported.json()['id']}")
     assert done["status"] == "succeeded"
     await eventually(lambda: owner.get("/v1/patterns").json()["data"])
+    await sources.connect(stack, gone.workspace_id, word, recommendation_id="rec_none")
+    await sources.keep(stack, stays.workspace_id, "con_kept", other_word)
     words = [
         word,
         gone.slug,
@@ -231,6 +234,13 @@ async def test_nothing_is_found_of_an_erased_workspace_and_everything_of_the_oth
     assert other.get("/v1/issues", params={"limit": 1}).json()["page"]["total"] == n_kept == len(set(kept))
     assert other.get("/v1/audit/verification").json()["is_intact"]
     other.close()
+    tables = {trace.store for trace in await rows_with(stack, [stays.workspace_id])}
+    of_sources = await execute(
+        stack.database.owner_url,
+        "SELECT 'sources.' || tablename FROM pg_tables WHERE schemaname = 'sources' AND tablename <> 'schema_migrations'",
+    )
+    assert of_sources
+    assert {table for (table,) in of_sources} <= tables & set(erased["rows_left"])
     assert set((await verified(stack)).values()) == {True}
 
 

@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 import pytest
 from psycopg import AsyncConnection
 from runtime.database import Pool
+from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
 
 from services.ingest import records as room
 from services.ingest.records import Kept, Raw, Records, Rejection
+from services.ingest.vault import Vault
 from tests.services.ingest.test_vault import CON, NOW, ONE, OTHER, TWO
 
 
@@ -131,7 +133,7 @@ async def test_a_stream_resumes_where_it_was_and_never_goes_back(records: Record
 
 
 async def test_what_is_forgotten_purged_or_erased_is_gone_from_every_table(
-    records: Records, clock: Clock, sources_database: Database
+    records: Records, clock: Clock, sources_pool: Pool, sources_database: Database
 ) -> None:
     """Of this connector, of this age, of this workspace, and of nothing else."""
 
@@ -162,14 +164,15 @@ async def test_what_is_forgotten_purged_or_erased_is_gone_from_every_table(
         assert await records.purge(ONE, received_before=NOW + timedelta(seconds=1)) == 2
         assert await left(ONE, OTHER) == [0, 0, 1, 1]
         assert await left(TWO, CON) == [1, 1, 1, 1]
-        # Before ingest has a read model there is nothing that could be erased.
-        await records.sweep()
-        await conn.execute("CREATE SCHEMA ingest")
-        await conn.execute("CREATE TABLE ingest.erased_workspaces (workspace_id text PRIMARY KEY)")
-        await conn.execute("INSERT INTO ingest.erased_workspaces VALUES (%s)", (TWO,))
-        assert await records.sweep() == 4
+        await Vault(MasterKeys(SealingKey.made()), sources_pool, clock=clock).keep(TWO, CON, {"key": "k"})
+        assert await records.erase([TWO, "ws_unknown"]) == [TWO]
         assert await left(TWO, CON) == [0, 0, 0, 0]
         assert await left(ONE, OTHER) == [0, 0, 1, 1]
+        cursor = await conn.execute(
+            "SELECT count(*) FROM sources.data_keys NATURAL FULL JOIN sources.secrets"
+        )
+        assert await cursor.fetchone() == (0,)
         # What is written late goes at the next one.
-        await fill(TWO, CON)
-        assert await records.sweep() == 4
+        await records.note_deliveries(TWO, CON, ["late"])
+        assert await records.erase([TWO]) == [TWO]
+        assert await records.erase([TWO]) == []
