@@ -412,14 +412,14 @@ def _ticket_title(row: RecommendationRow) -> str:
 def _ticket_text(row: RecommendationRow) -> str:
     """What is wrong, what to do as a list to tick, how to see that it worked, and why we think so; in Markdown."""
     steps = msgspec.json.decode(row.steps, type=tuple[recommendation.Step, ...])
-    ticks = [
+    ticks = "\n".join(
         f"- [{'x' if index in row.steps_done else ' '}] **{step.title}** {step.description}"
         for index, step in enumerate(steps)
-    ]
-    evidence = [f"- {sentence}" for sentence in msgspec.json.decode(row.evidence, type=list[str])]
-    parts = [row.description, "## What to do", *ticks, "## How to see that it worked", row.verification]
+    )
+    evidence = "\n".join(f"- {sentence}" for sentence in msgspec.json.decode(row.evidence, type=list[str]))
+    parts = [row.description, "## What to do", ticks, "## How to see that it worked", row.verification]
     if evidence:
-        parts += ["## Why", *evidence]
+        parts += ["## Why", evidence]
     return "\n\n".join(parts)[:MARKDOWN_LENGTH_MAX]
 
 

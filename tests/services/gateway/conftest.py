@@ -53,6 +53,7 @@ def stack(identity_provider: IdentityProvider) -> Iterator[Stack]:
             "OIDC_CLIENT_ID": CLIENT_ID,
             "OIDC_CLIENT_SECRET": CLIENT_SECRET,
             "OPENAI_ALLOW_LOCAL": "1",
+            "OUTBOUND_ALLOW": "127.0.0.0/8",
         }
     )
     try:

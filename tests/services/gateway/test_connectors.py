@@ -2,8 +2,10 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import httpx
 import msgspec
@@ -27,7 +29,7 @@ def connect(client: httpx.Client, **more: Any) -> dict[str, Any]:
     body = {
         "type": "alertmanager",
         "display_name": "Ops",
-        "config": {"host": "127.0.0.1:9"},
+        "config": {"host": "10.0.0.1:9"},
         "auth": 2,
         "credentials": {"token": KEY},
         **more,
@@ -170,7 +172,7 @@ def test_the_command_line_looks_after_a_connector(stack: Stack, tmp_path: Path) 
         assert shown.returncode == code, shown.stderr
         return shown.stdout
 
-    config = ("--config", "host=127.0.0.1:9")
+    config = ("--config", "host=10.0.0.1:9")
     file = ("--credentials", "secrets.json", "--json")
     made = msgspec.json.decode(ran("add", "alertmanager", "--name", "CLI", "--auth", "2", *config, *file))
     assert made["status"] == "pending"
@@ -210,3 +212,64 @@ def test_a_mapping_is_tried_before_it_is_saved(api: httpx.Client) -> None:
     body["mapping"] = {"title": "what("}
     refused = api.post("/v1/connectors/preview", json=body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "connector_refused")
+
+
+class Tracker(BaseHTTPRequestHandler):
+    """GitHub, as far as a ticket needs it. made: the bodies of the issues that were asked for."""
+
+    made: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        none = {"items": [], "total_count": 0, "workflow_runs": []}
+        self._answer(200, none if "/search/" in self.path or "/actions/" in self.path else [])
+
+    def do_POST(self) -> None:
+        self.made.append(msgspec.json.decode(self.rfile.read(int(self.headers["Content-Length"]))))
+        issue = {"number": 12, "html_url": "https://github.example/acme/shop/issues/12", "state": "open"}
+        self._answer(201, issue)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+    def _answer(self, status: int, body: Any) -> None:
+        content = msgspec.json.encode(body)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def test_a_recommendation_becomes_one_ticket_however_often_it_is_pushed(stack: Stack) -> None:
+    """Made with what to do as a list to tick; pushed again it is the same one, and the recommendation shows it."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    tracker = ThreadingHTTPServer(("127.0.0.1", 0), Tracker)
+    Thread(target=tracker.serve_forever, daemon=True).start()
+    try:
+        with entered(stack, tenant) as client:
+            report = {"title": "connection pool exhausted", "source": "datadog", "service": "ledger"}
+            batch = [{**report, "external_id": str(n), "error_type": "PoolTimeout"} for n in range(6)]
+            assert client.post("/v1/ingest/batch", json={"records": batch}).status_code == 202
+            address = f"http://127.0.0.1:{tracker.server_port}"
+            config = {"owner": "acme", "repo": "shop", "base_url": address}
+            github = {"type": "github", "config": config, "credentials": {"token": KEY}}
+            made = client.post("/v1/connectors", json=github).json()
+            tested = client.post(f"/v1/connectors/{made['id']}/test").json()
+            assert (tested["success"], tested["status"]) == (True, "connected"), tested
+            asked = "/v1/recommendations"
+            [first, *_] = asyncio.run(eventually(lambda: client.get(asked).json()["data"]))
+            path = f"{asked}/{first['id']}"
+            assert client.post(f"{path}/push", json={}).status_code == 422
+            assert client.post(f"{path}/push", json={"tracker": "jira"}).status_code == 404
+            pushed = client.post(f"{path}/push", json={"tracker": "github"})
+            again = client.post(f"{path}/push", json={"connector_id": made["id"]})
+            assert (pushed.status_code, again.status_code) == (201, 200), (pushed.text, again.text)
+            assert pushed.json() == again.json()
+            assert (pushed.json()["external_id"], pushed.json()["state"]) == ("12", "open")
+            assert client.get(path).json()["tickets"] == [pushed.json()]
+    finally:
+        tracker.shutdown()
+        tracker.server_close()
+    [body] = Tracker.made
+    assert body["title"].startswith(first["title"])
+    assert f"- [ ] **{first['steps'][0]['title']}**" in body["body"]
