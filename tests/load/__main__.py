@@ -1,7 +1,7 @@
 """Ours beside the raw limit, in one run: `make bench`, or `python -m tests.load [part …]`.
 
 Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
-gateways, exact counts), webhooks (vendors' calls to the queue).
+gateways, exact counts), webhooks (vendors' calls to the queue), sources (200 connectors at once).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
 
@@ -27,19 +27,26 @@ from eventlog import EventLog, rebuild
 from nats.aio.client import Client
 from runtime.embedded import NatsOptions, PostgresOptions
 from runtime.health import ServiceStatus
+from runtime.settings import load
 from testkit.stack import Stack
 from testkit.waiting import eventually
 
 from services.gateway.projections import projection
+from services.ingest.settings import IngestSettings
 
 from . import bare
+from . import sources as connectors
 from . import tenants as many
 from . import webhooks as hooks
 from .failures import batches, failures
 from .http import Connection
 
 SERVICES = ("gateway", "ingest", "pattern", "prediction", "recommendation")
-ENVIRONMENT = {"LOG_LEVEL": "warning", "WEBHOOK_DELIVERIES_PER_MINUTE": "100000000"}
+ENVIRONMENT = {
+    "LOG_LEVEL": "warning",
+    "WEBHOOK_DELIVERIES_PER_MINUTE": "100000000",
+    "OUTBOUND_ALLOW": "127.0.0.0/8",
+}
 TARGETS = {
     "accept": "ratio ≥ 0.35",
     "live": "ratio ≥ 0.08",
@@ -50,6 +57,7 @@ TARGETS = {
     "memory": "≤ 700 MB",
     "tenants": "exact",
     "webhooks": "≥ 1,500/s, p99 ≤ 50 ms",
+    "sources": "small ones first, memory flat",
 }
 
 
@@ -425,6 +433,22 @@ async def _is_empty(bench: Bench) -> bool:
     return not (await bench.nc.jetstream().stream_info("JOBS")).state.messages
 
 
+async def sources(bench: Bench) -> None:
+    """180 connectors of one workspace and 20 of others' behind them, all at once; then one with 20,000 records."""
+    ingest = bench.stack.services["ingest"]
+    environment = bench.stack.environment(ingest.port, {"ingest": ingest.port})
+    masters = load(IngestSettings, environment).master_keys()
+    async with bench.paused("gateway", "pattern", "prediction", "recommendation"):
+        found = await connectors.measure(bench.nc, bench.log, masters, lambda: _pss_mb(ingest.pid))
+    before, after, peak = found.memory_mb
+    bench.report(
+        "sources",
+        f"{found.ours / found.raw:.2f} = {found.ours:.0f} records/s / {found.raw:.0f} bare; the small workspaces were done"
+        f" after {found.small_seconds:.1f} of {found.all_seconds:.1f} s; ingest {before:.0f} MB before, {after:.0f} after,"
+        f" {peak:.0f} at most during a run of {connectors.LONG} records",
+    )
+
+
 def _compare(bench: Bench, part: str, what: str, ours: Sequence[float], raw: Sequence[float]) -> None:
     mine, limit = sorted(ours)[len(ours) // 2], sorted(raw)[len(raw) // 2]
     runs = " ".join(f"{value:.0f}" for value in ours), " ".join(f"{value:.0f}" for value in raw)
@@ -443,6 +467,7 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "growth": growth,
     "tenants": tenants,
     "webhooks": webhooks,
+    "sources": sources,
 }
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
 
 import msgspec
 import requests
@@ -23,8 +22,9 @@ from testkit.stack import ROOT
 
 from . import bare
 
-CROWD = 100
-"""Connectors of one workspace; as many others have one each."""
+CROWD = 180
+SMALL = 20
+"""Connectors of one workspace that are asked for first, and workspaces that have one each."""
 RECORDS = 200
 LONG = 20_000
 THREADS = 4
@@ -95,9 +95,7 @@ class Connected(Struct, frozen=True):
 async def measure(nc: Client, log: EventLog, masters: MasterKeys, memory: Callable[[], float]) -> Measured:
     """Make the connectors, run all at once, then one that has much; and read the same without us."""
     with vendor() as url:
-        crowd = [_workspace(0)] * CROWD
-        small = [_workspace(number) for number in range(1, CROWD + 1)]
-        workspaces = list(chain.from_iterable(zip(crowd, small, strict=True)))
+        workspaces = [_workspace(0)] * CROWD + [_workspace(number) for number in range(1, SMALL + 1)]
         tokens = [f"{RECORDS}-{number:03d}" for number in range(len(workspaces))]
         connected = [
             await _connect(nc, masters, workspace_id, url, token)

@@ -1,6 +1,6 @@
 """A vendor in a process of its own: `python -m tests.load.vendor`, which prints its port and serves until it is ended.
 
-Every token has as many records as it says: "100-a" a hundred; all of them changed within the last day.
+Every token has as many records as it says: "100-a" a hundred; all of them changed six hours ago.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 PAGE = 100
 _BEGUN = datetime.now(UTC) - timedelta(hours=6)
+
+NOTHING = b'{"records": [], "next": null}'
 
 
 @lru_cache(maxsize=1024)
@@ -43,8 +45,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """A page of the records of whoever signs in."""
         token = self.headers["Authorization"].removeprefix("Bearer ")
-        start = parse_qs(urlsplit(self.path).query).get("page", ["0"])[0]
-        body = page(token, int(start))
+        query = parse_qs(urlsplit(self.path).query)
+        until = datetime.fromisoformat(query["until"][0]) if "until" in query else datetime.now(UTC)
+        body = page(token, int(query.get("page", ["0"])[0])) if until > _BEGUN else NOTHING
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
