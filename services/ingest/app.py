@@ -1,11 +1,15 @@
 """The composition root: builds the service from its rooms."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from eventlog import Projection
+from msgspec import Struct
+from runtime.broker import Endpoint
+from runtime.database import Pool
 from runtime.outbound import Outbound
-from runtime.service import Resources, Service
+from runtime.service import Hook, Resources, Service
 
 from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.endpoints.authorization import Authorizations
@@ -39,91 +43,167 @@ PROBES_AT_ONCE = 4
 """Connections that are tried at once beside the runs, so that nobody waits for them to try one."""
 
 
+class _Shared(Struct, frozen=True, kw_only=True):
+    """What several parts work with. everywhere: rows of all workspaces; rows: of one; kept: what is not rebuilt."""
+
+    settings: IngestSettings
+    resources: Resources
+    rng: random.Random
+    everywhere: Pool
+    rows: Pool
+    kept: Pool
+    outbound: Outbound
+    records: Records
+    vault: Vault
+    grants: Grants
+    sources: Sources
+    intake: Intake
+    queue: JobQueue
+
+
+class _Part(Struct, frozen=True, kw_only=True):
+    """What one part has for the process."""
+
+    endpoints: Sequence[Endpoint] = ()
+    on_start: Sequence[Hook] = ()
+    on_stop: Sequence[Hook] = ()
+    background: Sequence[Hook] = ()
+
+
 def build(settings: IngestSettings, resources: Resources) -> Service:
     """Ingest: its endpoints over the log, its counts, and what operators see of them."""
-    rng = random.SystemRandom()
-    desk = Desk(resources.event_log, clock=resources.clock, rng=rng)
-    # Its own page spans workspaces, which only the role that writes the rows may.
-    pool = resources.pool(NAME, url=settings.database_projector_url, max_size=2)
+    shared = _shared(settings, resources)
+    parts = [_connecting(shared), _receiving(shared), _ticketing(shared)]
+    desk = Desk(resources.event_log, clock=resources.clock, rng=shared.rng)
+    retirement = Retirement(resources.event_log, clock=resources.clock)
+    return Service(
+        name=NAME,
+        projection=projection(),
+        endpoints=(*endpoints(desk, retirement), *(each for part in parts for each in part.endpoints)),
+        routes=[intake_route(shared.everywhere, clock=resources.clock)],
+        on_start=[
+            lambda: MIGRATIONS.prepare(settings.database_owner_url, shared.kept),
+            shared.queue.ensure,
+            *(hook for part in parts for hook in part.on_start),
+        ],
+        on_stop=[hook for part in parts for hook in part.on_stop],
+        background=[
+            lambda: sweep(shared.records, shared.everywhere),
+            *(hook for part in parts for hook in part.background),
+        ],
+    )
+
+
+def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
+    rng, clock = random.SystemRandom(), resources.clock
     kept = resources.pool(MIGRATIONS.schema)
-    records = Records(kept, clock=resources.clock, rng=rng)
-    vault = Vault(settings.master_keys(), kept, clock=resources.clock)
+    records = Records(kept, clock=clock, rng=rng)
+    vault = Vault(settings.master_keys(), kept, clock=clock)
     outbound = Outbound(settings.reach)
     clients = read_clients(settings.oauth_clients)
-    grants = Grants(vault, kept, outbound, clients=clients, clock=resources.clock)
-    sources = Sources(resources.event_log, clock=resources.clock)
-    authorizations = Authorizations(sources, grants, vault)
-    intake = Intake(resources.event_log, records, clock=resources.clock)
-    keeping = Keeping(sources, records, intake, clock=resources.clock)
-    rows = resources.pool(NAME)
-    queue = JobQueue(resources.nc, replicas=settings.replicas)
-    asking = Asking(grants, settings.reach, threads=AT_ONCE + PROBES_AT_ONCE)
+    return _Shared(
+        settings=settings,
+        resources=resources,
+        rng=rng,
+        # Its own page spans workspaces, which only the role that writes the rows may.
+        everywhere=resources.pool(NAME, url=settings.database_projector_url, max_size=2),
+        rows=resources.pool(NAME),
+        kept=kept,
+        outbound=outbound,
+        records=records,
+        vault=vault,
+        grants=Grants(vault, kept, outbound, clients=clients, clock=clock),
+        sources=Sources(resources.event_log, clock=clock),
+        intake=Intake(resources.event_log, records, clock=clock),
+        queue=JobQueue(resources.nc, replicas=settings.replicas),
+    )
+
+
+def _connecting(shared: _Shared) -> _Part:
+    """Connectors, what they sign in with, what they have sent, and their runs."""
+    settings, resources = shared.settings, shared.resources
+    asking = Asking(shared.grants, settings.reach, threads=AT_ONCE + PROBES_AT_ONCE)
 
     async def caught_up(workspace_id: str) -> bool:
         end = await resources.event_log.last_seq(resources.event_log.partition_of(workspace_id))
         return await resources.reached(workspace_id, end, timeout=ROWS_SECONDS)
 
     connectors = Connectors(
-        sources, vault, records, asking, queue, rows=rows, caught_up=caught_up, clock=resources.clock, rng=rng
+        shared.sources,
+        shared.vault,
+        shared.records,
+        asking,
+        shared.queue,
+        rows=shared.rows,
+        caught_up=caught_up,
+        clock=resources.clock,
+        rng=shared.rng,
     )
+    authorizations = Authorizations(shared.sources, shared.grants, shared.vault)
+    keeping = Keeping(shared.sources, shared.records, shared.intake, clock=resources.clock)
     tools = Tools(
-        sources=sources,
-        intake=intake,
-        records=records,
-        vault=vault,
+        sources=shared.sources,
+        intake=shared.intake,
+        records=shared.records,
+        vault=shared.vault,
         asking=asking,
-        rows=rows,
+        rows=shared.rows,
         # One is held for each run, so that nobody else has to wait for one.
         locks=resources.pool(MIGRATIONS.schema, max_size=AT_ONCE + 1),
         clock=resources.clock,
     )
     scheduler = Scheduler(
-        sources,
-        pool,
-        queue,
+        shared.sources,
+        shared.everywhere,
+        shared.queue,
         partitions=settings.partitions,
         leads=resources.leads,
         clock=resources.clock,
     )
-    directory = Directory(pool, vault)
-    outbox = Outbox(resources.nc)
-    webhook_secrets = WebhookSecrets(sources, vault, directory, clock=resources.clock)
+    return _Part(
+        endpoints=(*authorizations.endpoints(), *keeping.endpoints(), *connectors.endpoints()),
+        on_stop=[asking.stop],
+        background=[scheduler.run, lambda: Syncing(tools).work(shared.queue)],
+    )
+
+
+def _receiving(shared: _Shared) -> _Part:
+    """What vendors send by themselves."""
+    clock, nc = shared.resources.clock, shared.resources.nc
+    directory = Directory(shared.everywhere, shared.vault)
+    outbox = Outbox(nc)
+    secrets = WebhookSecrets(shared.sources, shared.vault, directory, clock=clock)
     reception = Reception(
-        vault=vault,
+        vault=shared.vault,
         directory=directory,
-        secrets=webhook_secrets,
+        secrets=secrets,
         outbox=outbox,
-        outbound=outbound,
+        outbound=shared.outbound,
+        clock=clock,
+    )
+    receiver = Receiver(nc, shared.queue, directory, shared.records, shared.intake)
+    return _Part(
+        endpoints=(*reception.endpoints(), *secrets.endpoints()),
+        on_start=[outbox.start],
+        background=[receiver.run],
+    )
+
+
+def _ticketing(shared: _Shared) -> _Part:
+    """Tickets, made and followed."""
+    resources = shared.resources
+    ticketing = Ticketing(
+        resources.event_log,
+        shared.grants,
+        Pushes(shared.kept, clock=resources.clock),
+        shared.outbound,
         clock=resources.clock,
     )
-    receiver = Receiver(resources.nc, queue, directory, records, intake)
-    pushes = Pushes(kept, clock=resources.clock)
-    ticketing = Ticketing(resources.event_log, grants, pushes, outbound, clock=resources.clock)
-    return Service(
-        name=NAME,
-        projection=projection(),
-        endpoints=(
-            *endpoints(desk, Retirement(resources.event_log, clock=resources.clock)),
-            *authorizations.endpoints(),
-            *keeping.endpoints(),
-            *connectors.endpoints(),
-            *reception.endpoints(),
-            *webhook_secrets.endpoints(),
-            *ticketing.endpoints(),
-        ),
-        routes=[intake_route(pool, clock=resources.clock)],
-        on_start=[
-            lambda: MIGRATIONS.prepare(settings.database_owner_url, kept),
-            queue.ensure,
-            outbox.start,
-        ],
-        on_stop=[asking.stop],
+    partitions = shared.settings.partitions
+    return _Part(
+        endpoints=ticketing.endpoints(),
         background=[
-            lambda: sweep(records, pool),
-            scheduler.run,
-            lambda: Syncing(tools).work(queue),
-            receiver.run,
-            lambda: watch(ticketing, pool, partitions=settings.partitions, leads=resources.leads),
+            lambda: watch(ticketing, shared.everywhere, partitions=partitions, leads=resources.leads)
         ],
     )
 
