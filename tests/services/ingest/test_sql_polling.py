@@ -42,7 +42,7 @@ def access(
 def filled(database: Database) -> Database:
     """Twelve rows: five, and seven of one moment."""
     with psycopg.connect(database.owner_url) as connection:
-        connection.execute("CREATE TABLE failures (id int PRIMARY KEY, title text, at timestamptz)")
+        connection.execute("CREATE TABLE failures (id serial PRIMARY KEY, title text, at timestamptz)")
         rows = [(n, "one", DAY + timedelta(minutes=min(n, 6))) for n in range(1, 13)]
         connection.cursor().executemany("INSERT INTO failures VALUES (%s, %s, %s)", rows)
     return database
@@ -72,6 +72,7 @@ def test_all_rows_are_read_and_a_killed_run_goes_on(
     [
         "DELETE FROM failures RETURNING id",
         "SELECT 1; DROP TABLE failures",
+        "SELECT nextval('failures_id_seq')",
         "WITH x AS (DELETE FROM failures RETURNING id) SELECT id FROM x",
     ],
 )

@@ -263,7 +263,7 @@ class Vendor:
         )
         last = page[-1] if page else (rows[-1] if rows else None)
         token = None
-        if last is not None and (more or (endless and page)):
+        if last is not None and (more or endless):
             token = urlsafe_b64encode(msgspec.json.encode((last.at.isoformat(), last.id))).decode()
         if isinstance(style, JsonLink | HeaderLink):
             url = (
