@@ -97,17 +97,20 @@ async def test_job_of_a_hand_that_is_gone_is_done_by_another(nc: Client) -> None
 
 async def test_job_that_takes_long_is_not_given_away(nc: Client) -> None:
     """It gives signs of life, for several times the wait after which it would be offered to another."""
-    queue = await queue_on(nc, ack_wait_seconds=0.3)
+    queue = await queue_on(nc, ack_wait_seconds=0.5)
     await queue.put("sync", "ws_1", "syn_1", b"")
     begun: list[int] = []
+    ended_first = asyncio.Event()
 
     async def slow(job: Job) -> None:
         begun.append(job.n_deliveries)
-        if job.n_deliveries == 1:
-            await asyncio.sleep(1.5)
+        if len(begun) == 1:
+            await asyncio.sleep(2.0)
+            ended_first.set()
             raise Later(0.05)
+        assert ended_first.is_set()
 
     workers = [working(queue, slow), working(queue, slow)]
     await eventually(lambda: len(begun) == 2)
+    assert ended_first.is_set()
     await ended(*workers)
-    assert begun == [1, 2]
