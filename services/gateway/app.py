@@ -50,6 +50,7 @@ from services.gateway.routes import (
     auth,
     bulk,
     clusters,
+    connector_access,
     connector_catalog,
     connectors,
     constraints,
@@ -87,7 +88,7 @@ from services.gateway.routes import (
     welcome,
     workspaces,
 )
-from services.gateway.routes.connector_oauth import callback_routes
+from services.gateway.routes.connector_access import callback_routes
 from services.gateway.routes.dispatch import BODY_BYTES_MAX, handlers
 from services.gateway.routes.explorer import explorer_routes
 from services.gateway.routes.exports import download_routes
@@ -120,6 +121,7 @@ OPERATIONS: Sequence[AnyOperation] = (
     *ingestion.OPERATIONS,
     *connector_catalog.OPERATIONS,
     *connectors.OPERATIONS,
+    *connector_access.OPERATIONS,
     *sync_runs.OPERATIONS,
     *mappings.OPERATIONS,
     *patterns.OPERATIONS,

@@ -1,7 +1,6 @@
 """Connectors: make, look at, change, pause and delete them; what they sign in with goes in and never comes out."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -10,15 +9,12 @@ import msgspec
 from contracts import connector
 from msgspec import UNSET, Meta, Struct, UnsetType
 from runtime.database import tenant
-from runtime.errors import UnavailableError
 
-from services.gateway import _queries
-from services.gateway.edge.preconditions import WAIT_SECONDS_MAX
-from services.gateway.errors import ConnectorRefusedError, PlanLimitError
+from services.gateway.errors import ConnectorRefusedError
 from services.gateway.identity.people.acting import Category
-from services.gateway.identity.tenancy import _queries as tenancy
 from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.connector_catalog import sources
+from services.gateway.routes.connector_limit import room_for_one
 from services.gateway.routes.members import act_of
 from services.gateway.routes.operation import (
     Accepted,
@@ -239,49 +235,6 @@ class ConnectorChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     manifest: dict[str, Any] | UnsetType = UNSET
 
 
-class Check(Struct, frozen=True, kw_only=True):
-    """One thing that was tried."""
-
-    name: Annotated[str, Meta(description="credentials, or the name of a stream.")]
-    success: bool
-    detail: Annotated[str, Meta(description="What the vendor said.")]
-
-
-class ConnectionTest(Struct, frozen=True, kw_only=True):
-    """How a try went."""
-
-    success: bool
-    status: Status
-    checks: tuple[Check, ...]
-
-
-class Authorization(Struct, frozen=True, kw_only=True):
-    """The way to agree, in a browser."""
-
-    authorize_url: str
-    state: str
-    expires_at: datetime
-
-
-class SecretRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose secret."""
-
-    secret: Annotated[
-        Annotated[str, Meta(min_length=8, max_length=512, pattern=r"^[^\x00]*$")] | None,
-        Meta(description="The one that the vendor made; absent: we make one."),
-    ] = None
-
-
-class WebhookSecret(Struct, frozen=True, kw_only=True):
-    """What webhooks are proved with; it is not shown again."""
-
-    secret: str
-    inbound_url: str
-    previous_until: Annotated[
-        datetime | None, Meta(description="Until when the one before is taken; null: there was none.")
-    ]
-
-
 LISTING = Listing(
     name="connectors",
     view="connector_rows",
@@ -388,7 +341,7 @@ async def create_connector(gateway: Gateway, call: Call[NoQuery, NewConnector]) 
         ),
         sealed_credentials=sealed_credentials(gateway, call.workspace_id, body.credentials),
     )
-    async with _room_for_one(gateway, call):
+    async with room_for_one(gateway, call.principal):
         reply = await command(gateway, call.principal, request, reply=connector.ConnectorChanged)
     await write_down(
         gateway,
@@ -402,40 +355,6 @@ async def create_connector(gateway: Gateway, call: Call[NoQuery, NewConnector]) 
     await settle(gateway, call.workspace_id, reply.sequence, location=f"{_ALL}/{reply.connector_id}")
     row = await read_one(gateway, call.workspace_id, LISTING, reply.connector_id)
     return present(gateway, row)
-
-
-@asynccontextmanager
-async def _room_for_one(gateway: Gateway, call: Call[NoQuery, NewConnector]) -> AsyncIterator[None]:
-    """Whoever is inside may make a connector, and nobody else of the organization makes one meanwhile.
-
-    Raises PlanLimitError when the plan has no room for another.
-    """
-    space, now = call.workspace_id, gateway.resources.clock()
-    async with tenant(gateway.people, space) as conn:
-        plan = await tenancy.get_plan(conn, workspace_id=space, month=now.date().replace(day=1))
-    if plan is None or plan.connectors is None:
-        yield
-        return
-    async with gateway.once.alone(call.principal.organization_id or space, "connectors"):
-        log = gateway.resources.event_log
-        end = await log.last_seq(log.partition_of(space))
-        if not await gateway.resources.reached(space, end, timeout=WAIT_SECONDS_MAX):
-            raise UnavailableError("The read model is behind, so connectors cannot be counted now.")
-        async with tenant(gateway.pool, space) as conn:
-            counted = await _queries.count_connectors(conn, workspace_id=space)
-        n = 0 if counted is None else counted.n_connectors
-        if n >= plan.connectors:
-            raise PlanLimitError(
-                f"The plan {plan.plan} allows {plan.connectors} connectors, and there are {n}."
-                " Delete one, or change the plan.",
-                details={
-                    "limit": "connectors",
-                    "plan": plan.plan,
-                    "allowed": str(plan.connectors),
-                    "used": str(n),
-                },
-            )
-        yield
 
 
 def sealed_credentials(gateway: Gateway, workspace_id: str, credentials: Mapping[str, str]) -> str | None:
@@ -566,65 +485,6 @@ async def resume_connector(gateway: Gateway, call: Call[NoQuery, None]) -> Conne
     return await _configured(gateway, call, request, "connector.resumed")
 
 
-async def test_connector(gateway: Gateway, call: Call[NoQuery, None]) -> ConnectionTest:
-    """Try its credentials with the vendor."""
-    row = await find(gateway, call)
-    tested = await command(
-        gateway,
-        call.principal,
-        connector.TestConnector(connector_id=row.connector_id),
-        reply=connector.ConnectorTested,
-        timeout=VENDOR_SECONDS,
-    )
-    checks = tuple(
-        Check(name=check.name, success=check.is_good, detail=check.detail) for check in tested.checks
-    )
-    status = msgspec.convert(tested.status, Status)
-    return ConnectionTest(success=tested.is_good, status=status, checks=checks)
-
-
-async def start_authorization(gateway: Gateway, call: Call[NoQuery, None]) -> Authorization:
-    """The way to the vendor, to agree there."""
-    row = await find(gateway, call)
-    started = await command(
-        gateway,
-        call.principal,
-        connector.StartAuthorization(connector_id=row.connector_id, redirect_uri=redirect_uri(gateway)),
-        reply=connector.AuthorizationStarted,
-    )
-    await write_down(gateway, call, "connector.authorization_started", "other", row.connector_id)
-    return Authorization(
-        authorize_url=started.authorize_url, state=started.state, expires_at=started.expires_at
-    )
-
-
-CALLBACK_PATH: Final = "/v1/connectors/oauth/callback"
-
-
-def redirect_uri(gateway: Gateway) -> str:
-    """The one address at which vendors' answers are taken; it has to be registered with each of them."""
-    return f"{gateway.settings.public_address}{CALLBACK_PATH}"
-
-
-async def rotate_secret(gateway: Gateway, call: Call[NoQuery, SecretRequest]) -> WebhookSecret:
-    """Another secret for its webhooks."""
-    row = await find(gateway, call)
-    bus, given = gateway.vault.masters.bus, call.body.secret
-    sealed = None if given is None else bus.seal(given, workspace_id=call.workspace_id, what="webhook_secret")
-    rotated = await command(
-        gateway,
-        call.principal,
-        connector.RotateWebhookSecret(connector_id=row.connector_id, sealed_secret=sealed),
-        reply=connector.WebhookSecretRotated,
-    )
-    await write_down(gateway, call, "connector.webhook_secret_rotated", "update", row.connector_id)
-    return WebhookSecret(
-        secret=bus.open(rotated.sealed_secret, workspace_id=call.workspace_id, what="webhook_secret"),
-        inbound_url=inbound_url(gateway, row.connector_id),
-        previous_until=rotated.previous_until,
-    )
-
-
 _ALL, _ONE = "/v1/connectors", "/v1/connectors/{connector_id}"
 _Operation = partial(Operation, tag="Connectors")
 _Read = partial(_Operation, method="GET", scope="connectors:read")
@@ -682,15 +542,6 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         handle=delete_connector,
     ),
     _Change(
-        id="testConnector",
-        path=f"{_ONE}/test",
-        summary="Try a connector's credentials with the vendor.",
-        description="200 whether it went well or not: `success` says.",
-        scope="connectors:write",
-        replies={200: ConnectionTest},
-        handle=test_connector,
-    ),
-    _Change(
         id="setConnectorSchedule",
         method="PUT",
         path=f"{_ONE}/schedule",
@@ -718,24 +569,5 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Let a paused connector go on.",
         scope="connectors:write",
         handle=resume_connector,
-    ),
-    _Change(
-        id="startConnectorOauth",
-        path=f"{_ONE}/oauth/start",
-        summary="Begin to sign in to a source with OAuth, in a browser.",
-        description="Open `authorize_url` in a browser; the vendor sends it back to"
-        f" `PUBLIC_URL{CALLBACK_PATH}`, which has to be registered with the vendor. Good once, for 10 minutes.",
-        replies={200: Authorization},
-        handle=start_authorization,
-    ),
-    _Change(
-        id="rotateConnectorWebhookSecret",
-        path=f"{_ONE}/webhook-secret",
-        summary="Give a connector a secret for its webhooks.",
-        description="It is shown in this answer and never again; the one before is taken for another day.",
-        body=SecretRequest,
-        is_body_optional=True,
-        replies={200: WebhookSecret},
-        handle=rotate_secret,
     ),
 )

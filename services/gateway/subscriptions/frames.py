@@ -95,6 +95,8 @@ def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
 
 def frames_of(event: Recorded[Event]) -> list[Frame]:
     """The frames that an event gives by itself; what happens to patterns is read from their rows instead."""
+    if isinstance(event.data, connector.Event):
+        return [_of_connector(event, event.data)]
     match event.data:
         case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
             return _of_issue(event, issue)
@@ -157,19 +159,6 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             return []
         case ingest.IssueRestored() as restored:
             return _of_issue(event, restored.issue)
-        case (
-            connector.ConnectorCreated()
-            | connector.ConnectorConfigured()
-            | connector.ConnectorCredentialsChanged()
-            | connector.ConnectorStatusChanged()
-            | connector.ConnectorDeleted()
-            | connector.SyncRequested()
-            | connector.SyncProgressed()
-            | connector.SyncEnded()
-            | connector.TicketCreated()
-            | connector.TicketStateChanged() as connected
-        ):
-            return [_of_connector(event, connected)]
         case never:
             assert_never(never)
 

@@ -19,7 +19,8 @@ from services.gateway.identity.scopes import (
     can_grant,
     reference,
 )
-from services.gateway.routes.connectors import CALLBACK_PATH
+from services.gateway.routes.connector_access import CALLBACK_PATH
+from services.gateway.routes.connectors import INBOUND_PATH
 from services.gateway.routes.exports import DOWNLOAD_PATH
 from services.gateway.routes.operation import Operation
 from services.gateway.settings import GatewaySettings
@@ -38,9 +39,10 @@ OPEN_BY_THEMSELVES = {
     "/link",
     DOWNLOAD_PATH,
     CALLBACK_PATH,
+    f"{INBOUND_PATH}/{{connector_id:str}}",
 }
 """Paths beside the operations: what describes them, the letters that development catches, the signed links to exports,
-and where sources send browsers back, with a state that proves itself."""
+where sources send browsers back, with a state that proves itself, and where they post, with a signature."""
 
 
 def routes() -> list[Any]:

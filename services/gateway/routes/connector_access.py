@@ -1,0 +1,215 @@
+"""Proving oneself to a source, and a source to us: a test, signing in with OAuth, the secret of its webhooks."""
+
+from datetime import datetime
+from functools import partial
+from html import escape
+from typing import Annotated, Any, Final
+
+import msgspec
+from contracts import connector
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta, Struct
+from runtime.broker import CommandContext, ask
+from runtime.errors import AppError
+from runtime.telemetry import current_trace_id, current_traceparent
+
+from services.gateway.routes.connectors import VENDOR_SECONDS, Status, find, inbound_url, write_down
+from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation, command
+from services.gateway.routes.sheets import sheet
+
+AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
+CALLBACK_PATH: Final = "/v1/connectors/oauth/callback"
+_STATE: Final = r"^oast_ws_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{20,100}$(?!\n)"
+"""The workspace whose sign-in it is, and what nobody can guess."""
+_AGAIN = "Begin again: <code>POST /v1/connectors/{id}/oauth/start</code> gives a fresh address."
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One thing that was tried."""
+
+    name: Annotated[str, Meta(description="credentials, or the name of a stream.")]
+    success: bool
+    detail: Annotated[str, Meta(description="What the vendor said.")]
+
+
+class ConnectionTest(Struct, frozen=True, kw_only=True):
+    """How a try went."""
+
+    success: bool
+    status: Status
+    checks: tuple[Check, ...]
+
+
+class Authorization(Struct, frozen=True, kw_only=True):
+    """The way to agree, in a browser."""
+
+    authorize_url: str
+    state: str
+    expires_at: datetime
+
+
+class SecretRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose secret."""
+
+    secret: Annotated[
+        Annotated[str, Meta(min_length=8, max_length=512, pattern=r"^[^\x00]*$")] | None,
+        Meta(description="The one that the vendor made; absent: we make one."),
+    ] = None
+
+
+class WebhookSecret(Struct, frozen=True, kw_only=True):
+    """What webhooks are proved with; it is not shown again."""
+
+    secret: str
+    inbound_url: str
+    previous_until: Annotated[
+        datetime | None, Meta(description="Until when the one before is taken; null: there was none.")
+    ]
+
+
+class _Return(Struct, frozen=True, kw_only=True):
+    """What a vendor sends back; what else it adds is its own affair."""
+
+    state: Annotated[str, Meta(max_length=200, pattern=_STATE)]
+    code: Annotated[str, Meta(max_length=8_000)] = ""
+    error: Annotated[str, Meta(max_length=200)] = ""
+
+
+def callback_routes(gateway: Gateway) -> list[HTTPRouteHandler]:
+    """The page that a vendor sends the browser back to."""
+
+    @get(CALLBACK_PATH, include_in_schema=False)
+    async def callback(request: AnyRequest) -> Response[str]:
+        try:
+            given = msgspec.convert(dict(request.query_params), _Return)
+        except msgspec.ValidationError:
+            return _page("Not connected", f"This is no answer to a sign-in of ours. {_AGAIN}", status=400)
+        try:
+            finished = await _finish(gateway, given)
+        except AppError as refusal:
+            return _page("Not connected", f"{escape(refusal.message)} {_AGAIN}", status=refusal.status)
+        if finished.status is not connector.ConnectorStatus.CONNECTED:
+            stands = f"The connector is {escape(finished.status.value)}; <code>GET /v1/connectors/{escape(finished.connector_id)}</code> says why."
+            return _page("Signed in", stands, status=200)
+        return _page("Connected", "The source is connected. You can close this page.", status=200)
+
+    return [callback]
+
+
+async def _finish(gateway: Gateway, given: _Return) -> connector.AuthorizationFinished:
+    """Hand the vendor's answer to ingest. Raises the refusal that it deserves."""
+    workspace_id = given.state.removeprefix("oast_").partition(".")[0]
+    bus = gateway.vault.masters.bus
+    sealed = bus.seal(given.code, workspace_id=workspace_id, what="code") if given.code else None
+    return await ask(
+        gateway.resources.nc,
+        connector.FinishAuthorization(
+            state=given.state, sealed_code=sealed, error=given.error or (None if given.code else "no_code")
+        ),
+        endpoint=connector.ENDPOINTS[connector.FinishAuthorization],
+        reply=connector.AuthorizationFinished,
+        context=CommandContext(
+            workspace_id=workspace_id,
+            correlation_id=current_trace_id() or "",
+            traceparent=current_traceparent(),
+        ),
+        timeout=VENDOR_SECONDS,
+    )
+
+
+def _page(title: str, text: str, *, status: int) -> Response[str]:
+    page = sheet(title, f"<main><p>{text}</p></main>")
+    page.status_code = status
+    return page
+
+
+async def test_connector(gateway: Gateway, call: Call[NoQuery, None]) -> ConnectionTest:
+    """Try its credentials with the vendor."""
+    row = await find(gateway, call)
+    tested = await command(
+        gateway,
+        call.principal,
+        connector.TestConnector(connector_id=row.connector_id),
+        reply=connector.ConnectorTested,
+        timeout=VENDOR_SECONDS,
+    )
+    checks = tuple(
+        Check(name=check.name, success=check.is_good, detail=check.detail) for check in tested.checks
+    )
+    status = msgspec.convert(tested.status, Status)
+    return ConnectionTest(success=tested.is_good, status=status, checks=checks)
+
+
+async def start_authorization(gateway: Gateway, call: Call[NoQuery, None]) -> Authorization:
+    """The way to the vendor, to agree there."""
+    row = await find(gateway, call)
+    started = await command(
+        gateway,
+        call.principal,
+        connector.StartAuthorization(connector_id=row.connector_id, redirect_uri=redirect_uri(gateway)),
+        reply=connector.AuthorizationStarted,
+    )
+    await write_down(gateway, call, "connector.authorization_started", "other", row.connector_id)
+    return Authorization(
+        authorize_url=started.authorize_url, state=started.state, expires_at=started.expires_at
+    )
+
+
+def redirect_uri(gateway: Gateway) -> str:
+    """The one address at which vendors' answers are taken; it has to be registered with each of them."""
+    return f"{gateway.settings.public_address}{CALLBACK_PATH}"
+
+
+async def rotate_secret(gateway: Gateway, call: Call[NoQuery, SecretRequest]) -> WebhookSecret:
+    """Another secret for its webhooks."""
+    row = await find(gateway, call)
+    bus, given = gateway.vault.masters.bus, call.body.secret
+    sealed = None if given is None else bus.seal(given, workspace_id=call.workspace_id, what="webhook_secret")
+    rotated = await command(
+        gateway,
+        call.principal,
+        connector.RotateWebhookSecret(connector_id=row.connector_id, sealed_secret=sealed),
+        reply=connector.WebhookSecretRotated,
+    )
+    await write_down(gateway, call, "connector.webhook_secret_rotated", "update", row.connector_id)
+    return WebhookSecret(
+        secret=bus.open(rotated.sealed_secret, workspace_id=call.workspace_id, what="webhook_secret"),
+        inbound_url=inbound_url(gateway, row.connector_id),
+        previous_until=rotated.previous_until,
+    )
+
+
+_ONE = "/v1/connectors/{connector_id}"
+_Change = partial(Operation, tag="Connectors", method="POST", scope="connectors:admin", refusals=(409, 422))
+
+OPERATIONS: tuple[AnyOperation, ...] = (
+    _Change(
+        id="testConnector",
+        path=f"{_ONE}/test",
+        summary="Try a connector's credentials with the vendor.",
+        description="200 whether it went well or not: `success` says.",
+        scope="connectors:write",
+        replies={200: ConnectionTest},
+        handle=test_connector,
+    ),
+    _Change(
+        id="startConnectorOauth",
+        path=f"{_ONE}/oauth/start",
+        summary="Begin to sign in to a source with OAuth, in a browser.",
+        description="Open `authorize_url` in a browser; the vendor sends it back to"
+        f" `PUBLIC_URL{CALLBACK_PATH}`, which has to be registered with the vendor. Good once, for 10 minutes.",
+        replies={200: Authorization},
+        handle=start_authorization,
+    ),
+    _Change(
+        id="rotateConnectorWebhookSecret",
+        path=f"{_ONE}/webhook-secret",
+        summary="Give a connector a secret for its webhooks.",
+        description="It is shown in this answer and never again; the one before is taken for another day.",
+        body=SecretRequest,
+        is_body_optional=True,
+        replies={200: WebhookSecret},
+        handle=rotate_secret,
+    ),
+)
