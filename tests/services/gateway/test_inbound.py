@@ -210,7 +210,8 @@ class House:
             assert len(found) == len(titles)
             return found
 
-        return asyncio.run(eventually(are_there, deadline=30, every=0.1))
+        # A job that was taken by a process which died is given to another after 15 seconds.
+        return asyncio.run(eventually(are_there, deadline=60, every=0.1))
 
 
 @pytest.fixture

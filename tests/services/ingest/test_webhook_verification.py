@@ -241,17 +241,6 @@ FAMILIES = [
         timed=True,
     ),
     Family(
-        name="monday, JWT without a body",
-        scheme=Jwt(),
-        sign=lambda key: {
-            "Authorization": jwt.encode(
-                {"alg": "HS256"}, {"exp": int(NOW.timestamp()) + 60}, OctKey.import_key(key)
-            )
-        },
-        timed=True,
-        covers=False,
-    ),
-    Family(
         name="graph's client state",
         scheme=scheme_of("entra_id"),
         sign=lambda _: {},
@@ -297,7 +286,7 @@ FAMILIES = [
         },
     ),
     Family(
-        name="JWT that expires",
+        name="JWT that expires, as Monday and Jira send it",
         scheme=Jwt(prefix="Bearer "),
         sign=lambda key: {
             "Authorization": "Bearer "
