@@ -40,6 +40,8 @@ from services.ingest.vendors.tickets import Tracker, UnsettledError
 TICKET: Final = "ticket"
 WAIT_SECONDS: Final = 15.0
 """How long a push waits for another of the same ticket."""
+TRY_SECONDS: Final = 50.0
+"""How long one try may take with all of its requests, well within its lease."""
 LOOK_AGAIN_SECONDS: Final = (0.5, 2.0)
 """When a ticket is looked for whose answer was lost, before whoever asked is sent away."""
 SETTLED_AFTER: Final = timedelta(seconds=30)
@@ -206,8 +208,10 @@ class Ticketing:
         """The ticket, made or found; the intent is ended unless it is not known whether it is there."""
         given = _values(ours, source)
         try:
-            found, is_new = await self._asked_for(ours, source, push, {**given, **texts}, context)
-        except UnsettledError as error:
+            # Behind its lease another may take the ticket up, so by then we have stopped.
+            async with asyncio.timeout(TRY_SECONDS):
+                found, is_new = await self._asked_for(ours, source, push, {**given, **texts}, context)
+        except (UnsettledError, TimeoutError) as error:
             log.warning("ticket.unsettled", ticket_id=ours.ticket_id, error=str(error))
             await self._pushes.release(ours, after=SETTLED_AFTER)
             raise TicketUnsettledError(retry_after=SETTLED_AFTER.total_seconds()) from error

@@ -33,8 +33,8 @@ from services.ingest.jobs import ticketing
 from services.ingest.jobs.ticketing import Ticketing
 from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
+from services.ingest.vendors import pushes, wire
 from services.ingest.vendors import tickets as vendor_tickets
-from services.ingest.vendors import wire
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import Grants, values_of
 from services.ingest.vendors.pushes import Pushes
@@ -128,8 +128,8 @@ class Office:
         """A process of its own."""
         outbound = Outbound(EVERYWHERE)
         grants = Grants(self.vault, self._pool, outbound, clients={}, clock=self.clock)
-        pushes = Pushes(self._pool, clock=self.clock)
-        return Ticketing(event_log or self.log, grants, pushes, outbound, clock=self.clock)
+        begun = Pushes(self._pool, clock=self.clock)
+        return Ticketing(event_log or self.log, grants, begun, outbound, clock=self.clock)
 
     async def killed_before_append(self, cmd: connector.PushTicket, trackers: Trackers) -> None:
         """A process that dies when the tracker has made the ticket and the log does not know it."""
@@ -241,6 +241,21 @@ async def test_twins_make_one_ticket(office: Office, trackers: Trackers) -> None
     assert sorted(each.is_new for each in pushed) == [False] * 7 + [True]
     assert {each.ticket.external_url for each in pushed} == {"https://github.com/acme/shop/issues/1"}
     assert "<!-- causeloop-" in trackers.made[0]["body"]
+
+
+async def test_try_ends_before_another_may_begin(
+    office: Office, trackers: Trackers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the tracker is, within the lease nothing is sent any more."""
+    assert pushes.LEASE.total_seconds() > ticketing.TRY_SECONDS
+    monkeypatch.setattr(ticketing, "TRY_SECONDS", 0.3)
+    await office.connect("github")
+    trackers.delay = 1.0
+    with pytest.raises(TicketUnsettledError):
+        await office.process().push(order("github"), CONTEXT)
+    office.clock.now += timedelta(seconds=30)
+    monkeypatch.undo()
+    assert (await office.process().push(order("github"), CONTEXT)).ticket.is_found
 
 
 @pytest.mark.parametrize("lost", ["late", "failed"])
