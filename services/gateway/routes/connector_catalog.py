@@ -6,7 +6,6 @@ from typing import Annotated
 from contracts import connector
 from msgspec import Meta, Struct
 
-from services.gateway.listing import make_cursor, read_cursor
 from services.gateway.routes.operation import (
     AnyOperation,
     Call,
@@ -16,7 +15,7 @@ from services.gateway.routes.operation import (
     context_of,
     not_found,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo
+from services.gateway.routes.pages import ListQuery, PageInfo, page_in_memory
 from services.gateway.vocabulary import Search
 
 _OAUTH = "oauth2_code"
@@ -142,16 +141,10 @@ async def list_catalog(gateway: Gateway, call: Call[CatalogQuery, None]) -> Cata
     every = (_shown(source) for source in (await sources(gateway, call)).values())
     found = [entry for entry in every if _is_wanted(entry, query)]
     context = ("connector_catalog", f"{call.workspace_id}?{call.scope}")
-    rest = found
-    if query.cursor is not None:
-        after = str(read_cursor(query.cursor, secret=gateway.secret, context=context).key)
-        rest = [entry for entry in found if entry.type > after]
-    page = rest[: query.limit]
-    has_more = len(rest) > len(page)
-    following = make_cursor(page[-1].type, 0, secret=gateway.secret, context=context) if has_more else None
-    return CatalogPage(
-        data=tuple(page), page=PageInfo(next_cursor=following, has_more=has_more, total=len(found))
+    page, info = page_in_memory(
+        found, query, key=lambda entry: entry.type, context=context, secret=gateway.secret
     )
+    return CatalogPage(data=page, page=info)
 
 
 async def get_entry(gateway: Gateway, call: Call[NoQuery, None]) -> CatalogEntry:

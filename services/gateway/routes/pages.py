@@ -7,7 +7,16 @@ from typing import Annotated, Any, Protocol, TypeVar
 from msgspec import Meta, Struct
 from runtime.database import Pool, tenant
 
-from services.gateway.listing import Condition, Found, Listing, PageRequest, fetch_one, fetch_page
+from services.gateway.listing import (
+    Condition,
+    Found,
+    Listing,
+    PageRequest,
+    fetch_one,
+    fetch_page,
+    make_cursor,
+    read_cursor,
+)
 from services.gateway.routes.operation import Call, Gateway, command, not_found, settle
 
 R = TypeVar("R")
@@ -65,6 +74,23 @@ class PastListQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=
 def page_info(found: Found[Any]) -> PageInfo:  # Any: rows do not matter here
     """The envelope's second half."""
     return PageInfo(next_cursor=found.next_cursor, has_more=found.next_cursor is not None, total=found.total)
+
+
+def page_in_memory(
+    found: Sequence[T], query: ListQuery, *, key: Callable[[T], str], context: tuple[str, ...], secret: str
+) -> tuple[tuple[T, ...], PageInfo]:
+    """The page of a list that is at hand, in the order of its keys. context: what its cursors are bound to.
+
+    Raises ValidationFailedError on a cursor that is not ours.
+    """
+    rest = found
+    if query.cursor is not None:
+        after = str(read_cursor(query.cursor, secret=secret, context=context).key)
+        rest = [each for each in found if key(each) > after]
+    page = tuple(rest[: query.limit])
+    has_more = len(rest) > len(page)
+    following = make_cursor(key(page[-1]), 0, secret=secret, context=context) if has_more else None
+    return page, PageInfo(next_cursor=following, has_more=has_more, total=len(found))
 
 
 async def list_page(

@@ -12,7 +12,6 @@ from runtime.database import tenant
 from services.gateway import _queries
 from services.gateway.identity.people.acting import Act, Category
 from services.gateway.identity.tokens import Principal
-from services.gateway.listing import make_cursor, read_cursor
 from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
@@ -24,7 +23,7 @@ from services.gateway.routes.operation import (
     not_found,
     settle,
 )
-from services.gateway.routes.pages import ListQuery, PageInfo
+from services.gateway.routes.pages import ListQuery, PageInfo, page_in_memory
 from services.gateway.routes.recommendations import Effort, Type
 from services.gateway.vocabulary import Search
 
@@ -174,16 +173,10 @@ async def list_playbook(gateway: Gateway, call: Call[PlayQuery, None]) -> PlayPa
     query = call.query
     found = [play for play in (await _in_force(gateway, call.principal)).values() if _is_wanted(play, query)]
     context = ("playbook", f"{call.workspace_id}?{call.scope}")
-    rest = found
-    if query.cursor is not None:
-        after = str(read_cursor(query.cursor, secret=gateway.secret, context=context).key)
-        rest = [play for play in found if play.id > after]
-    page = rest[: query.limit]
-    has_more = len(rest) > len(page)
-    following = make_cursor(page[-1].id, 0, secret=gateway.secret, context=context) if has_more else None
-    return PlayPage(
-        data=tuple(page), page=PageInfo(next_cursor=following, has_more=has_more, total=len(found))
+    page, info = page_in_memory(
+        found, query, key=lambda play: play.id, context=context, secret=gateway.secret
     )
+    return PlayPage(data=page, page=info)
 
 
 async def get_play(gateway: Gateway, call: Call[NoQuery, None]) -> Play:

@@ -135,7 +135,14 @@ def test_analysts_connect_and_run_and_admins_decide(stack: Stack) -> None:
             assert client.request(method, f"{path}{below}", json={}).status_code == 403
     with entered(stack, tenant, viewer) as client:
         assert client.get(path).status_code == 200
-        assert client.get("/v1/connector-catalog/pagerduty").json()["oauth"] is True
+        catalog = "/v1/connector-catalog"
+        assert client.get(f"{catalog}/pagerduty").json()["oauth"] is True
+        page = client.get(catalog, params={"limit": 60, "is_tracker": False}).json()["page"]
+        rest = client.get(
+            catalog, params={"limit": 100, "is_tracker": False, "cursor": page["next_cursor"]}
+        ).json()
+        assert page["has_more"]
+        assert 60 + len(rest["data"]) == page["total"]
         assert client.post(f"{path}/sync").status_code == 403
     with entered(stack, tenant) as client:
         nightly = {"cron": "0 6 * * 1-5", "timezone": "Europe/Zurich"}
