@@ -351,3 +351,25 @@ def test_what_was_accepted_outlives_ingest(house: House) -> None:
     ingest.start()
     asyncio.run(ingest.ready())
     house.await_issues(titles)
+
+
+def test_a_delivery_that_is_played_again_changes_nothing(house: House) -> None:
+    """Neither by its id nor, where nobody has signed that, by its bytes: what was resolved since stays so."""
+    custom = house.door("custom_api")
+
+    def post(delivery: str, status: str, *, number: int = 1) -> None:
+        payload = {"external_id": f"p-{number}", "title": f"{status}-{number}", "status": status}
+        body = json.dumps(payload).encode()
+        headers = {"X-Causeloop-Signature": digest(body), "webhook-id": delivery}
+        assert custom.call(body, headers).status_code == 202
+
+    post("one", "open")
+    house.await_issues({"open-1"})
+    post("two", "resolved")
+    house.await_issues({"resolved-1"})
+    for again in ("one", "forged"):
+        post(again, "open")
+    # Deliveries are taken in their order, so what came before the last one is decided with it.
+    post("three", "open", number=2)
+    found = house.await_issues({"resolved-1", "open-2"})
+    assert {issue["title"]: issue["status"] for issue in found}["resolved-1"] == "resolved"
