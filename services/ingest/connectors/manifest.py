@@ -196,12 +196,11 @@ class Endpoint(_Part, frozen=True, kw_only=True):
     data_selector: Annotated[str, Meta(pattern=r"^(\$|[A-Za-z_@][\w@-]*(\.[A-Za-z_@][\w@-]*)*)$")] = "$"
     incremental: Incremental | None = None
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether a request says where its window ends, so that a long one can be read in stretches."""
-        if self.incremental is not None and self.incremental.end_param is not None:
+    def says(self, end: Literal["start", "end"]) -> bool:
+        """Whether a request says where its window starts, or ends."""
+        if self.incremental is not None and getattr(self.incremental, f"{end}_param") is not None:
             return True
-        return "{incremental.end_value}" in f"{self.path} {self.params} {self.json} {self.headers}"
+        return f"{{incremental.{end}_value}}" in f"{self.path} {self.params} {self.json} {self.headers}"
 
 
 class Details(_Part, frozen=True, kw_only=True):

@@ -250,7 +250,7 @@ class _Run:
         is_incremental = stream.endpoint is None or stream.endpoint.incremental is not None
         if not is_incremental:
             return _Progress(start=None, end=now)
-        is_bounded = stream.endpoint is not None and stream.endpoint.is_bounded
+        is_bounded = stream.endpoint is not None and stream.endpoint.says("end")
         if self._request.kind is connector.SyncKind.BACKFILL:
             start, end = self._request.window_start, self._request.window_end or now
         else:

@@ -5,13 +5,12 @@ JSON, so a run that is killed goes on at its page, and trying again is nothing e
 page: whoever polls nothing pays nothing for it.
 """
 
-import os
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
-from typing import TYPE_CHECKING, Final, TypeVar, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,19 +20,13 @@ from runtime.outbound import Reach
 
 from services.ingest.connectors.manifest import (
     AuthorizationCode,
-    Cursor,
     Endpoint,
-    HeaderCursor,
     HeaderLink,
     JsonLink,
     Manifest,
     Offset,
-    PageNumber,
-    Paginator,
-    SinglePage,
     Stream,
 )
-from services.ingest.connectors.words import moment
 from services.ingest.vendors import sql
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
@@ -41,12 +34,12 @@ from services.ingest.vendors.faults import words
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import signer
-from services.ingest.vendors.templates import Values, resolution, window_values
+from services.ingest.vendors.templates import Values, window_values
+from services.ingest.vendors.turning import compiled, next_of, turned_to
+from services.ingest.vendors.windows import Answer, Place, at_most, behind, endpoint_of, moments_of
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.client import RESTClient
-    from dlt.sources.helpers.rest_client.paginators import BasePaginator
-    from jsonpath_ng import JSONPath
 
 OVERLAP: Final = timedelta(minutes=10)
 """How far before the last known cursor a poll begins: vendors show records a little late."""
@@ -62,7 +55,6 @@ TRIES: Final[Mapping[Code, int]] = {"rate_limited": 5, "vendor_failed": 4, "unre
 
 T = TypeVar("T")
 
-_STEPS: Final = re.compile(r"""(?<=')[^']+(?=')|(?<=")[^"]+(?=")|[^.\[\]'"]+""")
 _SIZES: Final = re.compile(
     r"(page\[?|items)?_?(per_?page|size|limit|page_?len|max_?results|max|take|count|\$top)\]?", re.IGNORECASE
 )
@@ -112,29 +104,11 @@ class Check(Struct, frozen=True):
         return self.code is None
 
 
-class _Place(Struct, frozen=True):
-    """Where a run is.
-
-    windows: what is still to read, the first is being read. next: the vendor's word for the page, None the first.
-    n_records: read of this window. partition: which of several lists is being read.
-    """
-
-    windows: tuple[tuple[datetime, datetime], ...]
-    next: str | int | None = None
-    n_records: int = 0
-    partition: int = 0
-
-
 class _RowPlace(Struct, frozen=True):
     """Where a run over a database's rows is: the moment from which on, how many at once."""
 
     cursor: datetime
     limit: int = sql.ROWS
-
-
-class _Answer(Struct, frozen=True):
-    records: list[object]
-    next: str | int | None
 
 
 def open_session(
@@ -171,17 +145,21 @@ def pages(
     At least one page, perhaps empty. Raises VendorError, after patience where that may help.
     pause: sleeps for so many seconds. chance: between 0 and 1, so that not all come back at once.
     """
-    if stream.query is not None:
-        yield from _rows(access, stream.query, window, position, session, pause, chance)
+    if (query := stream.query) is not None:
+        first = msgspec.convert(position, _RowPlace) if position else _RowPlace(window.start or BEGINNING)
+        yield from _rows(
+            first,
+            lambda at: _patiently(lambda: _read_rows(access, query, at, session), pause, chance),
+        )
         return
     whole = ((window.start or BEGINNING, window.end),)
-    place = msgspec.convert(position, _Place) if position is not None else _Place(whole)
+    place = msgspec.convert(position, Place) if position is not None else Place(whole)
     source = _patiently(lambda: _Source(access, stream, session), pause, chance)
     for _ in range(PAGES_MAX):
-        place = _at_most(place, stream)
+        place = at_most(place, stream)
         asked = place
         answer = _patiently(lambda: source.ask(asked), pause, chance)  # noqa: B023  # called at once
-        after, is_cut = _after(stream, place, answer, whole, source.n_partitions)
+        after, is_cut = behind(stream, place, answer, whole, source.n_partitions)
         kept = None if after is None else msgspec.to_builtins(after)
         yield Page(answer.records, kept, is_cut)
         if after is None:
@@ -190,25 +168,16 @@ def pages(
     raise VendorError("bad_answer", f"{access.manifest.name} names more than {PAGES_MAX} pages")
 
 
-def _rows(
-    access: Access,
-    query: str,
-    window: Window,
-    position: dict[str, object] | None,
-    session: requests.Session,
-    pause: Callable[[float], None],
-    chance: Callable[[], float],
-) -> Iterator[Page]:
-    place = msgspec.convert(position, _RowPlace) if position else _RowPlace(window.start or BEGINNING)
+def _rows(place: _RowPlace, read: Callable[[_RowPlace], sql.Rows]) -> Iterator[Page]:
+    """Rows from a place on, page by page."""
     for _ in range(PAGES_MAX):
-        asked = place
-        rows = _patiently(lambda: _read_rows(access, query, asked, session), pause, chance)  # noqa: B023
+        rows = read(place)
         if rows.cursor is None:
             yield Page(rows.records, None)
             return
         place = _RowPlace(rows.cursor, rows.limit)
         yield Page(rows.records, msgspec.to_builtins(place))
-    raise VendorError("bad_answer", f"{access.manifest.name} has more than {PAGES_MAX} pages of rows")
+    raise VendorError("bad_answer", f"the database has more than {PAGES_MAX} pages of rows")
 
 
 def _read_rows(access: Access, query: str, place: _RowPlace, session: requests.Session) -> sql.Rows:
@@ -237,124 +206,20 @@ def _glance(access: Access, stream: Stream, end: datetime, session: requests.Ses
     if stream.query is not None:
         _read_rows(access, stream.query, _RowPlace(start, 1), session)
     else:
-        _Source(access, _small(stream), session).ask(_Place(((start, end),)))
+        _Source(access, _small(stream), session).ask(Place(((start, end),)))
 
 
 def high_water(stream: Stream, records: Sequence[object]) -> datetime | None:
     """The latest moment of these records by the stream's cursor; None where they say none."""
     if stream.query is not None:
         return sql.high_water(records)
-    moments = _moments(stream, records)
+    moments = moments_of(stream, records)
     return max(moments) if moments else None
 
 
 def beginning(known: datetime | None) -> datetime | None:
     """Where the next window begins after what is known to be committed."""
     return None if known is None else known - OVERLAP
-
-
-# --- where to go on --------------------------------------------------------------------------------------------
-
-
-def _at_most(place: _Place, stream: Stream) -> _Place:
-    """The same place with a first window that is no longer than the vendor allows."""
-    if stream.days_max is None or place.next is not None:
-        return place
-    (start, end), *others = place.windows
-    middle = start + timedelta(days=stream.days_max)
-    if middle >= end:
-        return place
-    return msgspec.structs.replace(place, windows=((start, middle), (middle, end), *others))
-
-
-def _after(
-    stream: Stream,
-    place: _Place,
-    answer: _Answer,
-    whole: tuple[tuple[datetime, datetime], ...],
-    n_partitions: int,
-) -> tuple[_Place | None, bool]:
-    """The place behind an answer, None at the end; and whether the vendor withholds records."""
-    (start, end), *others = place.windows
-    n_records = place.n_records + len(answer.records)
-    cut: tuple[tuple[datetime, datetime], ...] | None = None
-    if answer.next is not None and not _is_before(stream, answer.records, start):
-        if not _is_at_cap(stream, answer, n_records):
-            if answer.next == place.next:
-                raise VendorError("bad_answer", "the vendor names the same page as the next one")
-            further = msgspec.structs.replace(place, next=answer.next, n_records=n_records)
-            return further, False
-        cut = _cut(stream, start, end, answer.records)
-    windows = (*(cut or ()), *others)
-    is_cut = cut == ()
-    if windows:
-        return _Place(windows, partition=place.partition), is_cut
-    if place.partition + 1 < n_partitions:
-        return _Place(whole, partition=place.partition + 1), is_cut
-    return None, is_cut
-
-
-def _is_at_cap(stream: Stream, answer: _Answer, n_records: int) -> bool:
-    """Whether the next page is beyond what the vendor gives of one window."""
-    paginator = _endpoint(stream).paginator
-    maximum = None
-    if isinstance(paginator, Offset):
-        maximum = paginator.maximum_offset
-    elif isinstance(paginator, PageNumber):
-        maximum = paginator.maximum_page
-    if maximum is not None and isinstance(answer.next, int) and answer.next >= maximum:
-        return True
-    return stream.records_max is not None and n_records + len(answer.records) > stream.records_max
-
-
-def _cut(
-    stream: Stream, start: datetime, end: datetime, records: Sequence[object]
-) -> tuple[tuple[datetime, datetime], ...]:
-    """The windows that hold what is missing of one whose cap is reached; none where the vendor offers no way."""
-    step = resolution(stream)
-    moments = _moments(stream, records)
-    if stream.order == "ascending" and moments and _has_end(stream, "start"):
-        last = max(moments)
-        last = last if last >= start + step else start + step
-        return ((last, end),) if last < end else ()
-    if stream.order == "descending" and moments and _has_end(stream, "end"):
-        first = min(moments)
-        first = first if first <= end - step else end - step
-        return ((start, first),) if first > start else ()
-    if not (_has_end(stream, "start") and _has_end(stream, "end")) or end - start < 2 * step:
-        return ()
-    middle = start + (end - start) / 2
-    return ((start, middle), (middle, end))
-
-
-def _is_before(stream: Stream, records: Sequence[object], start: datetime) -> bool:
-    """Whether a list that begins with the latest has left the window."""
-    moments = _moments(stream, records) if stream.order == "descending" else []
-    return bool(moments) and min(moments) < start
-
-
-def _has_end(stream: Stream, which: str) -> bool:
-    """Whether a request says where the window starts, or ends."""
-    endpoint = _endpoint(stream)
-    incremental = endpoint.incremental
-    if incremental is not None and getattr(incremental, f"{which}_param") is not None:
-        return True
-    return f"{{incremental.{which}_value}}" in f"{endpoint.path}{endpoint.params}{endpoint.json}"
-
-
-def _moments(stream: Stream, records: Sequence[object]) -> list[datetime]:
-    incremental = stream.endpoint.incremental if stream.endpoint is not None else None
-    if incremental is None:
-        return []
-    steps = _STEPS.findall(incremental.cursor_path)
-    found = (moment(_at(record, steps)) for record in records)
-    return [each for each in found if each is not None]
-
-
-def _at(value: object, steps: Sequence[str]) -> object:
-    for step in steps:
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
 
 
 # --- asking ----------------------------------------------------------------------------------------------------
@@ -391,14 +256,14 @@ class _Source:
         """How many lists there are to read."""
         return len(self._partitions)
 
-    def ask(self, place: _Place) -> _Answer:
+    def ask(self, place: Place) -> Answer:
         """The page at a place. Raises VendorError."""
-        endpoint, partition = _endpoint(self._stream), self._partitions[place.partition]
+        endpoint, partition = endpoint_of(self._stream), self._partitions[place.partition]
         window = window_values(self._stream, *place.windows[0])
         config = {**self._access.config, **partition}
         values = Values(self._access.manifest, config, window=window)
         path, params, body = _first_page(endpoint, values, window)
-        paginator, path, params, body = _turned(self._stream, place.next, path, params, body)
+        paginator, path, params, body = turned_to(self._stream, place.next, path, params, body)
         if isinstance(place.next, str) and isinstance(endpoint.paginator, JsonLink | HeaderLink):
             self._pin(place.next)
         seen: list[requests.Response] = []
@@ -409,7 +274,7 @@ class _Source:
                 params=params,
                 json=body,
                 paginator=paginator,
-                data_selector=_compiled(endpoint.data_selector),
+                data_selector=compiled(endpoint.data_selector),
                 headers={name: values.text(text) for name, text in endpoint.headers.items()},
                 hooks={"response": [lambda response, *_, **__: seen.append(response)]},
             )
@@ -426,12 +291,12 @@ class _Source:
         records: list[object] = [record for record in page if record is not None]
         if not records:
             _complain(seen, self._access)
-        following = _following(endpoint.paginator, page.paginator, page.request)
+        following = next_of(endpoint.paginator, page.paginator, page.request)
         if isinstance(following, str) and isinstance(endpoint.paginator, JsonLink | HeaderLink):
             self._pin(following)
         if not records and self._stream.stop_after_empty_page:
             following = None
-        return _Answer(self._finished(records, values, partition), following)
+        return Answer(self._finished(records, values, partition), following)
 
     def _finished(self, records: list[object], values: Values, partition: Mapping[str, str]) -> list[object]:
         """Records in place of ids, each with the list it is from."""
@@ -453,7 +318,7 @@ class _Source:
             body[details.ids_path] = ids[first : first + details.batch]
             response = self._client.post(values.path(details.path), json=body)
             try:
-                found = self._client.extract_response(response, _compiled(details.data_selector))
+                found = self._client.extract_response(response, compiled(details.data_selector))
             except (ValueError, RecursionError) as error:
                 raise VendorError(
                     "bad_answer", "details of ids are not the JSON that was expected"
@@ -470,7 +335,6 @@ class _Source:
 
 def _client(access: Access, session: requests.Session) -> "tuple[RESTClient, str]":
     """dlt's client for a connector's vendor, signed in, and the address it asks under."""
-    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     from dlt.common.configuration.specs.runtime_configuration import RuntimeConfiguration  # noqa: PLC0415
     from dlt.sources.helpers.rest_client.client import RESTClient  # noqa: PLC0415
 
@@ -545,115 +409,6 @@ def _first_page(
     return values.path(endpoint.path), params, body or None
 
 
-def _turned(
-    stream: Stream,
-    next_: str | int | None,
-    path: str,
-    params: dict[str, object] | None,
-    body: dict[str, object] | None,
-) -> "tuple[BasePaginator, str, dict[str, object] | None, dict[str, object] | None]":
-    """dlt's paginator at a page, and the request for that page."""
-    from dlt.sources.helpers.rest_client import paginators as turn  # noqa: PLC0415
-
-    style: Paginator = _endpoint(stream).paginator
-    first = next_ if isinstance(next_, int) else None
-    match style:
-        case SinglePage():
-            return turn.SinglePagePaginator(), path, params, body
-        case JsonLink():
-            link = turn.JSONLinkPaginator(_compiled(style.next_url_path))
-            return (link, path, params, body) if next_ is None else (link, str(next_), None, body)
-        case HeaderLink():
-            by_header = turn.HeaderLinkPaginator(style.links_next_key)
-            return (by_header, path, params, body) if next_ is None else (by_header, str(next_), None, body)
-        case HeaderCursor():
-            if next_ is not None:
-                params = {**(params or {}), style.cursor_param: next_}
-            return turn.HeaderCursorPaginator(style.cursor_key, style.cursor_param), path, params, body
-        case Cursor():
-            cursor = turn.JSONResponseCursorPaginator(
-                _compiled(style.cursor_path),
-                style.cursor_param,
-                style.cursor_body_path,
-                stop_after_empty_page=style.stop_after_empty_page,
-                has_more_path=_compiled(style.has_more_path) if style.has_more_path else None,
-            )
-            if next_ is not None and style.cursor_body_path is not None:
-                body = body or {}
-                _set(body, style.cursor_body_path, next_)
-            elif next_ is not None:
-                kept = {} if stream.cursor_alone else params or {}
-                params = {**kept, style.cursor_param or "cursor": next_}
-            return cursor, path, params, body
-        case Offset():
-            by_offset = turn.OffsetPaginator(
-                limit=style.limit,
-                offset=first or 0,
-                offset_param=style.offset_param,
-                limit_param=style.limit_param,
-                offset_body_path=style.offset_body_path,
-                limit_body_path=style.limit_body_path,
-                total_path=_compiled(style.total_path) if style.total_path else None,
-                has_more_path=_compiled(style.has_more_path) if style.has_more_path else None,
-            )
-            return by_offset, path, params, body
-        case PageNumber():
-            by_page = turn.PageNumberPaginator(
-                base_page=style.base_page,
-                page=style.base_page if first is None else first,
-                page_param=style.page_param,
-                page_body_path=style.page_body_path,
-                total_path=_compiled(style.total_path) if style.total_path else None,
-                has_more_path=_compiled(style.has_more_path) if style.has_more_path else None,
-            )
-            return by_page, path, params, body
-    assert_never(style)
-
-
-def _following(style: Paginator, paginator: "BasePaginator", request: requests.Request) -> str | int | None:
-    """The next page as dlt has just written it into the request; None when there is none."""
-    if not paginator.has_next_page:
-        return None
-    found: object
-    match style:
-        case SinglePage():
-            found = None
-        case JsonLink() | HeaderLink():
-            found = request.url
-        case HeaderCursor():
-            found = _at(request.params, [style.cursor_param])
-        case Cursor():
-            if style.cursor_body_path is not None:
-                found = _at(request.json, style.cursor_body_path.split("."))
-            else:
-                found = _at(request.params, [style.cursor_param or "cursor"])
-        case Offset():
-            found = _counted(request, style.offset_body_path, style.offset_param or "offset")
-        case PageNumber():
-            found = _counted(request, style.page_body_path, style.page_param or "page")
-    if isinstance(found, int) and not isinstance(found, bool):
-        return found
-    return str(found) if found else None
-
-
-def _counted(request: requests.Request, body_path: str | None, param: str) -> object:
-    return _at(request.json, body_path.split(".")) if body_path else _at(request.params, [param])
-
-
-def _set(body: dict[str, object], path: str, value: object) -> None:
-    from dlt.common.jsonpath import set_value_at_path  # noqa: PLC0415
-
-    set_value_at_path(body, path, value)
-
-
-@cache
-def _compiled(path: str) -> "JSONPath":
-    """A JSONPath as dlt wants it; compiling one takes longer than a page."""
-    from dlt.common.jsonpath import compile_path  # noqa: PLC0415
-
-    return compile_path(path)
-
-
 def _complain(seen: Sequence[requests.Response], access: Access) -> None:
     """Raises VendorError for a refusal that was sent as a success: GraphQL, JSON-RPC and Slack do."""
     try:
@@ -673,12 +428,6 @@ def _complain(seen: Sequence[requests.Response], access: Access) -> None:
 def _unmakeable(error: requests.RequestException) -> VendorError:
     """A value that was given makes no header or no address."""
     return VendorError("not_configured", f"the request cannot be made: {type(error).__name__}")
-
-
-def _endpoint(stream: Stream) -> Endpoint:
-    if stream.endpoint is None:
-        raise VendorError("not_configured", f"{stream.name} is not asked by HTTP")
-    return stream.endpoint
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -718,7 +467,7 @@ def _test(access: Access, session: requests.Session) -> None:
 
 def _small(stream: Stream) -> Stream:
     """The same stream with pages of one record, where the manifest says how large they are."""
-    endpoint = _endpoint(stream)
+    endpoint = endpoint_of(stream)
     paginator = endpoint.paginator
     if isinstance(paginator, Offset):
         paginator = msgspec.structs.replace(paginator, limit=1)

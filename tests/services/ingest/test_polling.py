@@ -30,6 +30,7 @@ from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.vendors import polling
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.polling import Access, Page, VendorError, Window, high_water, pages, probe
+from services.ingest.vendors.windows import Place
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, retry_after
 from tests.services.ingest.vendor import SECRET, Kept, Vendor, vendor
@@ -292,4 +293,4 @@ def test_a_probe_tries_credentials_and_then_each_stream(playing: Vendor) -> None
 
 def test_an_unknown_position_is_not_taken() -> None:
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"windows": "x"}, polling._Place)
+        msgspec.convert({"windows": "x"}, Place)

@@ -352,7 +352,7 @@ def test_the_list_in_the_documentation_is_the_catalogue(capsys: pytest.CaptureFi
 def test_a_window_is_read_in_stretches_only_where_requests_say_its_end() -> None:
     """Others would give everything behind a stretch once more, each time."""
     streams = {each.name: each.endpoint for each in manifest_of("github").streams}
-    bounded = {name for name, endpoint in streams.items() if endpoint is not None and endpoint.is_bounded}
+    bounded = {name for name, endpoint in streams.items() if endpoint is not None and endpoint.says("end")}
     assert bounded == {"failed_runs"}
     (incidents,) = manifest_of("pagerduty").streams
-    assert incidents.endpoint is not None and incidents.endpoint.is_bounded
+    assert incidents.endpoint is not None and incidents.endpoint.says("end")
