@@ -2,6 +2,7 @@
 
 from eventlog import Reaction
 from runtime.service import Resources, Service
+from threadpoolctl import threadpool_limits
 
 from .endpoints import Leader, PatternEndpoints
 from .errors import NotReadyError
@@ -13,6 +14,8 @@ from .settings import PatternSettings
 
 def build(settings: PatternSettings, resources: Resources) -> Service:
     """The pattern service."""
+    # Our products take microseconds; a second thread spins between them, for twice the CPU.
+    threadpool_limits(1, user_api="blas")
     # The leader loads the rows of every workspace of its partition, so it reads as the projector.
     pool = resources.pool(PROJECTION.name, url=settings.database_projector_url, max_size=4)
     reactions: dict[int, PatternReaction] = {}

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 from contracts.generated.ingest import Severity
 from msgspec import Struct
+from threadpoolctl import threadpool_limits
 
 from .engine.grouping import Grouper, New
 from .engine.issues import Issue
@@ -203,6 +204,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--threshold", type=float, default=Settings().confidence_threshold)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
+    threadpool_limits(1, user_api="blas")
     grouper = Grouper("backtest")
     grouper.settings = Settings(confidence_threshold=asked.threshold)
     backtest, began = Backtest(grouper), time.process_time()

@@ -30,9 +30,9 @@ from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.vendors import polling
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.polling import Access, Page, VendorError, Window, high_water, pages, probe
-from services.ingest.vendors.windows import Place
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, retry_after
+from services.ingest.vendors.windows import Place
 from tests.services.ingest.vendor import SECRET, Kept, Vendor, vendor
 
 INSIDE = Reach.read(["127.0.0.0/8"])
