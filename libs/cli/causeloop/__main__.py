@@ -33,7 +33,9 @@ COMMANDS: Final[Mapping[str, str]] = {
 }
 """Command → module in causeloop.commands."""
 
-_GROUPS: Final = frozenset({"events", "clients", "audit", "backtest", "sources", "connectors"})
+_GROUPS: Final = frozenset(
+    {"events", "clients", "audit", "backtest", "sources", "connectors", "grouping", "alerts"}
+)
 """Commands that have commands of their own."""
 
 HELP: Final = """Causeloop: from raw failures to verified fixes.
