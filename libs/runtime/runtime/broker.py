@@ -242,8 +242,8 @@ class _Handler(Generic[R]):
     def _note(self, refusal: AppError, error: Exception) -> None:
         name = self._endpoint.name
         if isinstance(refusal, InternalError):
-            log.exception("command.failed", endpoint=name, error=repr(error))
-            metrics.remember_error(f"{name}: {error!r}")
+            log.exception("command.failed", endpoint=name, error=errors.described(error))
+            metrics.remember_error(f"{name}: {errors.described(error)}")
         else:
             log.info("command.refused", endpoint=name, code=refusal.code, reason=str(error))
 

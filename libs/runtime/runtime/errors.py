@@ -27,6 +27,13 @@ class AppError(Exception):
         return None
 
 
+def described(error: BaseException) -> str:
+    """An exception for logs and dashboards: its repr, but of a UnicodeError, which holds the whole text, the reason only."""
+    if isinstance(error, UnicodeEncodeError | UnicodeDecodeError | UnicodeTranslateError):
+        return f"{type(error).__name__}({error.reason!r})"
+    return repr(error)
+
+
 class NotFoundError(AppError):
     """What was asked for does not exist in this workspace."""
 

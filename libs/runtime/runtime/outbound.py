@@ -35,6 +35,10 @@ class OutboundError(OSError):
         self.is_sent = is_sent
 
 
+class UnmakeableError(OutboundError):
+    """A value that was given makes no header, so nothing was sent."""
+
+
 class Answer(Struct, frozen=True):
     """What was answered, whatever the status. headers: names in lower case."""
 
@@ -170,6 +174,9 @@ class Outbound:
                 ) as response,
             ):
                 body = await _bounded(response)
+        except (UnicodeError, httpx.LocalProtocolError) as error:
+            # Their words repeat the header that cannot be sent.
+            raise UnmakeableError(f"the request cannot be made: {type(error).__name__}") from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             is_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL)
             raise OutboundError(

@@ -7,7 +7,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from msgspec import DecodeError, Struct
 
 from runtime import metrics
-from runtime.errors import AppError, InternalError, details_of
+from runtime.errors import AppError, InternalError, described, details_of
 from runtime.faults import refusal_for
 from runtime.telemetry import current_trace_id
 
@@ -115,8 +115,8 @@ def answer_error(request: AnyRequest, error: Exception) -> Response[Problem]:
             )
     refusal = refusal_for(error)
     if isinstance(refusal, InternalError):
-        log.exception("request.failed", path=path, error=repr(error), exc_info=error)
-        metrics.remember_error(f"{request.method} {path}: {error!r}")
+        log.exception("request.failed", path=path, error=described(error), exc_info=error)
+        metrics.remember_error(f"{request.method} {path}: {described(error)}")
     return _of_refusal(path, refusal)
 
 

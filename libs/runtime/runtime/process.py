@@ -14,7 +14,7 @@ import uvloop
 from eventlog import Certificate, EventLogError, Projection, rebuild, verify
 
 from runtime import VERSION, logs, telemetry
-from runtime.errors import StartError
+from runtime.errors import StartError, described
 from runtime.service import Resources, Service
 from runtime.serving import connected, ensure_schema, serve
 from runtime.settings import ServiceSettings, load
@@ -53,7 +53,7 @@ def main(
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # the outermost edge: a bug is logged once, with its trace
-        log.exception("service.crashed", error=repr(error))
+        log.exception("service.crashed", error=described(error))
         sys.exit(EXIT_BROKEN)
 
 

@@ -21,7 +21,7 @@ from psycopg import AsyncConnection, AsyncRawCursor
 
 from runtime import broker, database
 from runtime.broker import Endpoint, EndpointServer
-from runtime.errors import StartError
+from runtime.errors import StartError, described
 from runtime.http import build_app
 from runtime.monitor import Monitor
 from runtime.service import Hook, Resources, Service
@@ -288,7 +288,7 @@ class _Running:
         broken = [task for task in done if task is not stop]
         for task in broken:
             error = None if task.cancelled() else task.exception()
-            log.error("service.part_ended", part=task.get_name(), error=repr(error), exc_info=error)
+            log.error("service.part_ended", part=task.get_name(), error=error and described(error), exc_info=error)
         return 1 if broken else 0
 
     async def stop(self) -> None:

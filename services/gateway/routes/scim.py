@@ -11,7 +11,7 @@ from litestar.exceptions import ClientException
 from litestar.handlers import HTTPRouteHandler
 from pydantic import ValidationError
 from runtime.database import tenant
-from runtime.errors import ForbiddenError
+from runtime.errors import ForbiddenError, described
 from runtime.faults import refusal_for
 from scim2_models import (
     Context,
@@ -278,7 +278,7 @@ def _refusal(request: AnyRequest, error: Exception) -> Response[bytes]:
             return _error(Error(status=error.status_code, detail=error.detail))
     refusal = refusal_for(error)
     if refusal.status >= 500:
-        log.exception("scim.failed", path=request.scope["path"], error=repr(error), exc_info=error)
+        log.exception("scim.failed", path=request.scope["path"], error=described(error), exc_info=error)
     response = _error(Error(status=refusal.status, detail=f"{refusal.code}: {refusal.message}"))
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, round(refusal.retry_after)))

@@ -222,6 +222,8 @@ def check_credentials(auth: Auth, given: Mapping[str, str], *, held: Collection[
             problems[f"credentials.{name[:60]}"] = f"is not asked; this way to sign in takes {names}"
         elif not 0 < len(value) <= SECRET_LENGTH_MAX:
             problems[f"credentials.{name}"] = f"needs 1 to {SECRET_LENGTH_MAX} characters"
+        elif isinstance(auth, ApiKey | AwsKeys) and not (value.isascii() and value.isprintable()):
+            problems[f"credentials.{name}"] = "has a character that no header can have; copy it again"
     for name, field in fields.items():
         if field.required and name not in given and name not in held:
             problems[f"credentials.{name}"] = f"is missing: {field.title}"

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
-from runtime.errors import UnavailableError
+from runtime.errors import UnavailableError, described
 
 STREAM: Final = "JOBS"
 JOBS_MAX: Final = 200_000
@@ -223,7 +223,7 @@ class _Hands:
             raise
         except Exception as error:  # edge: a bug in a job must not end the process
             wait = _back_off(job.n_deliveries)
-            log.exception("job.failed", job_id=job.job_id, error=repr(error), retry_after=wait)
+            log.exception("job.failed", job_id=job.job_id, error=described(error), retry_after=wait)
             await _answer(message.nak(delay=wait))
         else:
             await _answer(message.ack())

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool, tenant
+from runtime.errors import described
 
 from services.ingest import _queries
 from services.ingest.commands.connectors import LIMITED_REASON, end_run, judge, progress_run
@@ -194,7 +195,7 @@ class _Run:
         except InvalidConnectorError as error:
             outcome, reason, detail = connector.SyncOutcome.FAILED, "not_configured", error.message
         except (msgspec.ValidationError, ValueError, TypeError, LookupError) as error:
-            log.exception("run.failed", run_id=self._request.run_id, error=repr(error))
+            log.exception("run.failed", run_id=self._request.run_id, error=described(error))
             outcome, reason = connector.SyncOutcome.FAILED, _BUG_REASON
             detail = "The run met a fault of ours; the log says which."
         await self._end(outcome, reason, detail)

@@ -280,10 +280,6 @@ class _Source:
             )
             page = next(turning)
         except (ValueError, RecursionError, requests.RequestException) as error:
-            if isinstance(error, requests.RequestException) and not isinstance(
-                error, requests.JSONDecodeError
-            ):
-                raise _unmakeable(error) from error
             _complain(seen, self._access)
             raise VendorError(
                 "bad_answer", f"{self._access.manifest.name} answered what is not the JSON that was expected"
@@ -425,11 +421,6 @@ def _complain(seen: Sequence[requests.Response], access: Access) -> None:
     raise VendorError(code, f"{access.manifest.name} answered: {said}")
 
 
-def _unmakeable(error: requests.RequestException) -> VendorError:
-    """A value that was given makes no header or no address."""
-    return VendorError("not_configured", f"the request cannot be made: {type(error).__name__}")
-
-
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     try:
         parts = urlsplit(url)
@@ -456,12 +447,9 @@ def _test(access: Access, session: requests.Session) -> None:
     client, _ = _client(access, session)
     values = Values(access.manifest, access.config)
     body = values.tree(test.json)
-    try:
-        response = client.request(
-            values.path(test.path), method=test.method, json=body if isinstance(body, dict) and body else None
-        )
-    except requests.RequestException as error:
-        raise _unmakeable(error) from error
+    response = client.request(
+        values.path(test.path), method=test.method, json=body if isinstance(body, dict) and body else None
+    )
     _complain([response], access)
 
 

@@ -78,6 +78,14 @@ class GuardedSession(requests.Session):
         self._secrets = tuple(secrets)
         self._pause = pause
 
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """The request as it is sent. Raises VendorError where what was given makes none."""
+        try:
+            return super().prepare_request(request)
+        except (requests.RequestException, ValueError) as error:
+            # Its words repeat the header that cannot be sent.
+            raise _unmakeable(error) from None
+
     def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
         """The answer, read to its end. Raises VendorError."""
         if (wait := self._rates.wait(self._account, self._per_minute)) > 0:
@@ -91,6 +99,9 @@ class GuardedSession(requests.Session):
                 body = _read(response, host)
         except requests.Timeout as error:
             raise VendorError("unreachable", f"{host} did not answer in time") from error
+        except UnicodeError as error:
+            # A header beyond Latin-1; the error holds all of it.
+            raise _unmakeable(error) from None
         except (requests.RequestException, HTTPError, OSError) as error:
             raise VendorError("unreachable", f"{host} cannot be reached: {type(error).__name__}") from error
         response.raw = BytesIO(body)
@@ -142,6 +153,11 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
             number /= 1000
         return max(0.0, number - moment.timestamp() if number >= _EPOCH_MIN else number)
     return None
+
+
+def _unmakeable(error: Exception) -> VendorError:
+    """A value that was given makes no header or no address."""
+    return VendorError("not_configured", f"the request cannot be made: {type(error).__name__}")
 
 
 def _moment(text: str) -> datetime | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import httpx2
-from runtime.outbound import Answer, Outbound, OutboundError
+from runtime.outbound import Answer, Outbound, OutboundError, UnmakeableError
 
 from services.ingest.vendors.faults import VendorError
 
@@ -30,6 +30,8 @@ async def send(
 
 def unreached(error: OutboundError) -> VendorError:
     """Why there is no answer, as an error of vendors."""
+    if isinstance(error, UnmakeableError):
+        return VendorError("not_configured", str(error))
     return VendorError("address_refused" if error.is_refused else "unreachable", str(error))
 
 

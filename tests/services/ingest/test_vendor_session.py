@@ -4,6 +4,7 @@ import gzip
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,11 +17,14 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from msgspec.structs import replace
-from runtime.outbound import Reach
+from runtime.errors import described
+from runtime.outbound import Outbound, Reach
 
-from services.ingest.connectors.manifest import Manifest
+from services.ingest.connectors.connecting import asked_secrets, check_credentials
+from services.ingest.connectors.manifest import ApiKey, Manifest
 from services.ingest.connectors.registry import manifest_of
-from services.ingest.vendors import polling
+from services.ingest.errors import InvalidConnectorError
+from services.ingest.vendors import polling, wire
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.polling import Access, VendorError, Window, pages
 from services.ingest.vendors.rates import Rates
@@ -192,6 +196,26 @@ def test_a_refusal_is_told_in_the_vendors_words_without_what_we_sent(
     assert SECRET not in error.detail
     assert "script" not in error.detail
     assert len(error.detail) <= 500
+
+
+@pytest.mark.parametrize("spoiled", [SECRET + "\u200b", SECRET + "\n"])
+async def test_a_secret_that_makes_no_header_is_told_nowhere(spoiled: str) -> None:
+    """An error about a header repeats it, and so would whatever prints the error, or what it was raised from."""
+    headers = {"authorization": f"Bearer {spoiled}"}
+    with session() as asking, pytest.raises(VendorError) as polled:
+        asking.send(asking.prepare_request(requests.Request("GET", "http://127.0.0.1:1/", headers=headers)))
+    with pytest.raises(VendorError) as pushed, answering(lambda _: (200, {}, b"")) as (url, _):
+        await wire.send(Outbound(INSIDE), "GET", url, headers=headers)
+    for caught in (polled, pushed):
+        assert caught.value.code == "not_configured"
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(UnicodeEncodeError) as bare:
+        f"{SECRET}\u200b".encode("latin-1")
+    assert SECRET in repr(bare.value)
+    assert SECRET not in described(bare.value)
+    keyed = next(auth for auth in manifest_of("github").auth if isinstance(auth, ApiKey))
+    with pytest.raises(InvalidConnectorError, match="character"):
+        check_credentials(keyed, {asked_secrets(keyed)[0].key: spoiled}, held=())
 
 
 @pytest.mark.parametrize(
