@@ -288,7 +288,9 @@ class _Running:
         broken = [task for task in done if task is not stop]
         for task in broken:
             error = None if task.cancelled() else task.exception()
-            log.error("service.part_ended", part=task.get_name(), error=error and described(error), exc_info=error)
+            log.error(
+                "service.part_ended", part=task.get_name(), error=error and described(error), exc_info=error
+            )
         return 1 if broken else 0
 
     async def stop(self) -> None:

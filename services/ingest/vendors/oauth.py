@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Final
-from urllib.parse import quote_plus
 
 import httpx2
 import msgspec
@@ -457,8 +456,6 @@ class Grants:
 
 async def _judged(ask: Callable[[], Awaitable[object]], *, kind: str, hidden: tuple[str, ...]) -> object:
     """The answer of a token endpoint. Raises VendorError for any but a good one."""
-    # As a form spells them, too: vendors repeat what they were sent.
-    hidden = (*hidden, *map(quote_plus, hidden))
     try:
         return await ask()
     except OAuthError as error:

@@ -30,8 +30,8 @@ CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 120.0
 """For a whole answer: one that drips would otherwise keep a thread for days."""
-WORDS_BYTES: Final = 4096
-"""How much of a refusal is read for its words."""
+WORDS_BYTES: Final = 256 * 1024
+"""How much of a refusal is read for its words: they are cut only after what is secret in them is hidden."""
 
 _CHUNK: Final = 64 * 1024
 _RESET_HEADERS: Final = (

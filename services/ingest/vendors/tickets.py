@@ -173,9 +173,7 @@ class Tracker:
             raise UnsettledError("bad_answer", "the tracker answered something else than JSON") from error
 
     def _said(self, answer: Answer) -> str:
-        return self._words(
-            f"the tracker answered {answer.status}: {answer.body[:2_000].decode(errors='replace')}"
-        )
+        return self._words(f"the tracker answered {answer.status}: {answer.body.decode(errors='replace')}")
 
     def _words(self, text: str) -> str:
         return words(text, self._secrets.values())

@@ -1,14 +1,18 @@
 """The session to vendors: where it does not connect, what it does not read, what it does not repeat."""
 
 import gzip
+import html
+import json
 import socket
 import threading
 import time
 import traceback
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
@@ -26,6 +30,7 @@ from services.ingest.connectors.registry import manifest_of
 from services.ingest.errors import InvalidConnectorError
 from services.ingest.vendors import polling, wire
 from services.ingest.vendors import session as sessions
+from services.ingest.vendors.faults import hidden
 from services.ingest.vendors.polling import Access, VendorError, Window, pages
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, account_of
@@ -196,6 +201,38 @@ def test_a_refusal_is_told_in_the_vendors_words_without_what_we_sent(
     assert SECRET not in error.detail
     assert "script" not in error.detail
     assert len(error.detail) <= 500
+
+
+ODD = "S3cr/et+w<o>rd'=\"é="
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        quote(ODD, safe=""),
+        quote(ODD, safe="").lower(),
+        quote_plus(ODD),
+        json.dumps(ODD)[1:-1],
+        json.dumps(ODD, ensure_ascii=False)[1:-1].replace("/", "\\/"),
+        html.escape(ODD),
+        "code: " + b64encode(f"me@x.example:{ODD}".encode()).decode(),
+        "code: " + urlsafe_b64encode(f"user1:{quote_plus(ODD)}:more".encode()).decode(),
+        "code: " + quote(b64encode(f"u:{ODD}".encode()).decode(), safe=""),
+        "Authorization: Basic " + b64encode(b"another:secret").decode(),
+        "you sent 'Bearer " + "ab" * 20,
+    ],
+)
+def test_a_secret_is_hidden_however_the_vendor_spells_it(spelt: str) -> None:
+    """Also where it stands across the end of what is read; words beside it stay."""
+    known = ["me@x.example", ODD]
+    label = next(
+        (each for each in ("Authorization: Basic ", "you sent 'Bearer ", "code: ") if each in spelt), ""
+    )
+    assert hidden(f"No <{spelt}> end", known) == f"No <{label}…> end"
+    if label in ("code: ", ""):
+        before = " " * (4096 - 10 - len(label))
+        assert hidden(f"{before}{spelt}> end", known).strip() == f"{label}…"
+    assert hidden("Basic authentication is not allowed", [ODD]) == "Basic authentication is not allowed"
 
 
 @pytest.mark.parametrize("spoiled", [SECRET + "\u200b", SECRET + "\n"])
