@@ -122,7 +122,7 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
 def _connecting(shared: _Shared) -> _Part:
     """Connectors, what they sign in with, what they have sent, and their runs."""
     settings, resources = shared.settings, shared.resources
-    asking = Asking(shared.grants, settings.reach, threads=AT_ONCE + PROBES_AT_ONCE)
+    asking = Asking(shared.grants, settings.reach, threads=AT_ONCE, probes=PROBES_AT_ONCE)
 
     async def caught_up(workspace_id: str) -> bool:
         end = await resources.event_log.last_seq(resources.event_log.partition_of(workspace_id))

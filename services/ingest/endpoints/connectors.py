@@ -168,7 +168,8 @@ class Connectors:
     async def test(self, cmd: connector.TestConnector, context: CommandContext) -> connector.ConnectorTested:
         """Try a connector's credentials with the vendor, and every stream; it stands where that says.
 
-        Raises ConnectorNotFoundError, InvalidConnectorError, ConnectorContendedError and LogUnreachableError.
+        Raises ConnectorNotFoundError, InvalidConnectorError, ConnectorContendedError, UnavailableError and
+        LogUnreachableError.
         """
         state = await self._required(cmd.connector_id, context)
         source = connecting.source_of(cmd.connector_id, state.settings)
@@ -176,7 +177,7 @@ class Connectors:
         reason, detail = "", ""
         try:
             access = await self._asking.access(context.workspace_id, source)
-            found = await self._asking.probe(access)
+            found = await self._asking.probe(context.workspace_id, access)
         except VendorError as error:
             reason, detail = error.code, error.detail
             checks.append(connector.ConnectionCheck(name=CREDENTIALS, is_good=False, detail=detail))

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import requests
+from runtime.errors import UnavailableError
 from runtime.outbound import Reach
 
 from services.ingest.connectors.connecting import Source
@@ -21,18 +23,26 @@ from services.ingest.vendors.rates import Rates
 PAUSE_SECONDS_MAX: Final = 60.0
 """How long a thread may wait for a vendor; whoever is told to wait longer gives it back."""
 PROBE_SECONDS: Final = 25.0
+PROBES_PER_WORKSPACE: Final = 2
+"""Tried at once for one workspace, until their threads are free again."""
 
 T = TypeVar("T")
 
 
 class Asking:
-    """Threads that ask, and what they may reach. threads: how many vendors are asked at once."""
+    """Threads that ask, and what they may reach.
 
-    def __init__(self, grants: Grants, reach: Reach, *, threads: int) -> None:
+    threads: how many vendors are asked at once. probes: how many connections are tried beside them.
+    """
+
+    def __init__(self, grants: Grants, reach: Reach, *, threads: int, probes: int) -> None:
         self._grants = grants
         self._reach = reach
         self._rates = Rates(time.monotonic)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vendor")
+        self._probing = ThreadPoolExecutor(probes, thread_name_prefix="probe")
+        self._probes: list[tuple[str, Future[list[Check]]]] = []
+        self._sessions: set[requests.Session] = set()
         self._stopping = threading.Event()
 
     async def access(self, workspace_id: str, source: Source, *, rejected: str | None = None) -> Access:
@@ -44,37 +54,54 @@ class Asking:
         self, access: Access, stream: Stream, window: Window, *, position: dict[str, object] | None
     ) -> AsyncGenerator[Page, None]:
         """The pages of a stream's window from a position on, each asked for when it is wanted. Raises VendorError."""
-        session = self._session(access)
-        try:
+        with self._session(access) as session:
             found = polling.pages(
                 access, stream, window, position=position, session=session, pause=self._pause
             )
             while (page := await self._in_thread(lambda: next(found, None))) is not None:
                 yield page
-        finally:
-            session.close()
 
-    async def probe(self, access: Access) -> list[Check]:
-        """What works and what does not. Raises VendorError where it takes too long."""
-        session = self._session(access)
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                return await self._in_thread(lambda: polling.probe(access, session=session))
-        except TimeoutError as error:
-            raise VendorError("unreachable", "the vendor did not answer in time") from error
-        finally:
-            session.close()
+    async def probe(self, workspace_id: str, access: Access) -> list[Check]:
+        """What works and what does not.
+
+        Raises VendorError where it takes too long, UnavailableError where the workspace has others tried.
+        """
+        # Counted until its thread is free, which may be later than somebody is told.
+        self._probes = [(of, each) for of, each in self._probes if not each.done()]
+        if sum(of == workspace_id for of, _ in self._probes) >= PROBES_PER_WORKSPACE:
+            raise UnavailableError(
+                "Other connectors of this workspace are being tried.", retry_after=PROBE_SECONDS
+            )
+        with self._session(access) as session:
+            trying = self._probing.submit(polling.probe, access, session=session)
+            self._probes.append((workspace_id, trying))
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    return await asyncio.wrap_future(trying)
+            except TimeoutError as error:
+                raise VendorError("unreachable", "the vendor did not answer in time") from error
 
     async def stop(self) -> None:
         """Let nobody wait any longer, and end the threads with what they are at."""
         self._stopping.set()
+        for session in tuple(self._sessions):
+            session.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._probing.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, ask: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
-    def _session(self, access: Access) -> requests.Session:
-        return polling.open_session(access, reach=self._reach, rates=self._rates, pause=self._pause)
+    @contextmanager
+    def _session(self, access: Access) -> Iterator[requests.Session]:
+        """A session that ends with the block, and with it whatever a thread still asks."""
+        session = polling.open_session(access, reach=self._reach, rates=self._rates, pause=self._pause)
+        self._sessions.add(session)
+        try:
+            yield session
+        finally:
+            self._sessions.discard(session)
+            session.close()
 
     def _pause(self, seconds: float) -> None:
         if seconds > PAUSE_SECONDS_MAX:

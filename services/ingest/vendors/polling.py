@@ -31,6 +31,7 @@ from services.ingest.vendors import sql
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
 from services.ingest.vendors.faults import words
+from services.ingest.vendors.lines import Lines
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import signer
@@ -181,9 +182,11 @@ def _rows(place: _RowPlace, read: Callable[[_RowPlace], sql.Rows]) -> Iterator[P
 
 
 def _read_rows(access: Access, query: str, place: _RowPlace, session: requests.Session) -> sql.Rows:
-    reach = session.reach if isinstance(session, GuardedSession) else Reach()
+    reach, lines = (
+        (session.reach, session.lines) if isinstance(session, GuardedSession) else (Reach(), Lines())
+    )
     values = Values(access.manifest, access.config, access.secrets)
-    return sql.read(query, values, cursor=place.cursor, limit=place.limit, reach=reach)
+    return sql.read(query, values, cursor=place.cursor, limit=place.limit, reach=reach, lines=lines)
 
 
 def probe(access: Access, *, session: requests.Session, now: datetime | None = None) -> list[Check]:

@@ -23,13 +23,12 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.util.connection import create_connection
 
 from services.ingest.vendors.faults import VendorError, words
+from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
 from services.ingest.vendors.rates import Rates
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
-ANSWER_SECONDS: Final = 120.0
-"""For a whole answer: one that drips would otherwise keep a thread for days."""
 WORDS_BYTES: Final = 256 * 1024
 """How much of a refusal is read for its words: they are cut only after what is secret in them is hidden."""
 
@@ -68,12 +67,13 @@ class GuardedSession(requests.Session):
     ) -> None:
         super().__init__()
         self.reach = reach
+        self.lines = Lines()
         self.trust_env = False  # no proxy and no .netrc from the environment
         self.headers.update(
             {"Accept-Encoding": "gzip", "Accept": "application/json", "User-Agent": "causeloop"}
         )
-        self.mount("https://", _GuardedAdapter(reach))
-        self.mount("http://", _GuardedAdapter(reach))
+        self.mount("https://", _GuardedAdapter(reach, self.lines))
+        self.mount("http://", _GuardedAdapter(reach, self.lines))
         self._rates, self._account, self._per_minute = rates, account, per_minute
         self._secrets = tuple(secrets)
         self._pause = pause
@@ -94,9 +94,10 @@ class GuardedSession(requests.Session):
         kwargs |= {"verify": True, "proxies": {}}
         host = urlsplit(request.url or "").hostname or "?"
         try:
-            response = super().send(request, **kwargs)  # type: ignore[arg-type]  # requests' stubs name each
-            with response:
-                body = _read(response, host)
+            with self.lines.within(ANSWER_SECONDS, host):
+                response = super().send(request, **kwargs)  # type: ignore[arg-type]  # requests' stubs name each
+                with response:
+                    body = _read(response, host)
         except requests.Timeout as error:
             raise VendorError("unreachable", f"{host} did not answer in time") from error
         except UnicodeError as error:
@@ -108,6 +109,11 @@ class GuardedSession(requests.Session):
         response.headers.pop("Content-Encoding", None)
         self._judge(response, body, host)
         return response
+
+    def close(self) -> None:
+        """End it, from any thread: what it is asking fails at once, and so does whatever is asked later."""
+        self.lines.end()
+        super().close()
 
     def _judge(self, response: requests.Response, body: bytes, host: str) -> None:
         """Raises VendorError for an answer without success."""
@@ -178,37 +184,34 @@ def _is_spent(headers: Mapping[str, str]) -> bool:
 def _read(response: requests.Response, host: str) -> bytes:
     """The body, unpacked; counted while it unfolds, since a few kilobytes can unfold to gigabytes."""
     body = bytearray()
-    deadline = time.monotonic() + ANSWER_SECONDS
     if response.status_code == 204:
         return b"null"
     for part in response.raw.stream(_CHUNK, decode_content=True):
         body += part
         if len(body) > BODY_BYTES_MAX:
             raise VendorError("bad_answer", f"{host} answered with more than {BODY_BYTES_MAX} bytes")
-        if time.monotonic() > deadline:
-            raise VendorError("unreachable", f"{host} did not end its answer in time")
     return bytes(body)
 
 
 class _GuardedAdapter(HTTPAdapter):
     """Connects to the address that was checked, while Host, SNI and the certificate keep the name."""
 
-    def __init__(self, reach: Reach) -> None:
-        self._reach = reach
+    def __init__(self, reach: Reach, lines: Lines) -> None:
+        self._reach, self._lines = reach, lines
         super().__init__()
 
     def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         """Every connection of every pool is dialled by us."""
         super().init_poolmanager(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they came
-        reach = self._reach
+        reach, lines = self._reach, self._lines
 
         class Plain(HTTPConnection):
             def _new_conn(self) -> socket:
-                return _dial(self, "http", reach)
+                return _dial(self, "http", reach, lines)
 
         class Secure(HTTPSConnection):
             def _new_conn(self) -> socket:
-                return _dial(self, "https", reach)
+                return _dial(self, "https", reach, lines)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
@@ -219,17 +222,19 @@ class _GuardedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
 
-def _dial(connection: HTTPConnection, scheme: str, reach: Reach) -> socket:
+def _dial(connection: HTTPConnection, scheme: str, reach: Reach, lines: Lines) -> socket:
     """A socket to the one address that the name stood for when it was looked up and judged."""
     try:
         address = reach.resolve(scheme, connection.host, connection.port)
     except OutboundError as error:
         raise VendorError("address_refused" if error.is_refused else "unreachable", str(error)) from error
     try:
-        return create_connection(
+        dialled = create_connection(
             (address, connection.port), connection.timeout, socket_options=connection.socket_options
         )
     except TimeoutError as error:
         raise ConnectTimeoutError(connection, f"{connection.host} did not answer in time") from error
     except OSError as error:
         raise NewConnectionError(connection, f"{connection.host}: {error}") from error
+    lines.hold((scheme, connection.host, connection.port), dialled.fileno())
+    return dialled

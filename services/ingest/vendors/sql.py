@@ -14,6 +14,7 @@ from runtime.outbound import OutboundError, Reach, is_public
 
 from services.ingest.connectors.words import moment
 from services.ingest.vendors.faults import VendorError, words
+from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
 from services.ingest.vendors.templates import Values
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def high_water(records: Sequence[object]) -> datetime | None:
     return max((each for each in found if each is not None), default=None)
 
 
-def read(query: str, values: Values, *, cursor: datetime, limit: int = ROWS, reach: Reach) -> Rows:
+def read(
+    query: str, values: Values, *, cursor: datetime, limit: int = ROWS, reach: Reach, lines: Lines
+) -> Rows:
     """The rows from a moment on. Raises VendorError."""
     import psycopg  # noqa: PLC0415  # its libpq is for those who read databases
 
@@ -54,7 +57,9 @@ def read(query: str, values: Values, *, cursor: datetime, limit: int = ROWS, rea
     named = {"cursor": cursor, "limit": limit}
     statement = _NAMED.sub(r"%(\1)s", values.text(query).strip().rstrip(";").replace("%", "%%"))
     try:
-        with _connect(values, secrets, reach) as connection:
+        with lines.within(ANSWER_SECONDS, "the database"), _connect(values, secrets, reach) as connection:
+            # Its time limit for a statement is the server's own affair.
+            lines.hold("database", connection.fileno())
             connection.read_only = True
             connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
             # A server's cursor takes nothing but one query, and its rows only as far as they are wanted.
