@@ -12,8 +12,10 @@ from msgspec import Struct
 ACCESS = "causeloop_access"
 REFRESH = "causeloop_refresh"
 FLOW = "causeloop_flow"
+GRANT = "causeloop_grant"
 REFRESH_PATH = "/v1/auth/refresh"
 FLOW_PATH = "/v1/auth/callback"
+GRANT_PATH = "/v1/connectors/oauth/callback"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -73,6 +75,13 @@ def flow_cookie(sealed: str, *, seconds: int, is_secure: bool) -> SetCookie:
     """What a sign-in is remembered by until the provider sends the browser back, which is from another site."""
     return SetCookie(
         name=FLOW, value=sealed, path=FLOW_PATH, seconds=seconds, is_secure=is_secure, same_site="lax"
+    )
+
+
+def grant_cookie(proof: str, *, seconds: int, is_secure: bool) -> SetCookie:
+    """What the browser is known by in which a source's sign-in began, until the vendor sends it back."""
+    return SetCookie(
+        name=GRANT, value=proof, path=GRANT_PATH, seconds=seconds, is_secure=is_secure, same_site="lax"
     )
 
 

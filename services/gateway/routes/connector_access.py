@@ -2,8 +2,9 @@
 
 from datetime import datetime
 from functools import partial
+from hmac import compare_digest
 from html import escape
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from contracts import connector
@@ -11,17 +12,44 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 from runtime.broker import CommandContext, ask
-from runtime.errors import AppError
+from runtime.database import tenant
+from runtime.errors import AppError, NotFoundError
 from runtime.telemetry import current_trace_id, current_traceparent
 
-from services.gateway.routes.connectors import VENDOR_SECONDS, Status, find, inbound_url, write_down
-from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation, command
+from services.gateway.edge.cookies import GRANT, GRANT_PATH, grant_cookie, read_cookies
+from services.gateway.identity.tenancy import _queries
+from services.gateway.identity.tokens import sign
+from services.gateway.routes.connectors import (
+    LISTING,
+    VENDOR_SECONDS,
+    Connector,
+    Status,
+    find,
+    inbound_url,
+    present,
+    write_down,
+)
+from services.gateway.routes.operation import (
+    Accepted,
+    Answer,
+    AnyOperation,
+    Call,
+    Gateway,
+    NoQuery,
+    Operation,
+    command,
+    settle,
+)
+from services.gateway.routes.pages import read_one
 from services.gateway.routes.sheets import sheet
 
 AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
-CALLBACK_PATH: Final = "/v1/connectors/oauth/callback"
-_STATE: Final = r"^oast_ws_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{20,100}$(?!\n)"
-"""The workspace whose sign-in it is, and what nobody can guess."""
+CALLBACK_PATH: Final = GRANT_PATH
+FINISH_PATH: Final = "/v1/connectors/oauth/finish"
+_STATE: Final = r"^oast_ws_[0-9A-HJKMNP-TV-Z]{26}\.con_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{20,100}$(?!\n)"
+"""The workspace and the connector whose sign-in it is, and what nobody can guess."""
+_GRANT_SECONDS: Final = 600
+"""How long a sign-in may take, as ingest has it."""
 _AGAIN = "Begin again: <code>POST /v1/connectors/{id}/oauth/start</code> gives a fresh address."
 
 
@@ -68,10 +96,20 @@ class WebhookSecret(Struct, frozen=True, kw_only=True):
     ]
 
 
+State: TypeAlias = Annotated[str, Meta(max_length=200, pattern=_STATE)]
+
+
+class GrantRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the vendor has put into the address that it sent the browser back to."""
+
+    state: State
+    code: Annotated[str, Meta(min_length=1, max_length=8_000)]
+
+
 class _Return(Struct, frozen=True, kw_only=True):
     """What a vendor sends back; what else it adds is its own affair."""
 
-    state: Annotated[str, Meta(max_length=200, pattern=_STATE)]
+    state: State
     code: Annotated[str, Meta(max_length=8_000)] = ""
     error: Annotated[str, Meta(max_length=200)] = ""
 
@@ -85,7 +123,10 @@ def callback_routes(gateway: Gateway) -> list[HTTPRouteHandler]:
             given = msgspec.convert(dict(request.query_params), _Return)
         except msgspec.ValidationError:
             return _page("Not connected", f"This is no answer to a sign-in of ours. {_AGAIN}", status=400)
+        proof = read_cookies(dict(request.scope["headers"]).get(b"cookie")).get(GRANT, "")
         try:
+            if not is_proof(gateway.secret, given.state, proof):
+                return await _elsewhere(gateway, given)
             finished = await _finish(gateway, given)
         except AppError as refusal:
             return _page("Not connected", f"{escape(refusal.message)} {_AGAIN}", status=refusal.status)
@@ -97,9 +138,48 @@ def callback_routes(gateway: Gateway) -> list[HTTPRouteHandler]:
     return [callback]
 
 
+def proof_of(secret: str, state: str) -> str:
+    """What only the browser has in which this sign-in began; the address that goes to the vendor tells nothing of it."""
+    return sign(secret, "connector_oauth", state).hex()
+
+
+def is_proof(secret: str, state: str, given: str) -> bool:
+    """Whether it is this sign-in's, in constant time."""
+    return compare_digest(proof_of(secret, state).encode(), given.encode())
+
+
+def _named(state: str) -> tuple[str, str]:
+    """The workspace and the connector of a state, by id."""
+    workspace_id, connector_id, _ = state.removeprefix("oast_").split(".")
+    return workspace_id, connector_id
+
+
+async def _elsewhere(gateway: Gateway, given: _Return) -> Response[str]:
+    """What a browser is told in which the sign-in did not begin, so that nobody connects what is theirs unknowingly.
+
+    Nothing is finished and nothing used up: whoever began may be an API client, and does it with a token. The code is
+    not repeated. Raises NotFoundError.
+    """
+    workspace_id, connector_id = _named(given.state)
+    row = await read_one(gateway, workspace_id, LISTING, connector_id)
+    async with tenant(gateway.people, workspace_id) as conn:
+        workspace = await _queries.get_workspace(conn, workspace_id=workspace_id)
+    whose = (
+        f"<b>{escape(row.type)}</b> with the connector <b>{escape(row.display_name)}</b> ({escape(connector_id)}) of the"
+        f" workspace <b>{escape(workspace.name if workspace else workspace_id)}</b> ({escape(workspace_id)})"
+    )
+    text = (
+        f"This sign-in did not begin in this browser. It would connect {whose}, which could then read what you may read"
+        " there. <b>Did somebody else send you here? Close this page, and give its address to nobody.</b></p><p>Did you"
+        f" begin it yourself, over the API? Finish it with a token of that workspace: <code>POST {FINISH_PATH}</code> with"
+        " <code>state</code> and <code>code</code> as they stand in this page's address."
+    )
+    return _page("Not connected yet", text, status=403)
+
+
 async def _finish(gateway: Gateway, given: _Return) -> connector.AuthorizationFinished:
     """Hand the vendor's answer to ingest. Raises the refusal that it deserves."""
-    workspace_id = given.state.removeprefix("oast_").partition(".")[0]
+    workspace_id, _ = _named(given.state)
     bus = gateway.vault.masters.bus
     sealed = bus.seal(given.code, workspace_id=workspace_id, what="code") if given.code else None
     return await ask(
@@ -141,8 +221,8 @@ async def test_connector(gateway: Gateway, call: Call[NoQuery, None]) -> Connect
     return ConnectionTest(success=tested.is_good, status=status, checks=checks)
 
 
-async def start_authorization(gateway: Gateway, call: Call[NoQuery, None]) -> Authorization:
-    """The way to the vendor, to agree there."""
+async def start_authorization(gateway: Gateway, call: Call[NoQuery, None]) -> Answer:
+    """The way to the vendor, to agree there; the browser that asks is known again when it comes back."""
     row = await find(gateway, call)
     started = await command(
         gateway,
@@ -151,9 +231,26 @@ async def start_authorization(gateway: Gateway, call: Call[NoQuery, None]) -> Au
         reply=connector.AuthorizationStarted,
     )
     await write_down(gateway, call, "connector.authorization_started", "other", row.connector_id)
-    return Authorization(
+    cookie = grant_cookie(
+        proof_of(gateway.secret, started.state),
+        seconds=_GRANT_SECONDS,
+        is_secure=gateway.settings.is_https,
+    )
+    way = Authorization(
         authorize_url=started.authorize_url, state=started.state, expires_at=started.expires_at
     )
+    return Answer(200, way, cookies=(cookie,))
+
+
+async def finish_authorization(gateway: Gateway, call: Call[NoQuery, GrantRequest]) -> Connector:
+    """End a sign-in of the caller's workspace that a browser without its cookie came back from."""
+    workspace_id, connector_id = _named(call.body.state)
+    if workspace_id != call.workspace_id:
+        raise NotFoundError("No such sign-in has begun in this workspace.")
+    finished = await _finish(gateway, _Return(state=call.body.state, code=call.body.code))
+    await write_down(gateway, call, "connector.authorization_finished", "other", connector_id)
+    await settle(gateway, workspace_id, finished.sequence, location=f"/v1/connectors/{connector_id}")
+    return present(gateway, await read_one(gateway, workspace_id, LISTING, connector_id))
 
 
 def redirect_uri(gateway: Gateway) -> str:
@@ -198,9 +295,22 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/oauth/start",
         summary="Begin to sign in to a source with OAuth, in a browser.",
         description="Open `authorize_url` in a browser; the vendor sends it back to"
-        f" `PUBLIC_URL{CALLBACK_PATH}`, which has to be registered with the vendor. Good once, for 10 minutes.",
+        f" `PUBLIC_URL{CALLBACK_PATH}`, which has to be registered with the vendor. Good once, for 10 minutes. The browser"
+        " that called this, which has the cookie that is set here, is connected when it comes back; any other is told to"
+        " finish with `finishConnectorOauth`.",
         replies={200: Authorization},
         handle=start_authorization,
+    ),
+    _Change(
+        id="finishConnectorOauth",
+        path=FINISH_PATH,
+        summary="End a sign-in that did not begin in the browser that came back.",
+        description="For clients of the API, which have no cookie: with what the vendor has put into the address of the"
+        " page on which the browser ended. Good once, for the workspace that began.",
+        body=GrantRequest,
+        replies={200: Connector, 202: Accepted},
+        refusals=(404, 409, 422),
+        handle=finish_authorization,
     ),
     _Change(
         id="rotateConnectorWebhookSecret",

@@ -45,7 +45,7 @@ ACCOUNT_KEY: Final = "service_account_key"
 OWN: Final = frozenset({TOKEN, "webhook_secret", "webhook_secret_previous"})
 """Secrets of a connector that are none of a request's."""
 
-_STATE: Final = re.compile(r"oast_(ws_[0-9A-HJKMNP-TV-Z]{26})\.[A-Za-z0-9_-]{43}")
+_STATE: Final = re.compile(r"oast_(ws_[0-9A-HJKMNP-TV-Z]{26})\.con_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = "pkce_verifier"
 _KEPT: Final = ("instance_url", "api_domain", "accounts_server", "location")
 """What token answers hold beside the token, and requests need: it says where this account's interface is."""
@@ -175,7 +175,7 @@ class Grants:
         secrets = await self._vault.open_all(workspace_id, source.connector_id)
         client = self._client_of(source, secrets)
         # The callback has no session: the state says whose it is, and only its hash is kept.
-        state = f"oast_{workspace_id}.{token_urlsafe(STATE_BYTES)}"
+        state = f"oast_{workspace_id}.{source.connector_id}.{token_urlsafe(STATE_BYTES)}"
         verifier, now = token_urlsafe(48), self._clock()
         expires_at = now + STATE_LIFE
         async with tenant(self._pool, workspace_id) as conn:

@@ -13,6 +13,7 @@ import pytest
 from testkit.stack import Stack
 from testkit.waiting import eventually
 
+from services.gateway.routes.connector_access import is_proof, proof_of
 from tests.libs.cli.in_process import causeloop
 from tests.services.gateway.tenants import Tenant, execute, join, onboard, sign_in
 
@@ -164,6 +165,16 @@ def test_a_return_that_is_none_gets_a_page_that_says_so(stack: Stack, query: str
     answer = httpx.get(f"{stack.url}/v1/connectors/oauth/callback{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (400, "text/html; charset=utf-8")
     assert "no answer to a sign-in of ours" in answer.text
+
+
+def test_sign_in_of_another_workspace_is_finished_by_nobody_here(api: httpx.Client) -> None:
+    """A code that was talked out of somebody is good for nothing in the workspace of whoever holds it."""
+    state = f"oast_ws_{'0' * 26}.con_{'0' * 26}.{'x' * 43}"
+    refused = api.post("/v1/connectors/oauth/finish", json={"state": state, "code": "1"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+    assert is_proof("secret", state, proof_of("secret", state))
+    assert not is_proof("secret", state, proof_of("secret", state.replace("x", "y")))
+    assert not is_proof("secret", state, "")
 
 
 def test_the_command_line_looks_after_a_connector(stack: Stack, tmp_path: Path) -> None:

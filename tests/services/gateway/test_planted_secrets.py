@@ -157,9 +157,22 @@ def live(stack: Stack, token: str, parrot: Parrot) -> list[tuple[str, str]]:
         )
         ask("POST", f"{by_key}/test", {})
         ask("POST", f"{by_key}/sync", {})
-        begun = ask("POST", f"{by_grant}/oauth/start", {}).json()
-        state = parse_qs(urlsplit(begun["authorize_url"]).query)["state"][0]
-        back = ask("GET", "/v1/connectors/oauth/callback", params={"state": state, "code": CODE})
+
+        def begun() -> dict[str, str]:
+            way = ask("POST", f"{by_grant}/oauth/start", {}).json()["authorize_url"]
+            return {"state": parse_qs(urlsplit(way).query)["state"][0], "code": CODE}
+
+        # Another browser connects nothing, is told what it would, and uses nothing up.
+        given, callback = begun(), "/v1/connectors/oauth/callback"
+        n_heard = len(parrot.heard)
+        sent_here = httpx.get(stack.url + callback, params=given)
+        answers.append(("callback elsewhere", sent_here.text))
+        assert (sent_here.status_code, len(parrot.heard)) == (403, n_heard)
+        assert "Parrot 1" in sent_here.text
+        assert ask("GET", by_grant).json()["status"] == "pending"
+        finished = ask("POST", "/v1/connectors/oauth/finish", given)
+        assert (finished.status_code, finished.json()["status"]) == (200, "connected")
+        back = ask("GET", callback, params=begun())
         assert back.status_code == 200, back.text
         ask("POST", f"{by_grant}/test", {})
         given = client.post(f"{by_key}/webhook-secret", json={"secret": WEBHOOK})
