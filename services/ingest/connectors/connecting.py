@@ -337,8 +337,8 @@ def _mapping_faults(fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         else:
             try:
                 Expression(text)
-            except (ExpressionError, RecursionError) as error:
-                yield name[:60], str(error) or "is nested too deeply"
+            except ExpressionError as error:
+                yield name[:60], str(error)
     if len(fields) > FIELDS_MAX:
         yield "…", f"has {len(fields)} fields; at most {FIELDS_MAX}"
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from services.ingest.commands.canonical import BODY_LENGTH_MAX, LINE_LENGTH_MAX, TITLE_LENGTH_MAX
 from services.ingest.commands.report import canonical_report
 from services.ingest.connectors import words
-from services.ingest.connectors.expressions import Expression, ExpressionError
+from services.ingest.connectors.expressions import Budget, Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping
 from services.ingest.errors import InvalidIssueError
 
@@ -61,15 +61,16 @@ def map_record(manifest: Manifest, record: object, *, now: datetime) -> Outcome:
     """
     if not isinstance(record, dict):
         return Rejected("is not a JSON object", "", record)
+    budget = Budget()
     try:
         mapping = next(
-            (each for each in manifest.mappings if _holds(each.when, record, if_absent=True)), None
+            (each for each in manifest.mappings if _holds(each.when, record, budget, if_absent=True)), None
         )
         if mapping is None:
             return Rejected("is of no kind that the manifest maps", "", record)
-        if _holds(mapping.ignore, record, if_absent=False):
+        if _holds(mapping.ignore, record, budget, if_absent=False):
             return Ignored(record)
-        report = _Reading(mapping, record).report(manifest.type)
+        report = _Reading(mapping, record, budget).report(manifest.type)
         return Mapped(_canonical(report, now=now), record)
     except _FieldError as error:
         return Rejected(error.reason, error.path, record)
@@ -78,6 +79,9 @@ def map_record(manifest: Manifest, record: object, *, now: datetime) -> Outcome:
     except InvalidIssueError as error:
         path = next(iter(error.problems))
         return Rejected(error.problems[path], path, record)
+    except (ArithmeticError, RecursionError, ValueError) as error:
+        # A number that is too long, nesting that is too deep: whatever it is, the next record is another.
+        return Rejected(f"cannot be read ({type(error).__name__})", "", record)
 
 
 class _FieldError(Exception):
@@ -90,9 +94,10 @@ class _FieldError(Exception):
 class _Reading:
     """Reads one record, field by field."""
 
-    def __init__(self, mapping: Mapping, record: Record) -> None:
+    def __init__(self, mapping: Mapping, record: Record, budget: Budget) -> None:
         self._mapping = mapping
         self._record = record
+        self._budget = budget
 
     def report(self, source: str) -> ingest.IssueReport:
         mapping = self._mapping
@@ -122,7 +127,7 @@ class _Reading:
 
     def _found(self, path: str, expression: Expression | None) -> object:
         try:
-            return None if expression is None else expression.find(self._record)
+            return None if expression is None else expression.find(self._record, self._budget)
         except ExpressionError as error:
             raise _FieldError(path, str(error)) from error
 
@@ -136,7 +141,7 @@ class _Reading:
             case bool():
                 return str(found).lower()
             case str():
-                return found.strip() or None
+                return _whole(found).strip() or None
             case int():
                 return str(found)
             case float():
@@ -150,7 +155,10 @@ class _Reading:
 
     def _body(self) -> str | None:
         found = self._found("body", self._mapping.body)
-        return plain_text(found) if isinstance(found, dict | list) else self._line("body", self._mapping.body)
+        if isinstance(found, dict | list):
+            text = plain_text(found)
+            return text if text is None else _whole(text)
+        return self._line("body", self._mapping.body)
 
     def _url(self) -> str | None:
         url = self._line("url", self._mapping.url)
@@ -219,11 +227,16 @@ def _canonical(report: ingest.IssueReport, *, now: datetime) -> ingest.IssueRepo
     )
 
 
-def _holds(condition: Expression | None, record: Record, *, if_absent: bool) -> bool:
+def _whole(text: str) -> str:
+    """The text with ? for each half of a surrogate pair, as what was cut in the middle of a sign has at its end."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _holds(condition: Expression | None, record: Record, budget: Budget, *, if_absent: bool) -> bool:
     """JMESPath's truth: null, false and whatever is empty do not hold."""
     if condition is None:
         return if_absent
-    found = condition.find(record)
+    found = condition.find(record, budget)
     return found is not None and found is not False and found not in ("", [], {})
 
 

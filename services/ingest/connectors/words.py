@@ -69,7 +69,7 @@ def moment(found: object) -> datetime | None:
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
     if not isinstance(found, str):
-        return _from_epoch(float(found))
+        return _from_epoch(found)
     text = found.strip()
     if _DIGITS.fullmatch(text):
         return _from_epoch(float(text))
@@ -78,7 +78,7 @@ def moment(found: object) -> datetime | None:
     except ValueError:
         try:
             read = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     try:
         return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
@@ -102,7 +102,7 @@ def _number(item: object) -> float | None:
         return None
     try:
         return float(item)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -32,7 +32,7 @@ RETRIED_MAX: Final = 500
 SAMPLE_RECORDS_MAX: Final = 500
 ANSWER_BYTES_MAX: Final = 512 * 1024
 """Of what an answer lists; the broker carries a message of a megabyte."""
-_AT_ONCE: Final = 20
+_AT_ONCE: Final = 5
 """Records that are mapped before others may go on."""
 
 

@@ -18,7 +18,7 @@ from services.ingest.records import Known, Raw, Records, Rejection, fingerprint
 from services.ingest.reporting import Turn, report
 
 BATCH_MAX: Final = 500
-_MAPPED_AT_ONCE: Final = 50
+_MAPPED_AT_ONCE: Final = 5
 """Records that are mapped before others may go on."""
 
 

@@ -8,7 +8,7 @@ import pytest
 from contracts import ingest
 
 from services.ingest.connectors.__main__ import main
-from services.ingest.connectors.expressions import Expression
+from services.ingest.connectors.expressions import Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping, RecordPath, SeverityRule, StatusRule
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
 from services.ingest.connectors.payloads import read_delivery, records_in
@@ -294,6 +294,48 @@ def test_an_expression_that_does_not_suit_a_record_rejects_the_record_alone() ->
     assert bad.path == "title"
     assert isinstance(good, Mapped)
     assert isinstance(good.issue, ingest.IssueReport)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|".join(["[@,@][]"] * 30), "|".join(["[@,@]"] * 30), "|".join(["to_string([@,@])"] * 30),
+        "join(text, items)", "items[*].[@,@,@,@]", "items[*].`[1,2,3,4,5,6,7,8,9]`", "[items, items] == items",
+        "ceil(to_number('nan'))", "items[::0]", "sum([to_number('1e308'), huge])", "abs(deep)",
+    ],
+)  # fmt: skip
+def test_what_an_expression_costs_is_bounded_and_what_it_cannot_compute_is_its_own_error(text: str) -> None:
+    """Anybody may write one, and a few characters are worth gigabytes; NaN and nesting are no JMESPathErrors."""
+    deep: list[object] = []
+    for _ in range(2_000):
+        deep = [deep]
+    many = list(range(20_000))
+    record = {"text": "x" * 2_000, "items": many, "huge": 10**400, "deep": deep}
+    with pytest.raises(ExpressionError):
+        Expression(text).find(record)
+
+
+@pytest.mark.parametrize(
+    "text", ["a." * 300 + "a", "(" * 2_000 + "a" + ")" * 2_000, "a" * 5_000, "not_null(&a)"]
+)
+def test_an_expression_that_is_too_much_is_refused_when_it_is_read(text: str) -> None:
+    """Nesting would end in Python's recursion, and a part that is no value is no JSON."""
+    with pytest.raises(ExpressionError):
+        Expression(text)
+
+
+def test_fields_of_one_record_share_a_budget() -> None:
+    """Fifty fields that cost little each are still much."""
+    mapping = Mapping(
+        external_id=Expression("id"),
+        title=Expression("id"),
+        metadata={str(number): Expression("length(items[*].[@])") for number in range(50)},
+    )
+    manifest = msgspec.structs.replace(manifest_of("custom_api"), mappings=(mapping,))
+    assert isinstance(map_record(manifest, {"id": "1", "items": [1]}, now=NOW), Mapped)
+    outcome = map_record(manifest, {"id": "1", "items": list(range(1_000))}, now=NOW)
+    assert isinstance(outcome, Rejected)
+    assert "steps" in outcome.reason
 
 
 def _form(manifest: Manifest, payload: object) -> tuple[str, int]:
