@@ -82,8 +82,7 @@ class Scheduler:
         if plan is None:
             plan = self._plans[partition] = _Plan(led_since=now)
         await self._read_changes(partition, plan)
-        for workspace_id, connector_id in plan.take_due(now, STARTED_MAX):
-            await self._begin(plan, workspace_id, connector_id, now)
+        await self._begin_all(plan, now)
         if now >= plan.swept_at + timedelta(seconds=SWEEP_SECONDS):
             plan.swept_at = now
             await self._put_lost(partition, now)
@@ -99,6 +98,19 @@ class Scheduler:
                 plan.read_to = row.changed_seq
             if len(rows) < ROWS_AT_ONCE:
                 return
+
+    async def _begin_all(self, plan: "_Plan", now: datetime) -> None:
+        """Begin with what is due. Where that fails, all that was taken stays planned: no row changes to bring it back."""
+        taken = plan.take_due(now, STARTED_MAX)
+        for number, (workspace_id, connector_id) in enumerate(taken, 1):
+            try:
+                await self._begin(plan, workspace_id, connector_id, now)
+            except BaseException:
+                # It steps aside, so that the next tick begins with those behind it.
+                plan.look_again(workspace_id, connector_id, now + BUSY_DELAY)
+                for unasked in taken[number:]:
+                    plan.look_again(*unasked, now)
+                raise
 
     async def _begin(self, plan: "_Plan", workspace_id: str, connector_id: str, now: datetime) -> None:
         """Ask for a run, unless one is open or the connector is not as it was when it was planned."""

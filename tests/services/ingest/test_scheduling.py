@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 from contracts import connector
@@ -10,6 +11,7 @@ from nats.aio.client import Client
 from psycopg import AsyncConnection, AsyncRawCursor
 from runtime import database as databases
 from runtime.database import Pool
+from runtime.errors import UnavailableError
 from testkit.builders import recorded
 from testkit.servers import Database
 
@@ -93,10 +95,10 @@ async def office(database: Database, event_log: EventLog, nc: Client) -> AsyncIt
     await rows.close()
 
 
-def made(
-    status: connector.ConnectorStatus = connector.ConnectorStatus.CONNECTED,
-) -> connector.ConnectorCreated:
-    return connector.ConnectorCreated(connector_id="con_1", settings=SETTINGS, status=status)
+def made(id_: str = "con_1") -> connector.ConnectorCreated:
+    return connector.ConnectorCreated(
+        connector_id=id_, settings=SETTINGS, status=connector.ConnectorStatus.CONNECTED
+    )
 
 
 def over(run_id: str) -> connector.SyncEnded:
@@ -146,6 +148,22 @@ async def test_two_leaders_ask_for_one_run(office: Office) -> None:
     await one.tick(0)
     await two.tick(0)
     assert (len(await office.runs()), await office.n_jobs()) == (1, 1)
+
+
+async def test_what_is_due_while_the_queue_is_away_is_asked_for_when_it_is_back(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id_ in ("con_1", "con_2", "con_3"):
+        await office.happened(made(id_), id_=id_)
+    scheduler = office.scheduler()
+    with monkeypatch.context() as away:
+        away.setattr(office.queue, "put", AsyncMock(side_effect=UnavailableError("away")))
+        with pytest.raises(UnavailableError):
+            await scheduler.tick(0)
+            await office.tick(scheduler, after=timedelta(seconds=schedules.SPREAD_SECONDS))
+    for _ in range(2):
+        await office.tick(scheduler, after=timedelta(seconds=31))
+    assert (len(set(await office.runs())), await office.n_jobs()) == (3, 3)
 
 
 @pytest.mark.parametrize("status", ["paused", "oauth_expired", "pending"])
