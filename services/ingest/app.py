@@ -31,7 +31,7 @@ from services.ingest.projections import AGGREGATES, project
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
 from services.ingest.settings import IngestSettings
-from services.ingest.vault import Vault
+from services.ingest.vault import HOLDERS_MAX, Vault
 from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.oauth import Grants, read_clients
 from services.ingest.vendors.pushes import Pushes
@@ -98,7 +98,8 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
     rng, clock = random.SystemRandom(), resources.clock
     kept = resources.pool(MIGRATIONS.schema)
     records = Records(kept, clock=clock, rng=rng)
-    vault = Vault(settings.master_keys(), kept, clock=clock)
+    holding = resources.pool(MIGRATIONS.schema, max_size=HOLDERS_MAX)
+    vault = Vault(settings.master_keys(), kept, clock=clock, holding=holding)
     outbound = Outbound(settings.reach)
     clients = read_clients(settings.oauth_clients)
     return _Shared(

@@ -12,6 +12,9 @@ from runtime.errors import UnavailableError
 from runtime.sealing import MasterKeys, Place, SealingKey
 
 from services.ingest.vault import _queries
+from services.ingest.vault.turns import HOLDERS_MAX, Turns
+
+__all__ = ["HOLDERS_MAX", "Held", "Vault"]
 
 LOCK_SECONDS: Final = 30
 """How long one waits for another who holds a connector's secrets, such as while a token is refreshed."""
@@ -20,12 +23,22 @@ LOCK_SECONDS: Final = 30
 class Vault:
     """Seals and opens secrets of connectors, each with its workspace's data key and for its own place.
 
-    pool: the application's role, on the schema sources. clock: the time in UTC.
+    pool: the application's role, on the schema sources. holding: another of the same, of HOLDERS_MAX connections, for
+    those who hold secrets while they ask a vendor; None: there is none to protect from them. clock: the time in UTC.
     """
 
-    def __init__(self, masters: MasterKeys, pool: Pool, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        masters: MasterKeys,
+        pool: Pool,
+        *,
+        clock: Callable[[], datetime],
+        holding: Pool | None = None,
+    ) -> None:
         self._masters = masters
         self._pool = pool
+        self._holding = holding or pool
+        self._turns = Turns()
         self._clock = clock
 
     async def open_all(self, workspace_id: str, connector_id: str) -> dict[str, str]:
@@ -44,8 +57,9 @@ class Vault:
     def held(self, workspace_id: str, connector_id: str) -> AbstractAsyncContextManager["Held"]:
         """A connector's secrets while nobody else can hold them, so that a token is refreshed once.
 
-        What is kept meanwhile counts when the block ends without an error. A connection is taken for as long, so ask
-        a vendor inside with a short deadline. Raises UnavailableError when another does not let go in LOCK_SECONDS.
+        What is kept meanwhile counts when the block ends without an error. A connection of `holding` is taken for as
+        long, so ask a vendor inside with a short deadline. Raises UnavailableError when another does not let go in
+        LOCK_SECONDS.
         """
         return self._held(workspace_id, connector_id)
 
@@ -67,7 +81,10 @@ class Vault:
 
     @asynccontextmanager
     async def _held(self, workspace_id: str, connector_id: str) -> AsyncIterator["Held"]:
-        async with tenant(self._pool, workspace_id) as conn:
+        async with (
+            self._turns.turn(workspace_id, connector_id, seconds=LOCK_SECONDS),
+            tenant(self._holding, workspace_id) as conn,
+        ):
             try:
                 bound = sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s"))
                 await conn.execute(bound.as_string(conn).encode())

@@ -125,3 +125,19 @@ def test_what_travels_opens_for_its_workspace_and_its_purpose_only() -> None:
             later.open(sealed, workspace_id=workspace_id, what=what)
     with pytest.raises(SealError):
         MasterKeys(SealingKey.made()).bus.open(sealed, workspace_id=ONE, what="code")
+
+
+async def test_whoever_waits_for_a_held_connector_is_in_nobody_else_s_way(
+    sources_pool: Pool, sources_database: Database
+) -> None:
+    """As many as there are connections, at a connector whose token a slow vendor is asked for."""
+    masters = MasterKeys(SealingKey(b"k" * 32))
+    async with databases.pool(sources_database.app_url, schema="sources", max_size=2) as holding:
+        kept = Vault(masters, sources_pool, clock=lambda: NOW, holding=holding)
+        async with kept.held(ONE, CON):
+            waiting = [asyncio.create_task(kept.keep(ONE, CON, {"api_key": "k"})) for _ in range(5)]
+            await asyncio.sleep(0.05)
+            assert await kept.open_all(TWO, CON) == {}
+            assert await kept.keep(TWO, CON, {"api_key": "theirs"}) == ("api_key",)
+            assert not any(each.done() for each in waiting)
+        assert await asyncio.gather(*waiting) == [("api_key",)] * 5
