@@ -429,8 +429,8 @@ async def webhooks(bench: Bench, *, n: int = 12_000, rate: float = 200.0) -> Non
 
 
 async def _is_empty(bench: Bench) -> bool:
-    """Whether nothing waits in the queue of jobs."""
-    return not (await bench.nc.jetstream().stream_info("JOBS")).state.messages
+    """Whether no delivery waits."""
+    return not (await bench.nc.jetstream().stream_info("DELIVERIES")).state.messages
 
 
 async def sources(bench: Bench) -> None:

@@ -3,22 +3,27 @@
 import asyncio
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 import msgspec
 import nats.errors
+import psycopg
 import structlog
-from eventlog.inbox import Inbox, Message
+from eventlog import LogUnavailableError
+from eventlog.inbox import Ack, Inbox, Message
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
+from psycopg_pool import PoolTimeout
 from runtime.broker import CommandContext
+from runtime.errors import UnavailableError
 
 from services.ingest.connectors.expressions import ExpressionError
 from services.ingest.connectors.manifest import Hmac, StandardWebhooks, Webhook
@@ -26,8 +31,8 @@ from services.ingest.connectors.payloads import UnreadableError, event_id_of, pa
 from services.ingest.connectors.verification import Call
 from services.ingest.jobs.directory import Addressee, Directory
 from services.ingest.jobs.intake import Intake
-from services.ingest.jobs.queue import ACK_WAIT_SECONDS, FETCH_SECONDS, STREAM, JobQueue
-from services.ingest.records import Records
+from services.ingest.jobs.queue import ACK_WAIT_SECONDS, DELIVERIES, FETCH_SECONDS, JobQueue, give_signs
+from services.ingest.records import Records, Rejection
 
 STREAM_NAME: Final = "webhook"
 REPEAT_SECONDS: Final = 3600
@@ -39,6 +44,17 @@ GATHER_SECONDS: Final = 0.05
 ATTEMPTS_TOGETHER: Final = 3
 """Offered more often than this, a delivery is handled by itself, so that it holds up no others."""
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0, 600.0)
+TRIES_MAX: Final = 8
+"""Half an hour's: what fails by itself for so often becomes a dead letter; while something of ours is away it waits."""
+SHARE_BYTES: Final = 64 * 1024 * 1024
+"""What one workspace may have waiting, an eighth of the queue; looked at whenever a process has put a quarter of it."""
+UNIT_BYTES: Final = 4096
+"""What waits is counted in these; a smaller delivery is one."""
+LOOK_SECONDS: Final = 1.0
+_KNOWN_MAX: Final = 4096
+
+_AWAY: Final = (UnavailableError, LogUnavailableError, psycopg.OperationalError, PoolTimeout)
+"""What is wrong with us and not with a delivery."""
 
 _PLAIN: Final = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 _WAITS_ALREADY: Final = 10077
@@ -107,6 +123,7 @@ class Outbox:
 
     def __init__(self, nc: Client) -> None:
         self._inbox = Inbox(nc)
+        self._shares = Shares(nc)
 
     async def start(self) -> None:
         """Listen for acknowledgements. Once, before anything else."""
@@ -115,21 +132,84 @@ class Outbox:
     async def put(self, deliveries: Sequence[tuple[str, Delivery]]) -> list[bool]:
         """Whether each (workspace, delivery) is in the queue now, durable; one that waits there already is.
 
-        Raises LogUnavailableError when that is unknown of some.
+        One is not where its workspace has its share waiting. Raises LogUnavailableError when it is unknown of some.
         """
-        acks = await self._inbox.publish(
-            [
-                Message(_subject(workspace_id, delivery), msgspec.msgpack.encode(delivery))
-                for workspace_id, delivery in deliveries
-            ]
-        )
-        return [ack.error is None or ack.error.err_code == _WAITS_ALREADY for ack in acks]
+        messages: list[Message] = []
+        has_room: list[bool] = []
+        for workspace_id, delivery in deliveries:
+            payload = msgspec.msgpack.encode(delivery)
+            n_units = -(-len(payload) // UNIT_BYTES)
+            has_room.append(await self._shares.take(workspace_id, n_units))
+            if has_room[-1]:
+                messages.append(Message(_subject(workspace_id, delivery, n_units), payload))
+        acks = iter(await self._inbox.publish(messages) if messages else ())
+        return [is_put and _is_kept(next(acks)) for is_put in has_room]
 
 
-def _subject(workspace_id: str, delivery: Delivery) -> str:
-    """One per delivery, so that a repetition is not put beside it."""
+def _is_kept(ack: Ack) -> bool:
+    return ack.error is None or ack.error.err_code == _WAITS_ALREADY
+
+
+def _subject(workspace_id: str, delivery: Delivery, n_units: int) -> str:
+    """One per delivery, so that a repetition is not put beside it; it says how much it is."""
     job_id = hashlib.sha256(f"{delivery.connector_id}/{delivery.keys[0]}".encode()).hexdigest()[:40]
-    return f"job.{_KIND}.{workspace_id}.{job_id}"
+    return f"job.{_KIND}.{workspace_id}.{job_id}-{n_units}"
+
+
+class _Share(Struct):
+    """Units of a workspace: what waited at the last look, at a monotonic time, and what was put since."""
+
+    waiting: int = 0
+    put: int = 0
+    looked_at: float = float("-inf")
+
+
+class Shares:
+    """Keeps one workspace's deliveries from filling the queue of all.
+
+    nc: of the queue. units: of UNIT_BYTES, that one workspace may have waiting; each process may be a quarter over it.
+    """
+
+    def __init__(
+        self,
+        nc: Client,
+        *,
+        units: int = SHARE_BYTES // UNIT_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._js = nc.jetstream(timeout=5.0)
+        self._units = units
+        self._monotonic = monotonic
+        self._known: OrderedDict[str, _Share] = OrderedDict()
+
+    async def take(self, workspace_id: str, n_units: int) -> bool:
+        """Whether a workspace may put so much more; counted as put then. Raises LogUnavailableError."""
+        share = self._known.setdefault(workspace_id, _Share())
+        self._known.move_to_end(workspace_id)
+        if len(self._known) > _KNOWN_MAX:
+            self._known.popitem(last=False)
+        is_far = share.put + n_units > self._units // 4 or self._is_full(share, n_units)
+        if is_far and self._monotonic() >= share.looked_at + LOOK_SECONDS:
+            share.waiting, share.put, share.looked_at = (
+                await self._waiting(workspace_id),
+                0,
+                self._monotonic(),
+            )
+        if self._is_full(share, n_units):
+            log.warning("deliveries.share_used_up", workspace_id=workspace_id)
+            return False
+        share.put += n_units
+        return True
+
+    def _is_full(self, share: _Share, n_units: int) -> bool:
+        return share.waiting + share.put + n_units > self._units
+
+    async def _waiting(self, workspace_id: str) -> int:
+        try:
+            found = await self._js.stream_info(DELIVERIES, subjects_filter=f"job.{_KIND}.{workspace_id}.>")
+        except (nats.errors.Error, APIError, TimeoutError) as error:
+            raise LogUnavailableError("the queue of deliveries does not answer") from error
+        return sum(int(subject.rpartition("-")[2]) for subject in found.state.subjects or ())
 
 
 class Receiver:
@@ -161,7 +241,7 @@ class Receiver:
 
     async def _pull(self) -> None:
         await self._js.add_consumer(
-            STREAM,
+            DELIVERIES,
             ConsumerConfig(
                 durable_name=_KIND,
                 filter_subject=f"job.{_KIND}.>",
@@ -171,7 +251,7 @@ class Receiver:
                 max_ack_pending=TAKEN_MAX,
             ),
         )
-        subscription = await self._js.pull_subscribe_bind(durable=_KIND, stream=STREAM)
+        subscription = await self._js.pull_subscribe_bind(durable=_KIND, stream=DELIVERIES)
         try:
             while True:
                 with suppress(nats.errors.TimeoutError, TimeoutError):
@@ -192,18 +272,56 @@ class Receiver:
             workspace_id = message.subject.split(".")[2]
             group = (workspace_id, delivery.connector_id, number if is_alone else 0)
             groups[group].append((message, delivery))
-        for (workspace_id, connector_id, _), members in groups.items():
+        unanswered = {id(message): message for message in messages}
+        signs = asyncio.create_task(give_signs(unanswered.values(), every=ACK_WAIT_SECONDS / 3))
+        try:
+            for (workspace_id, connector_id, _), members in groups.items():
+                await self._do(workspace_id, connector_id, members)
+                for message, _ in members:
+                    del unanswered[id(message)]
+        finally:
+            signs.cancel()
+
+    async def _do(
+        self, workspace_id: str, connector_id: str, members: Sequence[tuple[Msg, Delivery]]
+    ) -> None:
+        attempt = max(message.metadata.num_delivered for message, _ in members)
+        try:
             try:
                 await self._take(workspace_id, connector_id, [delivery for _, delivery in members])
-            except Exception as error:  # noqa: BLE001  # edge: what fails here waits in the queue, nothing is lost
-                attempt = max(message.metadata.num_delivered for message, _ in members)
-                wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1]
-                log.warning("deliveries.postponed", n=len(members), error=repr(error), retry_after=wait)
-                for message, _ in members:
-                    await message.nak(delay=wait)
-            else:
-                for message, _ in members:
-                    await message.ack()
+            except _AWAY:
+                raise
+            except Exception as error:
+                if attempt < TRIES_MAX:
+                    raise
+                for _, delivery in members:
+                    await self._give_up(workspace_id, delivery, error)
+        except Exception as error:  # noqa: BLE001  # edge: what fails here waits in the queue, nothing is lost
+            wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1]
+            log.warning("deliveries.postponed", n=len(members), error=repr(error), retry_after=wait)
+            for message, _ in members:
+                await message.nak(delay=wait)
+        else:
+            for message, _ in members:
+                await message.ack()
+
+    async def _give_up(self, workspace_id: str, delivery: Delivery, error: Exception) -> None:
+        """Keep as a dead letter what could not be taken in: it may be tried again when that is mended."""
+        connector_id = delivery.connector_id
+        known = (await self._directory.find([connector_id]))[connector_id]
+        if known is None:
+            return
+        log.error("delivery.given_up", connector_id=connector_id, error=type(error).__name__)
+        try:
+            await self._reject(workspace_id, connector_id, _records_of(known, delivery))
+        except Exception:  # noqa: BLE001  # it may be the very record that cannot be read, so as it came
+            await self._reject(workspace_id, connector_id, (delivery.body.decode(errors="replace"),))
+        await self._records.note_deliveries(workspace_id, connector_id, delivery.keys)
+
+    async def _reject(self, workspace_id: str, connector_id: str, records: Sequence[object]) -> None:
+        reason = f"could not be taken in, {TRIES_MAX} times; try it again when the cause is mended"
+        rejections = [Rejection(record, "", reason) for record in records]
+        await self._records.reject(workspace_id, connector_id, STREAM_NAME, rejections)
 
     async def _take(self, workspace_id: str, connector_id: str, deliveries: Sequence[Delivery]) -> None:
         known = (await self._directory.find([connector_id]))[connector_id]

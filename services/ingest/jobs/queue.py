@@ -6,7 +6,7 @@ A job is there once: while one of its id waits or is worked on, putting it again
 import asyncio
 import re
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -21,8 +21,11 @@ from nats.js.errors import APIError, NotFoundError
 from runtime.errors import UnavailableError, described
 
 STREAM: Final = "JOBS"
+DELIVERIES: Final = "DELIVERIES"
+"""The same for what vendors send, apart: however much that is, runs have their place."""
 JOBS_MAX: Final = 200_000
-BYTES_MAX: Final = 512 * 1024 * 1024
+JOBS_BYTES_MAX: Final = 64 * 1024 * 1024
+DELIVERIES_BYTES_MAX: Final = 512 * 1024 * 1024
 AGE_MAX_SECONDS: Final = 7 * 86_400
 """A job that nobody could do for a week is given up."""
 
@@ -39,7 +42,7 @@ _SUBJECT: Final = re.compile(r"job(\.[A-Za-z0-9_-]{1,128}){3}")
 _TOO_MANY_OF_SUBJECT: Final = 10077
 _STREAM_EXISTS: Final = frozenset({10058, 10065})
 
-Kind = Literal["sync", "delivery"]
+Kind = Literal["sync"]
 
 log = structlog.get_logger()
 
@@ -74,16 +77,20 @@ class JobQueue:
         self._ack_wait = ack_wait_seconds
 
     async def ensure(self) -> None:
-        """Make the stream where there is none; one that exists stays as its operator set it."""
+        """Make the streams that are not there; one that exists stays as its operator set it."""
+        await self._ensure(STREAM, "job.sync.>", JOBS_BYTES_MAX)
+        await self._ensure(DELIVERIES, "job.delivery.>", DELIVERIES_BYTES_MAX)
+
+    async def _ensure(self, name: str, subjects: str, bytes_max: int) -> None:
         config = StreamConfig(
-            name=STREAM,
-            subjects=["job.>"],
+            name=name,
+            subjects=[subjects],
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
             discard_new_per_subject=True,
             max_msgs_per_subject=1,
             max_msgs=JOBS_MAX,
-            max_bytes=BYTES_MAX,
+            max_bytes=bytes_max,
             max_age=AGE_MAX_SECONDS,
             storage=StorageType.FILE,
             num_replicas=self._replicas,
@@ -213,7 +220,7 @@ class _Hands:
         self._freed.set()
 
     async def _do(self, message: Msg, job: Job) -> None:
-        signs = asyncio.create_task(self._give_signs(message))
+        signs = asyncio.create_task(give_signs([message], every=self._sign_every))
         try:
             await self._handle(job)
         except Later as later:
@@ -230,9 +237,12 @@ class _Hands:
         finally:
             signs.cancel()
 
-    async def _give_signs(self, message: Msg) -> None:
-        while True:
-            await asyncio.sleep(self._sign_every)
+
+async def give_signs(messages: Collection[Msg], *, every: float) -> None:
+    """Say each so many seconds that these, whichever they are by then, are being worked on; without end."""
+    while True:
+        await asyncio.sleep(every)
+        for message in tuple(messages):
             await _answer(message.in_progress())
 
 

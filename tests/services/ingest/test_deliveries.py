@@ -1,0 +1,91 @@
+"""Deliveries that wait and deliveries that fail: nobody else waits for them, and none is lost."""
+
+import asyncio
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+
+from services.ingest.connectors.connecting import source_of
+from services.ingest.errors import LogUnreachableError
+from services.ingest.jobs import deliveries as jobs
+from services.ingest.jobs.deliveries import TRIES_MAX, Delivery, Receiver, Shares
+from services.ingest.jobs.directory import Addressee
+from services.ingest.jobs.queue import DELIVERIES, STREAM, JobQueue
+from tests.services.ingest.builders import NOW
+from tests.services.ingest.test_intake import SETTINGS, WORKSPACE
+
+ZENDESK = source_of("con_1", SETTINGS)
+DELIVERY = Delivery(connector_id="con_1", keys=("id-1",), headers={}, body=b'{"id": 1}', received_at=NOW)
+
+
+async def test_workspace_has_its_share_of_the_queue_and_others_have_theirs(nc: Client) -> None:
+    await JobQueue(nc).ensure()
+    now = 0.0
+    share, another = (Shares(nc, units=8, monotonic=lambda: now) for _ in range(2))
+    for number in range(8):
+        assert await share.take("ws_big", 1)
+        await nc.jetstream().publish(f"job.delivery.ws_big.{number}-1", b"")
+    # Another process has put nothing yet, and looks.
+    for one in (share, another):
+        now += jobs.LOOK_SECONDS
+        assert [await one.take(workspace_id, 3) for workspace_id in ("ws_big", "ws_small")] == [False, True]
+    assert (await nc.jetstream().stream_info(STREAM)).state.messages == 0
+    await nc.jetstream().purge_stream(DELIVERIES)
+    assert await share.take("ws_big", 1)
+
+
+class Desk:
+    """A receiver over what a test says about its records and its intake; it is offered one delivery."""
+
+    def __init__(self, nc: Client, take_in: AsyncMock) -> None:
+        webhook = ZENDESK.manifest.webhook
+        assert webhook is not None
+        known = Addressee(workspace_id=WORKSPACE, source=ZENDESK, webhook=webhook)
+        self.records = AsyncMock()
+        self.records.taken_deliveries.return_value = ()
+        directory = AsyncMock()
+        directory.find.return_value = {"con_1": known}
+        intake = SimpleNamespace(take_in=take_in)
+        self.receiver = Receiver(nc, JobQueue(nc), directory, self.records, intake)  # type: ignore[arg-type]
+        self.message = AsyncMock(
+            data=msgspec.msgpack.encode(DELIVERY), subject=f"job.delivery.{WORKSPACE}.1-1"
+        )
+
+    async def offer(self, n_delivered: int) -> None:
+        self.message.metadata = SimpleNamespace(num_delivered=n_delivered)
+        await self.receiver._handle([self.message])
+
+
+async def test_delivery_that_always_fails_becomes_a_dead_letter(nc: Client) -> None:
+    desk = Desk(nc, AsyncMock(side_effect=OverflowError))
+    await desk.offer(TRIES_MAX - 1)
+    assert (desk.message.nak.await_count, desk.records.reject.await_count) == (1, 0)
+    await desk.offer(TRIES_MAX)
+    (_, _, _, (rejection,)) = desk.records.reject.await_args.args
+    assert rejection.record == {"id": 1}
+    assert (desk.message.ack.await_count, desk.records.note_deliveries.await_count) == (1, 1)
+
+
+async def test_delivery_waits_for_what_is_ours_however_long(nc: Client) -> None:
+    desk = Desk(nc, AsyncMock(side_effect=LogUnreachableError()))
+    await desk.offer(10 * TRIES_MAX)
+    assert (desk.message.nak.await_count, desk.records.reject.await_count) == (1, 0)
+
+
+async def test_delivery_that_takes_long_is_not_given_away(
+    nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "ACK_WAIT_SECONDS", 0.03)
+
+    async def slow(*_: object) -> None:
+        await asyncio.sleep(0.1)
+
+    desk = Desk(nc, AsyncMock(side_effect=slow))
+    await desk.offer(1)
+    n_signs = desk.message.in_progress.await_count
+    assert n_signs > 1
+    await asyncio.sleep(0.05)
+    assert (desk.message.ack.await_count, desk.message.in_progress.await_count) == (1, n_signs)
