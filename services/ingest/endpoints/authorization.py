@@ -72,9 +72,10 @@ class Authorizations:
             secrets = await self._grants.redeem(claim, code, source_of(claim.connector_id, found.settings))
         except VendorError as error:
             raise refusal(error) from error
-        after, sequence = await self._sources.decide(
-            claim.connector_id, context, lambda state: authorize_connector(state, secrets=secrets)
-        )
+        async with self._vault.unless_gone(claim.workspace_id, claim.connector_id):
+            after, sequence = await self._sources.decide(
+                claim.connector_id, context, lambda state: authorize_connector(state, secrets=secrets)
+            )
         return connector.AuthorizationFinished(
             connector_id=claim.connector_id, status=after.status, sequence=sequence
         )

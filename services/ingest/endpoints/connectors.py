@@ -89,7 +89,7 @@ class Connectors:
     ) -> connector.ConnectorChanged:
         """Make a connector; one that is polled runs every half hour unless something else is said.
 
-        Raises InvalidConnectorError, TooManyConnectorsError and LogUnreachableError.
+        Raises InvalidConnectorError, TooManyConnectorsError, UnavailableError and LogUnreachableError.
         """
         settings = connecting.checked(cmd.settings)
         connector_id = new_id("con_", now=self._clock(), rng=self._rng)
@@ -102,6 +102,10 @@ class Connectors:
         secrets: tuple[str, ...] = ()
         if given:
             connecting.check_credentials(source.auth, given, held=())
+            # Before the secrets, so that none is left should this process die, or the log not answer, behind them.
+            job = SyncJob(connector_id=connector_id, run_id=None, is_new=True)
+            job_id = f"{connector_id}-new"
+            await self._queue.put("sync", context.workspace_id, job_id, msgspec.json.encode(job))
             secrets = await self._vault.keep(context.workspace_id, connector_id, given)
         events = decisions.create_connector(
             connector_id,
@@ -141,7 +145,8 @@ class Connectors:
                 is_proved=not connecting.is_polled(source.manifest),
             )
 
-        state, sequence = await self._sources.decide(cmd.connector_id, context, decide)
+        async with self._vault.unless_gone(context.workspace_id, cmd.connector_id):
+            state, sequence = await self._sources.decide(cmd.connector_id, context, decide)
         return connector.ConnectorChanged(
             connector_id=state.connector_id,
             settings=state.settings,

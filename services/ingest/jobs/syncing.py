@@ -53,10 +53,14 @@ log = structlog.get_logger()
 
 
 class SyncJob(Struct, frozen=True):
-    """A run to do; without one: a deleted connector of which nothing may be left."""
+    """A run to do; without one: a connector of which nothing may be left once it is deleted.
+
+    is_new: it was about to be made, and nothing may be left where it was not.
+    """
 
     connector_id: str
     run_id: str | None
+    is_new: bool = False
 
 
 class _Progress(Struct, frozen=True, kw_only=True):
@@ -120,7 +124,7 @@ class Syncing:
         """Do a run to its end, or raise Later."""
         order = msgspec.json.decode(job.payload, type=SyncJob)
         if order.run_id is None:
-            return await self._forget(job, order.connector_id)
+            return await self._forget(job, order)
         async with self._alone(order.connector_id) as is_alone:
             if not is_alone:
                 raise Later(BUSY_SECONDS)
@@ -133,12 +137,15 @@ class Syncing:
                 await _Run(self._tools, run, job.workspace_id).do()
             return None
 
-    async def _forget(self, job: Job, connector_id: str) -> None:
-        """Delete what is kept of a connector that is deleted; the job is put before it is."""
-        state = await self._tools.sources.find(job.workspace_id, connector_id)
-        if state is not None and state.is_deleted:
-            await forget(self._tools.vault, self._tools.records, job.workspace_id, connector_id)
-        elif job.n_deliveries < UNKNOWN_DELIVERIES_MAX:
+    async def _forget(self, job: Job, order: SyncJob) -> None:
+        """Delete what is kept of a connector that is deleted or was never made; the job is put before it is."""
+        state = await self._tools.sources.find(job.workspace_id, order.connector_id)
+        may_come = job.n_deliveries < UNKNOWN_DELIVERIES_MAX
+        if state is None and order.is_new and may_come:
+            raise Later(BUSY_SECONDS)
+        if state is None or state.is_deleted:
+            await forget(self._tools.vault, self._tools.records, job.workspace_id, order.connector_id)
+        elif not order.is_new and may_come:
             raise Later(BUSY_SECONDS)
 
     @asynccontextmanager

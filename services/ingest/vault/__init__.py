@@ -11,6 +11,7 @@ from runtime.database import Connection, Pool, tenant
 from runtime.errors import UnavailableError
 from runtime.sealing import MasterKeys, Place, SealingKey
 
+from services.ingest.errors import ConnectorNotFoundError
 from services.ingest.vault import _queries
 from services.ingest.vault.turns import HOLDERS_MAX, Turns
 
@@ -67,6 +68,18 @@ class Vault:
         """Delete everything secret of a connector."""
         async with self.held(workspace_id, connector_id) as held:
             await held.forget()
+
+    @asynccontextmanager
+    async def unless_gone(self, workspace_id: str, connector_id: str) -> AsyncIterator[None]:
+        """A block that keeps something, and ends with ConnectorNotFoundError where the connector was deleted meanwhile.
+
+        What was kept after the deletion has deleted the rest is deleted then, too.
+        """
+        try:
+            yield
+        except ConnectorNotFoundError:
+            await self.forget(workspace_id, connector_id)
+            raise
 
     def received(self, sealed: str, *, workspace_id: str, what: str) -> str:
         """A secret that came over the bus. Raises SealError.

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import msgspec
@@ -16,6 +18,7 @@ from runtime.outbound import EVERYWHERE, INTERNET, Outbound
 from runtime.sealing import read_master_keys
 from testkit.waiting import eventually
 
+from services.ingest.commands.connectors import delete_connector
 from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.manifest import Manifest, decode, encode_hook
 from services.ingest.endpoints.authorization import Authorizations
@@ -24,6 +27,9 @@ from services.ingest.errors import (
     AuthorizationRefusedError,
     ConnectorNotFoundError,
 )
+from services.ingest.jobs.queue import Job, Later
+from services.ingest.jobs.syncing import UNKNOWN_DELIVERIES_MAX, Syncing, SyncJob, Tools
+from services.ingest.records import Records
 from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
 from services.ingest.vendors.faults import VendorError
@@ -420,6 +426,51 @@ async def test_sign_in_connects_the_connector_of_the_one_who_began_it(
     assert not [secret for secret in (*OURS.values(), *server.issued, back["code"]) if secret in told]
     with pytest.raises(AuthorizationGoneError):
         await doors.finish(end, nobody)
+
+
+async def test_grant_of_a_connector_that_is_deleted_meanwhile_is_not_kept(
+    doors: Authorizations,
+    vault: Vault,
+    server: OAuthServer,
+    event_log: EventLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The vendor takes seconds to answer; what it answers belongs to nobody then."""
+    begin = connector.StartAuthorization(connector_id=CONNECTOR, redirect_uri=REDIRECT_URI)
+    back = server.agree((await doors.start(begin, CONTEXT)).authorize_url)
+    keep = vault.keep
+
+    async def deleted_first(*given: Any) -> tuple[str, ...]:
+        await Sources(event_log, clock=Clock()).decide(CONNECTOR, CONTEXT, delete_connector)
+        await vault.forget(WORKSPACE, CONNECTOR)
+        return await keep(*given)
+
+    monkeypatch.setattr(vault, "keep", deleted_first)
+    sealed = vault.to_send(back["code"], workspace_id=WORKSPACE, what="code")
+    with pytest.raises(ConnectorNotFoundError):
+        await doors.finish(connector.FinishAuthorization(state=back["state"], sealed_code=sealed), CONTEXT)
+    assert server.issued
+    assert await vault.open_all(WORKSPACE, CONNECTOR) == {}
+
+
+async def test_credentials_of_a_connector_that_was_never_made_are_deleted(
+    vault: Vault, sources_pool: Pool, event_log: EventLog, clock: Clock
+) -> None:
+    """The job is put before they are kept, so it finds them whoever died in between."""
+    await vault.keep(WORKSPACE, CONNECTOR, OURS)
+    unasked: Any = None
+    tools = Tools(
+        sources=Sources(event_log, clock=clock),
+        vault=vault,
+        records=Records(sources_pool, clock=clock, rng=random.Random(1)),
+        **dict.fromkeys(("intake", "asking", "rows", "locks", "clock"), unasked),
+    )
+    order = msgspec.json.encode(SyncJob(connector_id=CONNECTOR, run_id=None, is_new=True))
+    with pytest.raises(Later):
+        await Syncing(tools).do(Job(WORKSPACE, "1", order, 1))
+    assert await vault.open_all(WORKSPACE, CONNECTOR) == OURS
+    await Syncing(tools).do(Job(WORKSPACE, "1", order, UNKNOWN_DELIVERIES_MAX))
+    assert await vault.open_all(WORKSPACE, CONNECTOR) == {}
 
 
 async def test_person_who_does_not_agree_is_told_so_and_begins_again(
