@@ -122,7 +122,13 @@ class Reception:
             return _refusal(404, "there is nothing at this address")
         payload = _payload(call) if known.webhook.handshake else None
         secrets = known.secrets(now)
-        greeting = greet(known.webhook, call, payload, is_proved=False, has_secret=bool(secrets))
+        greeting = greet(
+            known.webhook,
+            call,
+            payload,
+            is_proved=False,
+            has_secret=bool(secrets) and now >= known.first_until,
+        )
         if greeting is not None:
             return await self._greeted(greeting, known, context)
         if not await self._is_believed(known, call, secrets, now):

@@ -3,7 +3,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Final
 
@@ -11,16 +11,15 @@ from contracts import connector
 from runtime.broker import CommandContext, Endpoint
 from runtime.sealing import SealError
 
-from services.ingest.errors import (
-    ConnectorNotFoundError,
-    InvalidConnectorError,
-)
+from services.ingest.errors import InvalidConnectorError
 from services.ingest.jobs.directory import (
+    FIRST_UNTIL,
     PREVIOUS,
     PREVIOUS_GOOD_FOR,
     SECRET,
     UNREAD,
     Directory,
+    read_until,
     write_previous,
 )
 from services.ingest.reporting import Sources
@@ -29,6 +28,8 @@ from services.ingest.vault import Held, Vault
 LENGTHS: Final = range(8, 16_385)
 """Of a secret: from the shortest that a vendor gives to a set of public keys."""
 WHAT: Final = "webhook_secret"
+FIRST_GOOD_FOR: Final = timedelta(minutes=10)
+"""How long after a person's wish for another secret a vendor that brings its own may make a first call again."""
 _BYTES: Final = 32
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\t\r\n]")
 
@@ -56,6 +57,7 @@ class WebhookSecrets:
 
         Without a secret of the vendor's we make one, "whsec_" and 32 random bytes in base64; but where the vendor gave
         one in its first call that it wants to have back, it is that one, once.
+        Behind one that we made, a vendor that brings its own has ten minutes to begin again.
         Raises ConnectorNotFoundError, InvalidConnectorError, ConnectorContendedError and LogUnreachableError.
         """
         workspace_id, connector_id, now = context.workspace_id, cmd.connector_id, self._clock()
@@ -71,6 +73,9 @@ class WebhookSecrets:
             else:
                 secret = given or f"whsec_{b64encode(token_bytes(_BYTES)).decode()}"
                 until = await self._replace(held, secret, now=now)
+                if given is None:
+                    until_second = int((now + FIRST_GOOD_FOR).timestamp())
+                    await held.keep({FIRST_UNTIL: str(until_second)})
             names = _names(held)
         sequence = await self._tell(connector_id, names, context)
         self._directory.forget(connector_id)
@@ -85,19 +90,21 @@ class WebhookSecrets:
     ) -> bool:
         """Keep a secret that a vendor's first call brought; False where the connector has one by now.
 
+        Nothing is kept unless the log has it too: a vendor that is not answered brings another secret the next time.
         Raises what `rotate_webhook_secret` does.
         """
-        async with self._vault.held(workspace_id, connector_id) as held:
-            if held.secrets.get(SECRET):
-                return False
-            await held.keep({SECRET: secret, UNREAD: secret if is_read else None})
-            names = _names(held)
         own = CommandContext(
             workspace_id=workspace_id,
             correlation_id=context.correlation_id,
             traceparent=context.traceparent,
         )
-        await self._tell(connector_id, names, own)
+        async with self._vault.held(workspace_id, connector_id) as held:
+            is_open = self._clock() < read_until(held.secrets.get(FIRST_UNTIL, ""))
+            if held.secrets.get(SECRET) and not is_open:
+                return False
+            await held.keep({SECRET: secret, UNREAD: secret if is_read else None, FIRST_UNTIL: None})
+            changed = connector.ConnectorCredentialsChanged(connector_id=connector_id, secrets=_names(held))
+            await self._sources.decide(connector_id, own, lambda _: [changed])
         self._directory.forget(connector_id)
         return True
 
@@ -126,15 +133,11 @@ class WebhookSecrets:
     async def _tell(self, connector_id: str, names: tuple[str, ...], context: CommandContext) -> int:
         """Say that the secrets are different; the sequence behind which rows show it."""
         changed = connector.ConnectorCredentialsChanged(connector_id=connector_id, secrets=names)
-        try:
+        async with self._vault.unless_gone(context.workspace_id, connector_id):
             _, sequence = await self._sources.decide(connector_id, context, lambda _: [changed])
-        except ConnectorNotFoundError:
-            # Deleted at this very moment, and with it what was kept of it until then.
-            await self._vault.forget(context.workspace_id, connector_id)
-            raise
         return sequence
 
 
 def _names(held: Held) -> tuple[str, ...]:
     """What a connector's secrets are called, without those that only we know of."""
-    return tuple(sorted(name for name in held.secrets if name not in (PREVIOUS, UNREAD)))
+    return tuple(sorted(name for name in held.secrets if name not in (PREVIOUS, UNREAD, FIRST_UNTIL)))

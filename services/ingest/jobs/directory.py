@@ -32,6 +32,9 @@ PREVIOUS: Final = "webhook_secret_previous"
 UNREAD: Final = "webhook_secret_unread"
 """A secret that the vendor gave and that a person has to give back to it: shown once."""
 
+FIRST_UNTIL: Final = "webhook_secret_first_until"
+"""Until which second (UTC) a vendor's first call may bring a secret in place of the one there is."""
+
 _ID: Final = re.compile(r"con_[0-9A-HJKMNP-TV-Z]{26}")
 
 log = structlog.get_logger()
@@ -41,6 +44,7 @@ class Addressee(Struct, frozen=True, kw_only=True):
     """A connector as far as its webhooks are concerned.
 
     secret, previous: what calls are proved with; empty where there is none. previous counts until previous_until.
+    first_until: until then a vendor's first call may bring another secret.
     """
 
     workspace_id: str
@@ -50,6 +54,7 @@ class Addressee(Struct, frozen=True, kw_only=True):
     secret: str = ""
     previous: str = ""
     previous_until: datetime = datetime.min.replace(tzinfo=UTC)
+    first_until: datetime = datetime.min.replace(tzinfo=UTC)
 
     def secrets(self, now: datetime) -> tuple[str, ...]:
         """Those that count now, the current one first."""
@@ -127,6 +132,7 @@ class Directory:
             secret=secrets.get(SECRET, ""),
             previous=previous,
             previous_until=until,
+            first_until=read_until(secrets.get(FIRST_UNTIL, "")),
         )
 
 
@@ -135,7 +141,12 @@ def write_previous(secret: str, until: datetime) -> str:
     return f"{int(until.timestamp())}:{secret}"
 
 
+def read_until(text: str) -> datetime:
+    """A second (UTC); an empty text is long ago."""
+    return datetime.fromtimestamp(int(text or 0), tz=UTC)
+
+
 def read_previous(text: str) -> tuple[str, datetime]:
     """The way back; an empty text is no secret."""
     until, _, secret = text.partition(":")
-    return secret, datetime.fromtimestamp(int(until or 0), tz=UTC)
+    return secret, read_until(until)
