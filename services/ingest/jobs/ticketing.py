@@ -245,10 +245,15 @@ class Ticketing:
             found = await self._renewing(tracker, source, secrets, context, lambda each: each.find(given))
             if found is not None:
                 return found, False
+
+        async def create(each: Tracker) -> tickets.Made:
+            # Asked before each request: a process that was held up may wake behind its lease.
+            if not await self._pushes.keep(ours):
+                raise UnsettledError("vendor_failed", "another try has taken the ticket up")
+            return await each.create(given)
+
         try:
-            return await self._renewing(
-                tracker, source, secrets, context, lambda each: each.create(given)
-            ), True
+            return await self._renewing(tracker, source, secrets, context, create), True
         except UnsettledError:
             if push.find is None:
                 raise

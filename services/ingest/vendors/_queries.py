@@ -125,9 +125,34 @@ async def take_up_push(
         return fetched
 
 
+_KEEP_PUSH = """
+UPDATE pushes SET leased_until = $1
+WHERE workspace_id = $2 AND ticket_id = $3
+    AND begun_at = $4 AND n_attempts = $5
+RETURNING ticket_id
+"""
+
+
+async def keep_push(
+    conn: AsyncConnection[Any],
+    *,
+    leased_until: datetime,
+    workspace_id: str,
+    ticket_id: str,
+    begun_at: datetime,
+    n_attempts: int,
+) -> str | None:
+    """Hold a ticket longer, unless another try has taken it up; no row where one has."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_KEEP_PUSH, (leased_until, workspace_id, ticket_id, begun_at, n_attempts))
+        fetched: str | None = await cursor.fetchone()
+        return fetched
+
+
 _RELEASE_PUSH = """
 UPDATE pushes SET leased_until = $1
 WHERE workspace_id = $2 AND ticket_id = $3
+    AND begun_at = $4 AND n_attempts = $5
 """
 
 
@@ -137,21 +162,32 @@ async def release_push(
     leased_until: datetime,
     workspace_id: str,
     ticket_id: str,
+    begun_at: datetime,
+    n_attempts: int,
 ) -> None:
-    """Let a ticket go that may have been made, until a time at which it can be looked up."""
+    """Let a ticket go that may have been made, until a time at which it can be looked up, unless another try has it."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_RELEASE_PUSH, (leased_until, workspace_id, ticket_id))
+        await cursor.execute(_RELEASE_PUSH, (leased_until, workspace_id, ticket_id, begun_at, n_attempts))
 
 
 _END_PUSH = """
-DELETE FROM pushes WHERE workspace_id = $1 AND ticket_id = $2
+DELETE FROM pushes
+WHERE workspace_id = $1 AND ticket_id = $2
+    AND begun_at = $3 AND n_attempts = $4
 """
 
 
-async def end_push(conn: AsyncConnection[Any], *, workspace_id: str, ticket_id: str) -> None:
-    """End the making of a ticket: the log has it, or it is known not to be there."""
+async def end_push(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    ticket_id: str,
+    begun_at: datetime,
+    n_attempts: int,
+) -> None:
+    """End the making of a ticket: the log has it, or it is known not to be there; unless another try has it."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_END_PUSH, (workspace_id, ticket_id))
+        await cursor.execute(_END_PUSH, (workspace_id, ticket_id, begun_at, n_attempts))
 
 
 _LIST_LAPSED_PUSHES = """

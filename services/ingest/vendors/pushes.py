@@ -72,20 +72,41 @@ class Pushes:
             )
         return None if row is None else _push(workspace_id, ticket_id, row)
 
+    async def keep(self, push: Push) -> bool:
+        """Hold a ticket for a whole lease from now; False where another try has taken it up, or ended it."""
+        async with tenant(self._pool, push.workspace_id) as conn:
+            row = await _queries.keep_push(
+                conn,
+                workspace_id=push.workspace_id,
+                ticket_id=push.ticket_id,
+                begun_at=push.begun_at,
+                n_attempts=push.n_attempts,
+                leased_until=self._clock() + LEASE,
+            )
+        return row is not None
+
     async def release(self, push: Push, *, after: timedelta) -> None:
-        """Let a ticket go that may have been made; it can be taken up behind this time."""
+        """Let a ticket go that may have been made; it can be taken up behind this time, unless another try has it."""
         async with tenant(self._pool, push.workspace_id) as conn:
             await _queries.release_push(
                 conn,
                 workspace_id=push.workspace_id,
                 ticket_id=push.ticket_id,
+                begun_at=push.begun_at,
+                n_attempts=push.n_attempts,
                 leased_until=self._clock() + after,
             )
 
     async def end(self, push: Push) -> None:
-        """The log has the ticket, or it is known not to have been made."""
+        """The log has the ticket, or it is known not to have been made; what another try has is left to it."""
         async with tenant(self._pool, push.workspace_id) as conn:
-            await _queries.end_push(conn, workspace_id=push.workspace_id, ticket_id=push.ticket_id)
+            await _queries.end_push(
+                conn,
+                workspace_id=push.workspace_id,
+                ticket_id=push.ticket_id,
+                begun_at=push.begun_at,
+                n_attempts=push.n_attempts,
+            )
 
     async def lapsed(self, *, limit: int) -> list[tuple[str, str]]:
         """Workspace and ticket of those that somebody began and nobody ended, the longest ago first."""

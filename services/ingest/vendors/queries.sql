@@ -28,14 +28,24 @@ UPDATE pushes SET n_attempts = n_attempts + 1, leased_until = sqlc.arg(leased_un
 WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id) AND leased_until <= sqlc.arg(now)
 RETURNING recommendation_id, connector_id, target, requested_by, begun_at, n_attempts;
 
--- Let a ticket go that may have been made, until a time at which it can be looked up.
+-- Hold a ticket longer, unless another try has taken it up; no row where one has.
+-- name: KeepPush :one
+UPDATE pushes SET leased_until = sqlc.arg(leased_until)
+WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id)
+    AND begun_at = sqlc.arg(begun_at) AND n_attempts = sqlc.arg(n_attempts)
+RETURNING ticket_id;
+
+-- Let a ticket go that may have been made, until a time at which it can be looked up, unless another try has it.
 -- name: ReleasePush :exec
 UPDATE pushes SET leased_until = sqlc.arg(leased_until)
-WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id);
+WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id)
+    AND begun_at = sqlc.arg(begun_at) AND n_attempts = sqlc.arg(n_attempts);
 
--- End the making of a ticket: the log has it, or it is known not to be there.
+-- End the making of a ticket: the log has it, or it is known not to be there; unless another try has it.
 -- name: EndPush :exec
-DELETE FROM pushes WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id);
+DELETE FROM pushes
+WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id)
+    AND begun_at = sqlc.arg(begun_at) AND n_attempts = sqlc.arg(n_attempts);
 
 -- Of all workspaces, workspace and ticket, a slash between, whose making somebody began and nobody ended.
 -- name: ListLapsedPushes :many

@@ -258,6 +258,41 @@ async def test_try_ends_before_another_may_begin(
     assert (await office.process().push(order("github"), CONTEXT)).ticket.is_found
 
 
+async def test_try_that_wakes_behind_its_lease_makes_nothing(
+    office: Office, trackers: Trackers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it touch what another try has in hand by then."""
+    monkeypatch.setattr(ticketing, "LOOK_AGAIN_SECONDS", ())
+    await office.connect("github")
+    held_up, keep = office.process(), Pushes.keep
+
+    async def late(self: Pushes, push: pushes.Push) -> bool:
+        if push.n_attempts > 1:
+            return await keep(self, push)
+        office.clock.now += pushes.LEASE
+        assert (await office.process().push(order("github"), CONTEXT)).is_new
+        other = await self.begin(
+            WORKSPACE,
+            push.ticket_id,
+            recommendation_id="rec_1",
+            connector_id=CONNECTOR,
+            target={},
+            requested_by=None,
+        )
+        assert other is not None
+        others.append(other)
+        return await keep(self, push)
+
+    others: list[pushes.Push] = []
+    monkeypatch.setattr(Pushes, "keep", late)
+    with pytest.raises(TicketUnsettledError):
+        await held_up.push(order("github"), CONTEXT)
+    assert len(trackers.made) == 1
+    office.clock.now += timedelta(seconds=31)
+    theirs = Pushes(office._pool, clock=office.clock)
+    assert await theirs.take_up(WORKSPACE, others[0].ticket_id) is None
+
+
 @pytest.mark.parametrize("lost", ["late", "failed"])
 async def test_ticket_whose_answer_is_lost_is_found_at_once(
     office: Office, trackers: Trackers, monkeypatch: pytest.MonkeyPatch, lost: str
