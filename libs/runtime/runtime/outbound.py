@@ -4,6 +4,7 @@ import asyncio
 import socket
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 from urllib.parse import quote_plus
@@ -16,6 +17,9 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 BODY_BYTES_MAX = 1024 * 1024
 SECONDS = 5.0
+NAMES_AT_ONCE: Final = 32
+_names: Final = ThreadPoolExecutor(NAMES_AT_ONCE, thread_name_prefix="name")
+"""Not the loop's own threads: our database and broker would wait for a stranger's name that nobody answers for."""
 _TRANSLATED = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind a translator
 
 
@@ -73,14 +77,16 @@ class Reach(Struct, frozen=True):
     def resolve(self, scheme: str, host: str, port: int) -> str:
         """The same for a name, which is looked up once: what was checked is what has to be connected to.
 
-        Blocks, so it is for threads. Raises OutboundError.
+        Blocks for at most SECONDS, so it is for threads. Raises OutboundError.
         """
         self.check_scheme(scheme)
+        looking = _names.submit(_look_up, host, port)
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise OutboundError(f"{host} is not known") from error
-        return self.choose(scheme, host, [str(place[0]) for *_, place in found])
+            found = looking.result(SECONDS)
+        except TimeoutError as error:
+            looking.cancel()
+            raise OutboundError(f"{host} was not found in time") from error
+        return self.choose(scheme, host, found)
 
     def check_scheme(self, scheme: str) -> None:
         """Refuse before anything is looked up what cannot be good. Raises OutboundError."""
@@ -153,12 +159,20 @@ class Outbound:
         content: bytes | None = None,
         seconds: float = SECONDS,
     ) -> Answer:
-        """What is answered to one request, whatever the status; a redirect is not followed. Raises OutboundError."""
-        target, host = await self._checked(url)
+        """What is answered to one request, whatever the status; a redirect is not followed. Raises OutboundError.
+
+        seconds: from the look-up of the name to the last byte.
+        """
+        ends_at = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(ends_at):
+                target, host = await self._checked(url)
+        except TimeoutError as error:
+            raise OutboundError("the name of the host was not found in time") from error
         # No proxy from the environment: it would resolve the name again, to who knows what.
         try:
             async with (
-                asyncio.timeout(seconds),
+                asyncio.timeout_at(ends_at),
                 httpx.AsyncClient(
                     timeout=httpx.Timeout(seconds, connect=min(seconds, SECONDS)),
                     follow_redirects=False,
@@ -199,12 +213,18 @@ class Outbound:
         if not asked.host or asked.userinfo:
             raise OutboundError("the address has to have a host, and no user", is_refused=True)
         port = asked.port or {"https": 443, "http": 80}[asked.scheme]
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(asked.host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise OutboundError(f"{asked.host} is not known") from error
-        chosen = self._reach.choose(asked.scheme, asked.host, [str(place[0]) for *_, place in found])
+        found = await asyncio.get_running_loop().run_in_executor(_names, _look_up, asked.host, port)
+        chosen = self._reach.choose(asked.scheme, asked.host, found)
         return asked.copy_with(host=chosen), asked.netloc.decode()
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    """A name's IP addresses; blocks for as long as the system likes. Raises OutboundError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise OutboundError(f"{host} is not known") from error
+    return [str(place[0]) for *_, place in found]
 
 
 def is_public(address: Address) -> bool:

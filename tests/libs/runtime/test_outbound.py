@@ -72,6 +72,28 @@ def test_public_addresses_are_told_from_others(address: str, expected: bool) -> 
     assert is_public(ip_address(address)) is expected
 
 
+async def test_a_name_that_nobody_answers_for_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither who asks, beyond their time, nor the threads of the loop."""
+    is_over, names = threading.Event(), []
+
+    def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        names.append(threading.current_thread().name)
+        is_over.wait(30)
+        return []
+
+    monkeypatch.setattr(outbound.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(outbound, "SECONDS", 0.1)
+    try:
+        with pytest.raises(OutboundError, match="in time") as caught:
+            await Outbound(INTERNET).send("GET", "https://idp.example/", headers={}, seconds=0.1)
+        assert not caught.value.is_sent
+        with pytest.raises(OutboundError, match="in time"):
+            await asyncio.to_thread(INTERNET.resolve, "https", "idp.example", 443)
+    finally:
+        is_over.set()
+    assert all(name.startswith("name") for name in names)
+
+
 async def test_a_name_with_one_address_inside_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever controls a name could let it point anywhere."""
     resolve(monkeypatch, "8.8.8.8", "10.0.0.1")
@@ -156,12 +178,12 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> Callable[[], in
     """Let every name have these addresses; how often one was asked for."""
     n_asked = 0
 
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         nonlocal n_asked
         n_asked += 1
         return [(None, None, None, "", (address, port)) for address in addresses]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(outbound.socket, "getaddrinfo", getaddrinfo)
     return lambda: n_asked
 
 
