@@ -21,6 +21,8 @@ NAMES_AT_ONCE: Final = 32
 _names: Final = ThreadPoolExecutor(NAMES_AT_ONCE, thread_name_prefix="name")
 """Not the loop's own threads: our database and broker would wait for a stranger's name that nobody answers for."""
 _TRANSLATED = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind a translator
+_UNICAST = IPv6Network("2000::/3")  # RFC 4291, 2.4: all that has been given out of IPv6
+_RELAYS = IPv4Network("192.88.99.0/24")  # RFC 7526: whoever is near forwards from there
 
 
 class OutboundError(OSError):
@@ -235,7 +237,10 @@ def is_public(address: Address) -> bool:
             embedded = IPv4Address(int(address) & 0xFFFFFFFF)
         if embedded is not None:
             return is_public(embedded)
-    return address.is_global and not address.is_multicast
+        # Python 3.11 takes what is not listed for global: fec0::/10, ::/96, 64:ff9b:1::/48.
+        if address not in _UNICAST:
+            return False
+    return address not in _RELAYS and address.is_global and not address.is_multicast
 
 
 def _named(url: str) -> dict[str, str]:

@@ -65,6 +65,13 @@ async def test_addresses_inside_are_not_asked(url: str) -> None:
         ("224.0.0.1", False),
         ("ff02::1", False),
         ("::", False),
+        ("fec0::1", False),
+        ("::10.0.0.1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("5f00::1", False),
+        ("192.88.99.1", False),
+        ("2002:808:808::", True),
+        ("::ffff:8.8.8.8", True),
     ],
 )
 def test_public_addresses_are_told_from_others(address: str, expected: bool) -> None:
