@@ -3,6 +3,7 @@
 A `requests.Session`, because that is what dlt takes.
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -154,6 +155,8 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
             until = _moment(text) if text else None
             if until is not None:
                 return max(0.0, (until - moment).total_seconds())
+            continue
+        if not math.isfinite(number):
             continue
         if number >= _EPOCH_MS_MIN:
             number /= 1000

@@ -273,6 +273,13 @@ def test_a_refusal_sent_as_a_success_is_none(body: dict[str, object]) -> None:
     assert caught.value.code == "credentials_rejected"
 
 
+@pytest.mark.parametrize("said", ["nan", "inf", "-inf"])
+def test_a_wait_that_is_no_number_is_none(said: str) -> None:
+    """`nan` would be at once; another header may know."""
+    assert sessions.retry_after({"retry-after": said}) is None
+    assert sessions.retry_after({"retry-after": said, "ratelimit-reset": "7"}) == 7.0
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_signature_version_4_is_botocores(method: str) -> None:
     body = None if method == "GET" else b'{"MaxRecords":100}'
