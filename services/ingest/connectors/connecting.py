@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -168,6 +169,33 @@ def deciding_config(manifest: Manifest, auth: int) -> frozenset[str]:
     if isinstance(manifest.auth[auth], DatabaseLogin):
         selected |= {"host", "port"}
     return frozenset(selected.union(*(_CONFIG.findall(address) for address in addresses)))
+
+
+def address_of(source: Source) -> str:
+    """Where the source's credentials are sent to, as it is kept beside them."""
+    fields = deciding_config(source.manifest, source.settings.auth)
+    config = {key: source.settings.config.get(key) for key in sorted(fields)}
+    return msgspec.json.encode(_Address(_digest(source.settings.manifest), config)).decode()
+
+
+def is_sent_to(source: Source, address: str) -> bool:
+    """Whether the source sends its credentials to the address that was kept beside them."""
+    kept = msgspec.json.decode(address, type=_Address)
+    if kept.manifest != _digest(source.settings.manifest):
+        return False
+    fields = deciding_config(source.manifest, source.settings.auth) & kept.config.keys()
+    return all(source.settings.config.get(key) == kept.config[key] for key in fields)
+
+
+class _Address(Struct, frozen=True):
+    """manifest: names a custom type's, empty for the catalogue's. config: what decides where requests go."""
+
+    manifest: str
+    config: dict[str, str | None]
+
+
+def _digest(manifest: object) -> str:
+    return "" if manifest is None else sha256(msgspec.json.encode(manifest, order="sorted")).hexdigest()
 
 
 def needs_person(auth: Auth) -> bool:

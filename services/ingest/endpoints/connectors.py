@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Final
 
@@ -29,7 +30,7 @@ from services.ingest.projections import POLLS
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
 from services.ingest.state import Connector
-from services.ingest.vault import Vault
+from services.ingest.vault import GIVEN_FOR, Held, Vault
 from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.faults import VendorError
 
@@ -106,7 +107,8 @@ class Connectors:
             job = SyncJob(connector_id=connector_id, run_id=None, is_new=True)
             job_id = f"{connector_id}-new"
             await self._queue.put("sync", context.workspace_id, job_id, msgspec.json.encode(job))
-            secrets = await self._vault.keep(context.workspace_id, connector_id, given)
+            changes = {**given, GIVEN_FOR: connecting.address_of(source)}
+            secrets = await self._vault.keep(context.workspace_id, connector_id, changes)
         events = decisions.create_connector(
             connector_id,
             settings,
@@ -132,8 +134,6 @@ class Connectors:
         settings = connecting.checked(connecting.changed(state.settings, cmd))
         source = connecting.source_of(cmd.connector_id, settings)
         secrets: tuple[str, ...] | None = None
-        if given or self._sends_elsewhere(state, settings):
-            secrets = await self._exchanged(state, source, given, context)
 
         def decide(now_state: Connector) -> list[connector.Event]:
             return decisions.configure_connector(
@@ -145,7 +145,13 @@ class Connectors:
                 is_proved=not connecting.is_polled(source.manifest),
             )
 
-        async with self._vault.unless_gone(context.workspace_id, cmd.connector_id):
+        async with AsyncExitStack() as both:
+            if given or self._sends_elsewhere(state, settings):
+                # What was there stays there unless the log takes the rest.
+                held = await both.enter_async_context(
+                    self._vault.held(context.workspace_id, cmd.connector_id)
+                )
+                secrets = await self._exchanged(held, state, source, given)
             state, sequence = await self._sources.decide(cmd.connector_id, context, decide)
         return connector.ConnectorChanged(
             connector_id=state.connector_id,
@@ -292,26 +298,23 @@ class Connectors:
         return any(before.config.get(key) != after.config.get(key) for key in fields)
 
     async def _exchanged(
-        self,
-        state: Connector,
-        source: connecting.Source,
-        given: Mapping[str, str],
-        context: CommandContext,
+        self, held: Held, state: Connector, source: connecting.Source, given: Mapping[str, str]
     ) -> tuple[str, ...]:
         """Keep the credentials that were given; the names of all that there are then.
 
         Where requests go to another address from now on, those of before are not taken along: whoever may change the
         address could otherwise have them sent to their own.
         """
-        held = set(await self._vault.open_all(context.workspace_id, state.connector_id))
-        changes: dict[str, str | None] = dict(given)
+        names = set(held.secrets)
+        changes: dict[str, str | None] = {**given, GIVEN_FOR: connecting.address_of(source)}
         if self._sends_elsewhere(state, source.settings):
             asked = {field.key for field in connecting.asked_secrets(source.auth)}
             if asked and not given:
                 problem = "have to be given again, since requests go to another address from now on"
                 raise InvalidConnectorError({CREDENTIALS: problem})
-            gone = {name for name in held if not name.startswith("webhook_")}
-            changes = {**dict.fromkeys(gone), **given}
-            held -= gone
-        connecting.check_credentials(source.auth, given, held=held)
-        return await self._vault.keep(context.workspace_id, state.connector_id, changes)
+            gone = {name for name in names if not name.startswith("webhook_")}
+            changes = {**dict.fromkeys(gone), **changes}
+            names -= gone
+        connecting.check_credentials(source.auth, given, held=names)
+        await held.keep(changes)
+        return held.names

@@ -140,4 +140,4 @@ class WebhookSecrets:
 
 def _names(held: Held) -> tuple[str, ...]:
     """What a connector's secrets are called, without those that only we know of."""
-    return tuple(sorted(name for name in held.secrets if name not in (PREVIOUS, UNREAD, FIRST_UNTIL)))
+    return tuple(name for name in held.names if name not in (PREVIOUS, UNREAD, FIRST_UNTIL))

@@ -21,6 +21,10 @@ LOCK_SECONDS: Final = 30
 """How long one waits for another who holds a connector's secrets, such as while a token is refreshed."""
 
 
+GIVEN_FOR: Final = "given-for"
+"""Beside a connector's credentials: the address that they were given for. No name that a manifest could ask for."""
+
+
 class Vault:
     """Seals and opens secrets of connectors, each with its workspace's data key and for its own place.
 
@@ -53,7 +57,7 @@ class Vault:
         """Replace the secrets named, None deletes one; the names that there are now, in order."""
         async with self.held(workspace_id, connector_id) as held:
             await held.keep(secrets)
-            return tuple(sorted(held.secrets))
+            return held.names
 
     def held(self, workspace_id: str, connector_id: str) -> AbstractAsyncContextManager["Held"]:
         """A connector's secrets while nobody else can hold them, so that a token is refreshed once.
@@ -150,6 +154,11 @@ class Held:
         self._key = key
         self._whose = {"workspace_id": workspace_id, "connector_id": connector_id}
         self._clock = clock
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the secrets are called that there are now, in order."""
+        return tuple(sorted(name for name in self.secrets if name != GIVEN_FOR))
 
     async def keep(self, changes: Mapping[str, str | None]) -> None:
         """Replace the secrets named; None deletes one."""

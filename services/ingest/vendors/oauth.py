@@ -20,7 +20,7 @@ from runtime.database import Pool, tenant
 from runtime.errors import StartError
 from runtime.outbound import Outbound
 
-from services.ingest.connectors.connecting import Source
+from services.ingest.connectors.connecting import Source, address_of, is_sent_to
 from services.ingest.connectors.manifest import (
     Auth,
     AuthorizationCode,
@@ -28,7 +28,7 @@ from services.ingest.connectors.manifest import (
     JwtBearer,
 )
 from services.ingest.connectors.templates import PLACEHOLDER, TemplateError, fill_address, fill_text
-from services.ingest.vault import Vault
+from services.ingest.vault import GIVEN_FOR, Vault
 from services.ingest.vendors import _queries
 from services.ingest.vendors.faults import VendorError, words
 from services.ingest.vendors.wire import Guarded, retry_after
@@ -42,7 +42,7 @@ TOKEN: Final = "oauth_token"  # noqa: S105 - the name of a secret
 CLIENT_ID: Final = "client_id"
 CLIENT_SECRET: Final = "client_secret"  # noqa: S105 - as above
 ACCOUNT_KEY: Final = "service_account_key"
-OWN: Final = frozenset({TOKEN, "webhook_secret", "webhook_secret_previous"})
+OWN: Final = frozenset({TOKEN, GIVEN_FOR, "webhook_secret", "webhook_secret_previous"})
 """Secrets of a connector that are none of a request's."""
 
 _STATE: Final = re.compile(r"oast_(ws_[0-9A-HJKMNP-TV-Z]{26})\.con_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{43}")
@@ -172,7 +172,7 @@ class Grants:
         auth = source.auth
         if not isinstance(auth, AuthorizationCode):
             raise VendorError("not_configured", f"{auth_kind(auth)} needs nobody to agree in a browser")
-        secrets = await self._vault.open_all(workspace_id, source.connector_id)
+        secrets = _checked(source, await self._vault.open_all(workspace_id, source.connector_id))
         client = self._client_of(source, secrets)
         # The callback has no session: the state says whose it is, and only its hash is kept.
         state = f"oast_{workspace_id}.{source.connector_id}.{token_urlsafe(STATE_BYTES)}"
@@ -237,7 +237,7 @@ class Grants:
         auth = source.auth
         if not isinstance(auth, AuthorizationCode):
             raise VendorError("not_configured", "the connector signs in in another way by now; start again")
-        secrets = await self._vault.open_all(claim.workspace_id, source.connector_id)
+        secrets = _checked(source, await self._vault.open_all(claim.workspace_id, source.connector_id))
         client = self._client_of(source, secrets)
         proof = {"code_verifier": claim.verifier} if auth.pkce else {}
         grant = await self._grant(
@@ -254,7 +254,8 @@ class Grants:
                 **proof,
             ),
         )
-        return await self._vault.keep(claim.workspace_id, source.connector_id, {TOKEN: _written(grant)})
+        kept = {TOKEN: _written(grant), GIVEN_FOR: address_of(source)}
+        return await self._vault.keep(claim.workspace_id, source.connector_id, kept)
 
     async def fresh(
         self,
@@ -269,7 +270,7 @@ class Grants:
         somebody has done so already. With any other way to sign in, what the vault holds.
         Raises VendorError: "oauth_expired" when a person has to agree again.
         """
-        secrets = await self._vault.open_all(workspace_id, source.connector_id)
+        secrets = _checked(source, await self._vault.open_all(workspace_id, source.connector_id))
         auth = source.auth
         usable = {name: secret for name, secret in secrets.items() if name not in OWN}
         if not isinstance(auth, AuthorizationCode | ClientCredentials | JwtBearer):
@@ -293,7 +294,7 @@ class Grants:
         auth = source.auth
         async with self._vault.held(workspace_id, source.connector_id) as held:
             # Somebody else may have renewed it while we waited for the lock.
-            live = self._live(auth, held.secrets, rejected)
+            live = self._live(auth, _checked(source, held.secrets), rejected)
             if live is not None:
                 return live
             match auth:
@@ -541,6 +542,14 @@ def _made_for(auth: Auth, secrets: Mapping[str, str]) -> str:
 
 def _headers(auth: AuthorizationCode) -> dict[str, str]:
     return {**DEFAULT_HEADERS, **auth.token_headers}
+
+
+def _checked(source: Source, secrets: Mapping[str, str]) -> Mapping[str, str]:
+    """The secrets, which go only where whoever gave them wanted. Raises VendorError("not_configured")."""
+    address = secrets.get(GIVEN_FOR)
+    if address is not None and not is_sent_to(source, address):
+        raise VendorError("not_configured", "the credentials were given for another address; give them again")
+    return secrets
 
 
 def _hash(state: str) -> str:

@@ -19,7 +19,7 @@ from runtime.sealing import read_master_keys
 from testkit.waiting import eventually
 
 from services.ingest.commands.connectors import delete_connector
-from services.ingest.connectors.connecting import Source
+from services.ingest.connectors.connecting import Source, address_of
 from services.ingest.connectors.manifest import Manifest, decode, encode_hook
 from services.ingest.endpoints.authorization import Authorizations
 from services.ingest.errors import (
@@ -31,7 +31,7 @@ from services.ingest.jobs.queue import Job, Later
 from services.ingest.jobs.syncing import UNKNOWN_DELIVERIES_MAX, Syncing, SyncJob, Tools
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
-from services.ingest.vault import Vault
+from services.ingest.vault import GIVEN_FOR, Vault
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import (
     ACCOUNT_KEY,
@@ -451,6 +451,19 @@ async def test_grant_of_a_connector_that_is_deleted_meanwhile_is_not_kept(
         await doors.finish(connector.FinishAuthorization(state=back["state"], sealed_code=sealed), CONTEXT)
     assert server.issued
     assert await vault.open_all(WORKSPACE, CONNECTOR) == {}
+
+
+async def test_credentials_go_only_to_the_address_that_they_were_given_for(
+    grants: Grants, vault: Vault, server: OAuthServer
+) -> None:
+    """Vault and log are two: whoever dies between them leaves credentials of one address and the name of another."""
+    here, there = (source(server, KEY, host=host) for host in ("here.example", "there.example"))
+    polled = msgspec.structs.replace(here.manifest, base_url="https://{config.host}")
+    here, there = (msgspec.structs.replace(each, manifest=polled) for each in (here, there))
+    await vault.keep(WORKSPACE, CONNECTOR, {"token": "t", GIVEN_FOR: address_of(here)})
+    assert await grants.fresh(here, workspace_id=WORKSPACE) == {"token": "t"}
+    with pytest.raises(VendorError, match="given for another address"):
+        await grants.fresh(there, workspace_id=WORKSPACE)
 
 
 async def test_credentials_of_a_connector_that_was_never_made_are_deleted(
