@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+from socket import create_connection, socket
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from runtime.outbound import OutboundError, Reach, is_public
 from services.ingest.connectors.words import moment
 from services.ingest.vendors.faults import VendorError, words
 from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
+from services.ingest.vendors.relaying import Relay
 from services.ingest.vendors.templates import Values
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ ROWS: Final = 500
 """A page."""
 ROWS_MAX: Final = 16_000
 """As long as a page of rows has one and the same time, a larger one is asked for; up to this."""
+PAGE_BYTES_MAX: Final = 32 * 1024 * 1024
+"""On the wire: the driver has a page in memory as a whole, and rows can be as long as whoever sends them likes."""
 CONNECT_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 60
 CURSOR_COLUMNS: Final = ("cursor", "updated_at", "occurred_at", "created_at", "ts")
@@ -56,18 +60,24 @@ def read(
     secrets = (values.text("{secret.username}"), values.text("{secret.password}"))
     named = {"cursor": cursor, "limit": limit}
     statement = _NAMED.sub(r"%(\1)s", values.text(query).strip().rstrip(";").replace("%", "%%"))
+    relay: Relay | None = None
     try:
-        with lines.within(ANSWER_SECONDS, "the database"), _connect(values, secrets, reach) as connection:
-            # Its time limit for a statement is the server's own affair.
-            lines.hold("database", connection.fileno())
-            connection.read_only = True
-            connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-            # A server's cursor takes nothing but one query, and its rows only as far as they are wanted.
-            with connection.cursor(name="causeloop") as rows:
-                rows.execute(statement, named)
-                found = rows.fetchmany(limit)
-            connection.rollback()
+        # Its time limit for a statement is the server's own affair, and so is how long its rows are.
+        with lines.within(ANSWER_SECONDS, "the database"):
+            far, address = _dialled(values, reach, lines)
+            relay = Relay(far, bytes_max=PAGE_BYTES_MAX)
+            with _connect(values, secrets, relay, address) as connection:
+                connection.read_only = True
+                connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+                # A server's cursor takes nothing but one query, and its rows only as far as they are wanted.
+                with connection.cursor(name="causeloop") as rows:
+                    rows.execute(statement, named)
+                    found = rows.fetchmany(limit)
+                connection.rollback()
     except psycopg.OperationalError as error:
+        if relay is not None and relay.is_too_much:
+            problem = f"a page of rows has more than {PAGE_BYTES_MAX} bytes; select fewer or shorter columns"
+            raise VendorError("not_configured", problem) from error
         raise _failure(error, secrets) from error
     except psycopg.Error as error:
         raise VendorError(
@@ -86,10 +96,8 @@ def read(
     return Rows(records, cursor, limit * 2)
 
 
-def _connect(values: Values, secrets: tuple[str, str], reach: Reach) -> "Connection[DictRow]":
-    import psycopg  # noqa: PLC0415
-    from psycopg.rows import dict_row  # noqa: PLC0415
-
+def _dialled(values: Values, reach: Reach, lines: Lines) -> tuple[socket, str]:
+    """A connection to the database, nothing said yet, and the IP address it is to. Raises VendorError."""
     host, port = values.text("{config.host}"), values.text("{config.port}")
     if not port.isdecimal() or not 0 < int(port) < 65_536:
         raise VendorError("not_configured", "port has to be a number from 1 to 65535")
@@ -98,10 +106,23 @@ def _connect(values: Values, secrets: tuple[str, str], reach: Reach) -> "Connect
         address = reach.resolve("https", host, int(port))
     except OutboundError as error:
         raise VendorError("address_refused" if error.is_refused else "unreachable", str(error)) from error
+    try:
+        far = create_connection((address, int(port)), CONNECT_SECONDS)
+    except OSError as error:
+        raise VendorError("unreachable", f"{host} cannot be reached: {type(error).__name__}") from error
+    far.settimeout(None)
+    lines.hold("database", far.fileno())
+    return far, address
+
+
+def _connect(values: Values, secrets: tuple[str, str], relay: Relay, address: str) -> "Connection[DictRow]":
+    import psycopg  # noqa: PLC0415
+    from psycopg.rows import dict_row  # noqa: PLC0415
+
     return psycopg.connect(
-        host=host,
-        hostaddr=address,
-        port=int(port),
+        host=values.text("{config.host}"),
+        hostaddr="127.0.0.1",
+        port=relay.port,
         dbname=values.text("{config.database}"),
         user=secrets[0],
         password=secrets[1],

@@ -13,6 +13,7 @@ from runtime.outbound import Reach
 from testkit.servers import Database
 
 from services.ingest.connectors.registry import manifest_of
+from services.ingest.vendors import sql
 from services.ingest.vendors.polling import Access, VendorError, Window, high_water, pages, probe
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession
@@ -92,6 +93,18 @@ def test_a_query_that_writes_is_refused(
     assert caught.value.code == "not_configured"
     with psycopg.connect(filled.owner_url) as connection:
         assert connection.execute("SELECT count(*) FROM failures").fetchone() == (12,)
+
+
+def test_a_page_is_counted_before_it_is_in_memory(
+    filled: Database, postgres_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row is enough: PostgreSQL makes texts of a gigabyte."""
+    monkeypatch.setattr(sql, "PAGE_BYTES_MAX", 1_000_000)
+    query = "SELECT repeat('x', 20000000) AS title, now() AS cursor"
+    with session() as asking:
+        (check,) = probe(access(filled, postgres_server, query), session=asking)
+    assert check.code == "not_configured"
+    assert "more than 1000000 bytes" in check.detail
 
 
 def test_a_wrong_password_and_an_address_inside_are_told_apart(
