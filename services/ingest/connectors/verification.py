@@ -90,7 +90,9 @@ class CertificateNeeded(Struct, frozen=True):
 Judgement = Believed | Refused | CertificateNeeded
 
 _SVIX: Final = {"webhook": "webhook-", "svix": "svix-"}
-_SNS_HOST: Final = re.compile(r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[\w./-]+\.pem")
+_SNS_CERTIFICATE: Final = re.compile(
+    r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/SimpleNotificationService-[0-9a-f]{32}\.pem"
+)
 _SNS_HASHES: Final[Mapping[str, Callable[[], hashes.HashAlgorithm]]] = {"1": hashes.SHA1, "2": hashes.SHA256}
 _SNS_FIELDS: Final = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _SNS_CONFIRMATION_FIELDS: Final = (
@@ -432,7 +434,7 @@ def _sns(call: Call, secrets: Sequence[str], now: datetime, certificates: Mappin
         raise _NotGenuineError(Refusal.MALFORMED)
     believed = _same(_text(message, "TopicArn"), secrets)
     url, version = _text(message, "SigningCertURL"), _text(message, "SignatureVersion")
-    if not _SNS_HOST.fullmatch(url) or version not in _SNS_HASHES:
+    if not _SNS_CERTIFICATE.fullmatch(url) or version not in _SNS_HASHES:
         raise _NotGenuineError(Refusal.MALFORMED)
     at = moment(_text(message, "Timestamp"))
     if at is None or abs(now - at) > _SNS_TOLERANCE:

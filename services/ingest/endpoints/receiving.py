@@ -1,6 +1,8 @@
 """Calls of vendors: believed or not, greeted, and put into the queue before they are answered with 202."""
 
+import asyncio
 from base64 import b64decode
+from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -19,7 +21,15 @@ from runtime.sealing import SealError
 
 from services.ingest.connectors.handshakes import Greeting, greet
 from services.ingest.connectors.payloads import UnreadableError, payload_of
-from services.ingest.connectors.verification import Believed, Call, CertificateNeeded, judge_any
+from services.ingest.connectors.verification import (
+    Believed,
+    Call,
+    CertificateNeeded,
+    Judgement,
+    Refusal,
+    Refused,
+    judge_any,
+)
 from services.ingest.endpoints.webhook_secrets import WebhookSecrets
 from services.ingest.jobs.deliveries import Delivery, Outbox, delivery_of
 from services.ingest.jobs.directory import Addressee, Directory
@@ -34,6 +44,11 @@ DELIVERIES = Counter(
 
 CERTIFICATES_MAX: Final = 64
 CERTIFICATE_SECONDS: Final = 3600.0
+FETCH_WAIT_SECONDS: Final = 0.5
+"""How long a call waits for its certificate; the calls that travel with it wait as long."""
+FETCHES_MAX: Final = 5
+"""Certificates that are fetched for one connector within FETCHES_SECONDS, so that nobody has us fetch at their pace."""
+FETCHES_SECONDS: Final = 60.0
 
 _DECOY: Final = "nobody-has-this-secret-and-nothing-is-signed-with-it"
 _JSON: Final = "application/json"
@@ -65,6 +80,7 @@ class Reception:
         self._secrets = secrets
         self._outbox = outbox
         self._certificates = Certificates(outbound, clock=clock)
+        self._greeting = asyncio.Lock()  # greetings take a connection each, and come 64 at once
         self._outbound = outbound
         self._clock = clock
 
@@ -85,7 +101,9 @@ class Reception:
         except (SealError, msgspec.DecodeError) as error:
             raise ValidationFailedError("the calls cannot be opened") from error
         directory = await self._directory.find([call.connector_id for call in calls])
-        outcomes = [await self._judged(call, directory[call.connector_id], context) for call in calls]
+        outcomes = await asyncio.gather(
+            *(self._judged(call, directory[call.connector_id], context) for call in calls)
+        )
         waiting = [outcome for outcome in outcomes if isinstance(outcome, tuple)]
         is_kept = iter(await self._kept(waiting))
         answers = tuple(
@@ -131,7 +149,10 @@ class Reception:
         )
         if greeting is not None:
             return await self._greeted(greeting, known, context)
-        if not await self._is_believed(known, call, secrets, now):
+        judgement = await self._judgement(known, call, secrets, now)
+        if isinstance(judgement, CertificateNeeded):
+            return _refusal(503, "the certificate of this call is not at hand yet; send it again")
+        if not isinstance(judgement, Believed):
             return _refusal(401, "the signature or the token is missing or wrong")
         payload = _payload(call) if payload is None else payload
         greeting = greet(known.webhook, call, payload, is_proved=True, has_secret=True)
@@ -143,27 +164,33 @@ class Reception:
             return _refusal(400, "the body is neither JSON nor a form")
         return known.workspace_id, delivery_of(known, known.webhook, call, payload, now=now)
 
-    async def _is_believed(self, known: Addressee, call: Call, secrets: Sequence[str], now: datetime) -> bool:
+    async def _judgement(
+        self, known: Addressee, call: Call, secrets: Sequence[str], now: datetime
+    ) -> Judgement:
+        """CertificateNeeded where it cannot be had in time."""
         if call.method != "POST":
-            return False
+            return Refused(Refusal.MALFORMED)
         verify = known.webhook.verify
         judgement = judge_any(verify, call, secrets=secrets, now=now, certificates=self._certificates.kept)
         if isinstance(judgement, CertificateNeeded):
-            found = await self._certificates.fetch(judgement.url)
+            found = await self._certificates.fetch(judgement.url, known.source.connector_id)
             judgement = judge_any(verify, call, secrets=secrets, now=now, certificates=found)
-        return isinstance(judgement, Believed)
+        return judgement
 
     async def _greeted(
         self, greeting: Greeting, known: Addressee, context: CommandContext
     ) -> connector.VendorAnswer:
-        if greeting.secret and not await self._secrets.take_first(
-            known.workspace_id,
-            known.source.connector_id,
-            greeting.secret,
-            is_read=greeting.is_read,
-            context=context,
-        ):
-            return _refusal(401, "the signature or the token is missing or wrong")
+        if greeting.secret:
+            async with self._greeting:
+                is_first = await self._secrets.take_first(
+                    known.workspace_id,
+                    known.source.connector_id,
+                    greeting.secret,
+                    is_read=greeting.is_read,
+                    context=context,
+                )
+            if not is_first:
+                return _refusal(401, "the signature or the token is missing or wrong")
         if greeting.confirm_at:
             try:
                 await self._outbound.get(greeting.confirm_at)
@@ -179,12 +206,18 @@ class Reception:
 
 
 class Certificates:
-    """Vendors' certificates and keys by their addresses, as the judgement asked for them; kept for an hour."""
+    """Vendors' certificates and keys by their addresses, as the judgement asked for them; kept for an hour.
+
+    The addresses are of whoever calls, so each is fetched once at a time, and not many for one connector.
+    """
 
     def __init__(self, outbound: Outbound, *, clock: Callable[[], datetime]) -> None:
         self._outbound = outbound
         self._clock = clock
         self._fetched: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._n_fetches: Tally[str] = Tally()
+        self._counted_since = 0.0
 
     @property
     def kept(self) -> Mapping[str, bytes]:
@@ -192,18 +225,32 @@ class Certificates:
         good_since = self._clock().timestamp() - CERTIFICATE_SECONDS
         return {url: content for url, (at, content) in self._fetched.items() if at > good_since}
 
-    async def fetch(self, url: str) -> Mapping[str, bytes]:
-        """Those at hand and this one; without it where it cannot be had."""
+    async def fetch(self, url: str, connector_id: str) -> Mapping[str, bytes]:
+        """Those at hand and this one; without it where it cannot be had, or not at once: it is fetched on."""
+        fetching = self._fetching.get(url)
+        if fetching is None:
+            now = self._clock().timestamp()
+            if now - self._counted_since >= FETCHES_SECONDS:
+                self._n_fetches.clear()
+                self._counted_since = now
+            if self._n_fetches[connector_id] >= FETCHES_MAX:
+                return self.kept
+            self._n_fetches[connector_id] += 1
+            fetching = self._fetching[url] = asyncio.create_task(self._fetch(url))
+            fetching.add_done_callback(lambda _: self._fetching.pop(url, None))
+        await asyncio.wait({fetching}, timeout=FETCH_WAIT_SECONDS)
+        return self.kept
+
+    async def _fetch(self, url: str) -> None:
         try:
             content = await self._outbound.get(url)
         except OutboundError as error:
             log.warning("certificate.not_fetched", error=str(error))
-            return self.kept
+            return
         self._fetched[url] = (self._clock().timestamp(), content)
         self._fetched.move_to_end(url)
         if len(self._fetched) > CERTIFICATES_MAX:
             self._fetched.popitem(last=False)
-        return self.kept
 
 
 def _payload(call: Call) -> object:

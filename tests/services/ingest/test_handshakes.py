@@ -1,13 +1,26 @@
 """Calls by which vendors make sure of us: answered, and nothing is given away or replaced by them."""
 
+import asyncio
 import json
+from base64 import b64encode
+from datetime import UTC, datetime
+from unittest.mock import Mock
 
+import msgspec
 import pytest
+from contracts import connector
+from runtime.broker import CommandContext
 
+from services.ingest.connectors.connecting import source_of
 from services.ingest.connectors.handshakes import Greeting, greet
 from services.ingest.connectors.payloads import UnreadableError, payload_of
 from services.ingest.connectors.registry import manifest_of
 from services.ingest.connectors.verification import Call
+from services.ingest.endpoints import receiving
+from services.ingest.endpoints.receiving import Reception
+from services.ingest.jobs.directory import Addressee
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 CONFIRM = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:eu-west-1:1:a&Token=2336412f37"
 
@@ -98,3 +111,61 @@ def test_a_body_is_json_or_a_form() -> None:
     for body, kind in ((b"", ""), (b"{", ""), (b"\xff", form), (b"payload=%7B", form), (b"[" * 100_000, "")):
         with pytest.raises(UnreadableError):
             payload_of(body, kind)
+
+
+def a_call_of(connector_id: str, body: dict[str, str]) -> connector.VendorCall:
+    sent = b64encode(msgspec.json.encode(body)).decode()
+    return connector.VendorCall(
+        connector_id=connector_id, method="POST", url="https://us.example/", headers={}, query={}, body=sent
+    )
+
+
+async def test_certificates_that_do_not_come_hold_up_nobody_elses_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever calls names the address, so one connector has few fetched, and nobody waits for them."""
+    topic, secret = "arn:aws:sns:eu-west-1:1:mine", "s3cret-of-github"
+    sources = {
+        name: source_of(name, connector.ConnectorSettings(type=type_, display_name=name, auth=0))
+        for name, type_ in (("con_a", "aws_cloudwatch"), ("con_b", "github"))
+    }
+    addressees = {
+        name: Addressee(workspace_id="ws_1", source=source, webhook=source.manifest.webhook, secret=own)
+        for (name, source), own in zip(sources.items(), (topic, secret), strict=True)
+        if source.manifest.webhook is not None
+    }
+    asked: list[str] = []
+
+    async def never(url: str) -> bytes:
+        asked.append(url)
+        await asyncio.Event().wait()
+        return b""
+
+    async def find(_: object) -> dict[str, Addressee]:
+        return addressees
+
+    monkeypatch.setattr(receiving, "FETCH_WAIT_SECONDS", 0.01)
+    stranger = Mock(spec_set=["received"], received=lambda sealed, **_: sealed)
+    reception = Reception(
+        vault=stranger,
+        directory=Mock(find=find),
+        secrets=Mock(),
+        outbox=Mock(),
+        outbound=Mock(get=never),
+        clock=lambda: NOW,
+    )
+    said = {"TopicArn": topic, "SignatureVersion": "1", "Timestamp": NOW.isoformat(), "Type": "Notification"}
+    url = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-{:032x}.pem"
+    calls = [a_call_of("con_a", {**said, "SigningCertURL": url.format(n // 2)}) for n in range(62)]
+    others = (
+        a_call_of("con_a", {**said, "SigningCertURL": "https://sns.eu-west-1.amazonaws.com/1.pem"}),
+        a_call_of("con_b", {}),
+    )
+    sealed = msgspec.json.encode(connector.VendorCalls(calls=(*calls, *others))).decode()
+    async with asyncio.timeout(10):
+        answered = await reception.receive_delivery(
+            connector.ReceiveDelivery(sealed_calls=sealed),
+            CommandContext(workspace_id="-", correlation_id=""),
+        )
+    assert [answer.status for answer in answered.answers] == [503] * 62 + [401, 401]
+    assert asked == [url.format(n) for n in range(receiving.FETCHES_MAX)]
