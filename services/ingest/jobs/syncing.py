@@ -68,7 +68,8 @@ class _Progress(Struct, frozen=True, kw_only=True):
 
     is_bounded: requests say where their window ends; all others would give what follows a stretch as well, each time.
     chunk: which of the window's stretches is being read. page: where to go on in it; None: at its beginning.
-    newest: the latest moment of the records read in this stretch.
+    newest: the latest moment of the records read in this stretch. cut_chunk: the last stretch of which the vendor
+    withholds records; None: none.
     """
 
     start: Timestamp | None
@@ -77,6 +78,7 @@ class _Progress(Struct, frozen=True, kw_only=True):
     chunk: int = 0
     page: dict[str, object] | None = None
     newest: Timestamp | None = None
+    cut_chunk: int | None = None
     counts: connector.SyncCounts = NOTHING_YET
 
     @property
@@ -194,6 +196,7 @@ class _Run:
         outcome, reason, detail = connector.SyncOutcome.SUCCEEDED, "", ""
         try:
             await self._do()
+            detail = self._withheld()
         except _OverError:
             outcome = connector.SyncOutcome.CANCELLED
         except VendorError as error:
@@ -279,6 +282,7 @@ class _Run:
                     progress,
                     page=page.position,
                     newest=max((moment for moment in moments if moment is not None), default=None),
+                    cut_chunk=progress.chunk if page.is_cut else progress.cut_chunk,
                     counts=added(progress.counts, taken.counts),
                 )
                 if page.position is not None:
@@ -287,11 +291,12 @@ class _Run:
         await self._keep(stream, replace(progress, chunk=progress.chunk + 1, page=None, newest=None))
 
     async def _raise_high_water(self, stream: Stream, progress: _Progress, window: Window) -> None:
-        """A stretch of the past is done for good; of the last one, only what the vendor has shown is."""
+        """A stretch of the past is done for good; of the last or a cut one, only what the vendor has shown is."""
         if self._request.kind not in POLLS or window.start is None:
             return
         is_last = progress.chunk + 1 == len(progress.stretches)
-        reached = progress.newest if is_last else window.end
+        is_cut = progress.cut_chunk == progress.chunk
+        reached = progress.newest if is_last or is_cut else window.end
         if reached is not None:
             await self._tools.records.raise_high_water(
                 self._workspace_id, self._request.connector_id, stream.name, min(reached, window.end)
@@ -306,6 +311,13 @@ class _Run:
             stream.name,
             msgspec.to_builtins(progress),
         )
+
+    def _withheld(self) -> str:
+        """What people are told of a run that read all that the vendor gives, and that is not all."""
+        cut = [name for name, progress in self._progress.items() if progress.cut_chunk is not None]
+        if not cut:
+            return ""
+        return f"Not all was read: the vendor gives only a part of what there is. Streams: {', '.join(cut)}."
 
     async def _let_others_go_first(self) -> None:
         """A backfill may take days; what is new comes first."""
