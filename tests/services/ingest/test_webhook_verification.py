@@ -48,9 +48,7 @@ URL = "https://api.example.com/v1/webhooks/inbound/con_1"
 SECONDS = str(int(NOW.timestamp()))
 MILLIS = f"{SECONDS}000"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
-CERTIFICATE_URL = (
-    "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-9c6465fa7f48f5cacd23014631ec1136.pem"
-)
+CERTIFICATE_URL = f"https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-{'9c6465fa' * 4}.pem"
 
 
 def digest(signed: bytes, *, key: str = SECRET, algorithm: str = "sha256") -> bytes:
