@@ -167,7 +167,7 @@ def deciding_config(manifest: Manifest, auth: int) -> frozenset[str]:
     addresses += [getattr(manifest.auth[auth], name, "") for name in ("authorize_url", "token_url")]
     selected = set() if isinstance(manifest.base_url, str | None) else {manifest.base_url.select}
     if isinstance(manifest.auth[auth], DatabaseLogin):
-        selected |= {"host", "port"}
+        selected |= {"host", "port", "tls"}
     return frozenset(selected.union(*(_CONFIG.findall(address) for address in addresses)))
 
 

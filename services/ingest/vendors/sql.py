@@ -11,6 +11,7 @@ from socket import create_connection, socket
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from runtime.outbound import OutboundError, Reach, is_public
 
 from services.ingest.connectors.words import moment
@@ -117,20 +118,31 @@ def _dialled(values: Values, reach: Reach, lines: Lines) -> tuple[socket, str]:
 
 def _connect(values: Values, secrets: tuple[str, str], relay: Relay, address: str) -> "Connection[DictRow]":
     import psycopg  # noqa: PLC0415
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415
     from psycopg.rows import dict_row  # noqa: PLC0415
 
     return psycopg.connect(
+        make_conninfo(**secured(address, values.text("{config.tls}"))),
         host=values.text("{config.host}"),
         hostaddr="127.0.0.1",
         port=relay.port,
         dbname=values.text("{config.database}"),
         user=secrets[0],
         password=secrets[1],
-        sslmode="require" if is_public(ip_address(address)) else "prefer",
         connect_timeout=CONNECT_SECONDS,
         application_name="causeloop",
         row_factory=dict_row,
     )
+
+
+def secured(address: str, tls: str) -> dict[str, str]:
+    """What libpq asks of a server at an IP address; tls: as the manifest's field has it."""
+    if not is_public(ip_address(address)):
+        return {"sslmode": "prefer"}
+    if tls == "require":
+        # Whoever answers there could ask for the password itself.
+        return {"sslmode": "require", "require_auth": "!password"}
+    return {"sslmode": "verify-full", "sslrootcert": DEFAULT_CA_BUNDLE_PATH}
 
 
 def _failure(error: Exception, secrets: tuple[str, str]) -> VendorError:

@@ -107,6 +107,23 @@ def test_a_page_is_counted_before_it_is_in_memory(
     assert "more than 1000000 bytes" in check.detail
 
 
+@pytest.mark.parametrize(
+    ("address", "tls", "mode", "auth"),
+    [
+        ("8.8.8.8", "verify-full", "verify-full", None),
+        ("8.8.8.8", "require", "require", "!password"),
+        ("10.0.0.1", "verify-full", "prefer", None),
+    ],
+)
+def test_who_answers_on_the_internet_has_to_be_the_database(
+    address: str, tls: str, mode: str, auth: str | None
+) -> None:
+    """Or is not given the password, where somebody says that any certificate will do."""
+    asked = sql.secured(address, tls)
+    assert (asked["sslmode"], asked.get("require_auth")) == (mode, auth)
+    assert ("sslrootcert" in asked) == (mode == "verify-full")
+
+
 def test_a_wrong_password_and_an_address_inside_are_told_apart(
     filled: Database, postgres_server: EmbeddedPostgres
 ) -> None:
