@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from contracts import connector, new_id
+from contracts import connector, derived_id, new_id
 from msgspec.structs import replace
 from runtime.broker import CommandContext, Endpoint
 from runtime.database import Pool, tenant
@@ -220,21 +220,26 @@ class Connectors:
         source = connecting.source_of(cmd.connector_id, state.settings)
         if cmd.kind is not connector.SyncKind.REMAP and not connecting.is_polled(source.manifest):
             raise InvalidConnectorError({"kind": f"{source.manifest.name} is not polled: it only sends"})
-        now = self._clock()
-        run_id = new_id("syn_", now=now, rng=self._rng)
         request = decisions.request_run(
             state,
-            run_id=run_id,
+            run_id="",
             kind=cmd.kind,
             window=(cmd.window_start, cmd.window_end),
             requested_by=context.actor,
-            now=now,
+            now=self._clock(),
         )
-        open_run = await self._open_run(cmd, context)
-        if open_run is not None:
-            sequence = await self._sources.version(context.workspace_id, "sync_run", open_run)
-            return connector.SyncAccepted(run_id=open_run, sequence=sequence)
-        sequence = await self._sources.request(request, context) or 0
+        run_id, is_open = await self._open_or_next(cmd, context)
+        sequence: int | None = None
+        while not is_open and sequence is None:
+            sequence = await self._sources.request(replace(request, run_id=run_id), context)
+            if sequence is None:
+                # Somebody else was first with this id; one that is over has another behind it.
+                run = await self._sources.find_run(context.workspace_id, run_id)
+                is_open = run is not None and run.ended is None
+                run_id = run_id if is_open else derived_id("syn_", run_id)
+        if sequence is None:
+            sequence = await self._sources.version(context.workspace_id, "sync_run", run_id)
+            return connector.SyncAccepted(run_id=run_id, sequence=sequence)
         job = SyncJob(connector_id=cmd.connector_id, run_id=run_id)
         try:
             await self._queue.put("sync", context.workspace_id, run_id, msgspec.json.encode(job))
@@ -266,14 +271,18 @@ class Connectors:
         if (n_connectors or 0) >= CONNECTORS_MAX:
             raise TooManyConnectorsError(CONNECTORS_MAX)
 
-    async def _open_run(self, cmd: connector.StartSync, context: CommandContext) -> str | None:
+    async def _open_or_next(self, cmd: connector.StartSync, context: CommandContext) -> tuple[str, bool]:
+        """The run of this kind that is open, and True; else the id of the next, the same for all who ask at once."""
         await self._caught_up(context.workspace_id)
         kinds = POLLS if cmd.kind in POLLS else {cmd.kind}
+        ids = {"workspace_id": context.workspace_id, "connector_id": cmd.connector_id}
         async with tenant(self._rows, context.workspace_id) as conn:
-            runs = await _queries.list_open_runs_of(
-                conn, workspace_id=context.workspace_id, connector_id=cmd.connector_id
-            )
-        return next((run.run_id for run in runs if connector.SyncKind(run.kind) in kinds), None)
+            runs = await _queries.list_open_runs_of(conn, **ids)
+            row = await _queries.get_connector(conn, **ids)
+        found = next((run.run_id for run in runs if connector.SyncKind(run.kind) in kinds), None)
+        changed_seq = 0 if row is None else row.changed_seq
+        next_id = derived_id("syn_", cmd.connector_id, min(kinds), str(changed_seq))
+        return found or next_id, found is not None
 
     def _opened(self, sealed: str | None, context: CommandContext) -> Mapping[str, str]:
         """The credentials that came over the bus; none where none did."""

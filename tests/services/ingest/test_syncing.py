@@ -1,5 +1,6 @@
 """Connectors that are polled: ingest as a process, asked over the bus, a vendor on this machine, and the log."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -214,6 +215,9 @@ async def test_backfill_is_told_in_stretches_and_can_be_cancelled(service: Inges
     asked = len(shop.asked)
     run_id = await service.sync(id_, **stretch)
     assert await service.sync(id_, **stretch) == run_id
+    # Nor do those who ask at once, before any row shows it, begin more than one.
+    remap = {"kind": connector.SyncKind.REMAP}
+    assert len(set(await asyncio.gather(*(service.sync(id_, **remap) for _ in range(4))))) == 1
     await eventually(lambda: len(shop.asked) > asked)
     cancelled = connector.CancelSync(connector_id=id_, run_id=run_id)
     await service.ask(cancelled, connector.SyncAccepted)
