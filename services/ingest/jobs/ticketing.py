@@ -145,8 +145,8 @@ class Ticketing:
             )
             try:
                 n_found += await self._settled(ours, context)
-            except (VendorError, AppError) as error:
-                log.warning("ticket.not_settled", ticket_id=ticket_id, error=str(error))
+            except Exception as error:  # noqa: BLE001  # edge: one ticket's trouble ends neither the round nor the process
+                log.warning("ticket.not_settled", ticket_id=ticket_id, error=_said(error))
                 if self._clock() - ours.begun_at >= GIVEN_UP_AFTER:
                     await self._pushes.end(ours)
         return n_found
@@ -168,9 +168,9 @@ class Ticketing:
                 desk = await self._desk(workspace_id, connector_id)
                 for row in rows:
                     n_changed += await self._followed(row, desk)
-            except (VendorError, AppError) as error:
+            except Exception as error:  # noqa: BLE001  # edge: as above
                 # The others of this tracker would fare alike; the next round asks again.
-                log.warning("tickets.not_followed", connector_id=connector_id, error=str(error))
+                log.warning("tickets.not_followed", connector_id=connector_id, error=_said(error))
         return n_changed
 
     async def _tracker_of(self, cmd: connector.PushTicket, workspace_id: str) -> tuple[Source, language.Push]:
@@ -404,6 +404,11 @@ async def watch(ticketing: Ticketing, pool: Pool, *, partitions: int, leads: Cal
             # The next round makes up for it.
             log.warning("tickets.round_failed", error=repr(error))
         await asyncio.sleep(ROUND_SECONDS)
+
+
+def _said(error: Exception) -> str:
+    """What may be logged of an error: of one that nobody expected, whose words may hold anything, its type."""
+    return str(error) if isinstance(error, VendorError | AppError) else type(error).__name__
 
 
 def _values(ours: Push, source: Source) -> dict[str, object]:

@@ -169,7 +169,7 @@ class Tracker:
             raise VendorError("vendor_failed", self._said(answer))
         try:
             return msgspec.json.decode(answer.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise UnsettledError("bad_answer", "the tracker answered something else than JSON") from error
 
     def _said(self, answer: Answer) -> str:

@@ -232,6 +232,21 @@ async def test_ticket_lost_by_a_crash_is_found_and_followed(
     assert (last.data.state.value, last.data.external_status) == (state, said)
 
 
+async def test_tracker_that_fails_as_nobody_expected_ends_nothing(
+    office: Office, trackers: Trackers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows tickets does it for everybody; what it cannot read may be of one's own manifest."""
+    await office.connect("github")
+    pushed = await office.process().push(order("github"), CONTEXT)
+    row, follower = open_ticket(pushed.ticket, office.clock()), office.process()
+    office.clock.now += timedelta(minutes=15)
+    with monkeypatch.context() as changed:
+        changed.setattr(vendor_tickets.Tracker, "standing", lambda *_: 1 / 0)
+        assert await follower.follow([row]) == 0
+    office.clock.now += timedelta(minutes=15)
+    assert await follower.follow([row]) == 1
+
+
 async def test_twins_make_one_ticket(office: Office, trackers: Trackers) -> None:
     await office.connect("github")
     trackers.delay = 0.3
