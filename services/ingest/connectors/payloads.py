@@ -103,7 +103,7 @@ def _records(spot: RecordPath, payload: object) -> tuple[object, ...]:
     if spot.decode and isinstance(found, str):
         try:
             found = msgspec.json.decode(found)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return (found,)
     if spot.then is not None:
         found = spot.then.find(found)

@@ -102,7 +102,7 @@ class Reception:
             raise ValidationFailedError("the calls cannot be opened") from error
         directory = await self._directory.find([call.connector_id for call in calls])
         outcomes = await asyncio.gather(
-            *(self._judged(call, directory[call.connector_id], context) for call in calls)
+            *(self._answered(call, directory[call.connector_id], context) for call in calls)
         )
         waiting = [outcome for outcome in outcomes if isinstance(outcome, tuple)]
         is_kept = iter(await self._kept(waiting))
@@ -122,6 +122,15 @@ class Reception:
         except LogUnavailableError as error:
             log.warning("deliveries.not_kept", n=len(waiting), error=str(error))
             return [False] * len(waiting)
+
+    async def _answered(
+        self, said: connector.VendorCall, known: Addressee | None, context: CommandContext
+    ) -> connector.VendorAnswer | Waiting:
+        try:
+            return await self._judged(said, known, context)
+        except Exception as error:  # noqa: BLE001  # edge: calls of others came with this one
+            log.warning("delivery.not_judged", connector_id=said.connector_id, error=type(error).__name__)
+            return _refusal(503, "the delivery could not be read; send it again")
 
     async def _judged(
         self, said: connector.VendorCall, known: Addressee | None, context: CommandContext
