@@ -154,7 +154,9 @@ class Cleaner:
                 f"is {len(encoded)} bytes of JSON; shorten it to at most {METADATA_BYTES_MAX}"
             )
         # Brackets in strings only make the quick look more cautious.
-        elif encoded.count(b"{") + encoded.count(b"[") > METADATA_DEPTH_MAX and _is_too_deep(value):
+        elif encoded.count(b"{") + encoded.count(b"[") > METADATA_DEPTH_MAX and is_deeper(
+            value, METADATA_DEPTH_MAX
+        ):
             self._too_deep()
         else:
             return _plain_decoder.decode(encoded)
@@ -189,11 +191,14 @@ def _one_line(value: str) -> str:
     return normalize("NFC", _CONTROLS.sub("", _LINE_BREAKS.sub(" ", value))).strip()
 
 
-def _is_too_deep(value: dict[str, object]) -> bool:
-    level: list[object] = [value]
-    for _ in range(METADATA_DEPTH_MAX):
+def is_deeper(value: object, levels: int) -> bool:
+    """Whether objects and lists stand in each other more than so many levels deep."""
+    level = [value]
+    for _ in range(levels):
         level = [child for node in level for child in _children(node) if isinstance(child, dict | list)]
-    return bool(level)
+        if not level:
+            return False
+    return True
 
 
 def _children(node: object) -> list[object]:

@@ -9,12 +9,15 @@ from contracts import ingest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.ingest.commands.canonical import BODY_LENGTH_MAX, LINE_LENGTH_MAX, TITLE_LENGTH_MAX
+from services.ingest.commands.canonical import BODY_LENGTH_MAX, LINE_LENGTH_MAX, TITLE_LENGTH_MAX, is_deeper
 from services.ingest.commands.report import canonical_report
 from services.ingest.connectors import words
 from services.ingest.connectors.expressions import Budget, Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping
 from services.ingest.errors import InvalidIssueError
+
+DEPTH_MAX: Final = 100
+"""Levels of a record: whatever encodes or walks it stays far from the end of Python's stack."""
 
 Record = dict[str, object]
 
@@ -59,6 +62,9 @@ def map_record(manifest: Manifest, record: object, *, now: datetime) -> Outcome:
     A title over its limit is cut and kept whole in the body; other lines and the body are cut; an address that
     is none is left out. The same record gives the same outcome, apart from times more than a day after `now`.
     """
+    if is_deeper(record, DEPTH_MAX):
+        # Without the record, which nothing could write down.
+        return Rejected(f"is nested more than {DEPTH_MAX} levels deep", "", None)
     if not isinstance(record, dict):
         return Rejected("is not a JSON object", "", record)
     budget = Budget()

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool, tenant
 from runtime.errors import described
+from runtime.sealing import SealError
 
 from services.ingest import _queries
 from services.ingest.commands.connectors import LIMITED_REASON, end_run, judge, progress_run
@@ -45,9 +46,19 @@ WAIT_SECONDS_MAX: Final = 3_600.0
 DEFAULT_WAIT_SECONDS: Final = 60.0
 """How long a run waits that a vendor has limited, at most, and where it does not say how long."""
 RUN_AGE_MAX: Final = timedelta(hours=24)
-"""A run that a vendor has limited for so long is given up."""
+"""A run that a vendor has limited for so long, or a poll that fails then, is given up."""
 UNKNOWN_DELIVERIES_MAX: Final = 5
 _BUG_REASON: Final = "internal_error"
+_BUGS: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SealError,
+    TypeError,
+    ValueError,
+)
+"""What another try would raise as well, so that the run would stay open and its connector never be polled again."""
 
 log = structlog.get_logger()
 
@@ -191,6 +202,10 @@ class _Run:
             total = added(total, progress.counts)
         return total
 
+    @property
+    def _is_old(self) -> bool:
+        return self._tools.clock() - self._run.requested_at > RUN_AGE_MAX
+
     async def do(self) -> None:
         """Do it, and say how it ended. Raises Later where it has to wait, UnavailableError where we have to."""
         outcome, reason, detail = connector.SyncOutcome.SUCCEEDED, "", ""
@@ -204,7 +219,13 @@ class _Run:
             outcome, reason, detail = connector.SyncOutcome.FAILED, error.code, error.detail
         except InvalidConnectorError as error:
             outcome, reason, detail = connector.SyncOutcome.FAILED, "not_configured", error.message
-        except (msgspec.ValidationError, ValueError, TypeError, LookupError) as error:
+        except Later:
+            raise
+        except Exception as error:
+            is_given_up = self._is_old and self._request.kind in POLLS
+            if not isinstance(error, _BUGS) and not is_given_up:
+                # Something of ours is away: the job is offered again. A backfill may take days anyway.
+                raise
             log.exception("run.failed", run_id=self._request.run_id, error=described(error))
             outcome, reason = connector.SyncOutcome.FAILED, _BUG_REASON
             detail = "The run met a fault of ours; the log says which."
@@ -377,8 +398,7 @@ class _Run:
 
     def _wait_if_limited(self, error: VendorError) -> None:
         """A vendor that has enough of us is asked later, unless that goes on for a day."""
-        is_old = self._tools.clock() - self._run.requested_at > RUN_AGE_MAX
-        if error.code == LIMITED_REASON and not is_old:
+        if error.code == LIMITED_REASON and not self._is_old:
             wait = DEFAULT_WAIT_SECONDS if error.retry_after is None else max(1.0, error.retry_after)
             log.info("run.limited", run_id=self._request.run_id, seconds=wait)
             raise Later(min(wait, WAIT_SECONDS_MAX)) from error

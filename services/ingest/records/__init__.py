@@ -351,7 +351,7 @@ def _json(value: object) -> str:
 
 def _line(text: str) -> str:
     """As PostgreSQL takes it, and no longer than people read it."""
-    return text.replace("\0", "")[:REASON_LENGTH_MAX]
+    return text.replace("\0", "")[:REASON_LENGTH_MAX].encode(errors="replace").decode()
 
 
 def _sha256(text: str) -> str:

@@ -21,6 +21,7 @@ from services.ingest.connectors.registry import (
     types,
 )
 from services.ingest.connectors.words import moment, severity, status
+from services.ingest.records import fingerprint
 
 NOW = datetime(2026, 12, 31, tzinfo=UTC)
 FOLDER = Path(__file__).parent / "sources"
@@ -246,7 +247,9 @@ def test_a_moment_is_read_however_it_is_written(written: object) -> None:
     assert datetime(2026, 11, 2, 10, tzinfo=UTC) == moment(written)
 
 
-@pytest.mark.parametrize("written", [None, True, "", "soon", -5, 0, 1e30, [], "99999-01-01"])
+@pytest.mark.parametrize(
+    "written", [None, True, "", "soon", -5, 0, 1e30, 10**400, [], "99999-01-01", "Mon, 02 Nov 99999999999 10:00:00 GMT"],
+)  # fmt: skip
 def test_what_is_no_moment_is_none(written: object) -> None:
     """Nothing is guessed."""
     assert moment(written) is None
@@ -322,6 +325,24 @@ def test_an_expression_that_is_too_much_is_refused_when_it_is_read(text: str) ->
     """Nesting would end in Python's recursion, and a part that is no value is no JSON."""
     with pytest.raises(ExpressionError):
         Expression(text)
+
+
+def test_no_record_stops_the_others_whatever_is_in_it() -> None:
+    """A number without an end is as good as none, half a sign is a ?, and what nobody can walk is rejected."""
+    deep: list[object] = []
+    for _ in range(2_000):
+        deep = [deep]
+    manifest = manifest_of("custom_api")
+    base: dict[str, object] = {"id": "1", "title": "Down"}
+    for name in ("severity", "status", "created_at", "updated_at", "timestamp", "url", "body", "labels"):
+        for value in (10**400, float("nan"), float("-inf"), "\ud83d", {"text": "\ud83d"}, deep):
+            outcome = map_record(manifest, {**base, name: value}, now=NOW)
+            assert isinstance(outcome, Mapped | Rejected)
+            fingerprint(outcome.raw)
+    cut = map_record(manifest, {**base, "id": "7\ud83d", "body": "Off \ud83d"}, now=NOW)
+    assert isinstance(cut, Mapped)
+    assert (cut.issue.external_id, cut.issue.body) == ("7?", "Off ?")
+    assert isinstance(map_record(manifest, {**base, "id": 10**5_000}, now=NOW), Rejected)
 
 
 def test_fields_of_one_record_share_a_budget() -> None:

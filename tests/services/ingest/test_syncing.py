@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from contracts import connector, issue_id
@@ -13,12 +13,14 @@ from eventlog import EventLog
 from nats.aio.client import Client
 from runtime.broker import CommandContext, ask
 from runtime.embedded import free_port
-from runtime.errors import AppError
-from runtime.sealing import MasterKeys
+from runtime.errors import AppError, UnavailableError
+from runtime.sealing import MasterKeys, SealError
 from testkit.servers import Database
 from testkit.stack import ServiceProcess
 from testkit.waiting import eventually
 
+from services.ingest.jobs.queue import Later
+from services.ingest.jobs.syncing import Tools, _Run
 from services.ingest.settings import IngestSettings
 from services.ingest.state import SyncRun, fold_connector, fold_run
 from tests.services.ingest.failing_shop import MANIFEST, TOKEN, Shop, open_shop
@@ -253,3 +255,47 @@ async def test_connector_whose_grant_is_gone_waits_for_a_person(service: Ingest,
 
     await eventually(is_expired)
     assert await service.status(id_) == "oauth_expired"
+
+
+async def _tried(monkeypatch: pytest.MonkeyPatch, error: Exception, age: timedelta) -> list[object]:
+    """What a poll of an age says of its end when doing it raises this."""
+    ends: list[object] = []
+
+    async def fail(_: object) -> None:
+        raise error
+
+    async def end(_: object, *said: object) -> None:
+        ends.extend(said)
+
+    monkeypatch.setattr(_Run, "_do", fail)
+    monkeypatch.setattr(_Run, "_end", end)
+    now = datetime.now(UTC)
+    request = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=connector.SyncKind.SCHEDULED)
+    nothing: Any = None
+    tools = Tools(
+        sources=nothing,
+        intake=nothing,
+        records=nothing,
+        vault=nothing,
+        asking=nothing,
+        rows=nothing,
+        locks=nothing,
+        clock=lambda: now,
+    )
+    await _Run(tools, SyncRun(request=request, requested_at=now - age), WORKSPACE).do()
+    return ends
+
+
+async def test_run_ends_whatever_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a run is open its connector is not polled: what would be raised again ends it, all else after a day."""
+    hour, days = timedelta(hours=1), timedelta(days=2)
+    for error in (OverflowError(), RecursionError(), SealError("another key"), KeyError()):
+        assert (await _tried(monkeypatch, error, hour))[:2] == [
+            connector.SyncOutcome.FAILED,
+            "internal_error",
+        ]
+    with pytest.raises(UnavailableError):
+        await _tried(monkeypatch, UnavailableError("the log is away"), hour)
+    assert (await _tried(monkeypatch, UnavailableError("the log is away"), days))[1] == "internal_error"
+    with pytest.raises(Later):
+        await _tried(monkeypatch, Later(1), days)
