@@ -336,7 +336,7 @@ def _grown(
         case pattern.PatternStatusChanged():
             row.status = data.to_status.value
             if is_decision(data, is_by_person=event.actor is not None):
-                row.status_seq = event.seq
+                row.status_seq = event.seq if data.heard_sequence is None else data.heard_sequence
             if data.to_status is PatternStatus.WATCHING:
                 row.watched_since = event.time
         case _:

@@ -85,7 +85,7 @@ COMMENT ON COLUMN patterns.name IS 'Empty while it is a candidate.';
 COMMENT ON COLUMN patterns.version IS 'Stream sequence of the last event on its subject; appends are guarded with it.';
 COMMENT ON COLUMN patterns.described_count IS 'Members when it was last described.';
 COMMENT ON COLUMN patterns.watched_since IS 'Event time of the last move to watching.';
-COMMENT ON COLUMN patterns.status_seq IS 'Sequence of the last change of status; 0 = none.';
+COMMENT ON COLUMN patterns.status_seq IS 'Sequence of the last change of status, or of what its rule had heard of; 0 = none.';
 COMMENT ON COLUMN patterns.merged_into IS 'The pattern that took over its members; empty = none.';
 COMMENT ON COLUMN patterns.mttr_seconds IS 'Mean time to repair when it was last described; NULL = nothing was repaired.';
 

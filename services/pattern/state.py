@@ -106,7 +106,8 @@ def evolve(
         case pattern.PatternStatusChanged():
             found = _pattern(grouper, event.pattern_id)
             if is_decision(event, is_by_person=is_by_person):
-                found.status_seq = NOT_YET_STORED
+                heard = event.heard_sequence
+                found.status_seq = NOT_YET_STORED if heard is None else heard
             _set_status(found, event.to_status, at)
         case pattern.IssueUnlinked() | pattern.PatternSplit():
             leaving = evidence.leaving

@@ -170,7 +170,11 @@ def described(grouper: Grouper, found: Pattern, name: str | None = None) -> patt
 
 
 def _changed(
-    found: Pattern, transition: Transition, closure: pattern.ClosePattern | None = None
+    found: Pattern,
+    transition: Transition,
+    closure: pattern.ClosePattern | None = None,
+    *,
+    heard_sequence: int | None = None,
 ) -> pattern.PatternStatusChanged:
     return pattern.PatternStatusChanged(
         pattern_id=found.pattern_id,
@@ -180,6 +184,7 @@ def _changed(
         closure_note=None if closure is None else closure.closure_note.strip(),
         fix_environment=None if closure is None else closure.environment,
         fix_version=None if closure is None else closure.version,
+        heard_sequence=heard_sequence,
     )
 
 
@@ -212,9 +217,11 @@ def _next_due(grouper: Grouper, found: Pattern) -> Decided | None:
             assessment=assess(found, newest_at=grouper.newest_at),
         )
         return Decided(detected, found.pattern_id)
-    transition = due(found, grouper.recommendations_of(found), grouper.verdict_of(found))
+    recommendations, verdict = grouper.recommendations_of(found), grouper.verdict_of(found)
+    transition = due(found, recommendations, verdict)
     if transition is not None:
-        return Decided(_changed(found, transition), found.pattern_id, transition.at)
+        heard = max((row.seq for row in (*recommendations, *((verdict,) if verdict else ()))), default=None)
+        return Decided(_changed(found, transition, heard_sequence=heard), found.pattern_id, transition.at)
     has_grown = found.n_members >= GROWTH_TO_DESCRIBE_ANEW * found.described_count
     if found.described_count and has_grown and found.status is not PatternStatus.MERGED:
         return Decided(described(grouper, found), found.pattern_id)

@@ -41,7 +41,8 @@ class PatternRow(Struct, frozen=True, kw_only=True, order=True):
     """What the log says of a pattern itself.
 
     version: stream sequence of its last event. described_count: members when it was last described.
-    watched_since: event time of the last move to watching. status_seq: sequence of the last change of status.
+    watched_since: event time of the last move to watching. status_seq: what recommendations and verdicts
+    said up to here is followed: sequence of the last change of status, or of what the rule behind it had heard of.
     merged_into: the pattern that took over all members. mttr_seconds: mean time to repair, as last described.
     """
 

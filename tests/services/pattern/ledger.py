@@ -148,7 +148,8 @@ class Ledger(Struct):
                 is_note = moves == {"watching"} and event.fix_environment is event.fix_version is None
                 stays_open = moves <= {"emerging", "active", "mitigating"}
                 if not is_note and (decided.is_by_person or not stays_open):
-                    self._change(event.pattern_id, status_seq=self.seq)
+                    heard = event.heard_sequence
+                    self._change(event.pattern_id, status_seq=self.seq if heard is None else heard)
                 if event.to_status is pattern.PatternStatus.WATCHING:
                     self._change(event.pattern_id, watched_since=decided.at or NOW)
             case pattern.IssueUnlinked() as event:

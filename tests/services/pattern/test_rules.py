@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from testkit.builders import NOW
 
 from services.pattern.commands.curating import close_pattern
-from services.pattern.commands.deciding import Gathered
+from services.pattern.commands.deciding import Gathered, settle
 from services.pattern.engine.describing import fingerprint, name_of
 from services.pattern.engine.grouping import Exemplar, Grouper
 from services.pattern.engine.lifecycle import due, is_to_detect, verdict_of
@@ -169,6 +169,21 @@ def test_what_is_implemented_while_a_rule_moves_the_pattern_is_not_lost() -> Non
         stamp(grouper, moved, pattern_id="pat_1", seq=30)
         due_now = due(found, [work(Work.IMPLEMENTED)], None)
         assert (due_now and due_now.to_status) == expected, "a person's later decision stands"
+
+
+def test_a_second_fix_in_quick_succession_is_proved_as_well() -> None:
+    """It is in the log before the move that the first one causes, and is heard of after that was decided."""
+    grouper = Grouper("ws")
+    found = grouper.patterns["pat_1"] = a_pattern(5, status=Status.ACTIVE)
+    grouper.note_recommendation(RecommendationRow("rec_1", "pat_1", Work.IMPLEMENTED, NOW, 20))
+    [moved] = settle(grouper, found)
+    later = NOW + timedelta(minutes=1)
+    grouper.note_recommendation(RecommendationRow("rec_2", "pat_1", Work.IMPLEMENTED, later, 21))
+    stamp(grouper, moved.event, pattern_id="pat_1", seq=22)
+    [again] = settle(grouper, found)
+    assert (found.status, moved.at, again.at) == (Status.WATCHING, NOW, later)
+    stamp(grouper, again.event, pattern_id="pat_1", seq=23)
+    assert settle(grouper, found) == [], "and each is followed once"
 
 
 def test_a_note_between_a_verdict_and_the_move_loses_no_verdict() -> None:

@@ -250,6 +250,8 @@ class PatternStatusChanged(Struct, frozen=True, kw_only=True, omit_defaults=True
     closure_note: What was done about it, when a person closed the pattern.
     fix_environment: Environment in which it was fixed; absent: everywhere.
     fix_version: First version with the fix; absent: not known.
+    heard_sequence: Sequence of the last recommendation or verdict that the rule had heard of; what came behind it is still to be
+    followed, even when it is in the log before this event. Absent: a person's move, or one of nothing heard.
     """
 
     pattern_id: str
@@ -259,6 +261,7 @@ class PatternStatusChanged(Struct, frozen=True, kw_only=True, omit_defaults=True
     closure_note: str | None = None
     fix_environment: str | None = None
     fix_version: str | None = None
+    heard_sequence: int | None = None
 
 
 class IssueUnlinked(Struct, frozen=True, kw_only=True, omit_defaults=True):
