@@ -42,12 +42,12 @@ DELIVERIES = Counter(
     registry=metrics.REGISTRY,
 )
 
-CERTIFICATES_MAX: Final = 64
-CERTIFICATE_SECONDS: Final = 3600.0
+FETCHED_MAX: Final = 64
+FETCHED_SECONDS: Final = 3600.0
 FETCH_WAIT_SECONDS: Final = 0.5
-"""How long a call waits for its certificate; the calls that travel with it wait as long."""
+"""How long a call waits for what has to be fetched; the calls that travel with it wait as long."""
 FETCHES_MAX: Final = 5
-"""Certificates that are fetched for one connector within FETCHES_SECONDS, so that nobody has us fetch at their pace."""
+"""What is fetched for one connector within FETCHES_SECONDS, so that nobody has us fetch at their pace."""
 FETCHES_SECONDS: Final = 60.0
 
 _DECOY: Final = "nobody-has-this-secret-and-nothing-is-signed-with-it"
@@ -79,9 +79,9 @@ class Reception:
         self._directory = directory
         self._secrets = secrets
         self._outbox = outbox
-        self._certificates = Certificates(outbound, clock=clock)
+        self._certificates = Fetches(outbound, clock=clock)
+        self._confirmations = Fetches(outbound, clock=clock)
         self._greeting = asyncio.Lock()  # greetings take a connection each, and come 64 at once
-        self._outbound = outbound
         self._clock = clock
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -201,11 +201,9 @@ class Reception:
             if not is_first:
                 return _refusal(401, "the signature or the token is missing or wrong")
         if greeting.confirm_at:
-            try:
-                await self._outbound.get(greeting.confirm_at)
-            except OutboundError as error:
-                log.warning("subscription.not_confirmed", error=str(error))
-                return _refusal(503, "the subscription could not be confirmed; send it again")
+            confirmed = await self._confirmations.fetch(greeting.confirm_at, known.source.connector_id)
+            if greeting.confirm_at not in confirmed:
+                return _refusal(503, "the subscription is not confirmed yet; send it again")
         return connector.VendorAnswer(
             status=200,
             content_type=greeting.content_type,
@@ -214,8 +212,8 @@ class Reception:
         )
 
 
-class Certificates:
-    """Vendors' certificates and keys by their addresses, as the judgement asked for them; kept for an hour.
+class Fetches:
+    """What stands at vendors' addresses that came with a call, such as a certificate; kept for an hour.
 
     The addresses are of whoever calls, so each is fetched once at a time, and not many for one connector.
     """
@@ -231,11 +229,13 @@ class Certificates:
     @property
     def kept(self) -> Mapping[str, bytes]:
         """Those that are at hand."""
-        good_since = self._clock().timestamp() - CERTIFICATE_SECONDS
+        good_since = self._clock().timestamp() - FETCHED_SECONDS
         return {url: content for url, (at, content) in self._fetched.items() if at > good_since}
 
     async def fetch(self, url: str, connector_id: str) -> Mapping[str, bytes]:
         """Those at hand and this one; without it where it cannot be had, or not at once: it is fetched on."""
+        if url in (kept := self.kept):
+            return kept
         fetching = self._fetching.get(url)
         if fetching is None:
             now = self._clock().timestamp()
@@ -254,11 +254,11 @@ class Certificates:
         try:
             content = await self._outbound.get(url)
         except OutboundError as error:
-            log.warning("certificate.not_fetched", error=str(error))
+            log.warning("call.not_fetched", error=str(error))
             return
         self._fetched[url] = (self._clock().timestamp(), content)
         self._fetched.move_to_end(url)
-        if len(self._fetched) > CERTIFICATES_MAX:
+        if len(self._fetched) > FETCHED_MAX:
             self._fetched.popitem(last=False)
 
 
