@@ -389,6 +389,14 @@ class TitleOfIssue(Struct, frozen=True):
     title: str
 
 
+class Over(Struct, frozen=True):
+    """One row of a result."""
+
+    run_id: str
+    since_at: datetime
+    seq: int
+
+
 class ListTicketsRow(Struct, frozen=True):
     """One row of list_tickets."""
 
@@ -2401,6 +2409,61 @@ async def delete_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
         await cursor.execute(_DELETE_SYNC_RUNS, (rows,))
 
 
+_PURGE_SYNC_RUNS = """
+DELETE FROM sync_runs AS s USING json_to_recordset($1::json) AS r(workspace_id text, run_id text)
+WHERE s.workspace_id = r.workspace_id AND s.run_id = r.run_id
+"""
+
+
+async def purge_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """SyncRunsPurged."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_SYNC_RUNS, (rows,))
+
+
+_LIST_OVER_RUNS = """
+SELECT s.run_id, s.ended_at AS since_at, s.seq FROM sync_runs AS s
+WHERE s.workspace_id = $1 AND s.ended_at < $2::timestamptz
+  AND (s.ended_at < $3::timestamptz
+       OR (s.kind = 'scheduled' AND s.status = 'succeeded' AND s.n_created + s.n_updated + s.n_rejected = 0))
+  AND (s.kind NOT IN ('scheduled', 'manual') OR EXISTS (
+    SELECT FROM sync_runs AS n
+    WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
+      AND n.kind IN ('scheduled', 'manual')))
+  AND (s.status <> 'succeeded' OR EXISTS (
+    SELECT FROM sync_runs AS n
+    WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
+      AND n.status = 'succeeded'))
+  AND (SELECT count(*) FROM (
+    SELECT FROM sync_runs AS n
+    WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
+      AND n.ended_at > s.ended_at AND n.status <> 'cancelled'
+    LIMIT $4::integer) AS later) >= $4::integer
+  AND (s.ended_at, s.seq) > ($5::timestamptz, $6::bigint)
+ORDER BY s.ended_at, s.seq LIMIT $7
+"""
+
+
+async def list_over_runs(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    quiet_before: datetime,
+    ended_before: datetime,
+    kept: int,
+    after_at: datetime,
+    after_seq: int,
+    n: int,
+) -> list[Over]:
+    """Runs that ended before a moment, or before a later one if nothing came of them, the oldest first, behind a place in that
+    order; of each connector the last poll, the last that succeeded and the last so many that ended are not among them.
+    """
+    async with AsyncRawCursor(conn, row_factory=args_row(Over)) as cursor:
+        await cursor.execute(_LIST_OVER_RUNS, (workspace_id, quiet_before, ended_before, kept, after_at, after_seq, n))
+        fetched: list[Over] = await cursor.fetchall()
+        return fetched
+
+
 _INSERT_SYNC_RUNS = """
 INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, window_start, window_end, requested_by,
     requested_at, started_at, ended_at, n_chunks_done, n_chunks, n_records, n_created, n_updated, n_unchanged, n_ignored,
@@ -2510,15 +2573,22 @@ async def list_tickets(
 
 _COUNT_CONNECTORS = """
 SELECT count(*) AS n_connectors, count(*) FILTER (WHERE status = 'connected') AS n_connected,
-       (SELECT r.status FROM sync_runs AS r WHERE r.workspace_id = $1
-        ORDER BY (r.status = 'succeeded') DESC, (r.status = 'running') DESC, r.seq LIMIT 1)::text AS first_run_status
+       coalesce(
+           (SELECT r.status FROM sync_runs AS r
+            WHERE r.workspace_id = $1 AND r.status = 'succeeded' LIMIT 1),
+           (SELECT r.status FROM sync_runs AS r
+            WHERE r.workspace_id = $1 AND r.status = 'running' LIMIT 1),
+           (SELECT r.status FROM sync_runs AS r
+            WHERE r.workspace_id = $1 ORDER BY r.seq LIMIT 1))::text AS first_run_status
 FROM connectors
 WHERE workspace_id = $1
 """
 
 
 async def count_connectors(conn: AsyncConnection[Any], *, workspace_id: str) -> CountConnectorsRow | None:
-    """How many connectors a workspace has, how many of them are connected, and how their first run stands."""
+    """How many connectors a workspace has, how many of them are connected, and how their first run stands: one that succeeded,
+    else one that runs, else the first of all.
+    """
     async with AsyncRawCursor(conn, row_factory=args_row(CountConnectorsRow)) as cursor:
         await cursor.execute(_COUNT_CONNECTORS, (workspace_id,))
         fetched: CountConnectorsRow | None = await cursor.fetchone()

@@ -34,6 +34,7 @@ class Connectors:
         self._changed: dict[Key, Row] = {}
         self._runs: dict[Key, Row] = {}
         self._runs_changed: dict[Key, Row] = {}
+        self._runs_purged: dict[Key, Row] = {}
         self._tickets: dict[Key, Row] = {}
         self._tickets_changed: dict[Key, Row] = {}
 
@@ -41,6 +42,8 @@ class Connectors:
         """Take one event in."""
         if isinstance(data, RunEvent):
             self._add_run(event, data)
+        elif isinstance(data, connector.SyncRunsPurged):
+            self._purge_runs(event.workspace_id, data)
         elif isinstance(data, TicketEvent):
             self._add_ticket(event, data)
         else:
@@ -51,6 +54,7 @@ class Connectors:
         for statement, rows in (
             (_queries.delete_connectors, self._deleted),
             (_queries.delete_sync_runs, self._deleted),
+            (_queries.purge_sync_runs, self._runs_purged),
             (_queries.insert_connectors, self._made),
             (_queries.update_connectors, self._changed),
             (_queries.insert_sync_runs, self._runs),
@@ -118,6 +122,14 @@ class Connectors:
                 )
             case never:
                 assert_never(never)
+
+    def _purge_runs(self, workspace_id: str, data: connector.SyncRunsPurged) -> None:
+        """They are over, so nothing is told of them later."""
+        for run_id in data.run_ids:
+            key = (workspace_id, run_id)
+            self._runs.pop(key, None)
+            self._runs_changed.pop(key, None)
+            self._runs_purged[key] = {"workspace_id": workspace_id, "run_id": run_id}
 
     def _add_ticket(self, event: Recorded[Event], data: TicketEvent) -> None:
         key = (event.workspace_id, data.ticket_id)

@@ -1011,6 +1011,36 @@ WHERE c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id;
 DELETE FROM sync_runs AS s USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, connector_id text)
 WHERE s.workspace_id = r.workspace_id AND s.connector_id = r.connector_id;
 
+-- SyncRunsPurged.
+-- name: PurgeSyncRuns :exec
+DELETE FROM sync_runs AS s USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, run_id text)
+WHERE s.workspace_id = r.workspace_id AND s.run_id = r.run_id;
+
+-- Runs that ended before a moment, or before a later one if nothing came of them, the oldest first, behind a place in that
+-- order; of each connector the last poll, the last that succeeded and the last so many that ended are not among them.
+-- column since_at: datetime
+-- row: Over
+-- name: ListOverRuns :many
+SELECT s.run_id, s.ended_at AS since_at, s.seq FROM sync_runs AS s
+WHERE s.workspace_id = sqlc.arg(workspace_id) AND s.ended_at < sqlc.arg(quiet_before)::timestamptz
+  AND (s.ended_at < sqlc.arg(ended_before)::timestamptz
+       OR (s.kind = 'scheduled' AND s.status = 'succeeded' AND s.n_created + s.n_updated + s.n_rejected = 0))
+  AND (s.kind NOT IN ('scheduled', 'manual') OR EXISTS (
+    SELECT FROM sync_runs AS n
+    WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
+      AND n.kind IN ('scheduled', 'manual')))
+  AND (s.status <> 'succeeded' OR EXISTS (
+    SELECT FROM sync_runs AS n
+    WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
+      AND n.status = 'succeeded'))
+  AND (SELECT count(*) FROM (
+    SELECT FROM sync_runs AS n
+    WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
+      AND n.ended_at > s.ended_at AND n.status <> 'cancelled'
+    LIMIT sqlc.arg(kept)::integer) AS later) >= sqlc.arg(kept)::integer
+  AND (s.ended_at, s.seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
+ORDER BY s.ended_at, s.seq LIMIT sqlc.arg(n);
+
 -- SyncRequested, with what the same batch says of the run.
 -- name: InsertSyncRuns :exec
 INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, window_start, window_end, requested_by,
@@ -1076,10 +1106,16 @@ FROM tickets
 WHERE workspace_id = sqlc.arg('workspace_id') AND recommendation_id = ANY(sqlc.arg('recommendation_ids')::text[])
 ORDER BY seq;
 
--- How many connectors a workspace has, how many of them are connected, and how their first run stands.
+-- How many connectors a workspace has, how many of them are connected, and how their first run stands: one that succeeded,
+-- else one that runs, else the first of all.
 -- name: CountConnectors :one
 SELECT count(*) AS n_connectors, count(*) FILTER (WHERE status = 'connected') AS n_connected,
-       (SELECT r.status FROM sync_runs AS r WHERE r.workspace_id = sqlc.arg('workspace_id')
-        ORDER BY (r.status = 'succeeded') DESC, (r.status = 'running') DESC, r.seq LIMIT 1)::text AS first_run_status
+       coalesce(
+           (SELECT r.status FROM sync_runs AS r
+            WHERE r.workspace_id = sqlc.arg('workspace_id') AND r.status = 'succeeded' LIMIT 1),
+           (SELECT r.status FROM sync_runs AS r
+            WHERE r.workspace_id = sqlc.arg('workspace_id') AND r.status = 'running' LIMIT 1),
+           (SELECT r.status FROM sync_runs AS r
+            WHERE r.workspace_id = sqlc.arg('workspace_id') ORDER BY r.seq LIMIT 1))::text AS first_run_status
 FROM connectors
 WHERE workspace_id = sqlc.arg('workspace_id');

@@ -478,6 +478,10 @@ CREATE TABLE sync_runs (
 );
 COMMENT ON TABLE sync_runs IS 'When a connector was asked for what is new, and what came of it.';
 CREATE INDEX sync_runs_by_connector ON sync_runs (workspace_id, connector_id, seq);
+CREATE INDEX sync_runs_in_order ON sync_runs (workspace_id, seq);
+CREATE INDEX sync_runs_succeeded ON sync_runs (workspace_id, connector_id, seq) WHERE status = 'succeeded';
+CREATE INDEX sync_runs_running ON sync_runs (workspace_id) WHERE status = 'running';
+CREATE INDEX sync_runs_over ON sync_runs (workspace_id, ended_at, seq) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE tickets (
     workspace_id text COLLATE "C" NOT NULL,

@@ -323,9 +323,10 @@ async def end_run(conn: AsyncConnection[Any], *, workspace_id: str, run_id: str)
 
 
 _COUNT_FAILURE = """
-UPDATE connectors SET n_failed = CASE WHEN $1::boolean THEN n_failed + 1 ELSE 0 END,
-    changed_seq = $2
-WHERE workspace_id = $3 AND connector_id = $4
+UPDATE connectors
+SET n_failed = CASE WHEN $1::boolean THEN least(n_failed + 1, $2::integer) ELSE 0 END,
+    changed_seq = $3
+WHERE workspace_id = $4 AND connector_id = $5
 """
 
 
@@ -333,13 +334,14 @@ async def count_failure(
     conn: AsyncConnection[Any],
     *,
     has_failed: bool,
+    at_most: int,
     seq: int,
     workspace_id: str,
     connector_id: str,
 ) -> None:
-    """Count the runs of a connector that have failed in a row; one that succeeds ends the row (SyncEnded)."""
+    """Count the runs of a connector that have failed in a row, up to so many; one that succeeds ends the row (SyncEnded)."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_COUNT_FAILURE, (has_failed, seq, workspace_id, connector_id))
+        await cursor.execute(_COUNT_FAILURE, (has_failed, at_most, seq, workspace_id, connector_id))
 
 
 _LIST_CHANGED_CONNECTORS = """

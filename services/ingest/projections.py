@@ -10,6 +10,7 @@ from eventlog import Connection
 from msgspec import Struct
 
 from services.ingest import _queries
+from services.ingest.state import FAILED_RUNS_MAX
 
 AGGREGATES = ("issue", "retention", "connector", "sync_run", "ticket")
 
@@ -131,7 +132,8 @@ async def _source(event: Recorded[Event], data: connector.Event, conn: Connectio
             await _queries.set_ticket_state(
                 conn, workspace_id=event.workspace_id, ticket_id=data.ticket_id, state=data.state.value
             )
-        case connector.SyncProgressed():
+        case connector.SyncProgressed() | connector.SyncRunsPurged():
+            # What rows say rests on runs that are kept.
             pass
         case _:
             assert_never(data)
@@ -160,6 +162,7 @@ async def _run_ended(event: Recorded[Event], data: connector.SyncEnded, conn: Co
         workspace_id=event.workspace_id,
         connector_id=data.connector_id,
         has_failed=data.outcome is connector.SyncOutcome.FAILED,
+        at_most=FAILED_RUNS_MAX,
         seq=event.seq,
     )
 

@@ -97,9 +97,10 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connecto
 -- name: EndRun :exec
 DELETE FROM open_runs WHERE workspace_id = sqlc.arg(workspace_id) AND run_id = sqlc.arg(run_id);
 
--- Count the runs of a connector that have failed in a row; one that succeeds ends the row (SyncEnded).
+-- Count the runs of a connector that have failed in a row, up to so many; one that succeeds ends the row (SyncEnded).
 -- name: CountFailure :exec
-UPDATE connectors SET n_failed = CASE WHEN sqlc.arg(has_failed)::boolean THEN n_failed + 1 ELSE 0 END,
+UPDATE connectors
+SET n_failed = CASE WHEN sqlc.arg(has_failed)::boolean THEN least(n_failed + 1, sqlc.arg(at_most)::integer) ELSE 0 END,
     changed_seq = sqlc.arg(seq)
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 

@@ -32,7 +32,7 @@ CREATE TABLE connectors (
     secrets text[] NOT NULL,                  -- names of those that it has
     scheduled_since timestamptz NOT NULL,     -- since when its schedule counts
     last_run_at timestamptz,                  -- when a run was last asked for, by its schedule or by hand
-    n_failed integer NOT NULL,                -- runs that have failed in a row
+    n_failed integer NOT NULL,                -- runs that have failed in a row, as far as it matters
     partition integer NOT NULL,               -- of the log
     changed_seq bigint NOT NULL,              -- stream sequence of the last event that changed the row
     PRIMARY KEY (workspace_id, connector_id)

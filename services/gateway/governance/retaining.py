@@ -1,4 +1,4 @@
-"""Retention of issues, prompts and predictions: what has reached its age is deleted for good, issues hidden first."""
+"""Retention of issues, prompts, predictions and runs: what has reached its age is deleted for good, issues hidden first."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,13 @@ log = structlog.get_logger("gateway.retaining")
 EXPIRED_AT_ONCE: Final = 500
 PURGED_AT_ONCE: Final = 100
 """Issues of one command to ingest, predictions of one to prediction: they take no more."""
+RUNS_AT_ONCE: Final = 500
+"""Runs of one command to ingest."""
+RUNS_KEPT: Final = timedelta(days=30)
+QUIET_RUNS_KEPT: Final = timedelta(days=2)
+"""How long runs are kept, and scheduled ones of which nothing came: a poll a minute is half a million a year."""
+RUNS_OF_CONNECTOR: Final = 20
+"""Of each connector so many stay, however old; where it stands rests on the last three."""
 _ASK_SECONDS: Final = 30.0
 _BEGINNING: Final = (datetime.min.replace(tzinfo=UTC), 0)
 
@@ -32,11 +39,12 @@ class Place(Struct, frozen=True):
     answered: tuple[datetime, int] | None = _BEGINNING
     foretold: tuple[datetime, int] | None = _BEGINNING
     kept: tuple[datetime, int] | None = _BEGINNING
+    over: tuple[datetime, int] | None = _BEGINNING
 
     @property
     def is_end(self) -> bool:
         """Whether all that was due has been asked for."""
-        return self == Place(None, None, None, None, None)
+        return self == Place(None, None, None, None, None, None)
 
 
 class Retainer:
@@ -72,7 +80,10 @@ class Retainer:
             foretold = await self._purge_predictions(window.workspace_id, now - kept, foretold)
         if place.kept is not None:
             await self._purge_records(window.workspace_id, now - timedelta(days=window.issues_days))
-        return Place(aged, expired, answered, foretold, None)
+        over = place.over
+        if over is not None:
+            over = await self._purge_runs(window.workspace_id, now, over)
+        return Place(aged, expired, answered, foretold, None, over)
 
     async def _expire(
         self, workspace_id: str, unchanged_since: datetime, after: tuple[datetime, int]
@@ -160,6 +171,37 @@ class Retainer:
         if done.n_records:
             log.info("retention.records_purged", workspace_id=workspace_id, records=done.n_records)
 
+    async def _purge_runs(
+        self, workspace_id: str, now: datetime, after: tuple[datetime, int]
+    ) -> tuple[datetime, int] | None:
+        async with tenant(self._pool, workspace_id) as conn:
+            page = await _queries.list_over_runs(
+                conn,
+                workspace_id=workspace_id,
+                quiet_before=now - QUIET_RUNS_KEPT,
+                ended_before=now - RUNS_KEPT,
+                kept=RUNS_OF_CONNECTOR,
+                after_at=after[0],
+                after_seq=after[1],
+                n=RUNS_AT_ONCE,
+            )
+        # Once even without any, as with issues.
+        if page or (workspace_id, "runs") not in self._ended:
+            done = await ask(
+                self._nc,
+                connector.PurgeRuns(
+                    run_ids=tuple(run.run_id for run in page), ended_before=now - QUIET_RUNS_KEPT
+                ),
+                endpoint=connector.ENDPOINTS[connector.PurgeRuns],
+                reply=connector.RunsPurged,
+                context=_context(workspace_id),
+                timeout=_ASK_SECONDS,
+            )
+            if done.n_runs:
+                log.info("retention.runs_purged", workspace_id=workspace_id, runs=done.n_runs)
+            self._ended.add((workspace_id, "runs"))
+        return _behind(page, RUNS_AT_ONCE)
+
     async def _forget(
         self, workspace_id: str, before: datetime, after: tuple[datetime, int]
     ) -> tuple[datetime, int] | None:
@@ -203,7 +245,7 @@ def _context(workspace_id: str) -> CommandContext:
 
 
 def _behind(
-    page: Sequence[_queries.Resting | _queries.Answered | _queries.Foretold], size: int
+    page: Sequence[_queries.Resting | _queries.Answered | _queries.Foretold | _queries.Over], size: int
 ) -> tuple[datetime, int] | None:
     """Where the next page begins; None when this was the last."""
     return (page[-1].since_at, page[-1].seq) if len(page) == size else None

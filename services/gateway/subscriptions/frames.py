@@ -8,6 +8,7 @@ import msgspec
 from contracts import Event, Recorded, connector, ingest, pattern, prediction, recommendation, workspace
 from msgspec import Struct
 
+from services.gateway.connecting import ConnectorEvent, RunEvent, TicketEvent
 from services.gateway.fixing import RecommendationEvent
 
 SCOPES: Final[Mapping[str, str]] = {
@@ -96,7 +97,7 @@ def lookup_of(events: Sequence[Recorded[Event]]) -> Lookup:
 def frames_of(event: Recorded[Event]) -> list[Frame]:
     """The frames that an event gives by itself; what happens to patterns is read from their rows instead."""
     if isinstance(event.data, connector.Event):
-        return [_of_connector(event, event.data)]
+        return _of_connector(event, event.data)
     match event.data:
         case ingest.IssueReported() | ingest.IssueUpdated() | ingest.IssueClosed() as issue:
             return _of_issue(event, issue)
@@ -304,12 +305,14 @@ def _of_recommendation(event: Recorded[Event], data: RecommendationEvent) -> lis
             assert_never(never)
 
 
-def _of_connector(event: Recorded[Event], data: connector.Event) -> Frame:
+def _of_connector(event: Recorded[Event], data: connector.Event) -> list[Frame]:
+    if isinstance(data, connector.SyncRunsPurged):
+        return []
     kind, payload = _told(data)
-    return Frame(kind, payload, event.recorded_at)
+    return [Frame(kind, payload, event.recorded_at)]
 
 
-def _told(data: connector.Event) -> tuple[str, dict[str, object]]:
+def _told(data: ConnectorEvent | RunEvent | TicketEvent) -> tuple[str, dict[str, object]]:
     """Type and payload of the frame of a connector, a run or a ticket."""
     match data:
         case connector.ConnectorCreated():

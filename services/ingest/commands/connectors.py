@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from contracts import connector
+from contracts import Event, Recorded, connector
 
 from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError
-from services.ingest.state import Connector, Standing, SyncRun
+from services.ingest.state import FAILED_RUNS_MAX, Connector, Standing, SyncRun
 
-FAILED_RUNS_MAX = 3
-"""Runs in a row that may fail for a passing reason before the connector stands at "error"."""
 BACKFILL_MAX = timedelta(days=3 * 366)
 DETAIL_LENGTH_MAX = 500
 
@@ -196,6 +194,15 @@ def cancel_run(run: SyncRun) -> connector.SyncEnded | None:
     if run.ended.outcome is connector.SyncOutcome.CANCELLED:
         return None
     raise RunEndedError(run.request.run_id)
+
+
+def is_purgeable(history: Sequence[Recorded[Event]], *, before: datetime) -> bool:
+    """Whether these events are of a run that ended before then."""
+    return (
+        bool(history)
+        and isinstance(history[-1].data, connector.SyncEnded)
+        and history[-1].recorded_at < before
+    )
 
 
 def _stands(state: Connector, standing: Standing, *, is_paused: bool) -> list[connector.Event]:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from contracts import derived_id, ingest, new_id, record
+from contracts import connector, derived_id, ingest, new_id, record
 from eventlog import Append, ConflictError, EventLog
 from runtime.broker import CommandContext, Endpoint
 
@@ -171,6 +171,7 @@ def endpoints(desk: Desk, retirement: Retirement) -> tuple[Endpoint, ...]:
         Endpoint(names[ingest.RecordAnalysis], ingest.RecordAnalysis, desk.record_analysis),
         Endpoint(names[ingest.ExpireIssues], ingest.ExpireIssues, retirement.expire_issues),
         Endpoint(names[ingest.PurgeIssues], ingest.PurgeIssues, retirement.purge_issues),
+        Endpoint(connector.ENDPOINTS[connector.PurgeRuns], connector.PurgeRuns, retirement.purge_runs),
     )
 
 

@@ -1,21 +1,25 @@
-"""What retention asks of ingest: hide issues that have reached their age, delete them when their grace is over."""
+"""What retention asks of ingest: hide issues that have reached their age, delete them later; delete runs of long ago."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from contracts import Event, Recorded, derived_id, ingest, record
+from contracts import Event, Recorded, connector, derived_id, ingest, record
 from eventlog import Append, Conflict, ConflictError, EventLog
 from runtime.broker import CommandContext
 
 from services.ingest.commands import counted_from, expire_issue, purge_issue
-from services.ingest.errors import InvalidIssueError
+from services.ingest.commands.connectors import is_purgeable
+from services.ingest.errors import InvalidConnectorError, InvalidIssueError
 from services.ingest.reporting import AGGREGATE, SERVICE, or_unreachable
+from services.ingest.reporting.sources import RUN
 from services.ingest.state import fold
 
 EXPIRED_MAX = 500
 PURGED_MAX = 100
 """Issues of one request. What stays of a hundred fits into one message, however long their names are."""
+RUNS_MAX = 500
+"""Runs of one request."""
 RETENTION = "retention"
 PROMPT = "prompt"
 _PURGES_AT_ONCE = 8
@@ -31,6 +35,7 @@ class Retirement:
         self._log = log
         self._clock = clock
         self._deleted: dict[str, int] = {}
+        self._deleted_runs: dict[str, int] = {}
 
     async def expire_issues(self, cmd: ingest.ExpireIssues, context: CommandContext) -> ingest.IssuesRetired:
         """Hide those that nobody has changed; one that somebody changes at this moment stays.
@@ -49,6 +54,53 @@ class Retirement:
         """
         ids = _distinct(cmd.issue_ids, PURGED_MAX)
         return await or_unreachable(self._purge(ids, cmd.expired_before, context))
+
+    async def purge_runs(self, cmd: connector.PurgeRuns, context: CommandContext) -> connector.RunsPurged:
+        """Delete runs that are over for long, in the same order; nobody writes to a run that is over.
+
+        Raises InvalidConnectorError and LogUnreachableError.
+        """
+        if len(cmd.run_ids) > RUNS_MAX:
+            raise InvalidConnectorError({"run_ids": f"has {len(cmd.run_ids)} ids; send at most {RUNS_MAX}"})
+        return await or_unreachable(self._purge_runs(cmd, context))
+
+    async def _purge_runs(self, cmd: connector.PurgeRuns, context: CommandContext) -> connector.RunsPurged:
+        workspace_id = context.workspace_id
+        latest = await self._log.latest(workspace_id, RUN, workspace_id)
+        if latest is not None:
+            await self._delete_runs(latest, latest.seq)
+        histories = await self._log.histories(workspace_id, RUN, list(dict.fromkeys(cmd.run_ids)))
+        over = tuple(
+            history[0].aggregate_id for history in histories if is_purgeable(history, before=cmd.ended_before)
+        )
+        if not over:
+            return connector.RunsPurged(n_runs=0, sequence=0)
+        version = 0 if latest is None else latest.seq
+        event = connector.SyncRunsPurged(workspace_id=workspace_id, run_ids=over)
+        fact = self._recorded(event, workspace_id, version, context)
+        try:
+            sequence = await self._log.append(Append(fact, version))
+        except ConflictError:
+            # Somebody else is at it; what is left is asked for again.
+            return connector.RunsPurged(n_runs=0, sequence=0)
+        await self._delete_runs(fact, sequence)
+        return connector.RunsPurged(n_runs=len(over), sequence=sequence)
+
+    async def _delete_runs(self, fact: Recorded[Event], sequence: int) -> None:
+        """Delete the events of the runs that a fact names, once in this process."""
+        if (
+            not isinstance(fact.data, connector.SyncRunsPurged)
+            or self._deleted_runs.get(fact.workspace_id) == sequence
+        ):
+            return
+        bound = asyncio.Semaphore(_PURGES_AT_ONCE)
+
+        async def one(run_id: str) -> None:
+            async with bound:
+                await self._log.purge(fact.workspace_id, RUN, run_id)
+
+        await asyncio.gather(*map(one, fact.data.run_ids))
+        self._deleted_runs[fact.workspace_id] = sequence
 
     async def _expire(
         self, ids: Sequence[str], unchanged_since: datetime, context: CommandContext
@@ -138,7 +190,7 @@ class Retirement:
             return
 
     def _recorded(
-        self, event: ingest.Event, aggregate_id: str, version: int, context: CommandContext
+        self, event: Event, aggregate_id: str, version: int, context: CommandContext
     ) -> Recorded[Event]:
         now = self._clock()
         return record(

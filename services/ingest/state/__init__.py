@@ -2,6 +2,7 @@
 
 from services.ingest.state.issues import OPTIONAL_FIELDS, Issue, evolve, fold
 from services.ingest.state.sources import (
+    FAILED_RUNS_MAX,
     NOTHING_YET,
     Connector,
     Standing,
@@ -14,6 +15,7 @@ from services.ingest.state.sources import (
 )
 
 __all__ = [
+    "FAILED_RUNS_MAX",
     "NOTHING_YET",
     "OPTIONAL_FIELDS",
     "Connector",

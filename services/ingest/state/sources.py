@@ -8,6 +8,9 @@ from contracts import Event, Recorded, connector
 from msgspec import Struct
 from msgspec.structs import replace
 
+FAILED_RUNS_MAX = 3
+"""Runs in a row that may fail for a passing reason before the connector stands at "error"."""
+
 NOTHING_YET = connector.SyncCounts(
     n_records=0, n_created=0, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=0
 )
@@ -84,6 +87,7 @@ def evolve_connector(state: Connector | None, event: connector.Event) -> Connect
             connector.SyncRequested()
             | connector.SyncProgressed()
             | connector.SyncEnded()
+            | connector.SyncRunsPurged()
             | connector.TicketCreated()
             | connector.TicketStateChanged()
         ):

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import nats
 import pytest
-from contracts import Event, Recorded, ingest, issue_id, prediction, record, workspace
+from contracts import Event, Recorded, connector, ingest, issue_id, prediction, record, workspace
 from eventlog import Append, EventLog
 from msgspec import Struct
 from msgspec.structs import replace
@@ -405,4 +405,69 @@ async def test_nothing_is_found_of_purged_predictions_and_their_scores_stay(
     assert (
         timedelta(days=29) < datetime.now(UTC) - datetime.fromisoformat(tried["since"]) < timedelta(days=31)
     )
+    assert set((await verified(stack)).values()) == {True}
+
+
+def polled(scene: Scene, number: int, outcome: connector.SyncOutcome, *, n_created: int = 0) -> list[Append]:
+    """A scheduled run of long ago that ended at once; the later, the higher its number."""
+    ids = {"run_id": f"syn_{scene.word}_{number}", "connector_id": f"con_{scene.word}"}
+    counts = connector.SyncCounts(
+        n_records=n_created, n_created=n_created, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=0
+    )
+    said = (
+        connector.SyncRequested(**ids, kind=connector.SyncKind.SCHEDULED),
+        connector.SyncEnded(**ids, outcome=outcome, counts=counts, reason="", detail=""),
+    )
+    at = LONG_AGO + timedelta(hours=number)
+    return [
+        Append(
+            record(
+                data,
+                workspace_id=scene.tenant.workspace_id,
+                aggregate_id=ids["run_id"],
+                occurred_at=at,
+                recorded_at=at,
+                source="ingest",
+                event_id=f"evt_{place}{ids['run_id']}",
+            ),
+            0,
+        )
+        for place, data in enumerate(said)
+    ]
+
+
+async def test_runs_of_long_ago_are_gone_but_for_those_that_a_connector_rests_on(
+    scene: Scene, stack: Stack
+) -> None:
+    """The last that succeeded and the last twenty stay; a failure in a row of many counts as before."""
+    space, connector_id = scene.tenant.workspace_id, f"con_{scene.word}"
+    settings = connector.ConnectorSettings(type="custom_api", display_name="Old", auth=0)
+    made = connector.ConnectorCreated(
+        connector_id=connector_id, settings=settings, status=connector.ConnectorStatus.PAUSED
+    )
+    asked = record(
+        made,
+        workspace_id=space,
+        aggregate_id=connector_id,
+        occurred_at=LONG_AGO,
+        recorded_at=LONG_AGO,
+        source="ingest",
+    )
+    await scene.log.append(Append(asked, 0))
+    done, failed = connector.SyncOutcome.SUCCEEDED, connector.SyncOutcome.FAILED
+    runs = [polled(scene, 0, done), polled(scene, 1, done, n_created=1)]
+    runs += [polled(scene, number, failed) for number in range(2, 24)]
+    for appends in runs:
+        await scene.log.append(*appends)
+    names = [appends[0].event.aggregate_id for appends in runs]
+
+    def listed() -> list[str]:
+        answer = scene.owner.get(f"/v1/connectors/{connector_id}/sync-runs", params={"limit": 100})
+        return sorted(run["sync_run_id"] for run in answer.json().get("data", ()))
+
+    await eventually(lambda: listed() == sorted(names))
+    await scene.retain()
+    await eventually(lambda: listed() == sorted([names[1], *names[4:]]))
+    assert [len(each) for each in await scene.log.histories(space, "sync_run", names[:5])] == [0, 2, 0, 0, 2]
+    assert scene.owner.get(f"/v1/connectors/{connector_id}").json()["last_synced_at"] is not None
     assert set((await verified(stack)).values()) == {True}

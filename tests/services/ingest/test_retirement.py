@@ -4,14 +4,16 @@ import random
 from datetime import datetime, timedelta
 
 import pytest
-from contracts import Event, Recorded, ingest, issue_id
+from contracts import Event, Recorded, connector, ingest, issue_id
 from contracts import record as recorded
-from eventlog import Append, EventLog
+from eventlog import Append, EventLog, LogUnavailableError
 from runtime.broker import CommandContext
-from runtime.errors import NotFoundError, ValidationFailedError
+from runtime.errors import NotFoundError, UnavailableError, ValidationFailedError
 
 from services.ingest.endpoints import Desk, Retirement
-from services.ingest.state import fold
+from services.ingest.errors import InvalidConnectorError
+from services.ingest.reporting import Sources
+from services.ingest.state import NOTHING_YET, fold
 from tests.services.ingest.builders import NOW, at
 from tests.services.ingest.test_endpoints import body_of, history_of, record
 
@@ -169,3 +171,48 @@ async def test_too_many_at_once_are_refused(event_log: EventLog) -> None:
         await expire(event_log, *ids, since=NOW)
     with pytest.raises(ValidationFailedError):
         await purge(event_log, *ids[:101])
+
+
+async def cut_off(*_: object, **__: object) -> int:
+    """A log that is gone at this moment."""
+    raise LogUnavailableError("gone")
+
+
+async def test_a_purge_of_runs_leaves_what_is_open_or_too_new_and_goes_on_where_a_crash_left_it(
+    event_log: EventLog,
+) -> None:
+    """The fact is told first; whoever asks next deletes what it names."""
+    sources = Sources(event_log, clock=lambda: at(1))
+
+    async def run(name: str, *, ended_at: datetime | None) -> str:
+        ids = {"run_id": f"syn_{name}", "connector_id": "con_1"}
+        await sources.request(connector.SyncRequested(**ids, kind=connector.SyncKind.SCHEDULED), CONTEXT)
+        if ended_at is not None:
+            done = connector.SyncEnded(
+                **ids, outcome=connector.SyncOutcome.SUCCEEDED, counts=NOTHING_YET, reason="", detail=""
+            )
+            ending = Sources(event_log, clock=lambda: ended_at)
+            await ending.decide_run(ids["run_id"], CONTEXT, lambda _: done)
+        return ids["run_id"]
+
+    names = [
+        await run("old", ended_at=at(2)),
+        await run("new", ended_at=at(9)),
+        await run("open", ended_at=None),
+    ]
+    command = connector.PurgeRuns(run_ids=(*names, "syn_none"), ended_before=at(5))
+
+    real, event_log.purge = event_log.purge, cut_off  # type: ignore[method-assign]  # it dies at the first deletion
+    with pytest.raises(UnavailableError):
+        await Retirement(event_log, clock=lambda: NOW).purge_runs(command, CONTEXT)
+    event_log.purge = real  # type: ignore[method-assign]
+    assert len(await event_log.history("ws_1", "sync_run", names[0])) == 2
+    after = await Retirement(event_log, clock=lambda: NOW).purge_runs(
+        connector.PurgeRuns(ended_before=at(5)), CONTEXT
+    )
+    assert after == connector.RunsPurged(n_runs=0, sequence=0)
+    assert [len(each) for each in await event_log.histories("ws_1", "sync_run", names)] == [0, 2, 1]
+    with pytest.raises(InvalidConnectorError):
+        await Retirement(event_log, clock=lambda: NOW).purge_runs(
+            connector.PurgeRuns(run_ids=("syn_x",) * 501, ended_before=NOW), CONTEXT
+        )

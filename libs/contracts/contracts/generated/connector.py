@@ -258,6 +258,19 @@ class SyncEnded(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str
 
 
+class SyncRunsPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Runs that were over for long are gone, with all that was told of them; where their connectors stand rests on later ones.
+
+    Emitted by ingest on sync_run/<workspace_id>.
+
+    workspace_id: Id of the workspace.
+    run_ids: Ids of the runs, 1 to 500.
+    """
+
+    workspace_id: str
+    run_ids: tuple[str, ...] = ()
+
+
 class TicketCreated(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A recommendation has a ticket in a tracker.
 
@@ -821,6 +834,29 @@ class RecordsPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     n_records: int
 
 
+class PurgeRuns(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Delete runs that are over for long, with their events. Endpoint: ingest.purge_runs.
+
+    run_ids: Ids of runs, 0 to 500; one that is open, or ended since then, is left alone. Whoever asks sees to it that of each
+    connector the last poll, the last one that succeeded and the last 20 that ended stay.
+    ended_before: Only those that ended before then.
+    """
+
+    run_ids: tuple[str, ...] = ()
+    ended_before: Timestamp
+
+
+class RunsPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to PurgeRuns.
+
+    n_runs: How many were purged.
+    sequence: Stream sequence behind which rows show it; 0 when there were none.
+    """
+
+    n_runs: int
+    sequence: int
+
+
 class PushTicket(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Make a ticket of a recommendation. Endpoint: ingest.push_ticket.
 
@@ -862,6 +898,7 @@ Event: TypeAlias = (
     | SyncRequested
     | SyncProgressed
     | SyncEnded
+    | SyncRunsPurged
     | TicketCreated
     | TicketStateChanged
 )
@@ -876,6 +913,7 @@ AGGREGATES: dict[type[Event], str] = {
     SyncRequested: "sync_run",
     SyncProgressed: "sync_run",
     SyncEnded: "sync_run",
+    SyncRunsPurged: "sync_run",
     TicketCreated: "ticket",
     TicketStateChanged: "ticket",
 }
@@ -897,6 +935,7 @@ ENDPOINTS: dict[type[Struct], str] = {
     ListDeadLetters: "ingest.list_dead_letters",
     RetryDeadLetters: "ingest.retry_dead_letters",
     PurgeRecords: "ingest.purge_records",
+    PurgeRuns: "ingest.purge_runs",
     PushTicket: "ingest.push_ticket",
 }
 """The endpoint that answers each request."""
