@@ -440,6 +440,7 @@ class Webhook(_Part, frozen=True, kw_only=True):
     """What the vendor posts to us. verify: a call is good by any of these, or by our own signature.
 
     handshake: calls that are no delivery, by which the vendor makes sure of us.
+    event_id: what the vendor calls this one call, not the failure: a second call with it is dropped as a repetition.
     """
 
     records: tuple[RecordPath, ...]

@@ -9,9 +9,11 @@ import pytest
 from nats.aio.client import Client
 
 from services.ingest.connectors.connecting import source_of
+from services.ingest.connectors.registry import catalogue, manifest_of
+from services.ingest.connectors.verification import Call
 from services.ingest.errors import LogUnreachableError
 from services.ingest.jobs import deliveries as jobs
-from services.ingest.jobs.deliveries import TRIES_MAX, Delivery, Receiver, Shares
+from services.ingest.jobs.deliveries import TRIES_MAX, Delivery, Receiver, Shares, delivery_of
 from services.ingest.jobs.directory import Addressee
 from services.ingest.jobs.queue import DELIVERIES, STREAM, JobQueue
 from tests.services.ingest.builders import NOW
@@ -19,6 +21,60 @@ from tests.services.ingest.test_intake import SETTINGS, WORKSPACE
 
 ZENDESK = source_of("con_1", SETTINGS)
 DELIVERY = Delivery(connector_id="con_1", keys=("id-1",), headers={}, body=b'{"id": 1}', received_at=NOW)
+
+NEW_ID_EACH_TIME = {"datadog", "graylog", "launchdarkly", "teams"}
+"""Types whose failures are named by the message itself, so that no two messages are of one."""
+
+
+def keys_of(type_: str, body: dict[str, object], headers: dict[str, str]) -> set[str]:
+    webhook = manifest_of(type_).webhook
+    assert webhook is not None
+    known = Addressee(workspace_id=WORKSPACE, source=ZENDESK, webhook=webhook)
+    call = Call(body=msgspec.json.encode(body), headers=headers)
+    return set(delivery_of(known, webhook, call, body, now=NOW).keys)
+
+
+@pytest.mark.parametrize(
+    ("type_", "of_both", "beginning", "end"),
+    [
+        ("coralogix", {"uuid": "the secret", "alert_id": "1"}, {"alert_action": "trigger"}, {"alert_action": "resolve"}),
+        ("gcp_monitoring", {}, {"incident": {"incident_id": "0.a", "state": "open"}},
+         {"incident": {"incident_id": "0.a", "state": "closed"}}),
+        ("logicmonitor", {"alertid": "LMD1"}, {"alertstatus": "active"}, {"alertstatus": "clear"}),
+        ("mongodb_atlas", {"id": "5"}, {"status": "OPEN"}, {"status": "CLOSED"}),
+        ("netlify", {"id": "6"}, {"state": "building"}, {"state": "error"}),
+        ("zabbix", {"event_id": "7"}, {"event_value": "1"}, {"event_value": "0"}),
+        ("zendesk", {"type": "zen:event-type:ticket.created"}, {"detail": {"id": "8"}}, {"detail": {"id": "9"}}),
+    ],
+)  # fmt: skip
+def test_what_a_failure_becomes_is_no_repetition_of_its_beginning(
+    type_: str, of_both: dict[str, object], beginning: dict[str, object], end: dict[str, object]
+) -> None:
+    """The vendor names the failure, or its webhook, in both calls alike."""
+    calls = [
+        keys_of(
+            type_, {**of_both, **news}, {"X-Zendesk-Webhook-Id": "1", "X-Zendesk-Webhook-Invocation-Id": call}
+        )
+        for call, news in (("1", beginning), ("2", end))
+    ]
+    assert calls[0].isdisjoint(calls[1])
+
+
+def test_no_delivery_is_known_by_the_name_of_its_failure() -> None:
+    """Its end would be taken for a repetition of its beginning, for seven days."""
+    found = set[str]()
+    for each in catalogue():
+        place = each.webhook and each.webhook.event_id
+        if not each.webhook or not place or place.path is None:
+            continue
+        for spot in each.webhook.records:
+            within = "" if spot.path.text == "@" else f"{spot.path.text}."
+            names = {
+                f"{within}{name.strip()}" for m in each.mappings for name in m.external_id.text.split("||")
+            }
+            if place.path.text in names:
+                found.add(each.type)
+    assert found == NEW_ID_EACH_TIME
 
 
 async def test_workspace_has_its_share_of_the_queue_and_others_have_theirs(nc: Client) -> None:
