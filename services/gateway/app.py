@@ -92,6 +92,7 @@ from services.gateway.routes.connector_access import callback_routes
 from services.gateway.routes.dispatch import BODY_BYTES_MAX, handlers
 from services.gateway.routes.explorer import explorer_routes
 from services.gateway.routes.exports import download_routes
+from services.gateway.routes.inbound_described import TEMPLATE, inbound_item
 from services.gateway.routes.mailbox import mailbox_routes
 from services.gateway.routes.operation import AnyOperation, Gateway
 from services.gateway.routes.scim import scim_routes
@@ -180,7 +181,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         projection=projection(),
         routes=[
             *handlers(OPERATIONS, gateway),
-            *explorer_routes(document(OPERATIONS, version=VERSION)),
+            *explorer_routes(document(OPERATIONS, version=VERSION, items={TEMPLATE: inbound_item()})),
             *scim_routes(gateway),
             *welcome.ROUTES,
             *links.ROUTES,

@@ -94,6 +94,7 @@ _TAGS: Mapping[str, str] = {
     "Recommendations": "What to do about it, best first.",
     "Playbook": "The remediations that recommendations are drawn from.",
     "Provisioning": "Making clients, by whoever runs the platform.",
+    "Connectors": "Sources: signing in, runs, mappings, and what they post.",
     "Workspace": "The tenant and how its services judge.",
     "People": "Who belongs to the workspace, and who is invited.",
 }
@@ -110,8 +111,10 @@ _DESCRIPTION = (
 )
 
 
-def document(operations: Sequence[AnyOperation], *, version: str) -> Json:
-    """The whole document as JSON values."""
+def document(
+    operations: Sequence[AnyOperation], *, version: str, items: Mapping[str, Json] | None = None
+) -> Json:
+    """The whole document as JSON values. items: of paths that are no operations."""
     types = _types(operations)
     schemas, components = msgspec.json.schema_components(
         types, schema_hook=_any_value, ref_template="#/components/schemas/{name}"
@@ -130,7 +133,7 @@ def document(operations: Sequence[AnyOperation], *, version: str) -> Json:
         "info": {"title": "Causeloop API", "version": version, "description": _DESCRIPTION},
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": paths,
+        "paths": {**paths, **(items or {})},
         "components": {
             "schemas": components,
             "headers": dict(_HEADERS),

@@ -136,7 +136,7 @@ class Porter:
         await self._count(caller)
         body = await _body(scope, receive)
         answer = await self._courier.bring(self._call(connector_id, scope, body))
-        self._note(caller, is_believed=answer.status == 202)
+        self._note(caller, answer.status)
         if answer.status >= 400:
             raise rebuild(_CODES.get(answer.status, "error"), answer.status, answer.body)
         return answer
@@ -154,10 +154,10 @@ class Porter:
                 retry_after=float(standing.reset_seconds),
             )
 
-    def _note(self, caller: tuple[str, str], *, is_believed: bool) -> None:
-        if not is_believed:
+    def _note(self, caller: tuple[str, str], status: int) -> None:
+        if status in (401, 404):
             self._believed.pop(caller, None)
-        elif caller not in self._believed:
+        elif status == 202 and caller not in self._believed:
             self._believed[caller] = None
             if len(self._believed) > BELIEVED_MAX:
                 self._believed.popitem(last=False)

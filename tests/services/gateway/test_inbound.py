@@ -17,11 +17,16 @@ from eventlog import Append, EventLog
 from msgspec import Struct
 from nats.aio.client import Client
 from runtime.broker import CommandContext, ask
+from runtime.errors import AppError
 from runtime.sealing import MasterKeys, SealingKey
 from testkit.stack import Stack
 from testkit.waiting import eventually
 
-from services.gateway.routes.inbound import BODY_BYTES_MAX
+from services.gateway.edge.counters import Counters
+from services.gateway.edge.door import Visit
+from services.gateway.edge.limits import Limits
+from services.gateway.errors import RateLimitedError
+from services.gateway.routes.inbound import BODY_BYTES_MAX, PATH, Porter
 from tests.services.gateway.tenants import Tenant, onboard, sign_in
 
 T = TypeVar("T")
@@ -379,3 +384,75 @@ def test_a_delivery_that_is_played_again_changes_nothing(house: House) -> None:
     post("three", "open", number=2)
     found = house.await_issues({"resolved-1", "open-2"})
     assert {issue["title"]: issue["status"] for issue in found}["resolved-1"] == "resolved"
+
+
+def test_a_paused_connector_takes_nothing(house: House) -> None:
+    """Whoever can prove it is told so, nobody else; it is taken again once it is resumed."""
+    custom = house.door("custom_api")
+    body = b'{"external_id": "p-1", "title": "Down"}'
+
+    def status(key: str = SECRET) -> int:
+        return custom.call(body, {"X-Causeloop-Signature": digest(body, key=key)}).status_code
+
+    def becomes(expected: int) -> None:
+        asyncio.run(eventually(lambda: status() == expected, deadline=30, every=0.2))
+
+    becomes(202)
+    assert house.api.post(f"/v1/connectors/{custom.connector_id}/pause").status_code == 200
+    becomes(409)
+    assert status("another-one") == 401
+    assert house.api.post(f"/v1/connectors/{custom.connector_id}/resume").status_code == 200
+    becomes(202)
+
+
+class Courier:
+    """Ingest's answer is what the call says it shall be."""
+
+    async def bring(self, call: connector.VendorCall) -> connector.VendorAnswer:
+        return connector.VendorAnswer(
+            status=int(call.headers["answer"]), content_type="", body="", headers={}
+        )
+
+
+async def test_callers_count_for_their_address_until_they_are_believed(nc: Client) -> None:
+    """From then on for the connector, and again for the address once they are refused; not when we are to blame."""
+    now = datetime(2026, 11, 22, 12, 0, 20, tzinfo=UTC)
+    counters = Counters(nc)
+    await counters.start()
+    limits = Limits(counters, per_address=2, per_connector=4, clock=lambda: now)
+    courier: Any = Courier()
+    porter = Porter(courier, limits, origin="https://us.example")
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def call(answer: int, *, address: str = "203.0.113.9") -> int:
+        visit = Visit(address=address, headers={}, cookies={}, principal=None, refusal=None)
+        scope: Any = {
+            "path": f"{PATH}con_1",
+            "method": "POST",
+            "query_string": b"",
+            "headers": [(b"answer", str(answer).encode())],
+            "state": {"visit": visit},
+        }
+        try:
+            return (await porter.receive(scope, receive)).status
+        except RateLimitedError as error:
+            assert error.retry_after == 40.0
+            return 429
+        except AppError as error:
+            return error.status
+
+    assert [await call(401) for _ in range(3)] == [401, 401, 429]
+    assert [await call(202) for _ in range(1)] == [429]
+    other = "203.0.113.10"
+    answers = (202, 202, 503, 409, 202, 202)
+    assert [await call(answer, address=other) for answer in answers] == [202, 202, 503, 409, 202, 429]
+    now = datetime(2026, 11, 22, 12, 1, 20, tzinfo=UTC)
+    assert [await call(answer, address=other) for answer in (202, 401, 401, 401, 202)] == [
+        202,
+        401,
+        401,
+        401,
+        429,
+    ]

@@ -8,8 +8,11 @@ import msgspec
 
 from services.gateway.app import OPERATIONS
 from services.gateway.openapi import document
+from services.gateway.routes.inbound_described import HEADERS, TEMPLATE, inbound_item
+from services.ingest.connectors.manifest import BasicAuth, Digest, Hmac, Jwt, Scheme, StandardWebhooks, Token
+from services.ingest.connectors.registry import catalogue
 
-DOCUMENT = document(OPERATIONS, version="1.2.3")
+DOCUMENT = document(OPERATIONS, version="1.2.3", items={TEMPLATE: inbound_item()})
 
 
 def nodes(value: Any) -> Any:
@@ -41,6 +44,36 @@ def test_operations_are_described() -> None:
     ids = [operation.id for operation in OPERATIONS]
     assert len(ids) == len(set(ids))
     assert all(operation.summary.endswith(".") for operation in OPERATIONS)
+
+
+def headers_of(scheme: Scheme) -> set[str | None]:
+    match scheme:
+        case Hmac():
+            return {scheme.header, scheme.timestamp_header}
+        case Digest() | Token() | Jwt():
+            return {scheme.header}
+        case StandardWebhooks():
+            return {"webhook-signature" if scheme.headers == "webhook" else "svix-signature"}
+        case BasicAuth():
+            return {"Authorization"}
+    return set()
+
+
+def test_vendors_calls_are_described_with_all_headers_that_prove_them() -> None:
+    """Whatever a manifest reads stands in the document, and nothing else that no handshake has."""
+    webhooks = [manifest.webhook for manifest in catalogue() if manifest.webhook is not None]
+    read = {
+        str(name).lower() for hook in webhooks for each in hook.verify for name in headers_of(each) if name
+    }
+    greeted = {
+        str(name).lower()
+        for hook in webhooks
+        for each in hook.handshake
+        if (name := getattr(each, "header", None))
+    }
+    always = {"x-causeloop-timestamp"}
+    assert {name.lower() for name in HEADERS} == read | greeted | always
+    assert set(DOCUMENT["paths"][TEMPLATE]) == {"parameters", "post", "get", "head"}
 
 
 def test_the_document_is_served(api: httpx.Client) -> None:
