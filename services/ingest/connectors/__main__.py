@@ -231,7 +231,7 @@ def _abilities(manifest: Manifest) -> list[str]:
         found.append("webhook")
     if manifest.push is not None:
         found.append("push")
-    return found or ["rows of a query" if manifest.adapter == "sql" else "records from a file"]
+    return found or ["records from a file"]
 
 
 def _summary(manifest: Manifest) -> dict[str, object]:

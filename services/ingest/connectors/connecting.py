@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 from contracts import connector, ingest
+from cryptography.x509 import load_pem_x509_certificates
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,6 +24,7 @@ from services.ingest.connectors.manifest import (
     ConfigField,
     DatabaseLogin,
     JwtBearer,
+    KeyPair,
     Manifest,
     SeverityRule,
     StatusRule,
@@ -42,6 +44,9 @@ SECRET_LENGTH_MAX: Final = 16_384
 """A service account's key is about 2,400 characters long, a set of public keys some thousand."""
 MANIFEST_BYTES_MAX: Final = 65_536
 FIELDS_MAX: Final = 50
+CA_CERTIFICATE: Final = "ca_certificate"
+"""The config field with the certificates (PEM) of somebody's own authority: the server's has to be of it."""
+CERTIFICATES_LENGTH_MAX: Final = 16_384
 CUSTOM_TYPE: Final = "custom_api"
 
 _RULES: Final = {"severity": SeverityRule, "status": StatusRule}
@@ -165,9 +170,11 @@ def deciding_config(manifest: Manifest, auth: int) -> frozenset[str]:
     """Fields of config that decide where credentials are sent to."""
     addresses = [*_addresses(manifest)]
     addresses += [getattr(manifest.auth[auth], name, "") for name in ("authorize_url", "token_url")]
-    selected = set() if isinstance(manifest.base_url, str | None) else {manifest.base_url.select}
+    selected: set[str] = set() if isinstance(manifest.base_url, str | None) else {manifest.base_url.select}
     if isinstance(manifest.auth[auth], DatabaseLogin):
         selected |= {"host", "port", "tls"}
+    if any(field.key == CA_CERTIFICATE for field in manifest.config):
+        selected.add(CA_CERTIFICATE)
     return frozenset(selected.union(*(_CONFIG.findall(address) for address in addresses)))
 
 
@@ -227,6 +234,12 @@ def asked_secrets(auth: Auth) -> tuple[ConfigField, ...]:
                 ConfigField(key="access_key_id", title="Access key ID"),
                 ConfigField(key="secret_access_key", title="Secret access key"),
                 ConfigField(key="session_token", title="Session token", required=False),
+            )
+        case KeyPair():
+            return (
+                ConfigField(key="username", title="User name"),
+                ConfigField(key="private_key", title="Private key (PEM, PKCS#8, RSA)"),
+                ConfigField(key="passphrase", title="Passphrase of the key", required=False),
             )
         case DatabaseLogin():
             return (
@@ -323,6 +336,12 @@ def _config_faults(config: Mapping[str, str], manifest: Manifest) -> Iterator[tu
             )
         elif field.choices and value not in field.choices:
             yield f"config.{key}", f"is none of {', '.join(field.choices)}"
+        elif key == CA_CERTIFICATE:
+            if not _is_certificates(value):
+                yield (
+                    f"config.{key}",
+                    f"needs certificates in PEM, at most {CERTIFICATES_LENGTH_MAX} characters, and no private key",
+                )
         elif len(value) > VALUE_LENGTH_MAX or _UNPRINTABLE.search(value):
             yield f"config.{key}", f"needs at most {VALUE_LENGTH_MAX} printable characters"
         elif fault := _place_fault(key, value, manifest):
@@ -330,6 +349,15 @@ def _config_faults(config: Mapping[str, str], manifest: Manifest) -> Iterator[tu
     for key, field in fields.items():
         if field.required and key not in config:
             yield f"config.{key}", f"is missing: {field.title}"
+
+
+def _is_certificates(value: str) -> bool:
+    if len(value) > CERTIFICATES_LENGTH_MAX or not value.isascii() or "PRIVATE KEY" in value:
+        return False
+    try:
+        return bool(load_pem_x509_certificates(value.encode()))
+    except ValueError:
+        return False
 
 
 def _place_fault(key: str, value: str, manifest: Manifest) -> str | None:

@@ -14,6 +14,7 @@ from services.ingest.connectors.expressions import Expression
 
 Category = Literal["cloud_monitoring", "productivity_incident", "crm_support", "data", "security"]
 Facet = Literal["auth", "list", "mapping", "webhook", "push"]
+Adapter = Literal["sql", "mysql", "snowflake", "instance"]
 Level = Literal["p1", "p2", "p3", "p4"]
 Stage = Literal["open", "mitigating", "resolved", "closed"]
 Slug = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
@@ -92,6 +93,16 @@ class AwsKeys(_Part, frozen=True, kw_only=True, tag_field="kind", tag="aws"):
     service: str
 
 
+class KeyPair(_Part, frozen=True, kw_only=True, tag_field="kind", tag="key_pair"):
+    """A private key of a user's signs a JWT for each request, as Snowflake takes it.
+
+    account: whose user it is, a template.
+    """
+
+    account: str
+    title: str = "User with a key pair"
+
+
 class DatabaseLogin(_Part, frozen=True, kw_only=True, tag_field="kind", tag="database"):
     """A user of a database; read access is enough."""
 
@@ -102,7 +113,17 @@ class NoAuth(_Part, frozen=True, kw_only=True, tag_field="kind", tag="none"):
     """Nothing is asked."""
 
 
-Auth = ApiKey | Basic | AuthorizationCode | ClientCredentials | JwtBearer | AwsKeys | DatabaseLogin | NoAuth
+Auth = (
+    ApiKey
+    | Basic
+    | AuthorizationCode
+    | ClientCredentials
+    | JwtBearer
+    | AwsKeys
+    | KeyPair
+    | DatabaseLogin
+    | NoAuth
+)
 
 
 class Probe(_Part, frozen=True, kw_only=True):
@@ -508,7 +529,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
 
     verified: real payloads of the vendor, or its own specification, have been run through the mapping;
     `evidence` says which. unchecked: facts that nobody has held against the vendor.
-    adapter: code that polling needs beside the streams.
+    adapter: code that polling needs beside the streams; `sql`, `mysql` and `snowflake` run a stream's query, the
+    first on what speaks as PostgreSQL does.
     id_scope: what stands before the ids of a connector, a template over {config.…}, where every account of the vendor
     counts for itself; empty where its ids are good everywhere.
     rate_per_minute: how many requests an account may be asked.
@@ -525,7 +547,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     evidence: str = ""
     unchecked: tuple[Facet, ...] = ()
     notes: str = ""
-    adapter: Literal["sql", "instance"] | None = None
+    adapter: Adapter | None = None
     rate_per_minute: Annotated[int, Meta(ge=1, le=10_000)] = 300
     config: tuple[ConfigField, ...] = ()
     base_url: str | Regional | None = None

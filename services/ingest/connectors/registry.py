@@ -26,6 +26,9 @@ from services.ingest.connectors.manifest import (
 
 FOLDER: Final = Path(__file__).parent / "manifests"
 
+DATABASES: Final = ("sql", "mysql", "snowflake")
+"""Adapters that run queries."""
+
 CUSTOM_PREFIX: Final = "custom_"
 """How the types of manifests begin that a workspace has for itself; their issues are of source custom_api."""
 
@@ -126,8 +129,8 @@ def _stream_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         place = f"streams[{index}]"
         if (stream.endpoint is None) == (stream.query is None):
             yield place, "needs an endpoint or a query, not both"
-        if stream.query is not None and manifest.adapter != "sql":
-            yield f"{place}.query", "needs adapter: sql"
+        if stream.query is not None and manifest.adapter not in DATABASES:
+            yield f"{place}.query", f"needs adapter: {' or '.join(DATABASES)}"
         if stream.partition is not None and stream.partition not in fields:
             yield f"{place}.partition", f"{stream.partition!r} is not a field of config"
         if stream.partition_as is not None and stream.partition is None:

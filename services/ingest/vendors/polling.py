@@ -7,6 +7,7 @@ page: whoever polls nothing pays nothing for it.
 
 import random
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,7 +28,7 @@ from services.ingest.connectors.manifest import (
     Offset,
     Stream,
 )
-from services.ingest.vendors import sql
+from services.ingest.vendors import mysql, postgresql, snowflake, sql
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
 from services.ingest.vendors.faults import words
@@ -150,7 +151,7 @@ def pages(
         first = msgspec.convert(position, _RowPlace) if position else _RowPlace(window.start or BEGINNING)
         yield from _rows(
             first,
-            lambda at: _patiently(lambda: _read_rows(access, query, at, session), pause, chance),
+            lambda at: _patiently(lambda: _read_rows(access, query, at, session, pause), pause, chance),
         )
         return
     whole = ((window.start or BEGINNING, window.end),)
@@ -181,12 +182,19 @@ def _rows(place: _RowPlace, read: Callable[[_RowPlace], sql.Rows]) -> Iterator[P
     raise VendorError("bad_answer", f"the database has more than {PAGES_MAX} pages of rows")
 
 
-def _read_rows(access: Access, query: str, place: _RowPlace, session: requests.Session) -> sql.Rows:
+def _read_rows(
+    access: Access, query: str, place: _RowPlace, session: requests.Session, pause: Callable[[float], None]
+) -> sql.Rows:
+    values = Values(access.manifest, access.config, access.secrets)
+    asked = sql.Asked(query, place.cursor, place.limit)
+    if access.manifest.adapter == "snowflake":
+        client, _ = _client(access, session)
+        return sql.following(asked, snowflake.read(asked, values, client=client, pause=pause))
     reach, lines = (
         (session.reach, session.lines) if isinstance(session, GuardedSession) else (Reach(), Lines())
     )
-    values = Values(access.manifest, access.config, access.secrets)
-    return sql.read(query, values, cursor=place.cursor, limit=place.limit, reach=reach, lines=lines)
+    read = mysql.read if access.manifest.adapter == "mysql" else postgresql.read
+    return sql.following(asked, read(asked, values, reach=reach, lines=lines))
 
 
 def probe(access: Access, *, session: requests.Session, now: datetime | None = None) -> list[Check]:
@@ -207,7 +215,7 @@ def _glance(access: Access, stream: Stream, end: datetime, session: requests.Ses
     """A small page of the last hour. Raises VendorError."""
     start = end - timedelta(hours=1)
     if stream.query is not None:
-        _read_rows(access, stream.query, _RowPlace(start, 1), session)
+        _read_rows(access, stream.query, _RowPlace(start, 1), session, time.sleep)
     else:
         _Source(access, _small(stream), session).ask(Place(((start, end),)))
 
@@ -338,8 +346,6 @@ def _client(access: Access, session: requests.Session) -> "tuple[RESTClient, str
     from dlt.sources.helpers.rest_client.client import RESTClient  # noqa: PLC0415
 
     manifest = access.manifest
-    if manifest.adapter == "sql":
-        raise VendorError("not_configured", f"{manifest.name} is not asked by HTTP")
     if not 0 <= access.auth < len(manifest.auth):
         raise VendorError("not_configured", f"{manifest.name} has no way {access.auth} to sign in")
     values = Values(manifest, access.config, access.secrets)

@@ -1,9 +1,16 @@
 """How a request is signed in: the manifest's ways, as `requests` wants them."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Final, assert_never
 from urllib.parse import urlsplit
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
@@ -16,12 +23,14 @@ from services.ingest.connectors.manifest import (
     ClientCredentials,
     DatabaseLogin,
     JwtBearer,
+    KeyPair,
     NoAuth,
 )
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.templates import Values
 
 REGION_OF_GLOBAL_SERVICES: Final = "us-east-1"
+SIGNED_FOR: Final = timedelta(minutes=5)
 
 
 class SigV4(AuthBase):
@@ -43,6 +52,44 @@ class SigV4(AuthBase):
         credentials = Credentials(self._key_id, self._secret, self._token)
         SigV4Auth(credentials, self._service, self._region).add_auth(asked)
         request.headers.update(dict(asked.headers.items()))
+        return request
+
+
+class SignedByUser(AuthBase):
+    """A JWT by a user's private key, new for each request, as Snowflake's SQL API takes it.
+
+    account: as in its address; a region behind a dot does not count. private_key: PEM.
+    Source: https://docs.snowflake.com/en/developer-guide/sql-api/authenticating.
+    Raises VendorError("not_configured") for what is no such key.
+    """
+
+    def __init__(self, *, account: str, user: str, private_key: str, passphrase: str) -> None:
+        try:
+            key = load_pem_private_key(private_key.encode(), passphrase.encode() or None)
+            if not isinstance(key, RSAPrivateKey):
+                raise TypeError
+        except (ValueError, TypeError):
+            # Its words may repeat the key.
+            raise VendorError(
+                "not_configured", "private_key is no RSA key in PEM, or its passphrase is another"
+            ) from None
+        self._key = RSAKey.import_key(key)
+        self._name = f"{account.partition('.')[0]}.{user}".upper()
+        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._fingerprint = f"SHA256:{b64encode(sha256(public).digest()).decode()}"
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """The request, signed."""
+        now = datetime.now(UTC)
+        claims = {
+            "iss": f"{self._name}.{self._fingerprint}",
+            "sub": self._name,
+            "iat": now,
+            "exp": now + SIGNED_FOR,
+        }
+        token = jwt.encode({"alg": "RS256", "typ": "JWT"}, claims, self._key)
+        request.headers["Authorization"] = f"Bearer {token}"
+        request.headers["X-Snowflake-Authorization-Token-Type"] = "KEYPAIR_JWT"
         return request
 
 
@@ -92,6 +139,13 @@ def signer(auth: Auth, values: Values, secrets: Mapping[str, str], base_url: str
                 key_id=values.text("{secret.access_key_id}"),
                 secret=values.text("{secret.secret_access_key}"),
                 token=secrets.get("session_token"),
+            )
+        case KeyPair():
+            return SignedByUser(
+                account=values.text(auth.account),
+                user=values.text("{secret.username}"),
+                private_key=values.text("{secret.private_key}"),
+                passphrase=secrets.get("passphrase", ""),
             )
         case NoAuth():
             return None

@@ -41,6 +41,10 @@ class Values:
         """The template, filled. Raises VendorError("not_configured") for what nobody gave."""
         return _MARK.sub(self._value, template)
 
+    def option(self, key: str) -> str:
+        """A field of config that need not be there; empty where it is not."""
+        return self._values["config"].get(key, "")
+
     def path(self, template: str) -> str:
         """The same for a path of an address: values cannot begin a query or a fragment."""
         return _MARK.sub(lambda match: quote(self._value(match), safe=_IN_A_PATH), template)

@@ -1,11 +1,17 @@
 """Rows of a database as a source: all of them, by a query of somebody's, and nothing but reading."""
 
 import json
+import ssl
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from socket import SHUT_RDWR, create_connection, create_server, socket
 
 import psycopg
 import pytest
+import trustme
 from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 from runtime.embedded import EmbeddedPostgres
@@ -13,7 +19,7 @@ from runtime.outbound import Reach
 from testkit.servers import Database
 
 from services.ingest.connectors.registry import manifest_of
-from services.ingest.vendors import sql
+from services.ingest.vendors import postgresql, sql
 from services.ingest.vendors.polling import Access, VendorError, Window, high_water, pages, probe
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession
@@ -107,6 +113,71 @@ def test_a_page_is_counted_before_it_is_in_memory(
     assert "more than 1000000 bytes" in check.detail
 
 
+@pytest.fixture
+def encrypted(postgres_server: EmbeddedPostgres) -> Iterator[tuple[int, trustme.CA]]:
+    """A port before the server, which has no TLS of its own, and the authority of its certificate for 127.0.0.1."""
+    own = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.issue_cert("127.0.0.1").configure_cert(context)
+    wish = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+
+    def pass_on(source: socket, sink: socket) -> None:
+        with suppress(OSError):
+            while part := source.recv(65_536):
+                sink.sendall(part)
+            sink.shutdown(SHUT_RDWR)
+
+    def serve(near: socket) -> None:
+        with suppress(OSError), near, create_connection(("127.0.0.1", postgres_server.port)) as far:
+            if near.recv(8) != wish:
+                return
+            near.sendall(b"S")
+            with context.wrap_socket(near, server_side=True) as secure:
+                back = threading.Thread(target=pass_on, args=(far, secure), daemon=True)
+                back.start()
+                pass_on(secure, far)
+                back.join(timeout=10)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listening.getsockname()[1], own
+        with suppress(OSError):
+            listening.shutdown(SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "is_own", "word"),
+    [
+        ("127.0.0.1", "verify-full", True, "answered"),
+        ("localhost", "verify-full", True, "does not match host name"),
+        ("localhost", "verify-ca", True, "answered"),
+        ("127.0.0.1", "verify-full", False, "certificate verify failed"),
+        ("127.0.0.1", "verify-ca", None, "own authority"),
+    ],
+)
+def test_a_certificate_of_ones_own_authority_is_checked_inside_too(
+    filled: Database,
+    postgres_server: EmbeddedPostgres,
+    encrypted: tuple[int, trustme.CA],
+    host: str,
+    tls: str,
+    is_own: bool | None,
+    word: str,
+) -> None:
+    port, own = encrypted
+    pem = "" if is_own is None else (own if is_own else trustme.CA()).cert_pem.bytes().decode()
+    asked = access(filled, postgres_server)
+    config = {**asked.config, "host": host, "port": str(port), "tls": tls, "ca_certificate": pem}
+    with session() as asking:
+        (check,) = probe(replace(asked, config=config), session=asking)
+    assert word in check.detail
+
+
 @pytest.mark.parametrize(
     ("address", "tls", "mode", "auth"),
     [
@@ -119,7 +190,7 @@ def test_who_answers_on_the_internet_has_to_be_the_database(
     address: str, tls: str, mode: str, auth: str | None
 ) -> None:
     """Or is not given the password, where somebody says that any certificate will do."""
-    asked = sql.secured(address, tls)
+    asked = postgresql.secured(address, tls, "bundle.pem", is_own=False)
     assert (asked["sslmode"], asked.get("require_auth")) == (mode, auth)
     assert ("sslrootcert" in asked) == (mode == "verify-full")
 
