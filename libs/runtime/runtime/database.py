@@ -63,6 +63,14 @@ async def _begin(stack: AsyncExitStack, source: Pool, workspace_id: str) -> Conn
     return await on_working_connection(source, begin)
 
 
+@asynccontextmanager
+async def within(conn: Connection, workspace_id: str) -> AsyncIterator[None]:
+    """The same transaction on a connection that the caller holds. Raises psycopg.OperationalError where it is gone."""
+    async with conn.transaction():
+        await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
+        yield
+
+
 async def read_rows(
     source: Pool, workspace_id: str, statement: bytes, values: Sequence[object], *, row: type[R]
 ) -> list[R]:

@@ -5,6 +5,7 @@ A job is there once: while one of its id waits or is worked on, putting it again
 
 import asyncio
 import re
+import time
 from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
@@ -34,7 +35,10 @@ ACK_WAIT_SECONDS: Final = 15.0
 TAKEN_MAX: Final = 65_536
 FETCH_SECONDS: Final = 20.0
 CROWDED_DELAY_SECONDS: Final = 2.0
-"""When a job is offered again whose workspace had its share of hands at the time."""
+CROWDED_STEP_SECONDS: Final = 0.02
+CROWDED_DELAY_SECONDS_MAX: Final = 60.0
+"""When a job is offered again whose workspace had its share of hands at the time, and how much later for each other of
+that workspace that steps aside: what is offered again comes before what is new, so it must not come all at once."""
 BACK_OFF_SECONDS: Final = (5.0, 30.0, 120.0, 600.0)
 """When a job is offered again that failed for the first time, the second, …: a bug, or a server of ours that is away."""
 
@@ -185,6 +189,7 @@ class _Hands:
         self._per_workspace = per_workspace
         self._sign_every = sign_every
         self._busy: Tally[str] = Tally()
+        self._aside: dict[str, dict[str, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -198,13 +203,26 @@ class _Hands:
         """Begin with a job, or let it step aside."""
         _, _, workspace_id, job_id = message.subject.split(".")
         if self._busy[workspace_id] >= self._per_workspace:
-            await message.nak(delay=CROWDED_DELAY_SECONDS)
+            await message.nak(delay=self._step_aside(workspace_id, job_id))
             return
+        self._aside.get(workspace_id, {}).pop(job_id, None)
         self._busy[workspace_id] += 1
         job = Job(workspace_id, job_id, message.data, message.metadata.num_delivered)
         task = asyncio.create_task(self._do(message, job), name=f"job-{job_id}")
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(done, workspace_id))
+
+    def _step_aside(self, workspace_id: str, job_id: str) -> float:
+        """For how many seconds; the more others of its workspace have done so, the longer."""
+        now = time.monotonic()
+        waiting = self._aside.setdefault(workspace_id, {})
+        waiting.pop(job_id, None)
+        # What did not come again was taken by another process.
+        while waiting and next(iter(waiting.values())) < now - CROWDED_DELAY_SECONDS_MAX:
+            del waiting[next(iter(waiting))]
+        wait = min(CROWDED_DELAY_SECONDS + CROWDED_STEP_SECONDS * len(waiting), CROWDED_DELAY_SECONDS_MAX)
+        waiting[job_id] = now + wait
+        return wait
 
     async def drop(self) -> None:
         """End what runs; the jobs are offered to others at once."""
@@ -217,6 +235,7 @@ class _Hands:
         self._busy[workspace_id] -= 1
         if not self._busy[workspace_id]:
             del self._busy[workspace_id]
+            self._aside.pop(workspace_id, None)
         self._freed.set()
 
     async def _do(self, message: Msg, job: Job) -> None:

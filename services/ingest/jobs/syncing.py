@@ -1,18 +1,19 @@
 """Runs: a source is read page by page; whoever takes a run over goes on at its page."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+import psycopg
 import structlog
 from contracts import connector
 from contracts.types import Timestamp
 from msgspec import Struct
 from msgspec.structs import replace
 from runtime.broker import CommandContext
-from runtime.database import Pool, tenant
+from runtime.database import Connection, Pool, tenant
 from runtime.errors import described
 from runtime.sealing import SealError
 
@@ -24,7 +25,7 @@ from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError
 from services.ingest.jobs.intake import Intake, added
 from services.ingest.jobs.queue import Job, JobQueue, Later
 from services.ingest.projections import POLLS
-from services.ingest.records import Records
+from services.ingest.records import Mark, Records
 from services.ingest.reporting import Sources
 from services.ingest.reporting.sources import CONNECTOR
 from services.ingest.state import NOTHING_YET, Connector, SyncRun
@@ -33,11 +34,14 @@ from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.polling import Access, Window, beginning, high_water
 
-AT_ONCE: Final = 4
-PER_WORKSPACE: Final = 2
+AT_ONCE: Final = 8
+PER_WORKSPACE: Final = 4
 """Runs of one process, and of one workspace in it."""
 CHUNK: Final = timedelta(days=7)
-"""A longer window is read in stretches, each of which is done for good when it is read."""
+"""A backfill is read in stretches of so much, each of which is done for good when it is read; so is what is new where a
+vendor does not give all of it at once."""
+LOOK_SECONDS: Final = 1.0
+"""How often, between pages, a run is looked at that somebody may have ended."""
 FIRST_WINDOW: Final = timedelta(days=90)
 """How far back the first poll of a stream reads; a backfill reads further."""
 BUSY_SECONDS: Final = 5.0
@@ -48,6 +52,8 @@ DEFAULT_WAIT_SECONDS: Final = 60.0
 RUN_AGE_MAX: Final = timedelta(hours=24)
 """A run that a vendor has limited for so long, or a poll that fails then, is given up."""
 UNKNOWN_DELIVERIES_MAX: Final = 5
+_OF_LENGTH: Final = frozenset({"not_configured", "bad_answer", "vendor_failed", "unreachable"})
+"""How a vendor may answer whoever asks for too long a window at once."""
 _BUG_REASON: Final = "internal_error"
 _BUGS: Final = (
     ArithmeticError,
@@ -78,7 +84,7 @@ class _Progress(Struct, frozen=True, kw_only=True):
     """How far a run is in one stream, as it is kept beside the stream.
 
     is_bounded: requests say where their window ends; all others would give what follows a stretch as well, each time.
-    chunk: which of the window's stretches is being read. page: where to go on in it; None: at its beginning.
+    is_whole: the window is one stretch. chunk: which of its stretches is being read. page: where to go on in it; None: at its beginning.
     newest: the latest moment of the records read in this stretch. cut_chunk: the last stretch of which the vendor
     withholds records; None: none.
     """
@@ -86,6 +92,7 @@ class _Progress(Struct, frozen=True, kw_only=True):
     start: Timestamp | None
     end: Timestamp
     is_bounded: bool = True
+    is_whole: bool = False
     chunk: int = 0
     page: dict[str, object] | None = None
     newest: Timestamp | None = None
@@ -95,7 +102,7 @@ class _Progress(Struct, frozen=True, kw_only=True):
     @property
     def stretches(self) -> list[Window]:
         """The parts of the window, the oldest first."""
-        if self.start is None or not self.is_bounded:
+        if self.start is None or self.is_whole or not self.is_bounded:
             return [Window(self.start, self.end)]
         starts = [self.start]
         while starts[-1] + CHUNK < self.end:
@@ -138,8 +145,8 @@ class Syncing:
         order = msgspec.json.decode(job.payload, type=SyncJob)
         if order.run_id is None:
             return await self._forget(job, order)
-        async with self._alone(order.connector_id) as is_alone:
-            if not is_alone:
+        async with self._alone(order.connector_id) as lock:
+            if lock is None:
                 raise Later(BUSY_SECONDS)
             run = await self._tools.sources.find_run(job.workspace_id, order.run_id)
             if run is None:
@@ -147,7 +154,7 @@ class Syncing:
                     raise Later(BUSY_SECONDS)
                 return None
             if run.ended is None:
-                await _Run(self._tools, run, job.workspace_id).do()
+                await _Run(self._tools, run, job.workspace_id, lock=lock).do()
             return None
 
     async def _forget(self, job: Job, order: SyncJob) -> None:
@@ -162,18 +169,22 @@ class Syncing:
             raise Later(BUSY_SECONDS)
 
     @asynccontextmanager
-    async def _alone(self, connector_id: str) -> AsyncIterator[bool]:
-        """Whether no other process has a run of this connector; if so, none has one until the block ends."""
+    async def _alone(self, connector_id: str) -> AsyncIterator[Connection | None]:
+        """None where another run of this connector has its lock; else the connection that has it until the block ends.
+
+        The lock lives and dies with the connection.
+        """
         key = f"sync/{connector_id}"
         async with self._tools.locks.connection() as conn:
             cursor = await conn.execute("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", (key,))
             row = await cursor.fetchone()
             is_alone = row is not None and bool(row[0])
             try:
-                yield is_alone
+                yield conn if is_alone else None
             finally:
                 if is_alone and not conn.closed:
-                    await conn.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", (key,))
+                    with suppress(psycopg.OperationalError):
+                        await conn.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", (key,))
 
 
 async def forget(vault: Vault, records: Records, workspace_id: str, connector_id: str) -> None:
@@ -185,8 +196,11 @@ async def forget(vault: Vault, records: Records, workspace_id: str, connector_id
 class _Run:
     """One run while it is done."""
 
-    def __init__(self, tools: Tools, run: SyncRun, workspace_id: str) -> None:
+    def __init__(
+        self, tools: Tools, run: SyncRun, workspace_id: str, *, lock: Connection | None = None
+    ) -> None:
         self._tools = tools
+        self._lock = lock
         self._run = run
         self._request = run.request
         self._workspace_id = workspace_id
@@ -194,6 +208,8 @@ class _Run:
         self._progress: dict[str, _Progress] = {}
         self._remapped: connector.SyncCounts = NOTHING_YET
         self._version = 0
+        self._has_told = False
+        self._looked_at = tools.clock()
 
     @property
     def _counts(self) -> connector.SyncCounts:
@@ -235,7 +251,6 @@ class _Run:
         state = await self._tools.sources.find(self._workspace_id, self._request.connector_id)
         if state is None or self._must_stop(state):
             raise _OverError
-        self._version = await self._connector_version()
         source = source_of(self._request.connector_id, state.settings)
         if self._request.kind is connector.SyncKind.REMAP:
             await self._remap(source)
@@ -255,10 +270,19 @@ class _Run:
 
     async def _poll(self, source: Source, access: Access) -> None:
         await self._plan(source)
-        await self._say_progress()
+        if self._request.kind is not connector.SyncKind.SCHEDULED:
+            await self._say_progress()
         for stream in source.streams:
             while (progress := self._progress[stream.name]).chunk < len(progress.stretches):
-                await self._read_stretch(source, access, stream)
+                try:
+                    await self._read_stretch(source, access, stream)
+                except VendorError as error:
+                    if not self._progress[stream.name].is_whole or error.code not in _OF_LENGTH:
+                        raise
+                    # It may be too much at once for this vendor.
+                    self._progress[stream.name] = replace(
+                        self._progress[stream.name], is_whole=False, chunk=0, page=None, newest=None
+                    )
                 if self._request.kind is connector.SyncKind.BACKFILL:
                     await self._say_progress()
                     await self._let_others_go_first()
@@ -276,7 +300,7 @@ class _Run:
             if stream.name in kept:
                 self._progress[stream.name] = msgspec.convert(kept[stream.name], _Progress)
             else:
-                await self._keep(stream, self._window(stream, known.get(stream.name), now))
+                self._progress[stream.name] = self._window(stream, known.get(stream.name), now)
 
     def _window(self, stream: Stream, known: datetime | None, now: datetime) -> _Progress:
         is_incremental = stream.endpoint is None or stream.endpoint.incremental is not None
@@ -285,9 +309,11 @@ class _Run:
         is_bounded = stream.endpoint is not None and stream.endpoint.says("end")
         if self._request.kind is connector.SyncKind.BACKFILL:
             start, end = self._request.window_start, self._request.window_end or now
-        else:
-            start, end = beginning(known) or now - FIRST_WINDOW, now
-        return _Progress(start=start, end=end, is_bounded=is_bounded)
+            return _Progress(start=start, end=end, is_bounded=is_bounded)
+        start = beginning(known) or now - FIRST_WINDOW
+        return _Progress(
+            start=start, end=now, is_bounded=is_bounded, is_whole=is_bounded and now - start > CHUNK
+        )
 
     async def _read_stretch(self, source: Source, access: Access, stream: Stream) -> None:
         """Read one stretch to its end, committing every page with where to go on."""
@@ -297,6 +323,9 @@ class _Run:
         async with aclosing(pages):
             async for page in pages:
                 await self._stop_if_over()
+                if page.records and not self._has_told:
+                    # Of a poll that finds nothing people are told only that.
+                    await self._say_progress()
                 taken = await self._tools.intake.take_in(source, stream.name, page.records, self._context)
                 moments = (progress.newest, high_water(stream, page.records))
                 progress = replace(
@@ -308,30 +337,40 @@ class _Run:
                 )
                 if page.position is not None:
                     await self._keep(stream, progress)
-        await self._raise_high_water(stream, progress, window)
-        await self._keep(stream, replace(progress, chunk=progress.chunk + 1, page=None, newest=None))
+        done = replace(progress, chunk=progress.chunk + 1, page=None, newest=None)
+        await self._keep(stream, done, high_water=self._reached(progress, window))
 
-    async def _raise_high_water(self, stream: Stream, progress: _Progress, window: Window) -> None:
-        """A stretch of the past is done for good; of the last or a cut one, only what the vendor has shown is."""
+    def _reached(self, progress: _Progress, window: Window) -> datetime | None:
+        """Up to when all is read behind a stretch of what is new.
+
+        What is longer ago is done for good; of the last days, and of a cut stretch, only what the vendor has shown is.
+        """
         if self._request.kind not in POLLS or window.start is None:
-            return
-        is_last = progress.chunk + 1 == len(progress.stretches)
-        is_cut = progress.cut_chunk == progress.chunk
-        reached = progress.newest if is_last or is_cut else window.end
-        if reached is not None:
-            await self._tools.records.raise_high_water(
-                self._workspace_id, self._request.connector_id, stream.name, min(reached, window.end)
-            )
+            return None
+        reached = None if progress.newest is None else min(progress.newest, window.end)
+        if progress.cut_chunk == progress.chunk:
+            return reached
+        if progress.chunk + 1 < len(progress.stretches):
+            return window.end
+        past = window.end - CHUNK
+        return max(past, reached or past) if past > window.start else reached
 
-    async def _keep(self, stream: Stream, progress: _Progress) -> None:
+    async def _keep(self, stream: Stream, progress: _Progress, *, high_water: datetime | None = None) -> None:
         self._progress[stream.name] = progress
-        await self._tools.records.keep_resume(
-            self._workspace_id,
-            self._request.connector_id,
-            self._request.run_id,
-            stream.name,
-            msgspec.to_builtins(progress),
+        mark = Mark(
+            run_id=self._request.run_id,
+            stream=stream.name,
+            resume=msgspec.to_builtins(progress),
+            high_water=high_water,
         )
+        try:
+            await self._tools.records.checkpoint(
+                self._workspace_id, self._request.connector_id, mark, over=self._lock
+            )
+        except psycopg.OperationalError as error:
+            # The lock is gone with its connection, and another run may be at it by now.
+            log.warning("run.lock_lost", run_id=self._request.run_id)
+            raise Later(BUSY_SECONDS) from error
 
     def _withheld(self) -> str:
         """What people are told of a run that read all that the vendor gives, and that is not all."""
@@ -365,6 +404,7 @@ class _Run:
     # --- telling
 
     async def _say_progress(self) -> None:
+        self._has_told = True
         n_done = sum(progress.chunk for progress in self._progress.values())
         n_chunks = sum(len(progress.stretches) for progress in self._progress.values())
 
@@ -379,6 +419,10 @@ class _Run:
 
     async def _stop_if_over(self) -> None:
         """Between pages: raise where somebody has ended the run, paused its connector or deleted it."""
+        now = self._tools.clock()
+        if now < self._looked_at + timedelta(seconds=LOOK_SECONDS):
+            return
+        self._looked_at = now
         run_id, connector_id = self._request.run_id, self._request.connector_id
         run = await self._tools.sources.find_run(self._workspace_id, run_id)
         if run is None or run.ended is not None:

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -10,13 +11,13 @@ from typing import Final
 import msgspec
 from contracts import new_id
 from msgspec import Struct
-from runtime.database import Pool, tenant
+from runtime.database import Connection, Pool, tenant, within
 
 from services.ingest.records import _queries
 from services.ingest.records._queries import ListKnownRow as Known
 from services.ingest.records._queries import ListLettersRow as Letter
 
-__all__ = ["Kept", "Known", "Letter", "Raw", "Records", "Rejection", "Retry", "fingerprint"]
+__all__ = ["Kept", "Known", "Letter", "Mark", "Raw", "Records", "Rejection", "Retry", "fingerprint"]
 
 RAW_BYTES_MAX: Final = 1024 * 1024
 """Bytes of a record's JSON up to which it is kept to be mapped again; a larger one is taken in all the same."""
@@ -60,6 +61,19 @@ class Retry(Struct, frozen=True):
     stream: str
     record: object
     n_attempts: int
+
+
+class Mark(Struct, frozen=True, kw_only=True):
+    """How far a run is in a stream.
+
+    resume: JSON, where it goes on. high_water: the time of its records up to which the stream has been read; it never
+    goes back, and None says nothing new of it.
+    """
+
+    run_id: str
+    stream: str
+    resume: Mapping[str, object]
+    high_water: datetime | None = None
 
 
 class Records:
@@ -247,39 +261,41 @@ class Records:
         rows = await self._positions(workspace_id, connector_id, run_id="")
         return {row.stream: row.high_water for row in rows if row.high_water is not None}
 
-    async def raise_high_water(self, workspace_id: str, connector_id: str, stream: str, to: datetime) -> None:
-        """Note that a stream has been read up to a time of its records; it never goes back."""
-        async with tenant(self._pool, workspace_id) as conn:
-            await _queries.raise_high_water(
-                conn,
-                workspace_id=workspace_id,
-                connector_id=connector_id,
-                stream=stream,
-                high_water=to,
-                now=self._clock(),
-            )
-
     async def resumes(
         self, workspace_id: str, connector_id: str, run_id: str
     ) -> Mapping[str, dict[str, object]]:
-        """Stream → where a run goes on, as `keep_resume` was given it; a stream that it has not begun is absent."""
+        """Stream → where a run goes on, as `checkpoint` was given it; a stream that it has not begun is absent."""
         rows = await self._positions(workspace_id, connector_id, run_id=run_id)
         return {
             row.stream: msgspec.json.decode(row.resume, type=dict[str, object]) for row in rows if row.resume
         }
 
-    async def keep_resume(
-        self, workspace_id: str, connector_id: str, run_id: str, stream: str, resume: Mapping[str, object]
+    async def checkpoint(
+        self,
+        workspace_id: str,
+        connector_id: str,
+        mark: Mark,
+        *,
+        over: Connection | None = None,
     ) -> None:
-        """Note where a run goes on in a stream, should its process die. resume: JSON."""
-        async with tenant(self._pool, workspace_id) as conn:
-            await _queries.keep_resume(
+        """Note where a run goes on in a stream, should its process die, and how far the stream has been read.
+
+        over: the connection that holds the run's lock, so that who has lost it writes nothing; None: any.
+        """
+        async with AsyncExitStack() as stack:
+            if over is None:
+                conn = await stack.enter_async_context(tenant(self._pool, workspace_id))
+            else:
+                await stack.enter_async_context(within(over, workspace_id))
+                conn = over
+            await _queries.checkpoint(
                 conn,
                 workspace_id=workspace_id,
                 connector_id=connector_id,
-                run_id=run_id,
-                stream=stream,
-                resume=_json(resume),
+                run_id=mark.run_id,
+                stream=mark.stream,
+                resume=_json(mark.resume),
+                high_water=mark.high_water,
                 now=self._clock(),
             )
 

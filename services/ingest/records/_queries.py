@@ -338,29 +338,14 @@ async def list_positions(
         return fetched
 
 
-_RAISE_HIGH_WATER = """
-INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
-VALUES ($1, $2, '', $3, $4, $5)
-ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
-    high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at
-"""
-
-
-async def raise_high_water(
-    conn: AsyncConnection[Any],
-    *,
-    workspace_id: str,
-    connector_id: str,
-    stream: str,
-    high_water: datetime | None,
-    now: datetime,
-) -> None:
-    """A stream has been read up to a time; it never goes back."""
-    async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_RAISE_HIGH_WATER, (workspace_id, connector_id, stream, high_water, now))
-
-
-_KEEP_RESUME = """
+_CHECKPOINT = """
+WITH w AS (
+    INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
+    SELECT $1, $2, '', $4, $7::timestamptz,
+        $6
+    WHERE $7::timestamptz IS NOT NULL
+    ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
+        high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at)
 INSERT INTO stream_positions (workspace_id, connector_id, run_id, stream, resume, updated_at)
 VALUES ($1, $2, $3, $4, $5,
     $6)
@@ -369,7 +354,7 @@ ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
 """
 
 
-async def keep_resume(
+async def checkpoint(
     conn: AsyncConnection[Any],
     *,
     workspace_id: str,
@@ -378,10 +363,11 @@ async def keep_resume(
     stream: str,
     resume: str | None,
     now: datetime,
+    high_water: datetime | None,
 ) -> None:
-    """Where a run goes on in a stream, should its process die."""
+    """Where a run goes on in a stream, should its process die; and how far the stream has been read, which never goes back."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_KEEP_RESUME, (workspace_id, connector_id, run_id, stream, resume, now))
+        await cursor.execute(_CHECKPOINT, (workspace_id, connector_id, run_id, stream, resume, now, high_water))
 
 
 _END_RUN = """

@@ -95,15 +95,15 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connecto
     AND run_id = sqlc.arg(run_id)
 ORDER BY stream;
 
--- A stream has been read up to a time; it never goes back.
--- name: RaiseHighWater :exec
-INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
-VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), '', sqlc.arg(stream), sqlc.arg(high_water), sqlc.arg(now))
-ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
-    high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at;
-
--- Where a run goes on in a stream, should its process die.
--- name: KeepResume :exec
+-- Where a run goes on in a stream, should its process die; and how far the stream has been read, which never goes back.
+-- name: Checkpoint :exec
+WITH w AS (
+    INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
+    SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), '', sqlc.arg(stream), sqlc.narg(high_water)::timestamptz,
+        sqlc.arg(now)
+    WHERE sqlc.narg(high_water)::timestamptz IS NOT NULL
+    ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
+        high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at)
 INSERT INTO stream_positions (workspace_id, connector_id, run_id, stream, resume, updated_at)
 VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), sqlc.arg(run_id), sqlc.arg(stream), sqlc.arg(resume),
     sqlc.arg(now))

@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 import requests
 from runtime.errors import UnavailableError
@@ -25,8 +25,6 @@ PAUSE_SECONDS_MAX: Final = 60.0
 PROBE_SECONDS: Final = 25.0
 PROBES_PER_WORKSPACE: Final = 2
 """Tried at once for one workspace, until their threads are free again."""
-
-T = TypeVar("T")
 
 
 class Asking:
@@ -53,13 +51,24 @@ class Asking:
     async def pages(
         self, access: Access, stream: Stream, window: Window, *, position: dict[str, object] | None
     ) -> AsyncGenerator[Page, None]:
-        """The pages of a stream's window from a position on, each asked for when it is wanted. Raises VendorError."""
+        """The pages of a stream's window from a position on; while one is worked on, the next is asked for.
+
+        Raises VendorError.
+        """
         with self._session(access) as session:
             found = polling.pages(
                 access, stream, window, position=position, session=session, pause=self._pause
             )
-            while (page := await self._in_thread(lambda: next(found, None))) is not None:
-                yield page
+            asked = self._ask(found)
+            try:
+                while (page := await asked) is not None:
+                    # A generator in a thread can be asked for one thing at a time, and this one is ready.
+                    asked = self._ask(found)
+                    yield page
+            finally:
+                # Nobody wants it any more; the session ends, and its thread is free then.
+                if not asked.cancel() and not asked.cancelled():
+                    asked.exception()
 
     async def probe(self, workspace_id: str, access: Access) -> list[Check]:
         """What works and what does not.
@@ -89,8 +98,8 @@ class Asking:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._probing.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_thread(self, ask: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+    def _ask(self, found: Iterator[Page]) -> "asyncio.Future[Page | None]":
+        return asyncio.get_running_loop().run_in_executor(self._threads, next, found, None)
 
     @contextmanager
     def _session(self, access: Access) -> Iterator[requests.Session]:

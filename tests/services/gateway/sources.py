@@ -11,7 +11,7 @@ from runtime import database as databases
 from runtime.sealing import MasterKeys, SealingKey
 from testkit.stack import JWT_SECRET, Stack
 
-from services.ingest.records import Raw, Records, Rejection
+from services.ingest.records import Mark, Raw, Records, Rejection
 from services.ingest.vault import Vault
 from tests.services.gateway.tenants import execute
 
@@ -95,7 +95,8 @@ async def keep(stack: Stack, workspace_id: str, connector_id: str, word: str) ->
         rejected = [Rejection({"title": word}, "", word)]
         await records.reject(workspace_id, connector_id, "incidents", rejected)
         await records.note_deliveries(workspace_id, connector_id, [word])
-        await records.raise_high_water(workspace_id, connector_id, word, now)
+        mark = Mark(run_id="syn_1", stream=word, resume={}, high_water=now)
+        await records.checkpoint(workspace_id, connector_id, mark)
     await execute(
         stack.database.owner_url,
         "INSERT INTO sources.pushes (workspace_id, ticket_id, recommendation_id, connector_id, target, requested_by, begun_at,"

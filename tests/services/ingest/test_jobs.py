@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from unittest.mock import AsyncMock, MagicMock
 
 from nats.aio.client import Client
 from testkit.waiting import eventually
 
-from services.ingest.jobs.queue import Job, JobQueue, Later
+from services.ingest.jobs.queue import Job, JobQueue, Later, _Hands
 
 
 async def queue_on(nc: Client, *, ack_wait_seconds: float = 30.0) -> JobQueue:
@@ -71,6 +72,27 @@ async def test_workspace_with_many_jobs_leaves_hands_to_others(nc: Client) -> No
     assert most <= 2
     let_go.set()
     await ended(worker)
+
+
+async def test_the_more_jobs_step_aside_the_later_they_come_again() -> None:
+    """What is offered again comes before what is new: all at once, they would keep others' jobs from being seen."""
+    never = asyncio.Event()
+
+    async def handle(_: Job) -> None:
+        await never.wait()
+
+    hands = _Hands(handle, at_once=3, per_workspace=1, sign_every=30.0)
+    jobs = [
+        AsyncMock(subject=f"job.sync.ws_1.syn_{number}", data=b"", metadata=MagicMock(num_delivered=1))
+        for number in range(101)
+    ]
+    for _ in range(2):
+        for job in jobs[1:] if hands._busy else jobs:
+            await hands.take(job)
+    waits = [job.nak.await_args.kwargs["delay"] for job in jobs[1:]]
+    assert min(waits) > 3.9
+    assert max(waits) < 4.1
+    await hands.drop()
 
 
 async def test_job_of_a_hand_that_is_gone_is_done_by_another(nc: Client) -> None:

@@ -1,16 +1,17 @@
 """What is kept of sources: the latest of each record, rejected ones once and within bounds, positions, and no longer than said."""
 
 import random
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from runtime.database import Pool
 from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
 
 from services.ingest import records as room
-from services.ingest.records import Kept, Raw, Records, Rejection
+from services.ingest.records import Kept, Mark, Raw, Records, Rejection
 from services.ingest.vault import Vault
 from tests.services.ingest.test_vault import CON, NOW, ONE, OTHER, TWO
 
@@ -115,16 +116,28 @@ async def test_a_delivery_is_new_once(records: Records, clock: Clock) -> None:
     assert await records.taken_deliveries(ONE, CON, ["d1", "d2"]) == {"d2"}
 
 
-async def test_a_stream_resumes_where_it_was_and_never_goes_back(records: Records) -> None:
-    """The high-water mark is of all runs, a position to resume at is of one."""
+def mark(resume: dict[str, object], *, high_water: datetime | None = None) -> Mark:
+    return Mark(run_id="syn_1", stream="s", resume=resume, high_water=high_water)
+
+
+async def test_a_stream_resumes_where_it_was_and_never_goes_back(
+    records: Records, sources_pool: Pool
+) -> None:
+    """The high-water mark is of all runs, a position to resume at is of one, written by who has its lock."""
     later = NOW + timedelta(hours=1)
-    await records.raise_high_water(ONE, CON, "s", later)
-    await records.raise_high_water(ONE, CON, "s", NOW)
+    await records.checkpoint(ONE, CON, mark({"chunk": 1}, high_water=later))
+    await records.checkpoint(ONE, CON, mark({"chunk": 1}, high_water=NOW))
     assert await records.high_waters(ONE, CON) == {"s": later}
-    await records.keep_resume(ONE, CON, "syn_1", "s", {"chunk": 1})
-    await records.keep_resume(ONE, CON, "syn_1", "s", {"chunk": 2, "at": {"offset": 300}})
+    await records.checkpoint(ONE, CON, mark({"chunk": 2, "at": {"offset": 300}}))
     assert await records.resumes(ONE, CON, "syn_1") == {"s": {"chunk": 2, "at": {"offset": 300}}}
     assert await records.resumes(ONE, CON, "syn_2") == {}
+    async with sources_pool.connection() as lock:
+        await records.checkpoint(ONE, CON, mark({"chunk": 3}), over=lock)
+        with suppress(OperationalError):
+            await lock.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        with pytest.raises(OperationalError):
+            await records.checkpoint(ONE, CON, mark({"chunk": 4}), over=lock)
+    assert await records.resumes(ONE, CON, "syn_1") == {"s": {"chunk": 3}}
     await records.end_run(ONE, CON, "syn_1")
     await records.end_run(ONE, CON, "")
     assert await records.resumes(ONE, CON, "syn_1") == {}
@@ -141,7 +154,7 @@ async def test_what_is_forgotten_purged_or_erased_is_gone_from_every_table(
         await records.keep(workspace_id, connector_id, "s", [Raw("1", {})])
         await records.reject(workspace_id, connector_id, "s", [Rejection({}, "", "why")])
         await records.note_deliveries(workspace_id, connector_id, ["d"])
-        await records.raise_high_water(workspace_id, connector_id, "s", NOW)
+        await records.checkpoint(workspace_id, connector_id, mark({}))
 
     for workspace_id, connector_id in ((ONE, CON), (ONE, OTHER), (TWO, CON)):
         await fill(workspace_id, connector_id)

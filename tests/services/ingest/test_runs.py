@@ -1,18 +1,21 @@
 """What a run concludes from what a vendor shows, over pages that a test makes up."""
 
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 from unittest.mock import AsyncMock, MagicMock
 
+import psycopg
 import pytest
 from contracts import connector
 from testkit.builders import recorded
 
 from services.ingest.jobs import syncing
 from services.ingest.jobs.intake import Taken
-from services.ingest.jobs.syncing import FIRST_WINDOW, Tools
+from services.ingest.jobs.queue import Later
+from services.ingest.jobs.syncing import CHUNK, FIRST_WINDOW, Tools
 from services.ingest.state import NOTHING_YET, SyncRun, fold_connector
+from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.polling import Page, Window
 from tests.services.ingest.builders import NOW, WORKSPACE
 from tests.services.ingest.failing_shop import MANIFEST
@@ -26,42 +29,93 @@ SETTINGS = connector.ConnectorSettings(
 )
 
 
+Ask = Callable[[Window], tuple[Page, ...]]
+
+
+class Played:
+    """A run of what is new over pages that a test makes up. windows: those that were asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+        self.windows: list[Window] = []
+        self.said: list[connector.Event | None] = []
+        self.records = AsyncMock()
+        self.records.resumes.return_value = self.records.high_waters.return_value = {}
+        self._ask = ask
+        monkeypatch.setattr(syncing._Run, "_judge", AsyncMock())
+
+    async def play(self) -> connector.SyncEnded:
+        """Do it; how it ended."""
+        made = connector.ConnectorCreated(
+            connector_id="con_1", settings=SETTINGS, status=connector.ConnectorStatus.CONNECTED
+        )
+        asked = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=connector.SyncKind.MANUAL)
+        run = SyncRun(request=asked, requested_at=NOW)
+
+        async def decide_run(_: str, __: object, decide: Callable[[SyncRun], connector.Event | None]) -> int:
+            self.said.append(decide(run))
+            return 1
+
+        sources, intake = AsyncMock(), AsyncMock()
+        sources.find.return_value = fold_connector([recorded(made, "con_1", workspace_id=WORKSPACE)])
+        sources.find_run.return_value = run
+        sources.version.return_value = 1
+        sources.decide_run = decide_run
+        asking = MagicMock(access=AsyncMock(), pages=self._pages)
+        intake.take_in.return_value = Taken(NOTHING_YET)
+        tools = {"sources": sources, "records": self.records, "asking": asking, "intake": intake}
+        rest = {"vault": None, "rows": None, "locks": None, "clock": lambda: NOW}
+        await syncing._Run(Tools(**tools, **rest), run, WORKSPACE).do()  # type: ignore[arg-type]  # as far as it is used
+        return cast(connector.SyncEnded, self.said[-1])
+
+    @property
+    def read_to(self) -> list[datetime | None]:
+        """Up to when all was read, at each checkpoint."""
+        return [call.args[2].high_water for call in self.records.checkpoint.await_args_list]
+
+    async def _pages(self, _: object, __: object, window: Window, *, position: object) -> AsyncIterator[Page]:
+        assert position is None
+        self.windows.append(window)
+        for page in self._ask(window):
+            yield page
+
+
 async def test_what_a_vendor_withholds_is_said_and_not_taken_for_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of the first stretch; those behind it are read whole."""
-    made = connector.ConnectorCreated(
-        connector_id="con_1", settings=SETTINGS, status=connector.ConnectorStatus.CONNECTED
-    )
-    asked = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=connector.SyncKind.MANUAL)
-    run = SyncRun(request=asked, requested_at=NOW)
+    """And no time is taken for read that was not shown."""
     shown = NOW - FIRST_WINDOW + timedelta(days=1)
-    said: list[connector.Event | None] = []
-
-    async def pages(_: object, __: object, window: Window, *, position: object) -> AsyncIterator[Page]:
-        assert position is None
-        is_first = window.start == NOW - FIRST_WINDOW
-        yield Page([{"updated_at": shown.isoformat()}] if is_first else [], None, is_cut=is_first)
-
-    async def decide_run(_: str, __: object, decide: Callable[[SyncRun], connector.Event | None]) -> int:
-        said.append(decide(run))
-        return 1
-
-    sources, records = AsyncMock(), AsyncMock()
-    sources.find.return_value = fold_connector([recorded(made, "con_1", workspace_id=WORKSPACE)])
-    sources.find_run.return_value = run
-    sources.version.return_value = 1
-    sources.decide_run = decide_run
-    records.resumes.return_value = records.high_waters.return_value = {}
-    asking = MagicMock(access=AsyncMock(), pages=pages)
-    intake = AsyncMock()
-    intake.take_in.return_value = Taken(NOTHING_YET)
-    monkeypatch.setattr(syncing._Run, "_judge", AsyncMock())
-    tools = {"sources": sources, "records": records, "asking": asking, "intake": intake}
-    rest = {"vault": None, "rows": None, "locks": None, "clock": lambda: NOW}
-    await syncing._Run(Tools(**tools, **rest), run, WORKSPACE).do()  # type: ignore[arg-type]  # as far as it is used
-    raised = [call.args[3] for call in records.raise_high_water.await_args_list]
-    assert raised[:2] == [shown, NOW - FIRST_WINDOW + timedelta(days=14)]
-    end = cast(connector.SyncEnded, said[-1])
+    played = Played(monkeypatch, lambda _: (Page([{"updated_at": shown.isoformat()}], None, is_cut=True),))
+    end = await played.play()
+    assert played.read_to == [shown]
     assert end.outcome is connector.SyncOutcome.SUCCEEDED
     assert "failures" in end.detail
+
+
+async def test_a_first_run_asks_once_and_in_stretches_only_where_that_is_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a vendor that shows nothing all but the last days is done for good, so that the next run asks for less."""
+    played = Played(monkeypatch, lambda _: (Page([], None),))
+    await played.play()
+    assert played.windows == [Window(NOW - FIRST_WINDOW, NOW)]
+    assert played.read_to == [NOW - CHUNK]
+
+    def ask(window: Window) -> tuple[Page, ...]:
+        if window.start is None or window.end - window.start > CHUNK:
+            raise VendorError("not_configured", "a month at most")
+        return (Page([], None),)
+
+    limited = Played(monkeypatch, ask)
+    assert (await limited.play()).outcome is connector.SyncOutcome.SUCCEEDED
+    assert len(limited.windows) == 14
+    assert limited.windows[1] == Window(NOW - FIRST_WINDOW, NOW - FIRST_WINDOW + CHUNK)
+    assert limited.windows[-1].end == NOW
+
+
+async def test_a_run_stops_at_the_page_at_which_its_lock_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another may be at it by then; whoever takes the job up asks for the lock first."""
+    played = Played(monkeypatch, lambda _: (Page([], {"next": 1}), Page([], None)))
+    played.records.checkpoint.side_effect = psycopg.OperationalError("the connection is closed")
+    with pytest.raises(Later):
+        await played.play()
+    assert played.records.checkpoint.await_count == 1
