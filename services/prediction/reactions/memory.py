@@ -91,6 +91,7 @@ class Memory:
         self.n_shown: Counter[str] = Counter()
         self._asked_to_learn: dict[str, tuple[datetime, int]] = {}
         self._ages: list[tuple[datetime, Key]] = []
+        self._came_true: list[tuple[datetime, Key]] = []
         self._ends: list[tuple[datetime, str, str]] = []
         self._owners: dict[Key, Tracked] = {}
 
@@ -170,7 +171,9 @@ class Memory:
                 del memory[key]
         self._ages = [entry for entry in self._ages if entry[1][0] != workspace_id]
         self._ends = [entry for entry in self._ends if entry[1] != workspace_id]
+        self._came_true = [entry for entry in self._came_true if entry[1][0] != workspace_id]
         heapify(self._ages)
+        heapify(self._came_true)
         heapify(self._ends)
 
     def hand_over(self, source: Tracked, target: Tracked) -> None:
@@ -185,22 +188,36 @@ class Memory:
         tracked.forecast_at, tracked.forecast_id, tracked.forecast_n_issues = at, forecast_id, n_issues
         heappush(self._ages, (at, tracked.key))
 
+    def note_true(self, tracked: Tracked) -> None:
+        """A forecast of the pattern came true; when that leaves none open, it is forecast anew after a while."""
+        if tracked.is_forecast and not tracked.open and tracked.forecast_at is not None:
+            heappush(self._came_true, (tracked.forecast_at, tracked.key))
+
+    def without_forecast(self, *, before: datetime, limit: int) -> list[Tracked]:
+        """Patterns whose forecasts have come true, the last one made before this; each is given once."""
+        return self._given(self._came_true, before=before, limit=limit)
+
     def ask_for_the_neglected(self, *, growth: float) -> None:
         """Make due what another leader knew to be due and did not get to; seeing the cause again asks better."""
         for key, tracked in self.patterns.items():
+            self.note_true(tracked)
             if tracked.is_forecast and (tracked.forecast_at is None or tracked.has_grown(growth)):
                 is_growth = tracked.forecast_at is not None
                 self.due[key] = Due(tracked.forecast_id or tracked.pattern_id, None, is_growth=is_growth)
 
     def grown_old(self, *, before: datetime, limit: int) -> list[Tracked]:
         """Patterns whose last forecast was made before this, oldest first; each is given once."""
-        found: list[Tracked] = []
-        while self._ages and self._ages[0][0] <= before and len(found) < limit:
-            at, key = heappop(self._ages)
+        return self._given(self._ages, before=before, limit=limit)
+
+    def _given(self, waiting: list[tuple[datetime, Key]], *, before: datetime, limit: int) -> list[Tracked]:
+        """What waits in a heap of times of forecasts and has not been forecast since, each pattern once."""
+        found: dict[Key, Tracked] = {}
+        while waiting and waiting[0][0] <= before and len(found) < limit:
+            at, key = heappop(waiting)
             tracked = self.patterns.get(key)
             if tracked is not None and tracked.is_forecast and tracked.forecast_at == at:
-                found.append(tracked)
-        return found
+                found[key] = tracked
+        return list(found.values())
 
     def ended(self, *, before: datetime, limit: int) -> list[tuple[str, Prediction]]:
         """Open predictions whose window ended before this, each with its workspace; each is given once."""

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from contracts import Event, Recorded, pattern, prediction, workspace
 from contracts.generated.pattern import PatternStatus
+from contracts.generated.prediction import Outcome
 
 from services.prediction.commands import Outlook, model_of
 from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
@@ -159,6 +160,9 @@ def _observe_prediction(
             _made(memory, event, data, is_fresh=is_fresh)
         case prediction.PredictionResolved():
             memory.drop_open(event.workspace_id, data.prediction_id)
+            tracked = memory.holder(event.workspace_id, data.pattern_id)
+            if tracked is not None and data.outcome is Outcome.HIT:
+                memory.note_true(tracked)
         case prediction.PredictionsPurged():
             for purged in data.predictions:
                 memory.drop_open(event.workspace_id, purged.prediction_id)

@@ -46,13 +46,14 @@ class Rules(Struct, frozen=True, kw_only=True):
     """When something is due.
 
     growth: members now : members at the last forecast. growth_spacing: least time between forecasts for growth.
-    max_age: of a forecast. grace: for late reports after a window's end.
+    renewal_spacing: least age of a forecast that came true before the next one. max_age: of a forecast. grace: for late reports after a window's end.
     min_resolved: resolved forecasts of a window before the model's skill is judged.
     refit: a workspace's model older than this is learned anew.
     """
 
     growth: float = 1.5
     growth_spacing: timedelta = timedelta(seconds=60)
+    renewal_spacing: timedelta = timedelta(hours=6)
     max_age: timedelta = timedelta(hours=24)
     grace: timedelta = timedelta(hours=24)
     min_resolved: int = 300
@@ -64,6 +65,7 @@ class Rules(Struct, frozen=True, kw_only=True):
         return cls(
             growth=settings.prediction_growth,
             growth_spacing=timedelta(seconds=settings.prediction_growth_spacing_seconds),
+            renewal_spacing=timedelta(hours=settings.prediction_renewal_spacing_hours),
             max_age=timedelta(hours=settings.prediction_max_age_hours),
             grace=timedelta(hours=settings.prediction_grace_hours),
             min_resolved=settings.prediction_min_resolved,
@@ -125,12 +127,14 @@ class Forecaster:
             await self._decide(self._clock())
 
     async def tick(self, *, now: datetime) -> None:
-        """Resolve windows that ended, renew forecasts that grew old, and go on with what is still due."""
+        """Resolve windows that ended, renew forecasts that grew old or came true, and go on with what is still due."""
         ended = self._memory.ended(before=now - self._rules.grace, limit=MAX_MISSES_PER_ROUND)
         await self._resolve([(workspace_id, state, None) for workspace_id, state in ended], now)
-        for tracked in self._memory.grown_old(
-            before=now - self._rules.max_age, limit=MAX_FORECASTS_PER_ROUND
-        ):
+        limit = MAX_FORECASTS_PER_ROUND
+        old = self._memory.grown_old(before=now - self._rules.max_age, limit=limit)
+        # One that fails all the time is not forecast after each failure: its bursts would be most of the record.
+        without = self._memory.without_forecast(before=now - self._rules.renewal_spacing, limit=limit)
+        for tracked in (*old, *without):
             self._memory.due.setdefault(tracked.key, Due(tracked.forecast_id, None))
         await self._decide(now)
         if self._fit is None:
