@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import UnionType
 from typing import Any, TypeAlias, assert_never
 
 import msgspec
@@ -160,9 +161,9 @@ def _any_value(kind: type) -> Json:
     raise NotImplementedError(f"no schema for {kind!r}")
 
 
-def _types(operations: Sequence[AnyOperation]) -> list[type]:
+def _types(operations: Sequence[AnyOperation]) -> list[type | UnionType]:
     """Every type that the document speaks of, once."""
-    found: dict[type, None] = {Problem: None}
+    found: dict[type | UnionType, None] = {Problem: None}
     for operation in operations:
         found[operation.query] = None
         for kind in (*operation.replies.values(), operation.described_body or operation.body):
@@ -171,7 +172,9 @@ def _types(operations: Sequence[AnyOperation]) -> list[type]:
     return list(found)
 
 
-def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components: Mapping[str, Json]) -> Json:
+def _operation(
+    operation: AnyOperation, schemas: Mapping[type | UnionType, Json], components: Mapping[str, Json]
+) -> Json:
     made: Json = {
         "operationId": operation.id,
         "tags": [operation.tag],
@@ -200,7 +203,7 @@ def _operation(operation: AnyOperation, schemas: Mapping[type, Json], components
     return made
 
 
-def _responses(operation: AnyOperation, schemas: Mapping[type, Json]) -> Json:
+def _responses(operation: AnyOperation, schemas: Mapping[type | UnionType, Json]) -> Json:
     responses: Json = {
         str(status): {
             "description": _SUCCESS[status],

@@ -171,7 +171,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         description="Each is judged by itself: one that is not there, or may not change so, never fails the rest."
         " `link_pattern` and `unlink_pattern` need the scope `patterns:write` as well.",
         scope="issues:write",
-        body=Bulk,  # type: ignore[arg-type]  # a union is no type to the type checker
+        body=Bulk,
         replies={200: BulkAnswer},
         handle=change_issues,
     ),

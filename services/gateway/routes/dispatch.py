@@ -350,7 +350,7 @@ async def _body(operation: AnyOperation, request: AnyRequest) -> object:
     if operation.body is None:
         return None
     if operation.is_body_optional and not await request.body():
-        return operation.body()
+        return msgspec.convert({}, operation.body)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedMediaTypeError("Send JSON with Content-Type: application/json.")

@@ -5,6 +5,7 @@ Everything is decoded, refused and described in OpenAPI from this one descriptio
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from types import UnionType
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -118,7 +119,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     without_second_factor: whether a session that owes its second factor may call it, to give one or to leave.
     of_the_person: whether it is about who somebody is in every workspace, which a session that a workspace's own provider
         vouched for is not good for.
-    body: what the request's JSON is decoded to; bytes: handed on unparsed; None: there is no body.
+    body: what the request's JSON is decoded to, one struct or some told apart by a tag; bytes: handed on unparsed; None: there is no body.
     described_body: what OpenAPI says of a body that is handed on unparsed.
     replies: success status → its body, the usual one first; None: it has none, as with 204.
     refusals: statuses of this operation's own refusals; the general ones are added.
@@ -137,7 +138,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     replies: Mapping[int, type[Struct] | None]
     description: str = ""
     query: type[Q] = NoQuery  # type: ignore[assignment]  # the default of an operation without a query
-    body: type[B] | None = None
+    body: type[B] | UnionType | None = None
     described_body: type | None = None
     refusals: tuple[int, ...] = ()
     without_second_factor: bool = False

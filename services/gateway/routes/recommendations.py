@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from contracts import connector, recommendation
@@ -53,7 +53,7 @@ Sort = Literal[
     "rank", "-rank", "created_at", "-created_at", "updated_at", "-updated_at",
     "expected_loops_prevented", "-expected_loops_prevented",
 ]  # fmt: skip
-_SYNONYMS = {"config": "config_change", "accepted": "in_progress"}
+_SYNONYMS = {"config": "config_change"}
 
 
 class RecommendationRow(Struct, frozen=True):
@@ -178,21 +178,53 @@ class RecommendationQuery(PastListQuery, frozen=True, kw_only=True, forbid_unkno
     ] = "rank"
 
 
-class StatusChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The status wanted."""
+class _Move(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="status"):
+    """The status wanted, and why."""
 
-    status: Annotated[
-        Literal["pending", "in_progress", "implemented", "dismissed", "accepted"],
-        Meta(description="accepted is the same as in_progress."),
-    ]
+    to_status: ClassVar[recommendation.RecommendationStatus]
     reason: Note = ""
-    environment: Annotated[
-        Scope | None, Meta(description="With implemented: where it was; absent: everywhere.")
-    ] = None
-    version: Annotated[
-        Scope | None, Meta(description="With implemented: first version that has it, if it is known.")
-    ] = None
-    implemented_at: Annotated[Moment | None, Meta(description="With implemented: when; absent: now.")] = None
+
+
+class ReopenRecommendation(_Move, frozen=True, kw_only=True, tag="pending"):
+    """Nobody works on it."""
+
+    to_status = recommendation.RecommendationStatus.PENDING
+
+
+class TakeUpRecommendation(_Move, frozen=True, kw_only=True, tag="in_progress"):
+    """Somebody works on it."""
+
+    to_status = recommendation.RecommendationStatus.IN_PROGRESS
+
+
+class AcceptRecommendation(_Move, frozen=True, kw_only=True, tag="accepted"):
+    """The same as in_progress."""
+
+    to_status = recommendation.RecommendationStatus.IN_PROGRESS
+
+
+class ImplementRecommendation(_Move, frozen=True, kw_only=True, tag="implemented"):
+    """It is done; only then there is a place and a time where it was."""
+
+    to_status = recommendation.RecommendationStatus.IMPLEMENTED
+    environment: Annotated[Scope | None, Meta(description="Where it was; absent: everywhere.")] = None
+    version: Annotated[Scope | None, Meta(description="First version that has it, if it is known.")] = None
+    implemented_at: Annotated[Moment | None, Meta(description="When; absent: now.")] = None
+
+
+class DismissRecommendation(_Move, frozen=True, kw_only=True, tag="dismissed"):
+    """It is not wanted."""
+
+    to_status = recommendation.RecommendationStatus.DISMISSED
+
+
+StatusChange: TypeAlias = (
+    ReopenRecommendation
+    | TakeUpRecommendation
+    | AcceptRecommendation
+    | ImplementRecommendation
+    | DismissRecommendation
+)
 
 
 class StepCheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -352,14 +384,15 @@ async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struc
 
 async def change_status(gateway: Gateway, call: Call[NoQuery, StatusChange]) -> Recommendation:
     """Take a recommendation up, finish, reopen or dismiss it."""
-    word = _SYNONYMS.get(call.body.status, call.body.status)
+    body = call.body
+    done = body if isinstance(body, ImplementRecommendation) else None
     request = recommendation.ChangeStatus(
         recommendation_id=call.path["recommendation_id"],
-        status=recommendation.RecommendationStatus(word),
-        reason=call.body.reason,
-        environment=call.body.environment,
-        version=call.body.version,
-        implemented_at=call.body.implemented_at,
+        status=body.to_status,
+        reason=body.reason,
+        environment=None if done is None else done.environment,
+        version=None if done is None else done.version,
+        implemented_at=None if done is None else done.implemented_at,
     )
     return await _changed(gateway, call, request)
 

@@ -17,8 +17,7 @@ schemathesis.openapi.format(
 @schemathesis.hook
 def before_call(context, case, kwargs):  # type: ignore[no-untyped-def]  # the library's hook
     """Only a list's own reply has a cursor that is good, only a GET an entity tag, only a sender a key that was not
-    used for something else, only the log an end that as_of may not lie behind, only the future an end of a token, only a list of names a time zone, and only what is implemented a place and a time
-    where it is; so none is made up where the request is to be valid."""
+    used for something else, only the log an end that as_of may not lie behind, only the future an end of a token, and only a list of names a time zone; so none is made up where the request is to be valid."""
     if case.meta is None or case.meta.generation.mode != GenerationMode.POSITIVE:
         return
     if case.query:
@@ -28,11 +27,6 @@ def before_call(context, case, kwargs):  # type: ignore[no-untyped-def]  # the l
     if isinstance(case.body, dict):
         for name in ("expires_at", "timezone"):
             case.body.pop(name, None)
-        if case.operation.path == "/v1/recommendations/{recommendation_id}" and (
-            case.body.get("status") != "implemented"
-        ):
-            for name in ("environment", "version", "implemented_at"):
-                case.body.pop(name, None)
     for name in ("If-Match", "If-None-Match", "Idempotency-Key"):
         if case.headers:
             case.headers.pop(name, None)

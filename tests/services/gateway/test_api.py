@@ -366,6 +366,9 @@ def test_recommendations_are_taken_up(api: httpx.Client) -> None:
     assert api.put(f"{path}/steps/99", json={}).status_code == 404
     taken = api.patch(path, json={"status": "accepted"})
     assert (taken.status_code, taken.json()["status"]) == (200, "in_progress")
+    nowhere = api.patch(path, json={"status": "pending", "environment": "production"})
+    assert (nowhere.status_code, nowhere.json()["code"]) == (400, "validation_error")
+    assert "environment" in nowhere.text, "and the document says so, by a schema for each status"
     dismissed = api.patch(path, json={"status": "dismissed", "reason": "Not now."}).json()
     assert (dismissed["status"], dismissed["rank"]) == ("dismissed", None)
     ranks = [found["rank"] for found in api.get("/v1/recommendations", params={"limit": 100}).json()["data"]]
