@@ -2173,6 +2173,20 @@ async def list_plays(conn: AsyncConnection[Any], *, workspace_id: str) -> list[P
         return fetched
 
 
+_FIND_PLAY = """
+SELECT workspace_id, play_id, seq, play, defined_by, created_at, updated_at FROM plays
+WHERE workspace_id = $1 AND play_id = $2 LIMIT 1
+"""
+
+
+async def find_play(conn: AsyncConnection[Any], *, workspace_id: str, play_id: str) -> list[PlaysRow]:
+    """One of a workspace's own plays, if it has it."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PlaysRow)) as cursor:
+        await cursor.execute(_FIND_PLAY, (workspace_id, play_id))
+        fetched: list[PlaysRow] = await cursor.fetchall()
+        return fetched
+
+
 _UPSERT_ABSTENTIONS = """
 INSERT INTO abstentions (workspace_id, pattern_id, seq, best_fit, floor, best_play_id, best_play_title,
     playbook_version, withheld_at)

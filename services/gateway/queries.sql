@@ -886,6 +886,12 @@ WHERE p.workspace_id = r.workspace_id AND p.play_id = r.play_id;
 SELECT workspace_id, play_id, seq, play, defined_by, created_at, updated_at FROM plays
 WHERE workspace_id = sqlc.arg('workspace_id') ORDER BY play_id;
 
+-- One of a workspace's own plays, if it has it.
+-- row: PlaysRow
+-- name: FindPlay :many
+SELECT workspace_id, play_id, seq, play, defined_by, created_at, updated_at FROM plays
+WHERE workspace_id = sqlc.arg('workspace_id') AND play_id = sqlc.arg('play_id') LIMIT 1;
+
 -- Write why nothing is recommended for patterns, the latest (RecommendationWithheld).
 -- name: UpsertAbstentions :exec
 INSERT INTO abstentions (workspace_id, pattern_id, seq, best_fit, floor, best_play_id, best_play_title,

@@ -122,6 +122,14 @@ class ListTrackRecordsRow(Struct, frozen=True):
     n_broken: int
 
 
+class FindOwnPlayRow(Struct, frozen=True):
+    """One row of find_own_play."""
+
+    plays_seq: int | None
+    n_plays: int
+    play: str | None
+
+
 class AbstentionsRow(Struct, frozen=True):
     """One row of a result."""
 
@@ -537,16 +545,34 @@ async def list_broken_fixes(conn: AsyncConnection[Any], *, since: datetime) -> l
         return fetched
 
 
-_LIST_PROVING_FIXES = """
-SELECT pattern_id FROM fixes WHERE workspace_id = $1 AND due_at IS NOT NULL ORDER BY fix_id
+_LIST_PROVED_ON_OTHER_TERMS = """
+SELECT f.workspace_id, f.pattern_id
+FROM fixes AS f LEFT JOIN workspaces AS w ON w.workspace_id = f.workspace_id
+WHERE f.due_at IS NOT NULL
+  AND ($1::text IS NULL OR f.workspace_id = $1::text)
+  AND ((f.inputs::json ->> 'level')::double precision
+         <> coalesce(w.proof_confidence, $2::double precision)
+    OR (f.inputs::json ->> 'least_days')::integer
+         <> coalesce(w.proof_window_days, $3::integer)
+    OR (f.inputs::json ->> 'most_days')::integer
+         <> greatest(coalesce(w.proof_window_days, $3::integer),
+                     coalesce(w.proof_window_max_days, $4::integer)))
+ORDER BY f.workspace_id, f.fix_id
 """
 
 
-async def list_proving_fixes(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str]:
-    """Patterns of a workspace whose fix is being proved."""
-    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_LIST_PROVING_FIXES, (workspace_id,))
-        fetched: list[str] = await cursor.fetchall()
+async def list_proved_on_other_terms(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str | None,
+    level: float,
+    least_days: int,
+    most_days: int,
+) -> list[PatternOfFix]:
+    """Patterns whose fix is being proved on other terms than its workspace has now, of this workspace; NULL: of all."""
+    async with AsyncRawCursor(conn, row_factory=args_row(PatternOfFix)) as cursor:
+        await cursor.execute(_LIST_PROVED_ON_OTHER_TERMS, (workspace_id, level, least_days, most_days))
+        fetched: list[PatternOfFix] = await cursor.fetchall()
         return fetched
 
 
@@ -677,6 +703,26 @@ async def list_plays(conn: AsyncConnection[Any], *, workspace_id: str) -> list[s
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_LIST_PLAYS, (workspace_id,))
         fetched: list[str] = await cursor.fetchall()
+        return fetched
+
+
+_FIND_OWN_PLAY = """
+SELECT w.plays_seq, (SELECT count(*) FROM plays AS n WHERE n.workspace_id = w.workspace_id)::bigint AS n_plays, p.play
+FROM workspaces AS w LEFT JOIN plays AS p ON p.workspace_id = w.workspace_id AND p.play_id = $1
+WHERE w.workspace_id = $2 LIMIT 1
+"""
+
+
+async def find_own_play(
+    conn: AsyncConnection[Any],
+    *,
+    play_id: str,
+    workspace_id: str,
+) -> list[FindOwnPlayRow]:
+    """What deciding on a workspace's own plays needs: how many there are, the one with an id, and their last event."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FindOwnPlayRow)) as cursor:
+        await cursor.execute(_FIND_OWN_PLAY, (play_id, workspace_id))
+        fetched: list[FindOwnPlayRow] = await cursor.fetchall()
         return fetched
 
 

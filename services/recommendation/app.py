@@ -15,6 +15,8 @@ from services.recommendation.settings import RecommendationSettings
 
 HERE = Path(__file__).parent
 SHIPPED_PLAYBOOK = HERE / "playbook"
+ROWS_SECONDS = 2.0
+"""How long a change of plays waits until the rows hold the one before."""
 
 
 def build(settings: RecommendationSettings, resources: Resources) -> Service:
@@ -26,13 +28,19 @@ def build(settings: RecommendationSettings, resources: Resources) -> Service:
     def reaction(partition: int) -> Reaction:
         return Recommender(resources.event_log, own_rows, matcher, clock=resources.clock)
 
+    async def reached(workspace_id: str, seq: int) -> bool:
+        return await resources.reached(workspace_id, seq, timeout=ROWS_SECONDS)
+
+    plays = PlaybookDesk(
+        resources.event_log, own_rows, matcher.playbook, clock=resources.clock, reached=reached
+    )
     return Service(
         name=SERVICE,
         projection=projection(),
         reaction=reaction,
         endpoints=[
             *Desk(resources.event_log, clock=resources.clock).endpoints(),
-            *PlaybookDesk(resources.event_log, matcher.playbook, clock=resources.clock).endpoints(),
+            *plays.endpoints(),
         ],
     )
 

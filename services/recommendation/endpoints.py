@@ -1,15 +1,18 @@
 """The door on the bus: a request is decided on the recommendation's own history and appended, guarded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
 from contracts import recommendation
 from contracts import record as in_envelope
 from eventlog import Append, ConflictError, EventLog, LogUnavailableError
 from msgspec.structs import replace
 from runtime.broker import CommandContext, Endpoint
+from runtime.database import Pool
 
+from services.recommendation import _queries
 from services.recommendation.commands import change_status, check_step, define_play, sent_play, withdraw_play
 from services.recommendation.engine.playbook import Playbook
 from services.recommendation.errors import (
@@ -19,7 +22,7 @@ from services.recommendation.errors import (
     RecommendationNotFoundError,
     ScopeError,
 )
-from services.recommendation.state import OwnPlays, Recommendation, evolve, evolve_plays, fold
+from services.recommendation.state import OwnPlays, Recommendation, evolve, fold
 
 MAX_ATTEMPTS = 5
 
@@ -114,9 +117,20 @@ class Desk:
 class PlaybookDesk:
     """Answers commands about a workspace's own plays, and what plays every workspace has."""
 
-    def __init__(self, event_log: EventLog, playbook: Playbook, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        pool: Pool,
+        playbook: Playbook,
+        *,
+        clock: Callable[[], datetime],
+        reached: Callable[[str, int], Awaitable[bool]],
+    ) -> None:
+        """reached: whether the rows hold all of a workspace up to a sequence, after a little wait if need be."""
         self._log = event_log
+        self._pool = pool
         self._clock = clock
+        self._reached = reached
         self._shipped = frozenset(play.id for play in playbook.plays)
         self._catalogue = recommendation.Catalogue(
             version=playbook.version, plays=tuple(sent_play(play) for play in playbook.plays)
@@ -154,8 +168,11 @@ class PlaybookDesk:
     async def read_catalogue(
         self, command: recommendation.ReadCatalogue, context: CommandContext
     ) -> recommendation.Catalogue:
-        """The plays that every workspace has."""
-        return self._catalogue
+        """The plays that every workspace has, or one of them."""
+        if command.play_id is None:
+            return self._catalogue
+        plays = tuple(play for play in self._catalogue.plays if play.play_id == command.play_id)
+        return replace(self._catalogue, plays=plays)
 
     async def _decide(
         self,
@@ -168,9 +185,7 @@ class PlaybookDesk:
         workspace_id = context.workspace_id
         try:
             for _ in range(MAX_ATTEMPTS):
-                state = OwnPlays()
-                for event in await self._log.history(workspace_id, "playbook", workspace_id):
-                    state = evolve_plays(state, event)
+                state = await self._load(workspace_id, play_id)
                 decided = decide(state)
                 try:
                     seq = state.seq
@@ -182,6 +197,21 @@ class PlaybookDesk:
         except LogUnavailableError as error:
             raise LogUnreachableError from error
         raise PlaybookContendedError
+
+    async def _load(self, workspace_id: str, play_id: str) -> OwnPlays:
+        """What the rows say once they hold the last event; the log itself would be read from its beginning each time."""
+        last = await self._log.latest(workspace_id, "playbook", workspace_id)
+        if last is None:
+            return OwnPlays()
+        if not await self._reached(workspace_id, last.seq):
+            raise PlaybookContendedError
+        async with self._pool.connection() as conn:
+            rows = await _queries.find_own_play(conn, workspace_id=workspace_id, play_id=play_id)
+        if not rows:
+            return OwnPlays()
+        [row] = rows
+        known = None if row.play is None else msgspec.json.decode(row.play, type=recommendation.Play)
+        return OwnPlays(known=known, n_plays=row.n_plays, seq=row.plays_seq or 0)
 
     async def _append(
         self,

@@ -204,9 +204,21 @@ SELECT workspace_id, pattern_id FROM fixes
 WHERE standing = 'broken' AND fixed_at > sqlc.arg('since')::timestamptz
 ORDER BY workspace_id, fix_id;
 
--- Patterns of a workspace whose fix is being proved.
--- name: ListProvingFixes :many
-SELECT pattern_id FROM fixes WHERE workspace_id = sqlc.arg('workspace_id') AND due_at IS NOT NULL ORDER BY fix_id;
+-- Patterns whose fix is being proved on other terms than its workspace has now, of this workspace; NULL: of all.
+-- row: PatternOfFix
+-- name: ListProvedOnOtherTerms :many
+SELECT f.workspace_id, f.pattern_id
+FROM fixes AS f LEFT JOIN workspaces AS w ON w.workspace_id = f.workspace_id
+WHERE f.due_at IS NOT NULL
+  AND (sqlc.narg('workspace_id')::text IS NULL OR f.workspace_id = sqlc.narg('workspace_id')::text)
+  AND ((f.inputs::json ->> 'level')::double precision
+         <> coalesce(w.proof_confidence, sqlc.arg('level')::double precision)
+    OR (f.inputs::json ->> 'least_days')::integer
+         <> coalesce(w.proof_window_days, sqlc.arg('least_days')::integer)
+    OR (f.inputs::json ->> 'most_days')::integer
+         <> greatest(coalesce(w.proof_window_days, sqlc.arg('least_days')::integer),
+                     coalesce(w.proof_window_max_days, sqlc.arg('most_days')::integer)))
+ORDER BY f.workspace_id, f.fix_id;
 
 -- All recommendations of these patterns.
 -- row: RecommendationsRow
@@ -265,6 +277,12 @@ ON CONFLICT (workspace_id) DO UPDATE SET plays_seq = excluded.plays_seq;
 -- A workspace's own plays.
 -- name: ListPlays :many
 SELECT play FROM plays WHERE workspace_id = sqlc.arg('workspace_id') ORDER BY play_id;
+
+-- What deciding on a workspace's own plays needs: how many there are, the one with an id, and their last event.
+-- name: FindOwnPlay :many
+SELECT w.plays_seq, (SELECT count(*) FROM plays AS n WHERE n.workspace_id = w.workspace_id)::bigint AS n_plays, p.play
+FROM workspaces AS w LEFT JOIN plays AS p ON p.workspace_id = w.workspace_id AND p.play_id = sqlc.arg('play_id')
+WHERE w.workspace_id = sqlc.arg('workspace_id') LIMIT 1;
 
 -- Write what was said of patterns without a fitting play, the latest (RecommendationWithheld).
 -- name: UpsertAbstentions :exec

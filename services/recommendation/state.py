@@ -1,8 +1,7 @@
-"""The folds: what a recommendation, a pattern, a fix and a workspace's own plays are after their events."""
+"""The folds: what a recommendation, a pattern and a fix are after their events."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import assert_never
 
 from contracts import Event, Recorded, ingest, pattern, prediction, recommendation
@@ -147,9 +146,14 @@ class Pattern(Struct, frozen=True, kw_only=True):
 
 
 class OwnPlays(Struct, frozen=True, kw_only=True):
-    """A workspace's own plays by id. seq: stream sequence of their last event, 0 before the first."""
+    """A workspace's own plays as far as one of them is concerned.
 
-    plays: Mapping[str, recommendation.Play] = MappingProxyType({})
+    known: that one; None: it is not among them. n_plays: how many there are. seq: stream sequence of their last event,
+    0 before the first.
+    """
+
+    known: recommendation.Play | None = None
+    n_plays: int = 0
     seq: int = 0
 
 
@@ -161,18 +165,6 @@ class Abstention(Struct, frozen=True, kw_only=True):
     best_play_id: str | None
     best_fit: float
     seq: int
-
-
-def evolve_plays(state: OwnPlays, event: Recorded[Event]) -> OwnPlays:
-    """A workspace's own plays after one more event; any other changes nothing."""
-    match event.data:
-        case recommendation.PlayDefined() as defined:
-            plays = {**state.plays, defined.play.play_id: defined.play}
-        case recommendation.PlayWithdrawn() as withdrawn:
-            plays = {key: play for key, play in state.plays.items() if key != withdrawn.play_id}
-        case _:
-            return state
-    return OwnPlays(plays=MappingProxyType(plays), seq=event.seq)
 
 
 def abstention_of(event: Recorded[Event], data: recommendation.RecommendationWithheld) -> Abstention:

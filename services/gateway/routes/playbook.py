@@ -186,10 +186,16 @@ async def get_play(gateway: Gateway, call: Call[NoQuery, None]) -> Play:
 
 async def _find(gateway: Gateway, principal: Principal, play_id: str) -> Play:
     """The play with this id. Raises NotFoundError."""
-    play = (await _in_force(gateway, principal)).get(play_id)
-    if play is None:
+    request = recommendation.ReadCatalogue(play_id=play_id)
+    catalogue = await command(gateway, principal, request, reply=recommendation.Catalogue)
+    async with tenant(gateway.pool, principal.workspace_id) as conn:
+        own = await _queries.find_play(conn, workspace_id=principal.workspace_id, play_id=play_id)
+    shipped = [play for play in catalogue.plays if play.play_id == play_id]
+    if own:
+        return _shown_own(own[0], is_replacing=bool(shipped))
+    if not shipped:
         raise not_found("play", play_id)
-    return play
+    return _shown(shipped[0])
 
 
 async def define_play(gateway: Gateway, call: Call[NoQuery, PlayContent]) -> Play:

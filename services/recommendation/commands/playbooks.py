@@ -23,12 +23,11 @@ PLAY_BYTES_MAX: Final = 32_768
 def define_play(
     command: recommendation.DefinePlay, state: OwnPlays, *, workspace_id: str
 ) -> list[recommendation.PlayDefined]:
-    """Have this play; the very same one needs no event. Raises PlayRefusedError, PlaybookFullError."""
+    """Have this play; the very same one needs no event. state: about its id. Raises PlayRefusedError, PlaybookFullError."""
     checked_play(command.play)
-    known = state.plays.get(command.play.play_id)
-    if known == command.play:
+    if state.known == command.play:
         return []
-    if known is None and len(state.plays) >= PLAYS_MAX:
+    if state.known is None and state.n_plays >= PLAYS_MAX:
         raise PlaybookFullError(PLAYS_MAX)
     return [recommendation.PlayDefined(workspace_id=workspace_id, play=command.play)]
 
@@ -37,7 +36,7 @@ def withdraw_play(
     command: recommendation.WithdrawPlay, state: OwnPlays, *, workspace_id: str, shipped: Collection[str]
 ) -> list[recommendation.PlayWithdrawn]:
     """Have it no more. shipped: ids of the plays of every workspace. Raises PlayNotFoundError, PlayShippedError."""
-    if command.play_id not in state.plays:
+    if state.known is None:
         if command.play_id in shipped:
             raise PlayShippedError(command.play_id)
         raise PlayNotFoundError(command.play_id)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 import structlog
 from contracts import Event, Recorded, pattern, recommendation, record, workspace
@@ -30,6 +31,8 @@ REFERENCE_PATTERNS = 300
 REFERENCE_FAILURES_EACH = 400
 DUE_PER_LOOK = 200
 LOOK_EVERY = timedelta(seconds=10)
+OTHER_TERMS_PER_LOOK = 100
+"""Proofs that are judged by changed terms at once, the others by the next looks: a change is no storm of events."""
 COUNT_EVERY = timedelta(seconds=60)
 """How often failures that can break no proof any more are counted anew, for the ledger and for what is told of it."""
 
@@ -76,20 +79,30 @@ class Prover:
         # Patterns that may have no fix at all: they only failed.
         self._failed: dict[Key, _Failed] = {}
         self._to_count: dict[Key, Recorded[Event] | None] = {}
+        # Patterns whose fix is proved on terms that are not its workspace's any more; none when they are found at the start.
+        self._on_other_terms: dict[Key, Recorded[Event] | None] = {}
         self._in_flight: dict[Key, int] = {}
         self._looked_at: datetime | None = None
         self._counted_at: datetime | None = None
 
     async def start(self, *, partition: int) -> None:
-        """Begin as leader; what was broken of late is counted once more."""
+        """Begin as leader; what was broken of late is counted once more, what waits for new terms goes on."""
         self._partition = partition
-        for memory in (self._waiting, self._failed, self._to_count, self._in_flight):
+        for memory in (
+            self._waiting,
+            self._failed,
+            self._to_count,
+            self._on_other_terms,
+            self._in_flight,
+        ):
             memory.clear()
         self._looked_at = self._counted_at = None
         since = self._clock() - timedelta(days=proof.LEDGER_DAYS)
         async with self._pool.connection() as conn:
             broken = await _queries.list_broken_fixes(conn, since=since)
+            on_other_terms = await _on_other_terms(conn, None)
         self._to_count = dict.fromkeys(self._mine(broken))
+        self._on_other_terms = dict.fromkeys(self._mine(on_other_terms))
 
     def note(self, event: Recorded[Event]) -> None:
         """Remember which pattern an event asks to look at."""
@@ -109,7 +122,7 @@ class Prover:
                 self._waiting[workspace_id, data.target_pattern_id] = event
                 self._waiting[workspace_id, data.source_pattern_id] = event
             case workspace.WorkspaceErased():
-                for memory in (self._waiting, self._failed, self._to_count):
+                for memory in (self._waiting, self._failed, self._to_count, self._on_other_terms):
                     for key in [key for key in memory if key[0] == workspace_id]:
                         del memory[key]
             case (
@@ -134,11 +147,10 @@ class Prover:
         self._in_flight = {key: said for key, said in self._in_flight.items() if said > seq}
 
     async def terms_changed(self, event: Recorded[Event]) -> None:
-        """Every proof of a workspace is judged by its new terms."""
+        """Every proof of a workspace is judged by its new terms, a hundred with each look."""
         async with self._pool.connection() as conn:
-            pattern_ids = await _queries.list_proving_fixes(conn, workspace_id=event.workspace_id)
-        for pattern_id in pattern_ids:
-            self._waiting.setdefault((event.workspace_id, pattern_id), event)
+            found = await _on_other_terms(conn, event.workspace_id)
+        self._on_other_terms.update(dict.fromkeys(self._mine(found), event))
 
     async def look(self, *, now: datetime) -> None:
         """Time passes: end the proofs whose window has, and count again what is broken."""
@@ -154,6 +166,8 @@ class Prover:
                 due = await _queries.list_due_fixes(conn, now=now, workspace_ids=ours, n_most=DUE_PER_LOOK)
             for row in due:
                 self._waiting.setdefault((row.workspace_id, row.pattern_id), None)
+            for key in list(islice(self._on_other_terms, OTHER_TERMS_PER_LOOK)):
+                self._waiting.setdefault(key, self._on_other_terms.pop(key))
         if self._counted_at is None or not timedelta(0) <= now - self._counted_at < COUNT_EVERY:
             self._counted_at = now
             self._waiting = {**self._to_count, **self._waiting}
@@ -283,6 +297,18 @@ async def _reference(conn: Connection, workspace_id: str, *, before: datetime) -
     for row in rows:
         times[row.pattern_id].append(row.occurred_at)
     return reference_of(list(times.values()), now=before)
+
+
+async def _on_other_terms(conn: Connection, workspace_id: str | None) -> list[_queries.PatternOfFix]:
+    """Patterns whose fix is proved on other terms than its workspace has; of all workspaces where None."""
+    default = proof.Terms()
+    return await _queries.list_proved_on_other_terms(
+        conn,
+        workspace_id=workspace_id,
+        level=default.level,
+        least_days=default.least_days,
+        most_days=default.most_days,
+    )
 
 
 async def _terms(conn: Connection, workspace_ids: Iterable[str]) -> dict[str, proof.Terms]:

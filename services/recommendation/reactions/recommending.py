@@ -24,6 +24,7 @@ from services.recommendation.commands import (
     withhold,
 )
 from services.recommendation.engine.matching import Matcher
+from services.recommendation.engine.playbook import Play
 from services.recommendation.engine.ranking import FADING, Calibration, TrackRecord
 from services.recommendation.projections import COUNTED_MAX, Key, PatternKey, as_json, find_patterns
 from services.recommendation.reactions.proving import SERVICE, Prover, made_for
@@ -34,6 +35,8 @@ PLAYBOOK_SETTLES_AFTER = timedelta(seconds=5)
 """So long after the last change of a workspace's plays its patterns are looked at anew, once for a whole upload."""
 GRACE = timedelta(hours=24)
 """After a window's end a miss is known; hits of the same age count only then, else young records were hits alone."""
+CALIBRATED_FOR = timedelta(hours=1)
+"""How long the ratio of a workspace's forecasts to what came holds; it is weighed from up to 5,000 of them."""
 MATCHERS_MAX = 32
 """Workspaces with plays of their own whose matchers are kept in memory."""
 REMEMBERED_OF_OWN = 256
@@ -66,6 +69,8 @@ class Recommender:
         self._playbooks: dict[str, Recorded[Event]] = {}
         # Workspace → sequence of the last change of its plays, and the matcher of them with the shipped ones.
         self._matchers: dict[str, tuple[int, Matcher]] = {}
+        # Workspace → when its calibration was weighed, and that.
+        self._calibrated: dict[str, tuple[datetime, Calibration]] = {}
         # Pattern → sequence of our last event about it. Until the rows hold that, the pattern waits.
         self._in_flight: dict[Key, int] = {}
 
@@ -74,6 +79,7 @@ class Recommender:
         self._patterns.clear()
         self._workspaces.clear()
         self._playbooks.clear()
+        self._calibrated.clear()
         self._in_flight.clear()
         self._is_live = False
         await self._prover.start(partition=partition)
@@ -147,6 +153,7 @@ class Recommender:
         self._workspaces.pop(workspace_id, None)
         self._playbooks.pop(workspace_id, None)
         self._matchers.pop(workspace_id, None)
+        self._calibrated.pop(workspace_id, None)
         self._patterns = {key: cause for key, cause in self._patterns.items() if key[0] != workspace_id}
         self._in_flight = {key: seq for key, seq in self._in_flight.items() if key[0] != workspace_id}
 
@@ -190,7 +197,7 @@ class Recommender:
             row.workspace_id: row for row in await _queries.list_workspaces(conn, workspace_ids=workspace_ids)
         }
         records = await _records(conn, workspace_ids)
-        calibrations = await _calibrations(conn, workspace_ids, now=self._clock())
+        await self._calibrate(conn, workspace_ids)
         said = await _abstentions(conn, causes)
         situations = {
             key: Situation(
@@ -198,7 +205,7 @@ class Recommender:
                 threshold=_threshold(known.get(seen.workspace_id)),
                 made=made.get(key, ()),
                 records=records.get(seen.workspace_id, {}),
-                calibration=calibrations.get(seen.workspace_id, Calibration()),
+                calibration=self._calibrated[seen.workspace_id][1],
                 abstention=said.get(key),
             )
             for key, seen in patterns.items()
@@ -209,12 +216,23 @@ class Recommender:
             if row.plays_seq is not None
         }
 
+    async def _calibrate(self, conn: Connection, workspace_ids: Iterable[str]) -> None:
+        """Weigh the forecasts of those workspaces for which that was not done of late."""
+        now = self._clock()
+        for workspace_id, (weighed_at, _) in list(self._calibrated.items()):
+            if not timedelta(0) <= now - weighed_at < CALIBRATED_FOR:
+                del self._calibrated[workspace_id]
+        wanted = [workspace_id for workspace_id in workspace_ids if workspace_id not in self._calibrated]
+        found = await _calibrations(conn, wanted, now=now) if wanted else {}
+        for workspace_id in wanted:
+            self._calibrated[workspace_id] = now, found.get(workspace_id, Calibration())
+
     async def _matcher_of(self, conn: Connection, workspace_id: str, seq: int) -> Matcher:
         """The matcher of the plays that a workspace has after this event of them."""
         known = self._matchers.pop(workspace_id, None)
         if known is None or known[0] != seq:
             rows = await _queries.list_plays(conn, workspace_id=workspace_id)
-            own = [play_of(msgspec.json.decode(row, type=recommendation.Play)) for row in rows]
+            own = [play for row in rows if (play := _usable(workspace_id, row)) is not None]
             extended = self._matcher.playbook.extended(own)
             known = (seq, Matcher(extended, remembered_max=REMEMBERED_OF_OWN) if own else self._matcher)
         # What was asked for last is last.
@@ -265,6 +283,16 @@ class Recommender:
         if lost:
             # Somebody was faster. Memory would not survive a crash, so the batch is observed again from the log.
             raise ConflictError(f"recommendation/{lost[0][0]}", lost[0][1])
+
+
+def _usable(workspace_id: str, row: str) -> Play | None:
+    """A workspace's own play; None for one that an earlier build took and this one does not, which must stop nobody."""
+    sent = msgspec.json.decode(row, type=recommendation.Play)
+    try:
+        return play_of(sent)
+    except msgspec.ValidationError as error:
+        log.warning("play.left_out", workspace_id=workspace_id, play_id=sent.play_id, error=str(error))
+        return None
 
 
 def _threshold(row: _queries.WorkspacesRow | None) -> float:

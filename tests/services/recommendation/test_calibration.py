@@ -1,6 +1,7 @@
 """How forecasts come true, as far as recommendations are scaled by it: hits and misses of one age together."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from contracts import prediction
@@ -10,7 +11,8 @@ from runtime import database as databases
 from testkit.builders import NOW, WORKSPACE
 from testkit.servers import Database
 
-from services.recommendation.engine.ranking import FADING
+from services.recommendation.engine.ranking import FADING, Calibration
+from services.recommendation.reactions import Recommender, recommending
 from services.recommendation.reactions.recommending import GRACE, _calibrations
 from tests.services.recommendation.builders import append, resolved
 from tests.services.recommendation.test_recommender import project_only, schema
@@ -42,3 +44,24 @@ async def test_a_hit_counts_from_the_end_of_its_window_on(schema: Database, even
         assert await at(30) == pytest.approx(
             (1 + FADING + FADING**2, 0.5 * (1 + FADING + FADING**2 + FADING**3)), abs=1e-5
         )
+
+
+async def test_a_workspace_is_weighed_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of forecasts are not read for every round of decisions."""
+    now, weighed = NOW, []
+
+    async def weigh(_: Any, workspace_ids: list[str], *, now: datetime) -> dict[str, Calibration]:
+        weighed.append((sorted(workspace_ids), now))
+        return {WORKSPACE: Calibration(n_hits=1.0, n_foretold=2.0)}
+
+    monkeypatch.setattr(recommending, "_calibrations", weigh)
+    nothing: Any = None
+    recommender = Recommender(nothing, nothing, nothing, clock=lambda: now)
+    for minutes, asked in ((0, [WORKSPACE]), (10, [WORKSPACE, "ws_2"]), (59, [WORKSPACE]), (61, [WORKSPACE])):
+        now = NOW + timedelta(minutes=minutes)
+        await recommender._calibrate(nothing, asked)
+    assert [(asked, (at - NOW) / timedelta(minutes=1)) for asked, at in weighed] == [
+        ([WORKSPACE], 0),
+        (["ws_2"], 10),
+        ([WORKSPACE], 61),
+    ]

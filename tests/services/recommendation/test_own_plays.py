@@ -1,12 +1,14 @@
 """A workspace's own plays: what is taken, what they do to recommendations, and what is said when nothing fits."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from contracts import Event, Recorded, pattern, recommendation
-from eventlog import EventLog
+from eventlog import EventLog, Projector
+from runtime import database as databases
 from runtime.broker import CommandContext
 from runtime.service import utc_now
 from testkit.builders import WORKSPACE, recorded
@@ -34,7 +36,7 @@ from services.recommendation.errors import (
     PlayShippedError,
 )
 from services.recommendation.reactions import recommending
-from services.recommendation.state import Abstention, OwnPlays, evolve_pattern, evolve_plays
+from services.recommendation.state import Abstention, OwnPlays, evolve_pattern
 from tests.services.recommendation.builders import append, assessment, linked, on_pattern, own, threshold
 from tests.services.recommendation.test_recommender import all_events, running, schema, settled
 
@@ -118,30 +120,25 @@ def test_a_play_that_breaks_a_rule_is_refused_with_its_place(
 
 def test_plays_are_defined_changed_and_withdrawn_within_bounds() -> None:
     """The same again is no event; the shipped ones are not the workspace's to withdraw."""
-    state = OwnPlays()
-    for number in range(PLAYS_MAX):
-        [event] = define_play(
-            recommendation.DefinePlay(play=own(f"play-{number}")), state, workspace_id=WORKSPACE
-        )
-        state = evolve_plays(state, recorded(event, WORKSPACE))
-    assert len(state.plays) == PLAYS_MAX
-    same, other = (recommendation.DefinePlay(play=own("play-7", holds=holds)) for holds in (0.6, 0.3))
-    assert define_play(same, state, workspace_id=WORKSPACE) == []
-    assert define_play(other, state, workspace_id=WORKSPACE)[0].play.holds == 0.3
+    first = recommendation.DefinePlay(play=own("play-7"))
+    [event] = define_play(first, OwnPlays(n_plays=PLAYS_MAX - 1), workspace_id=WORKSPACE)
+    full = OwnPlays(known=event.play, n_plays=PLAYS_MAX, seq=9)
+    other = recommendation.DefinePlay(play=own("play-7", holds=0.3))
+    assert define_play(first, full, workspace_id=WORKSPACE) == []
+    assert define_play(other, full, workspace_id=WORKSPACE)[0].play.holds == 0.3
     with pytest.raises(PlaybookFullError):
-        define_play(recommendation.DefinePlay(play=own("one-more")), state, workspace_id=WORKSPACE)
+        define_play(first, OwnPlays(n_plays=PLAYS_MAX), workspace_id=WORKSPACE)
     shipped = {play.id for play in PLAYBOOK.plays}
 
-    def withdraw(play_id: str) -> list[recommendation.PlayWithdrawn]:
+    def withdraw(play_id: str, state: OwnPlays) -> list[recommendation.PlayWithdrawn]:
         wanted = recommendation.WithdrawPlay(play_id=play_id)
         return withdraw_play(wanted, state, workspace_id=WORKSPACE, shipped=shipped)
 
-    [event] = withdraw("play-7")
-    assert "play-7" not in evolve_plays(state, recorded(event, WORKSPACE)).plays
+    assert [event.play_id for event in withdraw("play-7", full)] == ["play-7"]
     with pytest.raises(PlayShippedError):
-        withdraw("size-connection-pool")
+        withdraw("size-connection-pool", OwnPlays())
     with pytest.raises(PlayNotFoundError):
-        withdraw("nobody-has-it")
+        withdraw("nobody-has-it", OwnPlays())
 
 
 def test_own_plays_stand_beside_the_shipped_ones_and_in_their_place() -> None:
@@ -188,6 +185,34 @@ def test_nothing_is_recommended_in_silence() -> None:
     )
 
 
+def desk_of(event_log: EventLog, pool: databases.Pool, projector: Projector) -> PlaybookDesk:
+    """The desk of a workspace whose rows a projector writes."""
+    return PlaybookDesk(
+        event_log, pool, PLAYBOOK, clock=utc_now, reached=lambda _, seq: projector.reached(seq, timeout=10)
+    )
+
+
+async def test_a_change_of_plays_reads_no_history_and_one_that_cannot_be_used_stops_nobody(
+    schema: Database, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes side by side are all made; a play that a former build took is left out of what is recommended."""
+    monkeypatch.setattr(recommending, "PLAYBOOK_SETTLES_AFTER", timedelta(seconds=0.2))
+    old = recommendation.PlayDefined(workspace_id=WORKSPACE, play=own("of-old", holds=1.0))
+    async with (
+        running(event_log, schema) as projector,
+        databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool,
+    ):
+        await append(event_log, recorded(old, WORKSPACE))
+        desk = desk_of(event_log, pool, projector)
+        monkeypatch.setattr(event_log, "history", None)
+        plays = [own(), own("play-1"), own("play-2")]
+        wanted = [desk.define_play(recommendation.DefinePlay(play=play), CONTEXT) for play in plays]
+        assert all(reply.is_changed for reply in await asyncio.gather(*wanted))
+        await append(event_log, of_nothing(), unknown_failure())
+        made = await eventually(lambda: of(event_log, Made))
+        assert {each.play_id for each in made} == {play.play_id for play in plays}
+
+
 async def of(event_log: EventLog, kind: type[Event]) -> list[Any]:
     return [event.data for event in await all_events(event_log) if isinstance(event.data, kind)]
 
@@ -197,8 +222,11 @@ async def test_a_play_that_is_put_up_is_recommended_and_one_withdrawn_is_not(
 ) -> None:
     """For a pattern of which it was said before that nothing fits, once the plays have settled; in no other workspace."""
     monkeypatch.setattr(recommending, "PLAYBOOK_SETTLES_AFTER", timedelta(seconds=0.2))
-    desk = PlaybookDesk(event_log, PLAYBOOK, clock=utc_now)
-    async with running(event_log, schema) as projector:
+    async with (
+        running(event_log, schema) as projector,
+        databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool,
+    ):
+        desk = desk_of(event_log, pool, projector)
         await append(event_log, of_nothing(), unknown_failure())
         await settled(projector, event_log)
         [withheld] = await of(event_log, Withheld)

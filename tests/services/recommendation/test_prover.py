@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
-from contracts import recommendation
+from contracts import recommendation, workspace
 from eventlog import EventLog
 from msgspec.structs import replace
 from runtime import database as databases
-from testkit.builders import NOW, WORKSPACE
+from testkit.builders import NOW, WORKSPACE, recorded
 from testkit.servers import Database
 
 from services.recommendation.reactions import proving
@@ -126,3 +126,46 @@ async def test_overdue_proofs_of_another_partition_hold_up_nobody(
         verified = (await all_events(event_log))[-1]
     assert isinstance(verified.data, recommendation.FixVerified)
     assert verified.workspace_id == WORKSPACE
+
+
+async def test_changed_terms_are_no_storm_and_outlive_a_process(
+    schema: Database, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open proofs are judged by them a few with each look, the rest by whoever leads next."""
+    monkeypatch.setattr(proving, "OTHER_TERMS_PER_LOOK", 1)
+    names = ("pat_1", "pat_2", "pat_3")
+    for name in names:
+        story = [
+            failed(-60, -50, -40, -30, pattern_id=name),
+            detected(pattern_id=name),
+            fixed(0, pattern_id=name),
+        ]
+        await append(event_log, *story)
+    await project_only(event_log, schema)
+    async with databases.pool(schema.projector_url, schema="recommendation", max_size=2) as pool:
+        first = Prover(event_log, pool, clock=lambda: SOON)
+        await first.start(partition=0)
+        for event in await all_events(event_log):
+            first.note(event)
+        await first.decide()
+        terms = workspace.WorkspaceSettingsChanged(workspace_id=WORKSPACE, proof_confidence=0.8)
+        await append(event_log, recorded(terms, WORKSPACE, source="gateway"))
+        await project_only(event_log, schema)
+        *_, changed = await all_events(event_log)
+        first.landed(changed.seq)
+        await first.terms_changed(changed)
+        await first.decide()
+        assert await proofs(event_log) == ["ProofStarted"] * 3
+        await first.look(now=SOON)
+        assert await proofs(event_log) == ["ProofStarted"] * 3 + ["ProofReassessed"]
+        await project_only(event_log, schema)
+        after = Prover(event_log, pool, clock=lambda: SOON)
+        await after.start(partition=0)
+        for look in range(4):
+            await after.look(now=SOON + look * proving.LOOK_EVERY)
+            after.landed(await event_log.last_seq())
+    reassessed = [
+        event for event in await all_events(event_log) if type(event.data).__name__ == "ProofReassessed"
+    ]
+    assert sorted(event.data.pattern_id for event in reassessed) == list(names)
+    assert {event.data.inputs.level for event in reassessed} == {0.8}

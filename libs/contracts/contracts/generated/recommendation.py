@@ -583,14 +583,18 @@ class PlaybookChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class ReadCatalogue(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Read the plays that every workspace has. Endpoint: recommendation.read_catalogue.
+
+    play_id: Only the play with this id; absent: all.
     """
+
+    play_id: str | None = None
 
 
 class Catalogue(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The plays that every workspace has: those shipped, and those of the operator's own folder.
 
     version: Dated version of the playbook.
-    plays: By id.
+    plays: By id; of one asked for that or none.
     """
 
     version: str
