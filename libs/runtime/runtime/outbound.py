@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ssl import create_default_context
 from typing import Final, TypeAlias
 from urllib.parse import quote_plus
 
@@ -109,8 +110,13 @@ EVERYWHERE: Final = Reach.read(["0.0.0.0/0", "::/0"])
 class Outbound:
     """Asks one address at a time."""
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reach, *, authority: str = "") -> None:
         self._reach = reach
+        self._authority = authority
+
+    def trusting(self, authority: str) -> "Outbound":
+        """The same, for a server whose certificate has to be of this authority (PEM); empty: of a public one."""
+        return Outbound(self._reach, authority=authority)
 
     async def get(self, url: str, *, token: str | None = None) -> bytes:
         """The body behind an address, asked with a bearer token if there is one. Raises OutboundError."""
@@ -179,6 +185,7 @@ class Outbound:
                     timeout=httpx.Timeout(seconds, connect=min(seconds, SECONDS)),
                     follow_redirects=False,
                     trust_env=False,
+                    verify=create_default_context(cadata=self._authority) if self._authority else True,
                 ) as client,
                 client.stream(
                     method,

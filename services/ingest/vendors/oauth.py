@@ -20,7 +20,7 @@ from runtime.database import Pool, tenant
 from runtime.errors import StartError
 from runtime.outbound import Outbound
 
-from services.ingest.connectors.connecting import Source, address_of, is_sent_to
+from services.ingest.connectors.connecting import CA_CERTIFICATE, Source, address_of, is_sent_to
 from services.ingest.connectors.manifest import (
     Auth,
     AuthorizationCode,
@@ -191,7 +191,7 @@ class Grants:
                 expires_at=expires_at,
             )
         config = values_of(source)
-        async with self._asking(client, auth.client_auth) as authlib:
+        async with self._asking(source, client, auth.client_auth) as authlib:
             authlib.code_challenge_method = "S256" if auth.pkce else None
             url, _ = authlib.create_authorization_url(
                 _address(auth.authorize_url, config),
@@ -386,7 +386,7 @@ class Grants:
             claims={"scope": " ".join(auth.scopes)} if auth.scopes else {},
             key=signer,
             header={"alg": "RS256", **({"kid": key.private_key_id} if key.private_key_id else {})},
-            transport=Guarded(self._outbound),
+            transport=Guarded(trusting(self._outbound, source)),
             trust_env=False,
         ) as client:
             answer = await _judged(client.refresh_token, kind=auth_kind(auth), hidden=(key.private_key,))
@@ -406,7 +406,7 @@ class Grants:
         if not isinstance(auth, AuthorizationCode | ClientCredentials):
             raise VendorError("not_configured", f"{auth_kind(auth)} has no client")
         url = _address(auth.token_url, values_of(source))
-        async with self._asking(client, auth.client_auth) as authlib:
+        async with self._asking(source, client, auth.client_auth) as authlib:
             answer = await _judged(
                 lambda: ask(authlib, url), kind=auth_kind(auth), hidden=(*hidden, client.client_secret)
             )
@@ -432,13 +432,13 @@ class Grants:
             extras={name: said[name] for name in _KEPT if isinstance(said.get(name), str)},
         )
 
-    def _asking(self, client: Client, method: str) -> AsyncOAuth2Client:
+    def _asking(self, source: Source, client: Client, method: str) -> AsyncOAuth2Client:
         return AsyncOAuth2Client(
             client.client_id,
             client.client_secret,
             # RFC 6749, 2.1: a client without a secret is a public one, which only names itself.
             token_endpoint_auth_method=method if client.client_secret else "none",
-            transport=Guarded(self._outbound),
+            transport=Guarded(trusting(self._outbound, source)),
             trust_env=False,
         )
 
@@ -504,6 +504,11 @@ def values_of(source: Source) -> dict[str, str]:
         f"config.{field.key}": source.settings.config.get(field.key, field.default or "")
         for field in source.manifest.config
     }
+
+
+def trusting(outbound: Outbound, source: Source) -> Outbound:
+    """What asks a connector's vendor, which may have a certificate of somebody's own authority."""
+    return outbound.trusting(values_of(source).get(f"config.{CA_CERTIFICATE}", ""))
 
 
 def _address(template: str, values: Mapping[str, str]) -> str:

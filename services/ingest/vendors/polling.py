@@ -19,6 +19,7 @@ import requests
 from msgspec import Struct
 from runtime.outbound import Reach
 
+from services.ingest.connectors.connecting import CA_CERTIFICATE
 from services.ingest.connectors.manifest import (
     AuthorizationCode,
     Endpoint,
@@ -121,13 +122,15 @@ def open_session(
     rates: one for the process. Raises VendorError("not_configured").
     """
     manifest = access.manifest
-    base_url = "" if manifest.base_url is None else Values(manifest, access.config).base_url(manifest)
+    values = Values(manifest, access.config)
+    base_url = "" if manifest.base_url is None else values.base_url(manifest)
     return GuardedSession(
         reach,
         rates=rates,
         account=account_of(manifest.type, base_url, access.secrets),
         per_minute=manifest.rate_per_minute,
         secrets=access.secrets.values(),
+        authority=values.option(CA_CERTIFICATE),
         pause=pause,
     )
 

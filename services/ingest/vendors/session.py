@@ -26,6 +26,7 @@ from urllib3.util.connection import create_connection
 from services.ingest.vendors.faults import VendorError, words
 from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
 from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.trust import trusting
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 CONNECT_SECONDS: Final = 10.0
@@ -53,6 +54,7 @@ class GuardedSession(requests.Session):
     """Asks one vendor on behalf of one connector; an answer without success is a VendorError.
 
     secrets: what must not come back in a vendor's words. account, per_minute: whose pace is kept.
+    authority: whose certificates are believed (PEM), and nobody else's; empty: those that browsers trust.
     pause: sleeps for so many seconds, and raises what it likes where there is no more time.
     """
 
@@ -64,6 +66,7 @@ class GuardedSession(requests.Session):
         account: str = "",
         per_minute: int = 300,
         secrets: Iterable[str] = (),
+        authority: str = "",
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__()
@@ -73,8 +76,8 @@ class GuardedSession(requests.Session):
         self.headers.update(
             {"Accept-Encoding": "gzip", "Accept": "application/json", "User-Agent": "causeloop"}
         )
-        self.mount("https://", _GuardedAdapter(reach, self.lines))
-        self.mount("http://", _GuardedAdapter(reach, self.lines))
+        self.mount("https://", _GuardedAdapter(reach, self.lines, authority))
+        self.mount("http://", _GuardedAdapter(reach, self.lines, authority))
         self._rates, self._account, self._per_minute = rates, account, per_minute
         self._secrets = tuple(secrets)
         self._pause = pause
@@ -101,6 +104,10 @@ class GuardedSession(requests.Session):
                     body = _read(response, host)
         except requests.Timeout as error:
             raise VendorError("unreachable", f"{host} did not answer in time") from error
+        except requests.exceptions.SSLError as error:
+            raise VendorError(
+                "unreachable", f"the certificate of {host} is not for this name, or of nobody who is trusted"
+            ) from error
         except UnicodeError as error:
             # A header beyond Latin-1; the error holds all of it.
             raise _unmakeable(error) from None
@@ -199,12 +206,14 @@ def _read(response: requests.Response, host: str) -> bytes:
 class _GuardedAdapter(HTTPAdapter):
     """Connects to the address that was checked, while Host, SNI and the certificate keep the name."""
 
-    def __init__(self, reach: Reach, lines: Lines) -> None:
-        self._reach, self._lines = reach, lines
+    def __init__(self, reach: Reach, lines: Lines, authority: str) -> None:
+        self._reach, self._lines, self._authority = reach, lines, authority
         super().__init__()
 
     def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         """Every connection of every pool is dialled by us."""
+        if self._authority:
+            kwargs["ssl_context"] = trusting(self._authority)
         super().init_poolmanager(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they came
         reach, lines = self._reach, self._lines
 
@@ -223,6 +232,14 @@ class _GuardedAdapter(HTTPAdapter):
             ConnectionCls = Secure
 
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+    def cert_verify(
+        self, conn: HTTPConnectionPool, url: str, verify: bool | str, cert: str | tuple[str, str] | None
+    ) -> None:
+        """Without the certificates that browsers trust, where there is an authority."""
+        super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+        if self._authority and isinstance(conn, HTTPSConnectionPool):
+            conn.ca_certs = conn.ca_cert_dir = None
 
 
 def _dial(connection: HTTPConnection, scheme: str, reach: Reach, lines: Lines) -> socket:

@@ -23,7 +23,7 @@ from services.ingest.connectors.manifest import (
 )
 from services.ingest.connectors.templates import TemplateError, fill_address, fill_text
 from services.ingest.vendors.faults import VendorError, words
-from services.ingest.vendors.oauth import values_of
+from services.ingest.vendors.oauth import trusting, values_of
 from services.ingest.vendors.wire import retry_after, send
 
 ATLASSIAN: Final = "https://api.atlassian.com"
@@ -44,7 +44,7 @@ class Tracker:
         self._source = source
         self._push = push
         self._secrets = secrets
-        self._outbound = outbound
+        self._outbound = trusting(outbound, source)
 
     async def create(self, given: Mapping[str, object]) -> tickets.Made:
         """Make a ticket. Raises UnsettledError where it may be there nevertheless, other VendorErrors where it is not."""

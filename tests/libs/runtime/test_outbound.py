@@ -6,13 +6,11 @@ import gzip
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -243,9 +241,8 @@ async def test_the_certificate_is_for_the_name_and_not_for_the_ip_address(
     server.answers["/"] = (200, {}, b"{}")
     server.start()
     resolve(monkeypatch, "127.0.0.1")
-    trusting = partial(httpx.AsyncClient, verify=ssl.create_default_context(cafile=tmp_path / "pair.pem"))
-    monkeypatch.setattr(outbound.httpx, "AsyncClient", trusting)
-    asked = Outbound(EVERYWHERE).get(f"https://idp.example:{server.port}/")
+    authority = (tmp_path / "pair.pem").read_text(encoding="ascii")
+    asked = Outbound(EVERYWHERE).trusting(authority).get(f"https://idp.example:{server.port}/")
     if is_good:
         assert await asked == b"{}"
     else:
