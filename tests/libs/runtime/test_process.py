@@ -109,6 +109,13 @@ async def test_stop_lets_a_running_http_request_finish(service: ServiceProcess) 
     assert service.wait() == 0
 
 
+async def test_stop_has_an_end_whatever_does_not(make: Make) -> None:
+    service = await make(HANGS_AT_STOP="1").start().ready()
+
+    assert service.stop() == 0
+    assert "service.stop_cut_short" in service.output()
+
+
 @pytest.mark.parametrize(
     ("token", "without", "with_it"), [("", 404, 404), ("a-token-for-operators", 401, 200)]
 )

@@ -183,6 +183,7 @@ class Rows:
 
     def __init__(self, known: dict[str, Principal]) -> None:
         self.known = known
+        self.revision = 0
         self.looked_up: list[str] = []
 
     def is_known(self, token: str) -> bool:

@@ -9,6 +9,7 @@ from contracts import Event, Recorded, ingest
 from eventlog import Connection, Projection
 from litestar import get
 from msgspec import Struct
+from runtime import serving
 from runtime.broker import CommandContext, Endpoint
 from runtime.database import tenant
 from runtime.process import main
@@ -22,6 +23,7 @@ CREATE TABLE titles (workspace_id text NOT NULL, issue_id text NOT NULL, title t
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     crash_in_background: bool = False
+    hangs_at_stop: bool = False
     greeting: str = "hello"
 
 
@@ -86,6 +88,11 @@ def build(settings: Settings, resources: Resources) -> Service:
             raise RuntimeError("the background task broke")
         await asyncio.Event().wait()
 
+    async def hang() -> None:
+        if settings.hangs_at_stop:
+            serving.STOP_DEADLINE_SECONDS = 0.2
+            await asyncio.Event().wait()
+
     async def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
@@ -97,7 +104,7 @@ def build(settings: Settings, resources: Resources) -> Service:
         endpoints_on_leader=[Endpoint("sample.count_on_leader", Count, count)],
         routes=[titles, slow],
         on_start=[lambda: say("hook.started")],
-        on_stop=[lambda: say("hook.stopped")],
+        on_stop=[lambda: say("hook.stopped"), hang],
         background=[background],
     )
 
