@@ -187,12 +187,13 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             *links.ROUTES,
             *download_routes(gateway),
             *callback_routes(gateway),
-            inbound.inbound_route(_porter(gateway, limits)),
             *(mailbox_routes(catcher) if catcher else ()),
             stream_handler(hub, resources, gate),
         ],
         http={
-            "around": lambda inner: _door(inner, gateway, limits, addresses),
+            "around": lambda inner: _door(
+                inbound.Inbound(inner, _porter(gateway, limits)), gateway, limits, addresses
+            ),
             "request_max_body_size": BODY_BYTES_MAX,
         },
         dashboard_path="/status",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 
 from msgspec import Struct
 from prometheus_client import Counter
@@ -153,6 +154,7 @@ def _bucket_of(address: str) -> str:
     return f"ip.{_token(network_of(address))}"
 
 
+@lru_cache(4096)
 def _token(text: str) -> str:
     """A name as one token of a subject: addresses have dots and colons."""
     return "".join(char if char.isalnum() else "-" for char in text) or "unknown"

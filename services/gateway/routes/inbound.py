@@ -9,21 +9,21 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from contracts import connector
-from litestar import Response
-from litestar.enums import HttpMethod
-from litestar.handlers import HTTPRouteHandler
-from litestar.types import HTTPScope, Receive
+from litestar import Request
+from litestar.enums import ScopeType
+from litestar.exceptions import MethodNotAllowedException
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from msgspec import Struct
 from nats.aio.client import Client
 from runtime.broker import CommandContext, ask
 from runtime.errors import AppError, UnavailableError, rebuild
+from runtime.problems import PROBLEM_MEDIA_TYPE, answer_error
 from runtime.sealing import BusSeal
 from runtime.telemetry import current_traceparent
 
-from services.gateway.edge.door import visit_of
+from services.gateway.edge.door import Headers, visit_of
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import PayloadTooLargeError, RateLimitedError, UnsupportedMediaTypeError
-from services.gateway.routes.dispatch import AnyRequest
 
 PATH = "/v1/webhooks/inbound/"
 BODY_BYTES_MAX = 1024 * 1024
@@ -39,6 +39,8 @@ FLIGHTS_MAX = 2
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 BELIEVED_MAX = 10_000
 
+_METHODS: Final = frozenset({"POST", "GET", "HEAD"})
+_ALLOW: Final = (b"allow", b"GET, HEAD, OPTIONS, POST")
 _CODES = {400: "validation_error", 401: "unauthorized", 404: "not_found", 409: "conflict", 503: "unavailable"}
 
 
@@ -178,24 +180,55 @@ class Porter:
         )
 
 
-def inbound_route(porter: Porter) -> HTTPRouteHandler:
-    """The handler of /v1/webhooks/inbound/{connector_id}, which asks for no token."""
+class Inbound:
+    """The application, and before it the address that vendors post to, which asks for no token.
 
-    async def inbound(request: AnyRequest) -> Response[bytes]:
-        answer = await porter.receive(request.scope, request.receive)
-        return Response(
-            answer.body.encode(),
-            status_code=answer.status,
-            media_type=answer.content_type or None,
-            headers={"Cache-Control": "no-store", **answer.headers},
-        )
+    Not a route: what the framework does around a handler costs as much as all that is done here.
+    """
 
-    return HTTPRouteHandler(
-        f"{PATH}{{connector_id:str}}",
-        http_method=[HttpMethod.POST, HttpMethod.GET, HttpMethod.HEAD],
-        status_code=202,
-        include_in_schema=False,
-    )(inbound)
+    def __init__(self, inner: ASGIApp, porter: Porter) -> None:
+        self._inner = inner
+        self._porter = porter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != ScopeType.HTTP or not _is_inbound(scope["path"]):
+            await self._inner(scope, receive, send)
+            return
+        scope["path_template"] = f"{PATH}{{connector_id}}"
+        try:
+            status, headers, body = await self._answer(scope, receive)
+        except Exception as error:  # noqa: BLE001  # edge: what is wrong becomes the answer
+            status, headers, body = _refusal(scope, error)
+        headers += [(b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        sent = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": sent, "more_body": False})
+
+    async def _answer(self, scope: HTTPScope, receive: Receive) -> tuple[int, Headers, bytes]:
+        if scope["method"] == "OPTIONS":
+            return 204, [_ALLOW], b""
+        if scope["method"] not in _METHODS:
+            raise MethodNotAllowedException(headers={"Allow": _ALLOW[1].decode()})
+        answer = await self._porter.receive(scope, receive)
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+        if answer.content_type:
+            kind = answer.content_type
+            text = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+            headers.append((b"content-type", text.encode()))
+        return answer.status, headers, answer.body.encode()
+
+
+def _is_inbound(path: str) -> bool:
+    return path.startswith(PATH) and len(path) > len(PATH) and "/" not in path[len(PATH) :]
+
+
+def _refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:
+    """The problem that an error is answered with."""
+    response = answer_error(Request(scope), error)
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.headers.items()]
+    body = msgspec.json.encode(response.content)
+    return response.status_code or 500, [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), *headers], body
 
 
 async def _body(scope: HTTPScope, receive: Receive) -> bytes:

@@ -78,7 +78,7 @@ class Expression:
     Source: https://jmespath.org/specification.html; no functions of our own.
     """
 
-    __slots__ = ("_tree", "text")
+    __slots__ = ("_fields", "_tree", "text")
 
     def __init__(self, text: str) -> None:
         """Raises ExpressionError for what is not JMESPath, or too much of it."""
@@ -94,6 +94,7 @@ class Expression:
                 raise ExpressionError(f"has more than {PARTS_MAX} parts")
             if part["type"] == "expref" and parent not in _TAKE_A_PART:
                 raise ExpressionError(f"has an & outside of {', '.join(sorted(_TAKE_A_PART))}")
+        self._fields = _fields_of(self._tree)
 
     def find(self, value: object, budget: Budget | None = None) -> object:
         """What the expression finds in a JSON value; None where nothing is there.
@@ -101,6 +102,15 @@ class Expression:
         budget: what it may cost; one of its own unless given. Raises ExpressionError, and nothing else, when a
         function is given what it cannot take, or the budget is spent.
         """
+        if self._fields is not None:
+            # Most are no more than a.b.c, which the interpreter takes ten times as long for.
+            if budget is not None:
+                budget.spend(len(self._fields))
+            for name in self._fields:
+                if not isinstance(value, dict):
+                    return None
+                value = value.get(name)
+            return value
         try:
             found: object = _Interpreter(budget or Budget()).visit(self._tree, value)
         except _FAULTS as error:
@@ -169,6 +179,12 @@ _VISITS: Final[dict[str, Callable[[_Interpreter, Any, Any], Any]]] = {
 }
 _FUNCTIONS: Final = Functions()
 _OPTIONS: Final = Options(custom_functions=_FUNCTIONS)
+
+
+def _fields_of(tree: Any) -> tuple[str, ...] | None:
+    """The names of an expression that only goes from field to field; None of any other."""
+    steps = tree["children"] if tree["type"] == "subexpression" else [tree]
+    return tuple(step["value"] for step in steps) if all(step["type"] == "field" for step in steps) else None
 
 
 def _parts(tree: Any) -> Iterator[tuple[Any, str]]:

@@ -66,6 +66,8 @@ class Call(Struct, frozen=True, kw_only=True):
     def header(self, name: str) -> str | None:
         """The value of a header; None where it is absent or empty."""
         wanted = name.lower()
+        if found := self.headers.get(wanted):
+            return found
         return next((value for key, value in self.headers.items() if key.lower() == wanted), None) or None
 
 

@@ -26,7 +26,7 @@ from services.gateway.edge.counters import Counters
 from services.gateway.edge.door import Visit
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import RateLimitedError
-from services.gateway.routes.inbound import BODY_BYTES_MAX, PATH, Porter
+from services.gateway.routes.inbound import BODY_BYTES_MAX, PATH, Inbound, Porter
 from tests.services.gateway.tenants import Tenant, onboard, sign_in
 
 T = TypeVar("T")
@@ -403,6 +403,35 @@ def test_a_paused_connector_takes_nothing(house: House) -> None:
     assert status("another-one") == 401
     assert house.api.post(f"/v1/connectors/{custom.connector_id}/resume").status_code == 200
     becomes(202)
+
+
+async def test_whatever_goes_wrong_becomes_an_answer() -> None:
+    """A bug of ours as well; and other paths are the application's."""
+    said: list[Any] = []
+
+    async def inner(scope: Any, _receive: Any, _send: Any) -> None:
+        said.append(scope["path"])
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    class Broken:
+        async def receive(self, *_: object) -> connector.VendorAnswer:
+            raise KeyError("secret words")
+
+    porter: Any = Broken()
+    door = Inbound(inner, porter)
+    for path, method in (("con_1", "POST"), ("con_1", "PUT"), ("", "POST"), ("con_1/2", "POST")):
+        scope: Any = {"type": "http", "path": f"{PATH}{path}", "method": method, "headers": []}
+        await door(scope, receive, send)
+    failed, body, refused, _, *others = said
+    assert (failed["status"], refused["status"], others) == (500, 405, [PATH, f"{PATH}con_1/2"])
+    assert dict(refused["headers"])[b"allow"] == b"GET, HEAD, OPTIONS, POST"
+    assert dict(failed["headers"])[b"content-type"] == b"application/problem+json"
+    assert json.loads(body["body"])["code"] == "internal_error" and b"secret" not in body["body"]
 
 
 class Courier:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jmespath
 import msgspec
 import pytest
 from contracts import ingest
@@ -343,6 +344,15 @@ def test_no_record_stops_the_others_whatever_is_in_it() -> None:
     assert isinstance(cut, Mapped)
     assert (cut.issue.external_id, cut.issue.body) == ("7?", "Off ?")
     assert isinstance(map_record(manifest, {**base, "id": 10**5_000}, now=NOW), Rejected)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, "a", [], [{"a": 1}], {}, {"a": None}, {"a": {"b": [1]}}, {"a": [2]}]
+)
+def test_a_way_from_field_to_field_leads_where_the_library_says(value: object) -> None:
+    """Such expressions are not interpreted."""
+    for text in ("a", '"a"', "a.b", "a.b.c", '"a"."b"', "a.b[0]"):
+        assert Expression(text).find(value) == jmespath.search(text, value)
 
 
 def test_fields_of_one_record_share_a_budget() -> None:
