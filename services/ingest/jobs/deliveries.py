@@ -6,9 +6,10 @@ import re
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 import nats.errors
@@ -41,6 +42,12 @@ monitor that goes down again may say so in the same words."""
 BATCH_MAX: Final = 64
 TAKEN_MAX: Final = 4096
 GATHER_SECONDS: Final = 0.05
+IN_HAND_MAX: Final = 256
+IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Deliveries that are worked on or wait for those before them, beyond which no more are taken from the queue."""
+GROUPS_AT_ONCE: Final = 4
+GROUPS_PER_WORKSPACE: Final = 2
+"""Groups, each of one connector, that are worked on at once. One connector's come one after the other."""
 ATTEMPTS_TOGETHER: Final = 3
 """Offered more often than this, a delivery is handled by itself, so that it holds up no others."""
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0, 600.0)
@@ -55,6 +62,8 @@ _KNOWN_MAX: Final = 4096
 
 _AWAY: Final = (UnavailableError, LogUnavailableError, psycopg.OperationalError, PoolTimeout)
 """What is wrong with us and not with a delivery."""
+
+_UNREACHABLE: Final = (nats.errors.Error, APIError, TimeoutError, OSError)
 
 _PLAIN: Final = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 _WAITS_ALREADY: Final = 10077
@@ -227,17 +236,28 @@ class Receiver:
         self._directory = directory
         self._records = records
         self._intake = intake
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+        self._n_in_hand = 0
+        self._n_bytes = 0
+        self._all = asyncio.Semaphore(GROUPS_AT_ONCE)
+        self._doors: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def run(self) -> None:
         """Work without end; several processes share the deliveries."""
-        while True:
-            try:
-                await self._pull()
-            except (nats.errors.Error, APIError, TimeoutError, OSError) as error:
-                log.warning("deliveries.unreachable", error=repr(error))
-                with suppress(APIError, nats.errors.Error, TimeoutError):
-                    await self._queue.ensure()
-                await asyncio.sleep(1.0)
+        try:
+            while True:
+                try:
+                    await self._pull()
+                except _UNREACHABLE as error:
+                    log.warning("deliveries.unreachable", error=repr(error))
+                    with suppress(APIError, nats.errors.Error, TimeoutError):
+                        await self._queue.ensure()
+                    await asyncio.sleep(1.0)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _pull(self) -> None:
         await self._js.add_consumer(
@@ -254,17 +274,24 @@ class Receiver:
         subscription = await self._js.pull_subscribe_bind(durable=_KIND, stream=DELIVERIES)
         try:
             while True:
+                await self._room()
                 with suppress(nats.errors.TimeoutError, TimeoutError):
                     messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
                     with suppress(nats.errors.TimeoutError, TimeoutError):
                         messages += await subscription.fetch(BATCH_MAX - 1, timeout=GATHER_SECONDS)
-                    await self._handle(messages)
+                    self._begin(messages)
         finally:
             with suppress(Exception):
                 await subscription.unsubscribe()
 
-    async def _handle(self, messages: Sequence[Msg]) -> None:
-        """Those of one connector together; whatever has failed before, alone."""
+    async def _room(self) -> None:
+        """Return when more may be taken."""
+        while self._n_in_hand >= IN_HAND_MAX or self._n_bytes >= IN_HAND_BYTES_MAX:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def _begin(self, messages: Sequence[Msg]) -> "Sequence[asyncio.Task[None]]":
+        """Work on those of one connector together, on whatever has failed before alone; nobody waits for it here."""
         groups: defaultdict[tuple[str, str, int], list[tuple[Msg, Delivery]]] = defaultdict(list)
         for number, message in enumerate(messages, 1):
             delivery = _decode(message.data)
@@ -272,15 +299,47 @@ class Receiver:
             workspace_id = message.subject.split(".")[2]
             group = (workspace_id, delivery.connector_id, number if is_alone else 0)
             groups[group].append((message, delivery))
-        unanswered = {id(message): message for message in messages}
-        signs = asyncio.create_task(give_signs(unanswered.values(), every=ACK_WAIT_SECONDS / 3))
+        begun = []
+        for (workspace_id, connector_id, _), members in groups.items():
+            self._n_in_hand += len(members)
+            self._n_bytes += sum(len(message.data) for message, _ in members)
+            task = asyncio.create_task(self._work(workspace_id, connector_id, members))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            begun.append(task)
+        return begun
+
+    async def _work(
+        self, workspace_id: str, connector_id: str, members: Sequence[tuple[Msg, Delivery]]
+    ) -> None:
+        """One group, when it is its turn."""
+        messages = [message for message, _ in members]
+        signs = asyncio.create_task(give_signs(messages, every=ACK_WAIT_SECONDS / 3))
+        doors = (
+            self._door(f"{workspace_id}/{connector_id}", 1),
+            self._door(workspace_id, GROUPS_PER_WORKSPACE),
+            self._all,
+        )
         try:
-            for (workspace_id, connector_id, _), members in groups.items():
+            async with AsyncExitStack() as turn:
+                for door in doors:
+                    await turn.enter_async_context(door)
                 await self._do(workspace_id, connector_id, members)
-                for message, _ in members:
-                    del unanswered[id(message)]
+        except _UNREACHABLE as error:
+            # What could not be said to the server it finds out by itself.
+            log.warning("deliveries.unanswered", n=len(members), error=repr(error))
         finally:
             signs.cancel()
+            self._n_in_hand -= len(members)
+            self._n_bytes -= sum(len(message.data) for message in messages)
+            self._freed.set()
+
+    def _door(self, name: str, room: int) -> asyncio.Semaphore:
+        """There while somebody is in it or waits at it, who go in in the order in which they came."""
+        door = self._doors.get(name)
+        if door is None:
+            door = self._doors[name] = asyncio.Semaphore(room)
+        return door
 
     async def _do(
         self, workspace_id: str, connector_id: str, members: Sequence[tuple[Msg, Delivery]]

@@ -51,6 +51,10 @@ DEFAULT_WAIT_SECONDS: Final = 60.0
 """How long a run waits that a vendor has limited, at most, and where it does not say how long."""
 RUN_AGE_MAX: Final = timedelta(hours=24)
 """A run that a vendor has limited for so long, or a poll that fails then, is given up."""
+TRIES_MAX: Final = 12
+"""How often a backfill or a remap may fail before it gets on again, by a fault of ours: more than an hour's."""
+FAILING_MAX: Final = 1_000
+"""Runs whose tries are counted in this process; beyond them, the count of all begins anew."""
 UNKNOWN_DELIVERIES_MAX: Final = 5
 _OF_LENGTH: Final = frozenset({"not_configured", "bad_answer", "vendor_failed", "unreachable"})
 """How a vendor may answer whoever asks for too long a window at once."""
@@ -135,6 +139,7 @@ class Syncing:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._n_failed: dict[str, int] = {}
 
     async def work(self, queue: JobQueue) -> None:
         """Take runs from the queue, without end."""
@@ -154,8 +159,22 @@ class Syncing:
                     raise Later(BUSY_SECONDS)
                 return None
             if run.ended is None:
-                await _Run(self._tools, run, job.workspace_id, lock=lock).do()
+                await self._try(_Run(self._tools, run, job.workspace_id, lock=lock), order.run_id)
             return None
+
+    async def _try(self, run: "_Run", run_id: str) -> None:
+        """Do a run, the last time where it has failed too often without getting on in between."""
+        n_failed = self._n_failed.pop(run_id, 0)
+        try:
+            await run.do(is_last_try=n_failed + 1 >= TRIES_MAX)
+        except Later:
+            self._n_failed[run_id] = n_failed
+            raise
+        except Exception:
+            if len(self._n_failed) >= FAILING_MAX:
+                self._n_failed.clear()
+            self._n_failed[run_id] = 1 if run.has_got_on else n_failed + 1
+            raise
 
     async def _forget(self, job: Job, order: SyncJob) -> None:
         """Delete what is kept of a connector that is deleted or was never made; the job is put before it is."""
@@ -194,7 +213,7 @@ async def forget(vault: Vault, records: Records, workspace_id: str, connector_id
 
 
 class _Run:
-    """One run while it is done."""
+    """One run while it is done. has_got_on: this try has kept how far it is; a remap begins anew with each."""
 
     def __init__(
         self, tools: Tools, run: SyncRun, workspace_id: str, *, lock: Connection | None = None
@@ -209,6 +228,7 @@ class _Run:
         self._remapped: connector.SyncCounts = NOTHING_YET
         self._version = 0
         self._has_told = False
+        self.has_got_on = False
         self._looked_at = tools.clock()
 
     @property
@@ -222,8 +242,11 @@ class _Run:
     def _is_old(self) -> bool:
         return self._tools.clock() - self._run.requested_at > RUN_AGE_MAX
 
-    async def do(self) -> None:
-        """Do it, and say how it ended. Raises Later where it has to wait, UnavailableError where we have to."""
+    async def do(self, *, is_last_try: bool = False) -> None:
+        """Do it, and say how it ended. Raises Later where it has to wait, UnavailableError where we have to.
+
+        is_last_try: whatever is raised ends it.
+        """
         outcome, reason, detail = connector.SyncOutcome.SUCCEEDED, "", ""
         try:
             await self._do()
@@ -238,9 +261,9 @@ class _Run:
         except Later:
             raise
         except Exception as error:
-            is_given_up = self._is_old and self._request.kind in POLLS
+            is_given_up = is_last_try or (self._is_old and self._request.kind in POLLS)
             if not isinstance(error, _BUGS) and not is_given_up:
-                # Something of ours is away: the job is offered again. A backfill may take days anyway.
+                # Something of ours is away: the job is offered again. A backfill may take days.
                 raise
             log.exception("run.failed", run_id=self._request.run_id, error=described(error))
             outcome, reason = connector.SyncOutcome.FAILED, _BUG_REASON
@@ -371,6 +394,7 @@ class _Run:
             # The lock is gone with its connection, and another run may be at it by now.
             log.warning("run.lock_lost", run_id=self._request.run_id)
             raise Later(BUSY_SECONDS) from error
+        self.has_got_on = True
 
     def _withheld(self) -> str:
         """What people are told of a run that read all that the vendor gives, and that is not all."""

@@ -6,9 +6,11 @@ from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from nats.aio.client import Client
+from testkit.waiting import eventually
 
-from services.ingest.connectors.connecting import source_of
+from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.connectors.verification import Call
 from services.ingest.errors import LogUnreachableError
@@ -103,7 +105,9 @@ class Desk:
         self.records = AsyncMock()
         self.records.taken_deliveries.return_value = ()
         directory = AsyncMock()
-        directory.find.return_value = {"con_1": known}
+        directory.find.return_value = {
+            id_: replace(known, source=replace(ZENDESK, connector_id=id_)) for id_ in ("con_1", "con_2")
+        }
         intake = SimpleNamespace(take_in=take_in)
         self.receiver = Receiver(nc, JobQueue(nc), directory, self.records, intake)  # type: ignore[arg-type]
         self.message = AsyncMock(
@@ -112,7 +116,7 @@ class Desk:
 
     async def offer(self, n_delivered: int) -> None:
         self.message.metadata = SimpleNamespace(num_delivered=n_delivered)
-        await self.receiver._handle([self.message])
+        await asyncio.gather(*self.receiver._begin([self.message]))
 
 
 async def test_delivery_that_always_fails_becomes_a_dead_letter(nc: Client) -> None:
@@ -145,3 +149,27 @@ async def test_delivery_that_takes_long_is_not_given_away(
     assert n_signs > 1
     await asyncio.sleep(0.05)
     assert (desk.message.ack.await_count, desk.message.in_progress.await_count) == (1, n_signs)
+
+
+async def test_a_connector_that_takes_long_holds_up_no_other_and_keeps_its_own_order(nc: Client) -> None:
+    begun: list[str] = []
+    let_go = asyncio.Event()
+
+    async def take_in(source: Source, *_: object) -> None:
+        begun.append(source.connector_id)
+        if source.connector_id == "con_1":
+            await let_go.wait()
+
+    desk = Desk(nc, AsyncMock(side_effect=take_in))
+    desk.message.metadata = SimpleNamespace(num_delivered=1)
+    other = AsyncMock(
+        data=msgspec.msgpack.encode(replace(DELIVERY, connector_id="con_2")),
+        subject=f"job.delivery.{WORKSPACE}.2-1",
+        metadata=SimpleNamespace(num_delivered=1),
+    )
+    tasks = [*desk.receiver._begin([desk.message, other]), *desk.receiver._begin([desk.message, other])]
+    await eventually(lambda: other.ack.await_count == 2)
+    assert (begun, desk.message.ack.await_count) == (["con_1", "con_2", "con_2"], 0)
+    let_go.set()
+    await asyncio.gather(*tasks)
+    assert (begun, desk.message.ack.await_count) == (["con_1", "con_2", "con_2", "con_1"], 2)

@@ -128,6 +128,9 @@ async def test_a_mapping_is_tried_on_what_is_kept_and_says_what_would_change(
     assert previewed.records[0].issue["external_id"] == "acme/9"
     gone = replace(asked, mapping={"external_id": "assignee"})
     assert (await bench.keeping.preview_mapping(gone, CONTEXT)).records[0].changed == ("outcome",)
+    # Another id is another issue, so people are told.
+    other = replace(asked, mapping={"external_id": "subject"})
+    assert "external_id" in (await bench.keeping.preview_mapping(other, CONTEXT)).records[0].changed
     monkeypatch.setattr(room, "ANSWER_BYTES_MAX", 1500)
     cut = await bench.keeping.preview_mapping(asked, CONTEXT)
     assert (len(cut.records), cut.n_records) == (2, 6)

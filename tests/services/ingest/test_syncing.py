@@ -20,7 +20,7 @@ from testkit.stack import ServiceProcess
 from testkit.waiting import eventually
 
 from services.ingest.jobs.queue import Later
-from services.ingest.jobs.syncing import Tools, _Run
+from services.ingest.jobs.syncing import TRIES_MAX, Syncing, Tools, _Run
 from services.ingest.settings import IngestSettings
 from services.ingest.state import SyncRun, fold_connector, fold_run
 from tests.services.ingest.failing_shop import MANIFEST, TOKEN, Shop, open_shop
@@ -257,8 +257,15 @@ async def test_connector_whose_grant_is_gone_waits_for_a_person(service: Ingest,
     assert await service.status(id_) == "oauth_expired"
 
 
-async def _tried(monkeypatch: pytest.MonkeyPatch, error: Exception, age: timedelta) -> list[object]:
-    """What a poll of an age says of its end when doing it raises this."""
+async def _tried(
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    age: timedelta,
+    *,
+    kind: connector.SyncKind = connector.SyncKind.SCHEDULED,
+    is_last_try: bool = False,
+) -> list[object]:
+    """What a run of an age says of its end when doing it raises this."""
     ends: list[object] = []
 
     async def fail(_: object) -> None:
@@ -270,7 +277,7 @@ async def _tried(monkeypatch: pytest.MonkeyPatch, error: Exception, age: timedel
     monkeypatch.setattr(_Run, "_do", fail)
     monkeypatch.setattr(_Run, "_end", end)
     now = datetime.now(UTC)
-    request = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=connector.SyncKind.SCHEDULED)
+    request = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=kind)
     nothing: Any = None
     tools = Tools(
         sources=nothing,
@@ -282,8 +289,41 @@ async def _tried(monkeypatch: pytest.MonkeyPatch, error: Exception, age: timedel
         locks=nothing,
         clock=lambda: now,
     )
-    await _Run(tools, SyncRun(request=request, requested_at=now - age), WORKSPACE).do()
+    run = _Run(tools, SyncRun(request=request, requested_at=now - age), WORKSPACE)
+    await run.do(is_last_try=is_last_try)
     return ends
+
+
+async def test_backfill_that_gets_nowhere_ends_with_its_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is ours may be away for long; whatever takes a run on begins the count anew, waiting does not."""
+    told: list[bool] = []
+
+    class Failing:
+        has_got_on = False
+        error: Exception = UnavailableError("the log is away")
+
+        async def do(self, *, is_last_try: bool) -> None:
+            told.append(is_last_try)
+            if not is_last_try:
+                raise self.error
+
+    nothing: Any = None
+    syncing, run = Syncing(nothing), Failing()
+
+    async def tried(n: int, *, got_on: bool = False, error: Exception = Failing.error) -> None:
+        run.has_got_on, run.error = got_on, error
+        for _ in range(n):
+            with pytest.raises(type(error)):
+                await syncing._try(run, "syn_1")  # type: ignore[arg-type]  # as far as it is used
+
+    await tried(TRIES_MAX - 2)
+    await tried(1, got_on=True)
+    await tried(TRIES_MAX - 3)
+    await tried(5, error=Later(1))
+    await tried(1)
+    assert not any(told)
+    await syncing._try(run, "syn_1")  # type: ignore[arg-type]  # as far as it is used
+    assert told[-1]
 
 
 async def test_run_ends_whatever_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,3 +339,7 @@ async def test_run_ends_whatever_is_raised(monkeypatch: pytest.MonkeyPatch) -> N
     assert (await _tried(monkeypatch, UnavailableError("the log is away"), days))[1] == "internal_error"
     with pytest.raises(Later):
         await _tried(monkeypatch, Later(1), days)
+    away, backfill = UnavailableError("the log is away"), connector.SyncKind.BACKFILL
+    with pytest.raises(UnavailableError):
+        await _tried(monkeypatch, away, days, kind=backfill)
+    assert (await _tried(monkeypatch, away, days, kind=backfill, is_last_try=True))[1] == "internal_error"
