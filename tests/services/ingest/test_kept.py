@@ -129,7 +129,7 @@ async def test_a_mapping_is_tried_on_what_is_kept_and_says_what_would_change(
     gone = replace(asked, mapping={"external_id": "assignee"})
     assert (await bench.keeping.preview_mapping(gone, CONTEXT)).records[0].changed == ("outcome",)
     # Another id is another issue, so people are told.
-    other = replace(asked, mapping={"external_id": "subject"})
+    other = replace(asked, mapping={"external_id": "status"})
     assert "external_id" in (await bench.keeping.preview_mapping(other, CONTEXT)).records[0].changed
     monkeypatch.setattr(room, "ANSWER_BYTES_MAX", 1500)
     cut = await bench.keeping.preview_mapping(asked, CONTEXT)
