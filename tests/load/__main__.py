@@ -1,7 +1,8 @@
 """Ours beside the raw limit, in one run: `make bench`, or `python -m tests.load [part …]`.
 
 Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
-gateways, exact counts), webhooks (vendors' calls to the queue), sources (200 connectors at once).
+gateways, exact counts), clients (made in SQL, soon usable), webhooks (vendors' calls to the queue), sources (200
+connectors at once).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
 
@@ -35,6 +36,7 @@ from services.gateway.projections import projection
 from services.ingest.settings import IngestSettings
 
 from . import bare
+from . import clients as new_clients
 from . import sources as connectors
 from . import tenants as many
 from . import webhooks as hooks
@@ -55,6 +57,7 @@ TARGETS = {
     "latency": "p50 ≤ 15 ms, p99 ≤ 60 ms",
     "growth": "ratio ≤ 1.2",
     "memory": "≤ 700 MB",
+    "clients": "≤ 1 s",
     "tenants": "exact",
     "webhooks": "≥ 1,500/s, p99 ≤ 50 ms",
     "sources": "small ones first, memory flat",
@@ -399,6 +402,11 @@ async def tenants(bench: Bench) -> None:
     bench.report("tenants", await many.measure(bench.stack))
 
 
+async def clients(bench: Bench) -> None:
+    """Clients made in SQL: how soon they are usable over HTTP."""
+    bench.report("clients", await new_clients.measure(bench.stack))
+
+
 async def webhooks(bench: Bench, *, n: int = 12_000, rate: float = 200.0) -> None:
     """Deliveries to durable jobs, beside bare publish of as many bytes; then how long one waits at a moderate rate.
 
@@ -466,6 +474,7 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "memory": memory,
     "growth": growth,
     "tenants": tenants,
+    "clients": clients,
     "webhooks": webhooks,
     "sources": sources,
 }

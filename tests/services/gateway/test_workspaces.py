@@ -11,9 +11,11 @@ import httpx
 import pytest
 from contracts import Event, Recorded
 from eventlog import EventLog
+from psycopg import AsyncConnection
 from runtime import broker
 from runtime.errors import UnavailableError
 from testkit.stack import Stack
+from testkit.waiting import eventually
 
 from services.gateway.identity.scopes import ROLES
 from services.gateway.identity.tenancy.keys import platform as platform_by
@@ -329,3 +331,35 @@ def test_without_configured_keys_provisioning_is_off() -> None:
     """503, whatever is presented."""
     with pytest.raises(UnavailableError):
         platform_by("clp_admin_x", hashes=())
+
+
+async def test_a_client_made_in_sql_is_usable_before_the_log_knows_of_it(stack: Stack) -> None:
+    """So neither a timer nor a notification stands between the statement and the first request; then it is told."""
+    async with (
+        await AsyncConnection.connect(stack.database.admin_url, autocommit=True) as superuser,
+        httpx.AsyncClient(base_url=stack.url, timeout=30, headers={"Prefer": "wait=10"}) as api,
+    ):
+
+        async def told_by_nobody() -> bool:
+            await superuser.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'causeloop-outbox'"
+            )
+            lock = "SELECT pg_try_advisory_lock(hashtextextended('identity/outbox', 0))"
+            return await (await superuser.execute(lock)).fetchone() == (True,)
+
+        await eventually(told_by_nobody)
+        tenant = await onboard(stack.database.owner_url)
+        untold = "SELECT count(*) FROM outbox WHERE workspace_id = %s"
+        pair = await api.post("/v1/auth/exchange", json={"subject_token": tenant.owner_email})
+        api.headers["Authorization"] = f"Bearer {pair.json()['access_token']}"
+        made = await api.post("/v1/issues", json={"title": "first"})
+        assert made.status_code == 201, made.text
+        shown = await api.get(f"/v1/issues/{made.json()['id']}")
+        assert (shown.status_code, shown.json()["title"]) == (200, "first")
+        assert (await api.get("/v1/workspace")).json()["id"] == tenant.workspace_id
+        assert await execute(stack.database.owner_url, untold, tenant.workspace_id) == [(1,)]
+
+    async def is_told() -> bool:
+        return await execute(stack.database.owner_url, untold, tenant.workspace_id) == [(0,)]
+
+    await eventually(is_told)
