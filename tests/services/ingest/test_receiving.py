@@ -12,6 +12,8 @@ from contracts import connector
 from runtime.broker import CommandContext
 
 from services.ingest.connectors.connecting import source_of
+from services.ingest.connectors.manifest import Token
+from services.ingest.connectors.verification import Believed, Call, Refusal, Refused, judge
 from services.ingest.endpoints import receiving
 from services.ingest.endpoints.receiving import Reception
 from services.ingest.jobs.directory import PREVIOUS_GOOD_FOR, Addressee
@@ -85,6 +87,19 @@ class _Known(_Stub):
             connector.ReceiveDelivery(sealed_calls=sealed), CommandContext(workspace_id="", correlation_id="")
         )
         return answered.answers[0].status
+
+
+def test_a_secret_is_good_in_an_address_as_it_is_shown() -> None:
+    """People paste it behind `?token=` without encoding it, and a + is then read as a space."""
+
+    def judged(scheme: Token, said: str) -> object:
+        sent = Call(body=b"{}", query={"token": said}, headers={"X-Token": said})
+        return judge(scheme, sent, secrets=["whsec_a+b/c="], now=NOW)
+
+    in_address = Token(query="token")
+    assert Believed(0) == judged(in_address, "whsec_a b/c=") == judged(in_address, "whsec_a+b/c=")
+    assert Refused(Refusal.MISMATCH) == judged(in_address, "whsec_a-b/c=")
+    assert Refused(Refusal.MISMATCH) == judged(Token(header="X-Token"), "whsec_a b/c=")
 
 
 async def test_a_replaced_secret_is_good_for_a_day_and_no_longer() -> None:
