@@ -20,6 +20,12 @@ class _MappedLine(Struct, frozen=True, kw_only=True):
     is_ignored: bool = False
 
 
+def manifest_in(file: str) -> dict[str, object]:
+    """The manifest in a YAML file, given by its full path, as the API takes it. Raises UsageError with its faults."""
+    printed = b"".join(output_lines("services.ingest.connectors", ["show", file, "--json"]))
+    return msgspec.json.decode(printed, type=dict[str, object])
+
+
 def mapped_records(type_: str, file: Path) -> Iterator[Prepared]:
     """The records of a file, mapped; those that are no failures are left out.
 

@@ -53,13 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("type")
         if name in ("check", "preview", "map"):
             command.add_argument("file", type=Path)
+        if name == "table":
+            command.add_argument("page", type=Path, nargs="?")
     chosen = parser.parse_args(arguments)
     try:
         match chosen.command:
             case "list":
                 return _list(as_json=chosen.json)
             case "table":
-                return _table()
+                return _table(chosen.page)
             case "show":
                 return _show(chosen.type, as_json=chosen.json)
             case "check":
@@ -88,17 +90,29 @@ def _list(*, as_json: bool) -> int:
     return OK
 
 
-def _table() -> int:
-    """The catalogue as the documentation shows it: Markdown, one table per category."""
-    for category in get_args(Category):
-        print(f"## {category.replace('_', ' ').capitalize()}\n")
-        print("| Type | Name | Sign in | Polls | Webhook proved by | Push | Not checked |")
-        print("|---|---|---|---|---|---|---|")
-        for each in catalogue():
-            if each.category == category:
-                print(f"| {' | '.join(_row(each))} |")
-        print()
+def _table(page: Path | None) -> int:
+    """The catalogue as the documentation shows it, one table per category: printed, or put into the page."""
+    told = "".join(_section(category) for category in get_args(Category))
+    if page is None:
+        print(told, end="")
+        return OK
+    text = _bytes(page).decode()
+    begins, last = (text.find(_heading(get_args(Category)[index])) for index in (0, -1))
+    ends = text.find("\n## ", last) + 1
+    if not 0 <= begins < last < ends:
+        raise _UsageError(f"{page} has no such tables with a heading behind them")
+    page.write_text(text[:begins] + told + text[ends:], encoding="utf-8")
     return OK
+
+
+def _section(category: str) -> str:
+    rows = [f"| {' | '.join(_row(each))} |" for each in catalogue() if each.category == category]
+    columns = "| Type | Name | Sign in | Polls | Webhook proved by | Push | Not checked |"
+    return "\n".join([_heading(category), columns, "|---|---|---|---|---|---|---|", *rows, "", ""])
+
+
+def _heading(category: str) -> str:
+    return f"## {category.replace('_', ' ').capitalize()}\n"
 
 
 def _row(manifest: Manifest) -> list[str]:
@@ -120,11 +134,10 @@ def _kinds(parts: Sequence[Struct]) -> list[str]:
 
 
 def _show(type_: str, *, as_json: bool) -> int:
-    manifest = _manifest(type_)
+    plain = msgspec.to_builtins(_manifest(type_), enc_hook=encode_hook)
     if as_json:
-        _print_json(_summary(manifest))
+        _print_json(plain)
     else:
-        plain = msgspec.to_builtins(manifest, enc_hook=encode_hook)
         print(msgspec.yaml.encode(plain).decode(), end="")
     return OK
 

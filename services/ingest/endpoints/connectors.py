@@ -319,7 +319,9 @@ class Connectors:
         if self._sends_elsewhere(state, source.settings):
             asked = {field.key for field in connecting.asked_secrets(source.auth)}
             if asked and not given:
-                problem = "have to be given again, since requests go to another address from now on"
+                problem = (
+                    "have to be given again, since another manifest or address decides where they are sent"
+                )
                 raise InvalidConnectorError({CREDENTIALS: problem})
             gone = {name for name in names if not name.startswith("webhook_")}
             changes = {**dict.fromkeys(gone), **changes}

@@ -10,7 +10,7 @@ from causeloop.__main__ import run
 from causeloop.exits import UsageError
 from causeloop.importing import state_key
 from causeloop.mapping import FieldMapping
-from causeloop.vendor_records import mapped_records
+from causeloop.vendor_records import manifest_in, mapped_records
 
 
 def test_lines_become_rows_with_their_numbers_and_problems(tmp_path: Path) -> None:
@@ -53,6 +53,19 @@ def test_what_cannot_be_read_at_all_is_said_at_once(
     file.write_text(content)
     with pytest.raises(UsageError, match=says):
         list(mapped_records(type_, file))
+
+
+def test_a_manifest_of_ones_own_is_sent_as_the_api_takes_it(tmp_path: Path) -> None:
+    """`causeloop connectors add custom_weather.yaml`; a mistake is told with its place and nothing is sent."""
+    file = tmp_path / "custom_weather.yaml"
+    file.write_text(
+        "{type: custom_weather, name: Weather, category: data, docs_url: https://example.com, auth: [{kind: none}],\n"
+        "mappings: [{external_id: id, title: what}]}\n"
+    )
+    assert manifest_in(str(file))["mappings"] == [{"external_id": "id", "title": "what"}]
+    file.write_text(file.read_text().replace("what", "'what['"))
+    with pytest.raises(UsageError, match=r"custom_weather.yaml: mappings\[0\].title: is not JMESPath"):
+        manifest_in(str(file))
 
 
 def test_an_import_by_another_type_is_another_import(tmp_path: Path) -> None:

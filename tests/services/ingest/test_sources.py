@@ -406,6 +406,9 @@ def test_a_manifest_of_ones_own_is_checked_tried_and_used(
     assert (code, ignored, rejected["rejected"]["path"]) == (1, {"ignored": True}, "external_id")
     assert (mapped["issue"]["title"], mapped["issue"]["severity"]) == ("Roof is off", "p1")
     assert "1 to report, 1 left out, 1 rejected" in said("preview", manifest, sample)[1]
+    shown = msgspec.json.decode(said("show", manifest, "--json")[1])
+    assert shown == msgspec.yaml.decode(said("show", manifest)[1])
+    assert shown["mappings"][0]["severity"] == {"path": "how_bad", "map": {"storm": "p1"}}
     code, lines = said("map", manifest, sample)
     assert [sorted(msgspec.json.decode(line)) for line in lines.splitlines()] == [
         ["line", "report"], ["is_ignored", "line"], ["line", "problem"],
@@ -415,11 +418,15 @@ def test_a_manifest_of_ones_own_is_checked_tried_and_used(
     assert (code, refused[:46]) == (1, "✗ custom_api.yaml: mappings[0].external_id: is")
 
 
-def test_the_list_in_the_documentation_is_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
-    """`python -m services.ingest.connectors table docs/reference/sources.md` writes it anew."""
-    page = Path(__file__).parents[3] / "docs" / "reference" / "sources.md"
-    assert main(["table"]) == 0
-    assert capsys.readouterr().out in page.read_text(encoding="utf-8")
+def test_the_list_in_the_documentation_is_the_catalogue(tmp_path: Path) -> None:
+    """`.venv/bin/python -m services.ingest.connectors table docs/reference/sources.md` writes it anew."""
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "sources.md").read_text(encoding="utf-8")
+    anew = tmp_path / "sources.md"
+    anew.write_text("\n".join(line for line in page.split("\n") if not line.startswith("| `okta`")))
+    assert main(["table", str(anew)]) == 0
+    assert page.splitlines() == anew.read_text(encoding="utf-8").splitlines()
+    anew.write_text("# Sources\n")
+    assert (main(["table", str(anew)]), anew.read_text()) == (2, "# Sources\n")
 
 
 def test_a_window_is_read_in_stretches_only_where_requests_say_its_end() -> None:

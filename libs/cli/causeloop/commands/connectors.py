@@ -13,9 +13,11 @@ from msgspec import Struct
 from rich.markup import escape
 
 from causeloop.api import Api, connected
+from causeloop.commands.sources import type_or_file
 from causeloop.console import answers, messages, print_json, run_async, table
 from causeloop.exits import ExitCode, UsageError
 from causeloop.options import DEFAULT_FOLDER, AccessToken, AsJson, Folder, Url
+from causeloop.vendor_records import manifest_in
 
 R = TypeVar("R")
 
@@ -32,8 +34,9 @@ ADD_HELP: Final = """Connect a source.
 
   causeloop connectors add pagerduty
   causeloop connectors add github --config owner=acme --config repo=shop --credentials secrets.json
+  causeloop connectors add custom_weather.yaml --credentials secrets.json
 
-What it signs in with is read from a file, from standard input (`-`), or asked for on a terminal; never from an \
+TYPE: a type, or a manifest of yours, of a type that begins with custom_ and is your workspace's alone. What it signs in with is read from a file, from standard input (`-`), or asked for on a terminal; never from an \
 argument, which others could see.
 """
 _ALL: Final = "/v1/connectors"
@@ -228,7 +231,7 @@ def _coloured(status: str) -> str:
 
 
 def add(
-    kind: Annotated[str, typer.Argument(metavar="TYPE", help="Such as pagerduty.")],
+    kind: Annotated[str, typer.Argument(metavar="TYPE", help="Such as pagerduty; or a .yaml file.")],
     name: Annotated[str | None, typer.Option("--name", help="What people call it.")] = None,
     config: Annotated[
         list[str] | None, typer.Option("--config", help="A setting, key=value; may be repeated.")
@@ -245,9 +248,15 @@ def add(
     """Connect a source."""
     place = Place(url, token, data)
     body: dict[str, object] = {"type": kind, "auth": auth, "config": _settings(config or ())}
+    if (file := type_or_file(kind)) != kind:
+        manifest = manifest_in(file)
+        body |= {"type": manifest["type"], "manifest": manifest}
     if name is not None:
         body["display_name"] = name
-    body["credentials"] = _asked(place, kind, auth) if credentials is None else _read_credentials(credentials)
+    if credentials is not None:
+        body["credentials"] = _read_credentials(credentials)
+    elif "manifest" not in body:
+        body["credentials"] = _asked(place, kind, auth)
     made = place.change(_ALL, body, Connector)
     if as_json:
         print_json(made)

@@ -26,7 +26,9 @@ LIST_HELP: Final = """List all types: what each polls, receives and pushes, and 
 SHOW_HELP: Final = """Print the manifest of a type: its settings, ways to sign in, streams, mapping, webhook.
 
   causeloop sources show pagerduty
-  causeloop sources show jira --json
+  causeloop sources show custom_weather.yaml --json
+
+TYPE: a type, or a manifest of yours. As JSON it is what the API takes for a type of your own.
 """
 
 CHECK_HELP: Final = """Check a manifest that you write: unknown keys, JMESPath, placeholders, what contradicts itself.

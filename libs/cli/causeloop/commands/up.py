@@ -16,8 +16,8 @@ from causeloop.up.supervisor import Supervisor
 
 HELP: Final = """Run all of Causeloop on this machine; Ctrl-C stops it.
 
-Starts PostgreSQL and NATS (its own, or those that DATABASE_URL and NATS_URL name), brings the database up to \\
-date, starts the five services and starts again whatever ends. Everything is kept in one data folder, so the \\
+Starts PostgreSQL and NATS (its own, or those that DATABASE_URL and NATS_URL name), brings the database up to \
+date, starts the five services and starts again whatever ends. Everything is kept in one data folder, so the \
 next start goes on where this one ends.
 
   make up                                  the same, with a demo: USE_MOCK=1
