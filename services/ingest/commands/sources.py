@@ -25,7 +25,7 @@ KNOWN_SOURCES = frozenset(
         *("site24x7", "splunk_observability", "statuscake", "thousandeyes"),
         # Build and deployment.
         *("argocd", "buildkite", "circleci", "github_actions", "jenkins", "kubernetes", "launchdarkly"),
-        *("netlify", "terraform", "vercel"),
+        *("netlify", "semaphore", "terraform", "vercel"),
         # Data.
         *(
             "airflow",
