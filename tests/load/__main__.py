@@ -2,7 +2,7 @@
 
 Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
 gateways, exact counts), clients (made in SQL, soon usable), webhooks (vendors' calls to the queue), sources (200
-connectors at once).
+connectors at once; with --records and --minutes: so many records each, for so long).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
 
@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -441,6 +442,46 @@ async def _is_empty(bench: Bench) -> bool:
     return not (await bench.nc.jetstream().stream_info("DELIVERIES")).state.messages
 
 
+async def sustained(bench: Bench, *, records: int, minutes: float) -> None:
+    """Two hundred connectors with so many records each, stopped after so many minutes."""
+    ingest = bench.stack.services["ingest"]
+    environment = bench.stack.environment(ingest.port, {"ingest": ingest.port})
+    masters = load(IngestSettings, environment).master_keys()
+    pids = {
+        "ingest": ingest.pid,
+        "nats-server": bench.stack.nats.pid,
+        "postgres": bench.stack.postgres.pid,
+    }
+
+    def memory_mb() -> dict[str, float]:
+        return {name: _pss_mb(pid) for name, pid in pids.items()}
+
+    async def kept() -> dict[str, int]:
+        async with await psycopg.AsyncConnection.connect(bench.stack.database.owner_url) as conn:
+            cursor = await conn.execute(
+                "SELECT workspace_id, count(*) FROM sources.raw_records GROUP BY workspace_id"
+            )
+            return dict(await cursor.fetchall())
+
+    made = connectors.Sustaining(bench.nc, bench.log, masters, memory_mb, kept)
+    async with bench.paused("gateway", "pattern", "prediction", "recommendation"):
+        found = await connectors.sustain(made, records=records, minutes=minutes)
+    small = sorted(each for each in found.small_seconds if each is not None)
+    bench.report(
+        "sources",
+        f"{found.n_records / found.seconds:.0f} records/s over {found.seconds:.0f} s,"
+        f" by minute {' '.join(f'{rate:.0f}' for rate in found.rates)};"
+        f" tenants of equal size {found.tenants.fewest} / {found.tenants.middle} / {found.tenants.most}"
+        f" (fewest / middle / most); {len(small)} of {len(found.small_seconds)} small ones done, the middle after"
+        f" {small[len(small) // 2] if small else float('nan'):.1f} s, the last after {max(small, default=float('nan')):.1f};"
+        f" vendor asked {found.asked / found.seconds:.1f} times a second, one account at most {found.most} times in a"
+        f" minute of {connectors.PER_MINUTE} allowed; MB by minute: "
+        + "; ".join(
+            f"{name} {' '.join(f'{used:.0f}' for used in each)}" for name, each in found.memory_mb.items()
+        ),
+    )
+
+
 async def sources(bench: Bench) -> None:
     """180 connectors of one workspace and 20 of others' behind them, all at once; then one with 20,000 records."""
     ingest = bench.stack.services["ingest"]
@@ -480,10 +521,12 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
 }
 
 
-async def run(parts: Sequence[str]) -> None:
+async def run(parts: Mapping[str, Callable[[Bench], Awaitable[None]]]) -> None:
     """Each part on a fresh stack, so that none inherits another's history."""
-    print(f"# {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, python -m tests.load {' '.join(parts)}", flush=True)
-    for part in parts:
+    print(
+        f"# {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, python -m tests.load {' '.join(sys.argv[1:])}", flush=True
+    )
+    for part in parts.values():
         stack = Stack(postgres=PostgresOptions(), nats=NatsOptions(), env=ENVIRONMENT)
         try:
             await stack.start()
@@ -491,7 +534,7 @@ async def run(parts: Sequence[str]) -> None:
             # A connection of its own: the log's takes our short way, which a raw limit must not.
             ours = await nats.connect(stack.nats.url)
             bench = Bench(stack, nc, await EventLog.connect(ours, ensure_streams=False))
-            await PARTS[part](bench)
+            await part(bench)
             await ours.close()
             await nc.close()
         finally:
@@ -504,8 +547,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all but growth")
-    chosen = parser.parse_args().parts or [part for part in PARTS if part != "growth"]
-    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(run(chosen))
+    parser.add_argument("--records", type=int, help="of sources: so many for each connector, with --minutes")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of sources with --records: when to stop")
+    given = parser.parse_args()
+    parts = {name: PARTS[name] for name in given.parts or [part for part in PARTS if part != "growth"]}
+    if given.records is not None:
+        parts["sources"] = partial(sustained, records=given.records, minutes=given.minutes)
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(run(parts))
 
 
 if __name__ == "__main__":

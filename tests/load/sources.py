@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -27,6 +27,10 @@ SMALL = 20
 """Connectors of one workspace that are asked for first, and workspaces that have one each."""
 RECORDS = 200
 LONG = 20_000
+TENANTS = 20
+CONNECTORS_EACH = 10
+PER_MINUTE = 1_200
+"""Workspaces of equal size and their connectors, and how often a minute the vendor may be asked, under a load that lasts."""
 THREADS = 4
 MANIFEST: dict[str, object] = {
     "type": "custom_load",
@@ -69,6 +73,32 @@ class Measured(Struct, frozen=True):
     small_seconds: float
     all_seconds: float
     memory_mb: tuple[float, float, float]
+
+
+class Tenants(Struct, frozen=True, kw_only=True):
+    """Records that tenants of equal size have after a time: the fewest, the middle, the most."""
+
+    fewest: int
+    middle: int
+    most: int
+
+
+class Sustained(Struct, frozen=True, kw_only=True):
+    """What came of a time under load.
+
+    rates: records/s by minute. memory_mb: by process, at the end of each minute. small_seconds: until each of the small
+    workspaces, asked for when the others were a minute under way, was done; None: it was not. asked, most: requests that
+    the vendor counted in all, and at most of one account within a minute.
+    """
+
+    seconds: float
+    n_records: int
+    rates: Sequence[float]
+    memory_mb: Mapping[str, Sequence[float]]
+    tenants: Tenants
+    small_seconds: Sequence[float | None]
+    asked: int
+    most: int
 
 
 @contextmanager
@@ -121,13 +151,97 @@ async def measure(nc: Client, log: EventLog, masters: MasterKeys, memory: Callab
     return Measured(n_records / all_seconds, raw, last_small, all_seconds, (before, after_all, peak))
 
 
+class Sustaining(Struct, frozen=True):
+    """What a load that lasts is made with, and what is seen of it.
+
+    memory: MB by process. kept: records that are kept, by workspace.
+    """
+
+    nc: Client
+    log: EventLog
+    masters: MasterKeys
+    memory: Callable[[], Mapping[str, float]]
+    kept: Callable[[], Awaitable[Mapping[str, int]]]
+
+
+async def sustain(
+    bench: Sustaining, *, records: int, minutes: float, per_minute: int = PER_MINUTE
+) -> Sustained:
+    """Two hundred connectors of twenty workspaces, each with so many records to give, for so many minutes.
+
+    A minute later twenty workspaces with one connector of 200 records each. Nothing is waited for at the end.
+    """
+    manifest = MANIFEST | {"rate_per_minute": per_minute}
+    with vendor() as url:
+        tenants = [_workspace(number) for number in range(1, TENANTS + 1)]
+        spaces = [workspace_id for workspace_id in tenants for _ in range(CONNECTORS_EACH)]
+        connected = [
+            await _connect(bench.nc, bench.masters, space, url, f"{records}-{number}", manifest=manifest)
+            for number, space in enumerate(spaces)
+        ]
+        small = [
+            await _connect(
+                bench.nc,
+                bench.masters,
+                _workspace(500 + number),
+                url,
+                f"{RECORDS}-s{number}",
+                manifest=manifest,
+            )
+            for number in range(SMALL)
+        ]
+        started = time.perf_counter()
+        await asyncio.gather(*(_start(bench.nc, each) for each in connected))
+        rates: list[float] = []
+        memory: dict[str, list[float]] = {name: [] for name in bench.memory()}
+        ends: dict[str, float] = {}
+        done = 0
+        following: asyncio.Task[dict[str, float]] | None = None
+        before = started
+        while (now := time.perf_counter()) - started < minutes * 60:
+            await asyncio.sleep(min(60.0, max(0.1, minutes * 60 - (now - started))))
+            kept = await bench.kept()
+            now = time.perf_counter()
+            rates.append((sum(kept.values()) - done) / (now - before))
+            done, before = sum(kept.values()), now
+            for name, used in bench.memory().items():
+                memory[name].append(used)
+            if following is None:
+                following = asyncio.create_task(_run(bench.nc, bench.log, small, into=ends))
+        seconds = time.perf_counter() - started
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        kept = await bench.kept()
+        counts = (await asyncio.to_thread(requests.get, f"{url}/counts", timeout=60)).json()
+    by_tenant = sorted(kept.get(workspace_id, 0) for workspace_id in tenants)
+    return Sustained(
+        seconds=seconds,
+        n_records=sum(kept.values()),
+        rates=rates,
+        memory_mb=memory,
+        tenants=Tenants(fewest=by_tenant[0], middle=by_tenant[len(by_tenant) // 2], most=by_tenant[-1]),
+        small_seconds=[ends.get(each.connector_id) for each in small],
+        asked=counts["total"],
+        most=counts["most"],
+    )
+
+
 def _workspace(number: int) -> str:
     return f"ws_{number:026d}"
 
 
-async def _connect(nc: Client, masters: MasterKeys, workspace_id: str, url: str, token: str) -> Connected:
+async def _connect(
+    nc: Client,
+    masters: MasterKeys,
+    workspace_id: str,
+    url: str,
+    token: str,
+    *,
+    manifest: dict[str, object] = MANIFEST,
+) -> Connected:
     settings = connector.ConnectorSettings(
-        type="custom_load", display_name=token, config={"base_url": url}, auth=0, manifest=MANIFEST
+        type="custom_load", display_name=token, config={"base_url": url}, auth=0, manifest=manifest
     )
     secret = msgspec.json.encode({"token": token}).decode()
     sealed = masters.bus.seal(secret, workspace_id=workspace_id, what="credentials")
@@ -146,22 +260,28 @@ async def _connect(nc: Client, masters: MasterKeys, workspace_id: str, url: str,
     return Connected(workspace_id, made.connector_id)
 
 
-async def _run(nc: Client, log: EventLog, connected: Sequence[Connected]) -> dict[str, float]:
-    """Run them all; when each was done, in seconds since the first was asked for. Raises where one was not."""
+async def _start(nc: Client, each: Connected) -> None:
+    command = connector.StartSync(connector_id=each.connector_id, kind=connector.SyncKind.MANUAL)
+    context = CommandContext(workspace_id=each.workspace_id, correlation_id="load")
+    endpoint = connector.ENDPOINTS[connector.StartSync]
+    await ask(nc, command, endpoint=endpoint, reply=connector.SyncAccepted, context=context, timeout=30)
+
+
+async def _run(
+    nc: Client, log: EventLog, connected: Sequence[Connected], *, into: dict[str, float] | None = None
+) -> dict[str, float]:
+    """Run them all; when each was done, in seconds since the first was asked for. Raises where one was not.
+
+    into: where that is written as it comes.
+    """
     begun_at = await log.last_seq(0)
     started = time.perf_counter()
-    endpoint = connector.ENDPOINTS[connector.StartSync]
-
-    async def start(each: Connected) -> None:
-        command = connector.StartSync(connector_id=each.connector_id, kind=connector.SyncKind.MANUAL)
-        context = CommandContext(workspace_id=each.workspace_id, correlation_id="load")
-        await ask(nc, command, endpoint=endpoint, reply=connector.SyncAccepted, context=context, timeout=30)
-
-    starting = asyncio.gather(*map(start, connected))
-    ends: dict[str, float] = {}
+    starting = asyncio.gather(*(_start(nc, each) for each in connected))
+    ends: dict[str, float] = {} if into is None else into
+    wanted = {each.connector_id for each in connected}
     async for batch in log.read(0, after=begun_at, aggregates=("sync_run",)):
         for event in batch.events:
-            if isinstance(event.data, connector.SyncEnded):
+            if isinstance(event.data, connector.SyncEnded) and event.data.connector_id in wanted:
                 if event.data.outcome is not connector.SyncOutcome.SUCCEEDED:
                     raise RuntimeError(f"{event.data.reason}: {event.data.detail}")
                 ends[event.data.connector_id] = time.perf_counter() - started

@@ -34,6 +34,7 @@ ACK_WAIT_SECONDS: Final = 15.0
 """After so long without a sign of life a job is given to somebody else."""
 TAKEN_MAX: Final = 65_536
 FETCH_SECONDS: Final = 20.0
+STEP_ASIDE_SECONDS_MAX: Final = 300.0
 CROWDED_DELAY_SECONDS: Final = 2.0
 CROWDED_STEP_SECONDS: Final = 0.02
 CROWDED_DELAY_SECONDS_MAX: Final = 60.0
@@ -66,6 +67,13 @@ class Later(Exception):  # noqa: N818  # no error: the job is wanted again
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+class StepAside(Later):
+    """Raised by whoever works on a job that takes long: it goes on when those that wait now have had a turn."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
 
 
 class JobQueue:
@@ -136,7 +144,13 @@ class JobQueue:
         A job is done when `handle` returns. Raising Later offers it again then; any other error offers it again after
         a back-off. at_once, per_workspace: how many run in this process; a workspace's other jobs step aside.
         """
-        hands = _Hands(handle, at_once=at_once, per_workspace=per_workspace, sign_every=self._ack_wait / 3)
+        hands = _Hands(
+            handle,
+            lambda: self._n_waiting(kind),
+            at_once=at_once,
+            per_workspace=per_workspace,
+            sign_every=self._ack_wait / 3,
+        )
         try:
             while True:
                 try:
@@ -149,6 +163,11 @@ class JobQueue:
                     await asyncio.sleep(1.0)
         finally:
             await hands.drop()
+
+    async def _n_waiting(self, kind: Kind) -> int:
+        """Jobs that wait for a hand, and those that are in one of any process."""
+        found = await self._js.consumer_info(STREAM, kind)
+        return (found.num_pending or 0) + (found.num_ack_pending or 0)
 
     async def _pull(self, kind: Kind, hands: "_Hands") -> None:
         config = ConsumerConfig(
@@ -174,17 +193,22 @@ class JobQueue:
 
 
 class _Hands:
-    """Those of one process: so many at once, so many of them for one workspace."""
+    """Those of one process: so many at once, so many of them for one workspace. n_waiting: jobs for all hands."""
 
     def __init__(
         self,
         handle: Callable[[Job], Awaitable[None]],
+        n_waiting: Callable[[], Awaitable[int]],
         *,
         at_once: int,
         per_workspace: int,
         sign_every: float,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handle = handle
+        self._n_waiting = n_waiting
+        self._monotonic = monotonic
+        self._turn_seconds: float | None = None
         self._at_once = at_once
         self._per_workspace = per_workspace
         self._sign_every = sign_every
@@ -214,7 +238,7 @@ class _Hands:
 
     def _step_aside(self, workspace_id: str, job_id: str) -> float:
         """For how many seconds; the more others of its workspace have done so, the longer."""
-        now = time.monotonic()
+        now = self._monotonic()
         waiting = self._aside.setdefault(workspace_id, {})
         waiting.pop(job_id, None)
         # What did not come again was taken by another process.
@@ -238,10 +262,29 @@ class _Hands:
             self._aside.pop(workspace_id, None)
         self._freed.set()
 
+    def _note_turn(self, seconds: float) -> None:
+        """Turns take so long of late."""
+        before = seconds if self._turn_seconds is None else self._turn_seconds
+        self._turn_seconds = 0.8 * before + 0.2 * seconds
+
+    async def _until_next_turn(self) -> float:
+        """Seconds in which all that wait now have had a turn, as turns have been; too soon would be before them."""
+        try:
+            n_waiting = await self._n_waiting() - len(self._tasks)
+        except (nats.errors.Error, APIError, TimeoutError):
+            n_waiting = self._at_once
+        return min(max(0, n_waiting) * (self._turn_seconds or 0.0) / self._at_once, STEP_ASIDE_SECONDS_MAX)
+
     async def _do(self, message: Msg, job: Job) -> None:
         signs = asyncio.create_task(give_signs([message], every=self._sign_every))
+        begun_at = self._monotonic()
         try:
-            await self._handle(job)
+            try:
+                await self._handle(job)
+            finally:
+                self._note_turn(self._monotonic() - begun_at)
+        except StepAside:
+            await _answer(message.nak(delay=await self._until_next_turn()))
         except Later as later:
             await _answer(message.nak(delay=later.seconds))
         except asyncio.CancelledError:

@@ -23,7 +23,7 @@ from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Stream
 from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError
 from services.ingest.jobs.intake import Intake, added
-from services.ingest.jobs.queue import Job, JobQueue, Later
+from services.ingest.jobs.queue import Job, JobQueue, Later, StepAside
 from services.ingest.projections import POLLS
 from services.ingest.records import Mark, Records
 from services.ingest.reporting import Sources
@@ -40,6 +40,8 @@ PER_WORKSPACE: Final = 4
 CHUNK: Final = timedelta(days=7)
 """A backfill is read in stretches of so much, each of which is done for good when it is read; so is what is new where a
 vendor does not give all of it at once."""
+TURN: Final = timedelta(seconds=3)
+"""After so long a run lets those that wait have a turn, and goes on at its page."""
 LOOK_SECONDS: Final = 1.0
 """How often, between pages, a run is looked at that somebody may have ended."""
 FIRST_WINDOW: Final = timedelta(days=90)
@@ -229,7 +231,7 @@ class _Run:
         self._version = 0
         self._has_told = False
         self.has_got_on = False
-        self._looked_at = tools.clock()
+        self._begun_at = self._looked_at = tools.clock()
 
     @property
     def _counts(self) -> connector.SyncCounts:
@@ -360,6 +362,8 @@ class _Run:
                 )
                 if page.position is not None:
                     await self._keep(stream, progress)
+                    if self._tools.clock() > self._begun_at + TURN:
+                        raise StepAside
         done = replace(progress, chunk=progress.chunk + 1, page=None, newest=None)
         await self._keep(stream, done, high_water=self._reached(progress, window))
 

@@ -7,7 +7,7 @@ from unittest.mock import AsyncMock, MagicMock
 from nats.aio.client import Client
 from testkit.waiting import eventually
 
-from services.ingest.jobs.queue import Job, JobQueue, Later, _Hands
+from services.ingest.jobs.queue import Job, JobQueue, Later, StepAside, _Hands
 
 
 async def queue_on(nc: Client, *, ack_wait_seconds: float = 30.0) -> JobQueue:
@@ -81,7 +81,7 @@ async def test_the_more_jobs_step_aside_the_later_they_come_again() -> None:
     async def handle(_: Job) -> None:
         await never.wait()
 
-    hands = _Hands(handle, at_once=3, per_workspace=1, sign_every=30.0)
+    hands = _Hands(handle, AsyncMock(), at_once=3, per_workspace=1, sign_every=30.0)
     jobs = [
         AsyncMock(subject=f"job.sync.ws_1.syn_{number}", data=b"", metadata=MagicMock(num_delivered=1))
         for number in range(101)
@@ -93,6 +93,29 @@ async def test_the_more_jobs_step_aside_the_later_they_come_again() -> None:
     assert min(waits) > 3.9
     assert max(waits) < 4.1
     await hands.drop()
+
+
+async def test_a_job_that_takes_long_goes_on_when_those_that_wait_have_had_a_turn() -> None:
+    """Turns took four seconds, and twenty wait for two hands."""
+    now = 0.0
+
+    async def handle(_: Job) -> None:
+        nonlocal now
+        now += 4.0
+        raise StepAside
+
+    hands = _Hands(
+        handle,
+        AsyncMock(return_value=21),
+        at_once=2,
+        per_workspace=1,
+        sign_every=30.0,
+        monotonic=lambda: now,
+    )
+    long = AsyncMock(subject="job.sync.ws_1.syn_1", data=b"", metadata=MagicMock(num_delivered=1))
+    await hands.take(long)
+    await eventually(lambda: long.nak.await_count)
+    assert long.nak.await_args.kwargs == {"delay": 40.0}
 
 
 async def test_job_of_a_hand_that_is_gone_is_done_by_another(nc: Client) -> None:

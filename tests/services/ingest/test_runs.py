@@ -12,7 +12,7 @@ from testkit.builders import recorded
 
 from services.ingest.jobs import syncing
 from services.ingest.jobs.intake import Taken
-from services.ingest.jobs.queue import Later
+from services.ingest.jobs.queue import Later, StepAside
 from services.ingest.jobs.syncing import CHUNK, FIRST_WINDOW, Tools
 from services.ingest.state import NOTHING_YET, SyncRun, fold_connector
 from services.ingest.vendors.faults import VendorError
@@ -38,6 +38,8 @@ class Played:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
         self.windows: list[Window] = []
         self.said: list[connector.Event | None] = []
+        self.page_seconds = 0.0
+        self._now = NOW
         self.records = AsyncMock()
         self.records.resumes.return_value = self.records.high_waters.return_value = {}
         self._ask = ask
@@ -63,7 +65,7 @@ class Played:
         asking = MagicMock(access=AsyncMock(), pages=self._pages)
         intake.take_in.return_value = Taken(NOTHING_YET)
         tools = {"sources": sources, "records": self.records, "asking": asking, "intake": intake}
-        rest = {"vault": None, "rows": None, "locks": None, "clock": lambda: NOW}
+        rest = {"vault": None, "rows": None, "locks": None, "clock": lambda: self._now}
         await syncing._Run(Tools(**tools, **rest), run, WORKSPACE).do()  # type: ignore[arg-type]  # as far as it is used
         return cast(connector.SyncEnded, self.said[-1])
 
@@ -76,6 +78,7 @@ class Played:
         assert position is None
         self.windows.append(window)
         for page in self._ask(window):
+            self._now += timedelta(seconds=self.page_seconds)
             yield page
 
 
@@ -110,6 +113,20 @@ async def test_a_first_run_asks_once_and_in_stretches_only_where_that_is_too_muc
     assert len(limited.windows) == 14
     assert limited.windows[1] == Window(NOW - FIRST_WINDOW, NOW - FIRST_WINDOW + CHUNK)
     assert limited.windows[-1].end == NOW
+
+
+async def test_a_run_that_takes_long_lets_others_have_a_turn_behind_a_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes on at the next."""
+    played = Played(monkeypatch, lambda _: (Page([], {"next": 1}), Page([], {"next": 2}), Page([], None)))
+    played.page_seconds = 6.0
+    with pytest.raises(StepAside):
+        await played.play()
+    assert [call.args[2].resume["page"] for call in played.records.checkpoint.await_args_list] == [
+        {"next": 1},
+        {"next": 2},
+    ]
 
 
 async def test_a_run_stops_at_the_page_at_which_its_lock_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
