@@ -66,7 +66,7 @@ _ALWAYS = ("X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Rate
 _ASKED_FOR: Mapping[str, Json] = {
     "Idempotency-Key": {
         "description": "Runs once for each key; a repeat within 24 hours gets the first answer again.",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "schema": {"type": "string", "pattern": r"^[!-~]{1,255}$(?!\n)"},
     },
     "If-Match": {
         "description": "An `ETag`: change it only while it is so.",

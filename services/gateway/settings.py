@@ -64,11 +64,11 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
         """What access tokens may be signed with, the present secret first."""
         return (self.jwt_secret, self.jwt_secret_previous) if self.jwt_secret_previous else (self.jwt_secret,)
 
-    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$")] = ""
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$(?!\n)")] = ""
     smtp_url: str = ""
     mail_from: str = ""
     openai_api_key: str = ""
-    openai_base_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$")] = ""
+    openai_base_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/?#@]+(/[^\s?#]*)?)?$(?!\n)")] = ""
     openai_model: Annotated[str, Meta(min_length=1, max_length=100)] = "gpt-4o-mini"
     openai_model_fast: str = ""
     openai_model_balanced: str = ""

@@ -11,7 +11,7 @@ AnySeverity: TypeAlias = Literal["p1", "p2", "p3", "p4", "critical", "high", "me
 SeverityInput: TypeAlias = Annotated[
     str,
     Meta(
-        pattern=r"^([pP][1-4]|[cC][rR][iI][tT][iI][cC][aA][lL]|[hH][iI][gG][hH]|[mM][eE][dD][iI][uU][mM]|[lL][oO][wW])$",
+        pattern=r"^([pP][1-4]|[cC][rR][iI][tT][iI][cC][aA][lL]|[hH][iI][gG][hH]|[mM][eE][dD][iI][uU][mM]|[lL][oO][wW])$(?!\n)",
         description="p1 … p4 or critical, high, medium, low, in any case.",
     ),
 ]
@@ -80,7 +80,7 @@ Url: TypeAlias = Annotated[
     str,
     Meta(
         max_length=2048,
-        pattern=r"^$|^[hH][tT][tT][pP][sS]?://[^\s/?#@\x00-\x1f\x7f-\x9f]+([/?#][^\s\x00-\x1f\x7f-\x9f]*)?$",
+        pattern=r"^([hH][tT][tT][pP][sS]?://[^\s/?#@\x00-\x1f\x7f-\x9f]+([/?#][^\s\x00-\x1f\x7f-\x9f]*)?)?$(?!\n)",
         description="An http or https address without a user name or password.",
     ),
 ]

@@ -1,9 +1,10 @@
 """Rules of the house that no linter knows."""
 
+import ast
 import re
 import tomllib
 
-from tests.architecture.tree import ROOT, files, name_of
+from tests.architecture.tree import ROOT, files, name_of, python_files
 
 # Put together here, so that this file does not name them itself.
 WORKPLACE = tuple(
@@ -81,3 +82,18 @@ def test_every_library_and_service_has_a_readme() -> None:
         if (path / "pyproject.toml").exists()
     ]
     assert [name_of(path) for path in folders if not (path / "README.md").exists()] == []
+
+
+def test_no_pattern_lets_a_line_break_in_at_its_end() -> None:
+    """`$` also matches before a last line break; `$(?!\\n)` does not, in Python as in JSON Schema. Texts may have one."""
+    ends = re.compile(r"(?<!\\)\$(?!\(\?!\\n\))(?=[|)]|$)")
+    texts = (r"[^\x00]*$", r"[^\x00]+$")
+    found = [
+        f"{name_of(path)}:{node.lineno}: {node.value}"
+        for path in python_files()
+        if name_of(path).startswith("services/")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if node.value.startswith("^") and ends.search(node.value) and not node.value.endswith(texts)
+    ]
+    assert found == []

@@ -56,7 +56,7 @@ RUN_STATUSES: Final[Mapping[str, RunStatus]] = {
 }
 """Status of a run as the log says it → as the API does."""
 
-_Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+_Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$(?!\n)")]
 _Setting: TypeAlias = Annotated[str, Meta(max_length=2_000, pattern=r"^[^\x00]*$")]
 _Secret: TypeAlias = Annotated[str, Meta(min_length=1, max_length=16_384, pattern=r"^[^\x00]*$")]
 Expressions: TypeAlias = Annotated[
@@ -192,7 +192,7 @@ class ScheduleRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         str | None,
         Meta(description="Minute, hour, day of month, month, day of week."),
     ] = None
-    timezone: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")] = "UTC"
+    timezone: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$(?!\n)")] = "UTC"
     interval_seconds: Seconds | None = None
 
 

@@ -56,7 +56,7 @@ Sort = Literal[
     "source_created_at", "-source_created_at", "risk_score", "-risk_score",
     "severity", "-severity", "status", "-status",
 ]  # fmt: skip
-Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
 Body = Annotated[str, Meta(max_length=65_536, description="Text or Markdown.")]
 Metadata = Annotated[dict[str, object], Meta(description="Free keys and values, at most 64 KiB as JSON.")]
 Moment = Annotated[datetime, Meta(tz=True)]

@@ -11,7 +11,7 @@ from services.gateway.identity.mfa.factors import Caller, State
 from services.gateway.identity.scopes import SELF
 from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation
 
-Code = Annotated[str, Meta(pattern="^[0-9]{6}$", description="The six digits that the app shows.")]
+Code = Annotated[str, Meta(pattern=r"^[0-9]{6}$(?!\n)", description="The six digits that the app shows.")]
 RecoveryCode = Annotated[
     str, Meta(min_length=16, max_length=40, description="One of the ten codes; good once.")
 ]

@@ -30,7 +30,7 @@ HookUrl: TypeAlias = Annotated[
     str,
     Meta(
         max_length=2048,
-        pattern=r"^$|^https://[a-zA-Z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f-\x9f]+$(?!\n)",
+        pattern=r"^(https://[a-zA-Z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f-\x9f]+)?$(?!\n)",
         description="Kept sealed, never shown again; empty takes it away.",
     ),
 ]

@@ -16,9 +16,9 @@ class LoginQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to sign in. Without connection and email: through the platform's provider."""
 
     connection: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
-    email: Annotated[str, Meta(min_length=3, max_length=320, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")] | None = (
-        None
-    )
+    email: (
+        Annotated[str, Meta(min_length=3, max_length=320, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$(?!\n)")] | None
+    ) = None
     workspace_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     invitation: Annotated[
         Annotated[str, Meta(min_length=1, max_length=200)] | None,

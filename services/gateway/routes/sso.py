@@ -16,18 +16,20 @@ Issuer = Annotated[
     str,
     Meta(
         max_length=2048,
-        pattern=r"^https?://[^\s\x00?#@]+$",
+        pattern=r"^https?://[^\s\x00?#@]+$(?!\n)",
         description="As the provider calls itself; its discovery document is at /.well-known/openid-configuration below.",
     ),
 ]
-ClientId = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+ClientId = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[!-~]+$(?!\n)")]
 ClientSecret = Annotated[
     str,
-    Meta(max_length=1024, pattern=r"^[ -~]*$", description="Sealed; never shown. Empty: a public client."),
+    Meta(
+        max_length=1024, pattern=r"^[ -~]*$(?!\n)", description="Sealed; never shown. Empty: a public client."
+    ),
 ]
 Domain = Annotated[
     str,
-    Meta(max_length=253, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$"),
+    Meta(max_length=253, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$(?!\n)"),
 ]
 Domains = Annotated[
     tuple[Domain, ...],

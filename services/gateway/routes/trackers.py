@@ -16,7 +16,7 @@ from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import Gateway, not_found
 from services.gateway.routes.pages import read_one
 
-_Key = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+_Key = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$(?!\n)")]
 _Value = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00]*$")]
 
 

@@ -17,8 +17,8 @@ Facet = Literal["auth", "list", "mapping", "webhook", "push"]
 Adapter = Literal["sql", "mysql", "snowflake", "instance"]
 Level = Literal["p1", "p2", "p3", "p4"]
 Stage = Literal["open", "mitigating", "resolved", "closed"]
-Slug = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
-HttpsUrl = Annotated[str, Meta(pattern=r"^https://\S+$")]
+Slug = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,39}$(?!\n)")]
+HttpsUrl = Annotated[str, Meta(pattern=r"^https://\S+$(?!\n)")]
 
 
 class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -214,7 +214,7 @@ class Endpoint(_Part, frozen=True, kw_only=True):
     params: dict[str, object] = {}
     json: dict[str, object] = {}
     headers: dict[str, str] = {}
-    data_selector: Annotated[str, Meta(pattern=r"^(\$|[A-Za-z_@][\w@-]*(\.[A-Za-z_@][\w@-]*)*)$")] = "$"
+    data_selector: Annotated[str, Meta(pattern=r"^(\$|[A-Za-z_@][\w@-]*(\.[A-Za-z_@][\w@-]*)*)$(?!\n)")] = "$"
     incremental: Incremental | None = None
 
     def says(self, end: Literal["start", "end"]) -> bool:

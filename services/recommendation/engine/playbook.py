@@ -20,7 +20,7 @@ MARKS_MAX = 40
 """Terms and values of dimensions of a play, and as many excludes: matching compares the marks with each other."""
 
 Weight = Annotated[float, Meta(gt=0.0, lt=1.0)]
-PlayId = Annotated[str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+PlayId = Annotated[str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)", max_length=60)]
 Line = Annotated[str, Meta(min_length=1, max_length=120)]
 Prose = Annotated[str, Meta(min_length=1, max_length=2_000)]
 

@@ -17,7 +17,7 @@ from services.gateway.errors import InvalidGrantError
 from services.gateway.identity.signin.providers import SCOPES
 
 FLOW_SECONDS = 600
-PATH_PATTERN = r"^/(?:[A-Za-z0-9_.~!$&'()*+,;=:@%?#-][A-Za-z0-9_.~!$&'()*+,;=:@%/?#-]*)?$"
+PATH_PATTERN = r"^/(?:[A-Za-z0-9_.~!$&'()*+,;=:@%?#-][A-Za-z0-9_.~!$&'()*+,;=:@%/?#-]*)?$(?!\n)"
 """A path of ours: no second slash or backslash at its beginning, which a browser would take for another host."""
 _PATH = re.compile(PATH_PATTERN)
 _PLACE = Place("cookie", "sign-in", "flow")
