@@ -26,6 +26,7 @@ class GetAnalysisRow(Struct, frozen=True):
     tier: str
     requested_at: datetime
     recorded_at: datetime | None
+    prompt_expired_at: datetime | None
 
 
 class GetIssueForAnalysisRow(Struct, frozen=True):
@@ -585,8 +586,9 @@ async def list_running_analyses(
 
 
 _GET_ANALYSIS = """
-SELECT analysis_id, issue_id, tier, requested_at, recorded_at
-FROM analyses WHERE workspace_id = $1 AND analysis_id = $2
+SELECT a.analysis_id, a.issue_id, a.tier, a.requested_at, a.recorded_at, a.prompt_expired_at
+FROM analyses AS a JOIN issues AS i ON i.workspace_id = a.workspace_id AND i.issue_id = a.issue_id
+WHERE a.workspace_id = $1 AND a.analysis_id = $2
 """
 
 
@@ -596,7 +598,7 @@ async def get_analysis(
     workspace_id: str,
     analysis_id: str,
 ) -> GetAnalysisRow | None:
-    """Whether an analysis is of this issue, and has ended."""
+    """An analysis, and since when its prompt is shown to nobody; none when its issue is."""
     async with AsyncRawCursor(conn, row_factory=args_row(GetAnalysisRow)) as cursor:
         await cursor.execute(_GET_ANALYSIS, (workspace_id, analysis_id))
         fetched: GetAnalysisRow | None = await cursor.fetchone()
@@ -1339,14 +1341,15 @@ SELECT fired.prediction_id, fired.pattern_id, t.name AS pattern_name, fired.prob
     (avg(extract(epoch FROM fired.resolved_at - fired.generated_at)) FILTER (WHERE fired.outcome = 'hit') OVER ()
         / 86400)::double precision AS lead_time_days
 FROM (
-    SELECT p.prediction_id, p.pattern_id, p.probability, p.generated_at, p.resolved_at, p.workspace_id,
+    SELECT p.prediction_id, p.pattern_id, p.probability, p.generated_at, p.resolved_at, p.workspace_id, p.expired_at,
         (CASE WHEN p.feedback = 'prevented' THEN 'prevented' ELSE coalesce(p.outcome, 'open') END)::text AS outcome,
         lag(p.probability) OVER (PARTITION BY p.pattern_id ORDER BY p.generated_at, p.seq) AS before
     FROM predictions AS p
     WHERE p.workspace_id = $1 AND p.window_days = $2::integer
       AND NOT p.is_held_out) AS fired
 LEFT JOIN patterns AS t ON t.workspace_id = fired.workspace_id AND t.pattern_id = fired.pattern_id
-WHERE fired.generated_at >= $3::timestamptz AND fired.probability >= $4::double precision
+WHERE fired.expired_at IS NULL AND fired.generated_at >= $3::timestamptz
+  AND fired.probability >= $4::double precision
   AND (fired.before IS NULL OR fired.before < $4::double precision)
 ORDER BY fired.generated_at DESC, fired.prediction_id LIMIT 50
 """
@@ -1360,7 +1363,7 @@ async def dry_run_alerts(
     since: datetime,
     threshold: float,
 ) -> list[DryRunAlertsRow]:
-    """The alerts that a draft threshold would have fired since a moment: each when a pattern's forecast reaches it from below. The counts are over all of them, the rows only the latest."""
+    """The alerts that a draft threshold would have fired since a moment: each when a pattern's forecast reaches it from below, where an expired one may say what was before. The counts are over all of them, the rows only the latest."""
     async with AsyncRawCursor(conn, row_factory=args_row(DryRunAlertsRow)) as cursor:
         await cursor.execute(_DRY_RUN_ALERTS, (workspace_id, window_days, since, threshold))
         fetched: list[DryRunAlertsRow] = await cursor.fetchall()
@@ -1373,7 +1376,7 @@ SELECT count(*) AS n_hits,
 FROM predictions
 WHERE workspace_id = $2 AND window_days = $3::integer
   AND generated_at >= $4::timestamptz AND outcome = 'hit' AND feedback IS DISTINCT FROM 'prevented'
-  AND NOT is_held_out
+  AND expired_at IS NULL AND NOT is_held_out
 """
 
 
@@ -1492,8 +1495,8 @@ async def rank_recommendations(
 
 _EXPIRE_ISSUES = """
 UPDATE issues AS i SET expired_at = r.expired_at
-FROM json_to_recordset($1::json) AS r(workspace_id text, issue_id text, expired_at timestamptz)
-WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id
+FROM json_to_recordset($1::json) AS r(workspace_id text, id text, expired_at timestamptz)
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.id
 """
 
 
@@ -1611,7 +1614,7 @@ SELECT set_config('app.sees_expired', 'on', true)
 
 
 async def see_expired(conn: AsyncConnection[Any]) -> None:
-    """See expired issues as well, in this transaction."""
+    """See expired issues and predictions as well, in this transaction."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_SEE_EXPIRED)
 
@@ -1638,6 +1641,19 @@ async def list_expired_issues(
         await cursor.execute(_LIST_EXPIRED_ISSUES, (workspace_id, expired_before, after_at, after_seq, n))
         fetched: list[Resting] = await cursor.fetchall()
         return fetched
+
+
+_EXPIRE_PREDICTIONS = """
+UPDATE predictions AS p SET expired_at = r.expired_at
+FROM json_to_recordset($1::json) AS r(workspace_id text, id text, expired_at timestamptz)
+WHERE p.workspace_id = r.workspace_id AND p.prediction_id = r.id
+"""
+
+
+async def expire_predictions(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Show predictions no longer (PredictionExpired)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_EXPIRE_PREDICTIONS, (rows,))
 
 
 _LIST_ENDED_PREDICTIONS = """
@@ -1670,6 +1686,30 @@ async def list_ended_predictions(
     """
     async with AsyncRawCursor(conn, row_factory=args_row(Foretold)) as cursor:
         await cursor.execute(_LIST_ENDED_PREDICTIONS, (workspace_id, ended_before, after_at, after_seq, n))
+        fetched: list[Foretold] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_EXPIRED_PREDICTIONS = """
+SELECT prediction_id, expired_at AS since_at, seq FROM predictions
+WHERE workspace_id = $1 AND expired_at < $2::timestamptz
+  AND (expired_at, seq) > ($3::timestamptz, $4::bigint)
+ORDER BY expired_at, seq LIMIT $5
+"""
+
+
+async def list_expired_predictions(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    expired_before: datetime,
+    after_at: datetime,
+    after_seq: int,
+    n: int,
+) -> list[Foretold]:
+    """Predictions that expired before a moment, the longest expired first, behind a place in that order."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Foretold)) as cursor:
+        await cursor.execute(_LIST_EXPIRED_PREDICTIONS, (workspace_id, expired_before, after_at, after_seq, n))
         fetched: list[Foretold] = await cursor.fetchall()
         return fetched
 
@@ -1713,9 +1753,47 @@ async def add_purged_predictions(conn: AsyncConnection[Any], *, rows: str) -> No
         await cursor.execute(_ADD_PURGED_PREDICTIONS, (rows,))
 
 
+_EXPIRE_PROMPTS = """
+UPDATE analyses AS a SET prompt_expired_at = r.expired_at
+FROM json_to_recordset($1::json) AS r(workspace_id text, id text, expired_at timestamptz)
+WHERE a.workspace_id = r.workspace_id AND a.analysis_id = r.id
+"""
+
+
+async def expire_prompts(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """Show the prompts of these analyses no longer (PromptsExpired)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_EXPIRE_PROMPTS, (rows,))
+
+
+_LIST_EXPIRED_PROMPTS = """
+SELECT analysis_id, prompt_expired_at AS since_at, seq FROM analyses
+WHERE workspace_id = $1 AND prompt_expired_at < $2::timestamptz
+  AND (prompt_expired_at, seq) > ($3::timestamptz, $4::bigint)
+ORDER BY prompt_expired_at, seq LIMIT $5
+"""
+
+
+async def list_expired_prompts(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    expired_before: datetime,
+    after_at: datetime,
+    after_seq: int,
+    n: int,
+) -> list[Answered]:
+    """Analyses whose prompts expired before a moment, the longest expired first, behind a place in that order."""
+    async with AsyncRawCursor(conn, row_factory=args_row(Answered)) as cursor:
+        await cursor.execute(_LIST_EXPIRED_PROMPTS, (workspace_id, expired_before, after_at, after_seq, n))
+        fetched: list[Answered] = await cursor.fetchall()
+        return fetched
+
+
 _LIST_ANSWERED = """
 SELECT analysis_id, recorded_at AS since_at, seq FROM analyses
 WHERE workspace_id = $1 AND recorded_at < $2::timestamptz
+  AND prompt_expired_at IS NULL
   AND (recorded_at, seq) > ($3::timestamptz, $4::bigint)
 ORDER BY recorded_at, seq LIMIT $5
 """
@@ -1730,7 +1808,7 @@ async def list_answered(
     after_seq: int,
     n: int,
 ) -> list[Answered]:
-    """Analyses that ended before a moment, the oldest first, behind a place in that order."""
+    """Analyses that ended before a moment and whose prompts are shown, the oldest first, behind a place in that order."""
     async with AsyncRawCursor(conn, row_factory=args_row(Answered)) as cursor:
         await cursor.execute(_LIST_ANSWERED, (workspace_id, before, after_at, after_seq, n))
         fetched: list[Answered] = await cursor.fetchall()
@@ -1738,12 +1816,19 @@ async def list_answered(
 
 
 _LIST_EXPIRED_IDS = """
-SELECT issue_id FROM issues WHERE workspace_id = $1 AND expired_at IS NOT NULL
+SELECT i.issue_id AS expired_id FROM issues AS i
+WHERE i.workspace_id = $1 AND i.expired_at IS NOT NULL
+UNION ALL
+SELECT p.prediction_id FROM predictions AS p
+WHERE p.workspace_id = $1 AND p.expired_at IS NOT NULL
+UNION ALL
+SELECT a.analysis_id FROM analyses AS a
+WHERE a.workspace_id = $1 AND a.prompt_expired_at IS NOT NULL
 """
 
 
 async def list_expired_ids(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str]:
-    """All expired issues of a workspace."""
+    """All of a workspace that is expired: issues, predictions, and analyses whose prompts are."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_LIST_EXPIRED_IDS, (workspace_id,))
         fetched: list[str] = await cursor.fetchall()

@@ -45,10 +45,11 @@ _SWEEP_SECONDS: Final = 10.0
 _SEE_EXPIRED: Final = (
     b"SELECT set_config('app.current_workspace', $1, true), set_config('app.sees_expired', 'on', true)"
 )
-_HIDE_ISSUES: Final = (
-    "DELETE FROM pg_temp.issues AS i WHERE i.workspace_id = $1 AND EXISTS (SELECT FROM {schema}.issues AS n"
-    " WHERE n.workspace_id = $1 AND n.issue_id = i.issue_id AND n.expired_at IS NOT NULL)"
+_HIDE: Final = (
+    "DELETE FROM pg_temp.{table} AS i WHERE i.workspace_id = $1 AND EXISTS (SELECT FROM {schema}.{table} AS n"
+    " WHERE n.workspace_id = $1 AND n.{key} = i.{key} AND n.expired_at IS NOT NULL)"
 )
+_HIDDEN: Final = (("issues", "issue_id"), ("predictions", "prediction_id"))
 _HIDE_COMMENTS: Final = (
     b"DELETE FROM pg_temp.comments AS c WHERE c.workspace_id = $1 AND NOT EXISTS ("
     b"SELECT FROM pg_temp.issues AS i WHERE i.workspace_id = $1 AND i.issue_id = c.issue_id)"
@@ -208,7 +209,9 @@ class Pasts:
         """What is expired now is shown to nobody, however long ago it was not."""
         async with conn.transaction():
             await conn.execute(_SEE_EXPIRED, (workspace_id,))
-            await conn.execute(_HIDE_ISSUES.format(schema=self._projection.name).encode(), (workspace_id,))
+            for table, key in _HIDDEN:
+                hide = _HIDE.format(schema=self._projection.name, table=table, key=key)
+                await conn.execute(hide.encode(), (workspace_id,))
             await conn.execute(_HIDE_COMMENTS, (workspace_id,))
 
     async def _fill(

@@ -15,7 +15,7 @@ from services.gateway.connecting import Connectors
 from services.gateway.curation import Curation, follow_merge
 from services.gateway.fixing import FixEvent, RecommendationEvent, fix_change, fix_row
 from services.gateway.playbooks import PlaybookEvent, Playbooks
-from services.gateway.purging import purge, purge_predictions
+from services.gateway.retiring import Expired, purge, purge_predictions
 from services.gateway.versions import GroupingVersions
 
 Row: TypeAlias = dict[str, object]
@@ -98,7 +98,7 @@ class _Fold:
     def __init__(self) -> None:
         self.issues: dict[Key, Row] = {}
         self.issue_changes: dict[Key, Row] = {}
-        self.expired: dict[Key, Row] = {}
+        self.expired = Expired()
         self.restored: dict[Key, Row] = {}
         self.comments: dict[Key, Row] = {}
         self.analyses: dict[Key, Row] = {}
@@ -129,7 +129,6 @@ class _Fold:
             (_queries.replace_issues, self.restored),
             (_queries.insert_issues, self.issues),
             (_queries.update_issues, self.issue_changes),
-            (_queries.expire_issues, self.expired),
             (_queries.insert_comments, self.comments),
             (_queries.insert_analyses, self.analyses),
             (_queries.end_analyses, self.analyses_ended),
@@ -151,6 +150,7 @@ class _Fold:
         for statement, rows in statements:
             if rows:
                 await statement(conn, rows=_json(list(rows.values())))
+        await self.expired.write(conn)
         await self.curation.write(conn)
         await self.clusterings.write(conn)
         await self.versions.write(conn)
@@ -195,6 +195,8 @@ class _Fold:
                 }
             case ingest.AnalysisStarted() | ingest.AnalysisRecorded() as analysed:
                 self._add_analysis(event, analysed)
+            case ingest.PromptsExpired() as expired:
+                self.expired.add(event, expired)
             case ingest.ModelAsked():
                 # It is read from the log alone: whatever is forgotten there is forgotten.
                 pass
@@ -232,14 +234,14 @@ class _Fold:
         key = (event.workspace_id, data.issue_id)
         row: Row = {"workspace_id": key[0], "issue_id": key[1]}
         if isinstance(data, ingest.IssueExpired):
-            self.expired[key] = {**row, "expired_at": event.recorded_at}
+            self.expired.add(event, data)
             dropped: Row = {**row, "seq": event.seq, "ended_at": event.recorded_at}
             self.analyses_dropped[*key, event.seq] = dropped
             return
         self.issues[key] = _issue_row(event, data.issue)
         self.restored[key] = row
         self.issue_changes.pop(key, None)
-        self.expired.pop(key, None)
+        self.expired.take_back(key)
 
     def _add_analysis(
         self, event: Recorded[Event], data: ingest.AnalysisStarted | ingest.AnalysisRecorded
@@ -391,6 +393,8 @@ class _Fold:
                 )
             case prediction.AlertFired():
                 self._change_prediction(event, data.prediction_id, alerted_at=event.time)
+            case prediction.PredictionExpired() as expired:
+                self.expired.add(event, expired)
             case prediction.ModelFitted():
                 # Of interest to the forecaster only; a prediction names the model that made it.
                 pass

@@ -107,10 +107,11 @@ CROSS JOIN LATERAL (
 ) AS a
 ORDER BY a.requested_at, a.seq;
 
--- Whether an analysis is of this issue, and has ended.
+-- An analysis, and since when its prompt is shown to nobody; none when its issue is.
 -- name: GetAnalysis :one
-SELECT analysis_id, issue_id, tier, requested_at, recorded_at
-FROM analyses WHERE workspace_id = sqlc.arg(workspace_id) AND analysis_id = sqlc.arg(analysis_id);
+SELECT a.analysis_id, a.issue_id, a.tier, a.requested_at, a.recorded_at, a.prompt_expired_at
+FROM analyses AS a JOIN issues AS i ON i.workspace_id = a.workspace_id AND i.issue_id = a.issue_id
+WHERE a.workspace_id = sqlc.arg(workspace_id) AND a.analysis_id = sqlc.arg(analysis_id);
 
 -- What an analysis has to know of an issue.
 -- column pattern_id: str | None
@@ -484,7 +485,7 @@ SELECT pattern_id, seq, to_status, reason, closure_note, moved_by, moved_at FROM
 WHERE workspace_id = sqlc.arg(workspace_id) AND pattern_id = ANY(sqlc.arg(pattern_ids)::text[])
 ORDER BY seq DESC LIMIT sqlc.arg(n);
 
--- The alerts that a draft threshold would have fired since a moment: each when a pattern's forecast reaches it from below. The counts are over all of them, the rows only the latest.
+-- The alerts that a draft threshold would have fired since a moment: each when a pattern's forecast reaches it from below, where an expired one may say what was before. The counts are over all of them, the rows only the latest.
 -- column lead_time_days: float | None
 -- column resolved_at: datetime | None
 -- column pattern_name: str | None
@@ -496,14 +497,15 @@ SELECT fired.prediction_id, fired.pattern_id, t.name AS pattern_name, fired.prob
     (avg(extract(epoch FROM fired.resolved_at - fired.generated_at)) FILTER (WHERE fired.outcome = 'hit') OVER ()
         / 86400)::double precision AS lead_time_days
 FROM (
-    SELECT p.prediction_id, p.pattern_id, p.probability, p.generated_at, p.resolved_at, p.workspace_id,
+    SELECT p.prediction_id, p.pattern_id, p.probability, p.generated_at, p.resolved_at, p.workspace_id, p.expired_at,
         (CASE WHEN p.feedback = 'prevented' THEN 'prevented' ELSE coalesce(p.outcome, 'open') END)::text AS outcome,
         lag(p.probability) OVER (PARTITION BY p.pattern_id ORDER BY p.generated_at, p.seq) AS before
     FROM predictions AS p
     WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.window_days = sqlc.arg(window_days)::integer
       AND NOT p.is_held_out) AS fired
 LEFT JOIN patterns AS t ON t.workspace_id = fired.workspace_id AND t.pattern_id = fired.pattern_id
-WHERE fired.generated_at >= sqlc.arg(since)::timestamptz AND fired.probability >= sqlc.arg(threshold)::double precision
+WHERE fired.expired_at IS NULL AND fired.generated_at >= sqlc.arg(since)::timestamptz
+  AND fired.probability >= sqlc.arg(threshold)::double precision
   AND (fired.before IS NULL OR fired.before < sqlc.arg(threshold)::double precision)
 ORDER BY fired.generated_at DESC, fired.prediction_id LIMIT 50;
 
@@ -515,7 +517,7 @@ SELECT count(*) AS n_hits,
 FROM predictions
 WHERE workspace_id = sqlc.arg(workspace_id) AND window_days = sqlc.arg(window_days)::integer
   AND generated_at >= sqlc.arg(since)::timestamptz AND outcome = 'hit' AND feedback IS DISTINCT FROM 'prevented'
-  AND NOT is_held_out;
+  AND expired_at IS NULL AND NOT is_held_out;
 
 -- Precision, recall and lead time of resolved forecasts at a threshold; what a person calls prevented does not count.
 -- always
@@ -560,8 +562,8 @@ WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.rank_score >= 0
 -- Show issues no longer (IssueExpired).
 -- name: ExpireIssues :exec
 UPDATE issues AS i SET expired_at = r.expired_at
-FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, issue_id text, expired_at timestamptz)
-WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.issue_id;
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, id text, expired_at timestamptz)
+WHERE i.workspace_id = r.workspace_id AND i.issue_id = r.id;
 
 -- Make room for issues that are told anew, as a whole (IssueRestored).
 -- name: ReplaceIssues :exec
@@ -607,7 +609,7 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND updated_at < sqlc.arg(unchanged_
   AND (updated_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY updated_at, seq LIMIT sqlc.arg(n);
 
--- See expired issues as well, in this transaction.
+-- See expired issues and predictions as well, in this transaction.
 -- name: SeeExpired :exec
 SELECT set_config('app.sees_expired', 'on', true);
 
@@ -619,6 +621,12 @@ SELECT issue_id, expired_at AS since_at, seq FROM issues
 WHERE workspace_id = sqlc.arg(workspace_id) AND expired_at < sqlc.arg(expired_before)::timestamptz
   AND (expired_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY expired_at, seq LIMIT sqlc.arg(n);
+
+-- Show predictions no longer (PredictionExpired).
+-- name: ExpirePredictions :exec
+UPDATE predictions AS p SET expired_at = r.expired_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, id text, expired_at timestamptz)
+WHERE p.workspace_id = r.workspace_id AND p.prediction_id = r.id;
 
 -- Predictions that ended before a moment and rest on nobody's account: a later one of their pattern and window is there,
 -- shown to people where this one was, and a later alert; the oldest first, behind a place in that order.
@@ -637,6 +645,15 @@ WHERE p.workspace_id = sqlc.arg(workspace_id) AND NOT p.is_current
       AND (p.is_held_out OR NOT n.is_held_out))
   AND (p.generated_at, p.seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY p.generated_at, p.seq LIMIT sqlc.arg(n);
+
+-- Predictions that expired before a moment, the longest expired first, behind a place in that order.
+-- column since_at: datetime
+-- row: Foretold
+-- name: ListExpiredPredictions :many
+SELECT prediction_id, expired_at AS since_at, seq FROM predictions
+WHERE workspace_id = sqlc.arg(workspace_id) AND expired_at < sqlc.arg(expired_before)::timestamptz
+  AND (expired_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
+ORDER BY expired_at, seq LIMIT sqlc.arg(n);
 
 -- Delete predictions (PredictionsPurged).
 -- name: DeletePredictions :exec
@@ -658,18 +675,41 @@ ON CONFLICT (workspace_id, window_days, model, model_version, thousandth) DO UPD
     brier_nano = s.brier_nano + excluded.brier_nano, base_nano = s.base_nano + excluded.base_nano,
     lead_ms = s.lead_ms + excluded.lead_ms;
 
--- Analyses that ended before a moment, the oldest first, behind a place in that order.
+-- Show the prompts of these analyses no longer (PromptsExpired).
+-- name: ExpirePrompts :exec
+UPDATE analyses AS a SET prompt_expired_at = r.expired_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, id text, expired_at timestamptz)
+WHERE a.workspace_id = r.workspace_id AND a.analysis_id = r.id;
+
+-- Analyses whose prompts expired before a moment, the longest expired first, behind a place in that order.
+-- column since_at: datetime
+-- row: Answered
+-- name: ListExpiredPrompts :many
+SELECT analysis_id, prompt_expired_at AS since_at, seq FROM analyses
+WHERE workspace_id = sqlc.arg(workspace_id) AND prompt_expired_at < sqlc.arg(expired_before)::timestamptz
+  AND (prompt_expired_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
+ORDER BY prompt_expired_at, seq LIMIT sqlc.arg(n);
+
+-- Analyses that ended before a moment and whose prompts are shown, the oldest first, behind a place in that order.
 -- column since_at: datetime
 -- row: Answered
 -- name: ListAnswered :many
 SELECT analysis_id, recorded_at AS since_at, seq FROM analyses
 WHERE workspace_id = sqlc.arg(workspace_id) AND recorded_at < sqlc.arg(before)::timestamptz
+  AND prompt_expired_at IS NULL
   AND (recorded_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY recorded_at, seq LIMIT sqlc.arg(n);
 
--- All expired issues of a workspace.
+-- All of a workspace that is expired: issues, predictions, and analyses whose prompts are.
 -- name: ListExpiredIds :many
-SELECT issue_id FROM issues WHERE workspace_id = sqlc.arg(workspace_id) AND expired_at IS NOT NULL;
+SELECT i.issue_id AS expired_id FROM issues AS i
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.expired_at IS NOT NULL
+UNION ALL
+SELECT p.prediction_id FROM predictions AS p
+WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.expired_at IS NOT NULL
+UNION ALL
+SELECT a.analysis_id FROM analyses AS a
+WHERE a.workspace_id = sqlc.arg(workspace_id) AND a.prompt_expired_at IS NOT NULL;
 
 -- How many issues a workspace has, as far as anybody wants to know.
 -- always

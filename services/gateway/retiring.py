@@ -1,10 +1,10 @@
-"""What becomes of the read model's rows when issues or predictions are purged."""
+"""What becomes of the read model's rows when issues, predictions and prompts expire, and when they are purged."""
 
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, assert_never
 
 import msgspec
-from contracts import ingest, prediction, remainder_id
+from contracts import Event, Recorded, ingest, prediction, remainder_id
 from msgspec import Struct
 from psycopg import AsyncConnection
 
@@ -13,6 +13,49 @@ from services.gateway import _queries
 _MICRO = 1_000_000
 _NANO = 1_000_000_000
 _MILLISECOND = timedelta(milliseconds=1)
+
+
+class Expired:
+    """What a batch of events shows no longer: issues, predictions and prompts of analyses, by workspace and id."""
+
+    def __init__(self) -> None:
+        self._issues: dict[tuple[str, str], datetime] = {}
+        self._predictions: dict[tuple[str, str], datetime] = {}
+        self._prompts: dict[tuple[str, str], datetime] = {}
+
+    def add(
+        self,
+        event: Recorded[Event],
+        data: ingest.IssueExpired | ingest.PromptsExpired | prediction.PredictionExpired,
+    ) -> None:
+        """Take one event in."""
+        match data:
+            case ingest.IssueExpired():
+                self._issues[event.workspace_id, data.issue_id] = event.recorded_at
+            case ingest.PromptsExpired():
+                for analysis_id in data.analysis_ids:
+                    self._prompts[event.workspace_id, analysis_id] = event.recorded_at
+            case prediction.PredictionExpired():
+                self._predictions[event.workspace_id, data.prediction_id] = event.recorded_at
+            case never:
+                assert_never(never)
+
+    def take_back(self, issue: tuple[str, str]) -> None:
+        """It was reported again behind its expiry."""
+        self._issues.pop(issue, None)
+
+    async def write(self, conn: AsyncConnection[Any]) -> None:
+        """Note in the rows since when."""
+        for statement, expired in (
+            (_queries.expire_issues, self._issues),
+            (_queries.expire_predictions, self._predictions),
+            (_queries.expire_prompts, self._prompts),
+        ):
+            if expired:
+                rows = [
+                    {"workspace_id": ws, "id": id_, "expired_at": at} for (ws, id_), at in expired.items()
+                ]
+                await statement(conn, rows=msgspec.json.encode(rows).decode())
 
 
 async def purge(workspace_id: str, purged: ingest.IssuesPurged, conn: AsyncConnection[Any]) -> None:

@@ -71,6 +71,7 @@ CREATE TABLE analyses (
     actor text,                               -- who asked
     requested_at timestamptz NOT NULL,
     recorded_at timestamptz,                  -- when its answer was written down; null: it runs
+    prompt_expired_at timestamptz,            -- since when what a model was asked is shown to nobody and waits to be deleted
     PRIMARY KEY (workspace_id, analysis_id)
 );
 COMMENT ON TABLE analyses IS 'Who asked when why an issue happened; what runs is the work of the gateway that leads.';
@@ -221,6 +222,7 @@ CREATE TABLE predictions (
     alerted_at timestamptz,                   -- when its alert fired
     is_held_out boolean NOT NULL,             -- scored, in nobody's list, and never alerted
     updated_at timestamptz NOT NULL,
+    expired_at timestamptz,                   -- since when it is shown to nobody and waits to be purged
     status text NOT NULL GENERATED ALWAYS AS (
         CASE WHEN is_dismissed THEN 'dismissed'
              WHEN outcome IS NOT NULL THEN 'resolved'
@@ -233,6 +235,10 @@ CREATE INDEX predictions_by_pattern ON predictions (workspace_id, pattern_id, wi
 CREATE INDEX predictions_by_probability ON predictions (workspace_id, status, probability, seq);
 CREATE INDEX predictions_by_generated ON predictions (workspace_id, generated_at, seq);
 CREATE INDEX predictions_by_order ON predictions (workspace_id, pattern_id, window_days, seq);
+CREATE INDEX predictions_by_expiry ON predictions (workspace_id, expired_at, seq) WHERE expired_at IS NOT NULL;
+-- As with issues; scores see expired ones as well, for they count them.
+CREATE POLICY served ON predictions AS RESTRICTIVE FOR SELECT TO causeloop_app
+    USING (expired_at IS NULL OR current_setting('app.sees_expired', true) = 'on');
 
 CREATE TABLE purged_predictions (
     workspace_id text COLLATE "C" NOT NULL,
@@ -603,8 +609,8 @@ SELECT workspace_id, window_days, model, model_version, probability, least(floor
 FROM predictions
 WHERE outcome IS NOT NULL AND feedback IS DISTINCT FROM 'prevented'
 UNION ALL
-SELECT workspace_id, window_days, model, model_version, thousandth / 1000.0::double precision, thousandth / 100, n,
-       n_hits, probability_micro / 1e6::double precision, brier_nano / 1e9::double precision,
+SELECT workspace_id, window_days, model, model_version, thousandth / 1000.0::double precision, least(thousandth / 100, 9),
+       n, n_hits, probability_micro / 1e6::double precision, brier_nano / 1e9::double precision,
        base_nano / 1e9::double precision, lead_ms / 1e3::double precision, '-infinity'
 FROM purged_predictions;
 

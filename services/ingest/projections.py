@@ -62,7 +62,7 @@ async def project(batch: Sequence[Recorded[Event]], conn: Connection) -> None:
                 _add_change(changes, event, "commented")
             case ingest.AnalysisRecorded():
                 _add_change(changes, event, "analyzed")
-            case ingest.AnalysisStarted() | ingest.ModelAsked():
+            case ingest.AnalysisStarted() | ingest.ModelAsked() | ingest.PromptsExpired():
                 pass
             case ingest.IssueExpired():
                 # By itself it brings in nothing.

@@ -25,6 +25,7 @@ class PredictionsRow(Struct, frozen=True):
     outcome: str | None
     feedback: str | None
     is_dismissed: bool
+    expired_at: datetime | None
 
 
 class ListShownPatternsRow(Struct, frozen=True):
@@ -294,7 +295,7 @@ async def recount_occurrences(conn: AsyncConnection[Any], *, workspace_id: str, 
 
 _FIND_PREDICTIONS = """
 SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability,
-       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.feedback, p.is_dismissed
+       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.feedback, p.is_dismissed, p.expired_at
 FROM predictions AS p
 JOIN json_to_recordset($1::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id
@@ -312,14 +313,16 @@ async def find_predictions(conn: AsyncConnection[Any], *, rows: str) -> list[Pre
 _UPSERT_PREDICTIONS = """
 INSERT INTO predictions (
     workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, base_rate, made_at,
-    expires_at, made_seq, seq, outcome, feedback, is_dismissed)
+    expires_at, made_seq, seq, outcome, feedback, is_dismissed, expired_at)
 SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.base_rate,
-       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.feedback, r.is_dismissed
+       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.feedback, r.is_dismissed, r.expired_at
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, feedback text, is_dismissed boolean)
+    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint,
+    outcome text, feedback text, is_dismissed boolean, expired_at timestamptz)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
-    seq = excluded.seq, outcome = excluded.outcome, feedback = excluded.feedback, is_dismissed = excluded.is_dismissed
+    seq = excluded.seq, outcome = excluded.outcome, feedback = excluded.feedback, is_dismissed = excluded.is_dismissed,
+    expired_at = excluded.expired_at
 """
 
 
@@ -468,12 +471,12 @@ async def list_shown_patterns(conn: AsyncConnection[Any]) -> list[ListShownPatte
 _LIST_OPEN_PREDICTIONS = """
 SELECT workspace_id, prediction_id, pattern_id, window_days, probability, made_at, expires_at, made_seq, seq,
        feedback
-FROM predictions WHERE outcome IS NULL ORDER BY workspace_id, prediction_id
+FROM predictions WHERE outcome IS NULL AND expired_at IS NULL ORDER BY workspace_id, prediction_id
 """
 
 
 async def list_open_predictions(conn: AsyncConnection[Any]) -> list[ListOpenPredictionsRow]:
-    """Every prediction that the log has not resolved."""
+    """Every prediction that the log has not resolved and that is not expired."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListOpenPredictionsRow)) as cursor:
         await cursor.execute(_LIST_OPEN_PREDICTIONS)
         fetched: list[ListOpenPredictionsRow] = await cursor.fetchall()

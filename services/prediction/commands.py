@@ -191,14 +191,26 @@ def dismiss_prediction(
     return [prediction.PredictionDismissed(prediction_id=state.prediction_id, reason=cmd.reason)]
 
 
-def purge_prediction(
+def expire_prediction(
     history: Sequence[Recorded[Event]], *, ended_before: datetime
-) -> prediction.PurgedPrediction | None:
-    """What is kept of a prediction; None when it is open, did not end before then, or is unknown."""
+) -> prediction.PredictionExpired | None:
+    """That a prediction is shown no longer; None when it is open, did not end before then, is expired or unknown."""
     state = fold(history)
-    if state is None or max(state.expires_at, history[-1].recorded_at) >= ended_before:
+    if state is None or state.expired_at is not None:
+        return None
+    if max(state.expires_at, history[-1].recorded_at) >= ended_before:
         return None
     if state.outcome is None and not state.is_censored:
+        return None
+    return prediction.PredictionExpired(prediction_id=state.prediction_id)
+
+
+def purge_prediction(
+    history: Sequence[Recorded[Event]], *, expired_before: datetime
+) -> prediction.PurgedPrediction | None:
+    """What is kept of a prediction; None when it is not expired, or not for long enough."""
+    state = fold(history)
+    if state is None or state.expired_at is None or state.expired_at >= expired_before:
         return None
     [made] = [event.data for event in history if isinstance(event.data, prediction.PredictionMade)]
     resolved = [event for event in history if isinstance(event.data, prediction.PredictionResolved)]
@@ -343,11 +355,15 @@ def _check_text(field: str, text: str) -> None:
         )
 
 
-Menu = Mapping[type[Struct], Callable[..., Sequence[prediction.Event] | prediction.PurgedPrediction | None]]
+Menu = Mapping[
+    type[Struct],
+    Callable[..., Sequence[prediction.Event] | prediction.Event | prediction.PurgedPrediction | None],
+]
 
 COMMANDS: Final[Menu] = {
     ForecastPattern: forecast_pattern,
     prediction.GiveFeedback: give_feedback,
     prediction.DismissPrediction: dismiss_prediction,
+    prediction.ExpirePredictions: expire_prediction,
     prediction.PurgePredictions: purge_prediction,
 }

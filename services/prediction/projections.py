@@ -308,6 +308,7 @@ class _PredictionRow(Struct):
     outcome: str | None = None
     feedback: str | None = None
     is_dismissed: bool = False
+    expired_at: datetime | None = None
 
 
 class _ScoreRow(Struct):
@@ -360,6 +361,10 @@ class _Predictions:
         row = self._rows.get(key)
         if row is None:
             # It is purged; what was said of it meanwhile is deleted with it.
+            return
+        if isinstance(data, prediction.PredictionExpired):
+            # Scores go on counting it.
+            row.seq, row.expired_at = event.seq, event.recorded_at
             return
         self._score(row, -1)
         row.seq = event.seq

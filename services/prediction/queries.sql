@@ -88,7 +88,7 @@ GROUP BY 1, 2, 3;
 -- The predictions with these ids, as they are before the batch.
 -- name: FindPredictions :many
 SELECT p.workspace_id, p.prediction_id, p.pattern_id, p.window_days, p.probability, p.model_probability,
-       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.feedback, p.is_dismissed
+       p.base_rate, p.made_at, p.expires_at, p.made_seq, p.seq, p.outcome, p.feedback, p.is_dismissed, p.expired_at
 FROM predictions AS p
 JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_id text)
   ON p.workspace_id = r.workspace_id AND p.prediction_id = r.prediction_id;
@@ -97,14 +97,16 @@ JOIN json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, prediction_
 -- name: UpsertPredictions :exec
 INSERT INTO predictions (
     workspace_id, prediction_id, pattern_id, window_days, probability, model_probability, base_rate, made_at,
-    expires_at, made_seq, seq, outcome, feedback, is_dismissed)
+    expires_at, made_seq, seq, outcome, feedback, is_dismissed, expired_at)
 SELECT r.workspace_id, r.prediction_id, r.pattern_id, r.window_days, r.probability, r.model_probability, r.base_rate,
-       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.feedback, r.is_dismissed
+       r.made_at, r.expires_at, r.made_seq, r.seq, r.outcome, r.feedback, r.is_dismissed, r.expired_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, prediction_id text, pattern_id text, window_days integer, probability double precision,
-    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint, outcome text, feedback text, is_dismissed boolean)
+    model_probability double precision, base_rate double precision, made_at timestamptz, expires_at timestamptz, made_seq bigint, seq bigint,
+    outcome text, feedback text, is_dismissed boolean, expired_at timestamptz)
 ON CONFLICT (workspace_id, prediction_id) DO UPDATE SET
-    seq = excluded.seq, outcome = excluded.outcome, feedback = excluded.feedback, is_dismissed = excluded.is_dismissed;
+    seq = excluded.seq, outcome = excluded.outcome, feedback = excluded.feedback, is_dismissed = excluded.is_dismissed,
+    expired_at = excluded.expired_at;
 
 -- Delete predictions; their scores stay (PredictionsPurged).
 -- name: DeletePredictions :exec
@@ -177,11 +179,11 @@ WHERE workspaces.workspace_id = r.workspace_id;
 SELECT workspace_id, pattern_id, status, n_issues, merged_into, forecast_n_issues, forecast_at, forecast_id
 FROM patterns WHERE status <> 'candidate' ORDER BY workspace_id, pattern_id;
 
--- Every prediction that the log has not resolved.
+-- Every prediction that the log has not resolved and that is not expired.
 -- name: ListOpenPredictions :many
 SELECT workspace_id, prediction_id, pattern_id, window_days, probability, made_at, expires_at, made_seq, seq,
        feedback
-FROM predictions WHERE outcome IS NULL ORDER BY workspace_id, prediction_id;
+FROM predictions WHERE outcome IS NULL AND expired_at IS NULL ORDER BY workspace_id, prediction_id;
 
 -- The last forecasts of all patterns.
 -- name: ListOutlooks :many

@@ -71,6 +71,7 @@ CREATE TABLE predictions (
     outcome text,
     feedback text,
     is_dismissed boolean NOT NULL,
+    expired_at timestamptz,
     PRIMARY KEY (workspace_id, prediction_id)
 );
 COMMENT ON TABLE predictions IS 'Every forecast that was made, and what became of it.';
@@ -80,6 +81,7 @@ COMMENT ON COLUMN predictions.made_seq IS 'Stream sequence of the event that mad
 COMMENT ON COLUMN predictions.seq IS 'Stream sequence of its last event: what the next append expects.';
 COMMENT ON COLUMN predictions.outcome IS 'hit or miss, as the log shows; NULL while open.';
 COMMENT ON COLUMN predictions.feedback IS 'hit, miss or prevented, as a person said last; prevented takes it out of the scores.';
+COMMENT ON COLUMN predictions.expired_at IS 'Since when it is shown to nobody and waits to be purged; scores go on counting it.';
 -- Whoever becomes leader loads the open ones.
 CREATE INDEX predictions_open ON predictions (workspace_id, pattern_id) WHERE outcome IS NULL;
 

@@ -13,7 +13,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     """A frozen forecast and what became of it.
 
     made_seq, seq: stream sequences of its first and of its last event. outcome: what the log says, None while open.
-    feedback: what a person said last.
+    feedback: what a person said last. expired_at: since when it is shown to nobody and waits to be purged.
     """
 
     prediction_id: str
@@ -28,6 +28,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     feedback: prediction.Outcome | None = None
     note: str = ""
     is_dismissed: bool = False
+    expired_at: datetime | None = None
 
     @property
     def is_censored(self) -> bool:
@@ -76,10 +77,11 @@ def evolve(state: Prediction | None, event: Recorded[Event]) -> Prediction | Non
         )
     if state is None or not isinstance(data, prediction.Event):
         return state
-    return _change(state, data, event.seq)
+    return _change(state, event, data)
 
 
-def _change(state: Prediction, data: prediction.Event, seq: int) -> Prediction:
+def _change(state: Prediction, event: Recorded[Event], data: prediction.Event) -> Prediction:
+    seq = event.seq
     match data:
         case prediction.PredictionResolved():
             return msgspec.structs.replace(state, seq=seq, outcome=data.outcome)
@@ -87,6 +89,8 @@ def _change(state: Prediction, data: prediction.Event, seq: int) -> Prediction:
             return msgspec.structs.replace(state, seq=seq, feedback=data.outcome, note=data.note)
         case prediction.PredictionDismissed():
             return msgspec.structs.replace(state, seq=seq, is_dismissed=True)
+        case prediction.PredictionExpired():
+            return msgspec.structs.replace(state, seq=seq, expired_at=event.recorded_at)
         case (
             prediction.AlertFired()
             | prediction.PredictionMade()

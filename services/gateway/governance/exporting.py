@@ -228,7 +228,7 @@ class Exporter:
                 yield [str(row[0]).encode() for row in page]
 
     async def _events(self, workspace_id: str) -> AsyncIterator[Sequence[bytes]]:
-        """The workspace's events as they are in the log, up to its present end; without those of expired issues."""
+        """The workspace's events as they are in the log, up to its present end; without those of what is expired."""
         partition = self._log.partition_of(workspace_id)
         batches = self._log.read(
             partition,

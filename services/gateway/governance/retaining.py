@@ -8,6 +8,7 @@ import structlog
 from contracts import connector, ingest, prediction
 from eventlog import EventLog
 from msgspec import Struct
+from msgspec.structs import astuple
 from nats.aio.client import Client
 from runtime.broker import CommandContext, ask
 from runtime.database import Pool, tenant
@@ -37,14 +38,16 @@ class Place(Struct, frozen=True):
     aged: tuple[datetime, int] | None = _BEGINNING
     expired: tuple[datetime, int] | None = _BEGINNING
     answered: tuple[datetime, int] | None = _BEGINNING
+    asked: tuple[datetime, int] | None = _BEGINNING
     foretold: tuple[datetime, int] | None = _BEGINNING
+    hidden: tuple[datetime, int] | None = _BEGINNING
     kept: tuple[datetime, int] | None = _BEGINNING
     over: tuple[datetime, int] | None = _BEGINNING
 
     @property
     def is_end(self) -> bool:
         """Whether all that was due has been asked for."""
-        return self == Place(None, None, None, None, None, None)
+        return all(place is None for place in astuple(self))
 
 
 class Retainer:
@@ -59,6 +62,7 @@ class Retainer:
         self._pool = pool
         self._clock = clock
         self._ended: set[tuple[str, str]] = set()
+        self._hidden: dict[str, tuple[datetime, int]] = {}
         self._forgotten: dict[str, tuple[datetime, int]] = {}
 
     async def advance(self, window: Windows, place: Place) -> Place:
@@ -71,19 +75,25 @@ class Retainer:
             expired = await self._purge(window.workspace_id, now - timedelta(days=window.grace_days), expired)
         answered = place.answered
         if answered is not None:
-            answered = await self._forget(
-                window.workspace_id, now - timedelta(days=window.prompt_logs_days), answered
-            )
+            aged_at = now - timedelta(days=window.prompt_logs_days)
+            answered = await self._expire_prompts(window.workspace_id, aged_at, answered)
+        asked = place.asked
+        if asked is not None:
+            asked = await self._forget(window.workspace_id, now - timedelta(days=window.grace_days), asked)
         foretold = place.foretold
         if foretold is not None:
-            kept = timedelta(days=window.predictions_days + window.grace_days)
-            foretold = await self._purge_predictions(window.workspace_id, now - kept, foretold)
+            ended = now - timedelta(days=window.predictions_days)
+            foretold = await self._expire_predictions(window.workspace_id, ended, foretold)
+        hidden = place.hidden
+        if hidden is not None:
+            before = now - timedelta(days=window.grace_days)
+            hidden = await self._purge_predictions(window.workspace_id, before, hidden)
         if place.kept is not None:
             await self._purge_records(window.workspace_id, now - timedelta(days=window.issues_days))
         over = place.over
         if over is not None:
             over = await self._purge_runs(window.workspace_id, now, over)
-        return Place(aged, expired, answered, foretold, None, over)
+        return Place(aged, expired, answered, asked, foretold, hidden, None, over)
 
     async def _expire(
         self, workspace_id: str, unchanged_since: datetime, after: tuple[datetime, int]
@@ -126,7 +136,7 @@ class Retainer:
             self._ended.add((workspace_id, "issues"))
         return _behind(page, PURGED_AT_ONCE)
 
-    async def _purge_predictions(
+    async def _expire_predictions(
         self, workspace_id: str, ended_before: datetime, after: tuple[datetime, int]
     ) -> tuple[datetime, int] | None:
         async with tenant(self._pool, workspace_id) as conn:
@@ -138,23 +148,32 @@ class Retainer:
                 after_seq=after[1],
                 n=PURGED_AT_ONCE,
             )
+        if page:
+            command = prediction.ExpirePredictions(
+                prediction_ids=tuple(each.prediction_id for each in page), ended_before=ended_before
+            )
+            await self._ask_prediction(workspace_id, command, "retention.predictions_expired")
+        return _behind(page, PURGED_AT_ONCE)
+
+    async def _purge_predictions(
+        self, workspace_id: str, expired_before: datetime, after: tuple[datetime, int]
+    ) -> tuple[datetime, int] | None:
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.see_expired(conn)
+            page = await _queries.list_expired_predictions(
+                conn,
+                workspace_id=workspace_id,
+                expired_before=expired_before,
+                after_at=after[0],
+                after_seq=after[1],
+                n=PURGED_AT_ONCE,
+            )
         # Once even without any, as with issues.
         if page or (workspace_id, "predictions") not in self._ended:
             command = prediction.PurgePredictions(
-                prediction_ids=tuple(each.prediction_id for each in page), ended_before=ended_before
+                prediction_ids=tuple(each.prediction_id for each in page), expired_before=expired_before
             )
-            done = await ask(
-                self._nc,
-                command,
-                endpoint=prediction.ENDPOINTS[prediction.PurgePredictions],
-                reply=prediction.PredictionsRetired,
-                context=_context(workspace_id),
-                timeout=_ASK_SECONDS,
-            )
-            if done.n_predictions:
-                log.info(
-                    "retention.predictions_purged", workspace_id=workspace_id, predictions=done.n_predictions
-                )
+            await self._ask_prediction(workspace_id, command, "retention.predictions_purged")
             self._ended.add((workspace_id, "predictions"))
         return _behind(page, PURGED_AT_ONCE)
 
@@ -202,17 +221,49 @@ class Retainer:
             self._ended.add((workspace_id, "runs"))
         return _behind(page, RUNS_AT_ONCE)
 
-    async def _forget(
+    async def _expire_prompts(
         self, workspace_id: str, before: datetime, after: tuple[datetime, int]
     ) -> tuple[datetime, int] | None:
-        """Delete what models were asked. No row holds anything of it, so the log is all there is; no grace."""
-        # What was deleted once is not there again.
-        after = max(after, self._forgotten.get(workspace_id, _BEGINNING))
+        # Most analyses ask no model: they are asked about once, not every hour.
+        after = max(after, self._hidden.get(workspace_id, _BEGINNING))
         async with tenant(self._pool, workspace_id) as conn:
+            await _queries.see_expired(conn)
             page = await _queries.list_answered(
                 conn,
                 workspace_id=workspace_id,
                 before=before,
+                after_at=after[0],
+                after_seq=after[1],
+                n=PURGED_AT_ONCE,
+            )
+        if page:
+            done = await ask(
+                self._nc,
+                ingest.ExpirePrompts(
+                    analysis_ids=tuple(each.analysis_id for each in page), asked_before=before
+                ),
+                endpoint=ingest.ENDPOINTS[ingest.ExpirePrompts],
+                reply=ingest.PromptsRetired,
+                context=_context(workspace_id),
+                timeout=_ASK_SECONDS,
+            )
+            if done.n_prompts:
+                log.info("retention.prompts_expired", workspace_id=workspace_id, prompts=done.n_prompts)
+            self._hidden[workspace_id] = (page[-1].since_at, page[-1].seq)
+        return _behind(page, PURGED_AT_ONCE)
+
+    async def _forget(
+        self, workspace_id: str, expired_before: datetime, after: tuple[datetime, int]
+    ) -> tuple[datetime, int] | None:
+        """Delete what models were asked, once its grace is over. No row holds anything of it: the log is all there is."""
+        # What was deleted once is not there again.
+        after = max(after, self._forgotten.get(workspace_id, _BEGINNING))
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.see_expired(conn)
+            page = await _queries.list_expired_prompts(
+                conn,
+                workspace_id=workspace_id,
+                expired_before=expired_before,
                 after_at=after[0],
                 after_seq=after[1],
                 n=PURGED_AT_ONCE,
@@ -238,6 +289,23 @@ class Retainer:
         )
         if done.n_issues:
             log.info(event, workspace_id=workspace_id, issues=done.n_issues)
+
+    async def _ask_prediction(
+        self,
+        workspace_id: str,
+        command: prediction.ExpirePredictions | prediction.PurgePredictions,
+        event: str,
+    ) -> None:
+        done = await ask(
+            self._nc,
+            command,
+            endpoint=prediction.ENDPOINTS[type(command)],
+            reply=prediction.PredictionsRetired,
+            context=_context(workspace_id),
+            timeout=_ASK_SECONDS,
+        )
+        if done.n_predictions:
+            log.info(event, workspace_id=workspace_id, predictions=done.n_predictions)
 
 
 def _context(workspace_id: str) -> CommandContext:

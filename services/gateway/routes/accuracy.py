@@ -81,6 +81,7 @@ async def accuracy(gateway: Gateway, call: Call[AccuracyQuery, None]) -> Accurac
     threshold = await read_alert_probability(gateway, call.workspace_id)
     ended_by = gateway.resources.clock() - GRACE
     async with tenant(gateway.pool, call.workspace_id) as conn:
+        await _queries.see_expired(conn)
         bins = await _queries.list_reliability(
             conn, workspace_id=call.workspace_id, ended_by=ended_by, window_days=call.query.window_days
         )
@@ -148,7 +149,7 @@ class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probability: Annotated[float, Meta(ge=0, le=1)]
     window_days: WindowDays = 7
     days: Annotated[
-        int, Meta(ge=1, le=365, description="How far back to look; no further than predictions are kept.")
+        int, Meta(ge=1, le=365, description="How far back to look; no further than predictions are shown.")
     ] = 90
 
 
@@ -188,10 +189,11 @@ async def dry_run(gateway: Gateway, call: Call[NoQuery, DryRun]) -> DryRunResult
         kept = await governance.get_retention(conn, workspace_id=call.workspace_id)
     if kept is None:
         raise not_found("workspace", call.workspace_id)
-    # Of what is purged nobody knows what came before, so that each pattern would seem to reach the threshold anew.
-    kept_days = min(kept.predictions_days, kept.plan_days or kept.predictions_days) + kept.grace_days
+    # What is expired is not shown; it only says what came before, so that no pattern seems to reach the threshold anew.
+    kept_days = min(kept.predictions_days, kept.plan_days or kept.predictions_days)
     since = gateway.resources.clock() - timedelta(days=min(draft.days, kept_days))
     async with tenant(gateway.pool, call.workspace_id) as conn:
+        await _queries.see_expired(conn)
         rows = await _queries.dry_run_alerts(
             conn,
             workspace_id=call.workspace_id,

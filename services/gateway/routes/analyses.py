@@ -1,5 +1,7 @@
 """Analyses of issues: ask for one, and see what a model was asked for it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -7,8 +9,10 @@ import msgspec
 from contracts import ingest
 from msgspec import Meta, Struct
 from runtime.database import tenant
+from runtime.errors import UnavailableError
 
 from services.gateway import _queries
+from services.gateway.edge.preconditions import WAIT_SECONDS_MAX
 from services.gateway.errors import AnalysisLimitError
 from services.gateway.routes.issues import LISTING, FormatQuery, Issue, detail
 from services.gateway.routes.operation import (
@@ -18,9 +22,11 @@ from services.gateway.routes.operation import (
     Gateway,
     NoQuery,
     Operation,
+    command,
     not_found,
+    settle,
 )
-from services.gateway.routes.pages import carry_out
+from services.gateway.routes.pages import read_one
 
 Tier: TypeAlias = Literal["fast", "balanced", "deep"]
 
@@ -64,19 +70,38 @@ class Prompt(Struct, frozen=True, kw_only=True):
     attempts: tuple[PromptAttempt, ...]
 
 
+@asynccontextmanager
+async def _room_for_one(gateway: Gateway, workspace_id: str, issue_id: str) -> AsyncIterator[None]:
+    """Whoever is inside may begin an analysis of the issue, and nobody else of the workspace begins one meanwhile.
+
+    Raises AnalysisLimitError, unless one of this issue runs: then there is nothing to begin.
+    """
+    async with gateway.once.alone(workspace_id, "analyses"):
+        log = gateway.resources.event_log
+        end = await log.last_seq(log.partition_of(workspace_id))
+        if not await gateway.resources.reached(workspace_id, end, timeout=WAIT_SECONDS_MAX):
+            raise UnavailableError("The read model is behind, so analyses cannot be counted now.")
+        async with tenant(gateway.pool, workspace_id) as conn:
+            # Of this workspace alone, for the connection sees no other.
+            running = await _queries.list_running_analyses(conn, except_ids=[], of_each=RUNNING_MAX)
+        is_new = all(analysis.issue_id != issue_id for analysis in running)
+        if is_new and len(running) >= RUNNING_MAX:
+            raise AnalysisLimitError(
+                f"{RUNNING_MAX} analyses of this workspace run already.",
+                details={"limit": "running_analyses", "most": str(RUNNING_MAX)},
+            )
+        yield
+
+
 async def analyze(gateway: Gateway, call: Call[FormatQuery, AnalysisRequest]) -> Issue:
     """Begin an analysis of an issue, or go on with the one that runs. Raises AnalysisLimitError."""
-    async with tenant(gateway.pool, call.workspace_id) as conn:
-        # Of this workspace alone, for the connection sees no other.
-        running = await _queries.list_running_analyses(conn, except_ids=[], of_each=RUNNING_MAX)
-    is_new = all(analysis.issue_id != call.path["issue_id"] for analysis in running)
-    if is_new and len(running) >= RUNNING_MAX:
-        raise AnalysisLimitError(
-            f"{RUNNING_MAX} analyses of this workspace run already.",
-            details={"limit": "running_analyses", "most": str(RUNNING_MAX)},
-        )
-    request = ingest.StartAnalysis(issue_id=call.path["issue_id"], tier=ingest.AnalysisTier(call.body.tier))
-    row, _ = await carry_out(gateway, call, LISTING, request, reply=ingest.AnalysisAccepted)
+    issue_id = call.path["issue_id"]
+    await read_one(gateway, call.workspace_id, LISTING, issue_id)
+    request = ingest.StartAnalysis(issue_id=issue_id, tier=ingest.AnalysisTier(call.body.tier))
+    async with _room_for_one(gateway, call.workspace_id, issue_id):
+        begun = await command(gateway, call.principal, request, reply=ingest.AnalysisAccepted)
+    await settle(gateway, call.workspace_id, begun.sequence, location=f"/v1/issues/{issue_id}")
+    row = await read_one(gateway, call.workspace_id, LISTING, issue_id)
     # The answer may be there already; what was asked for is that it be analysed.
     row = msgspec.structs.replace(row, status=ingest.IssueStatus.ANALYZING.value)
     return detail(row, style=call.query.severity_format)
@@ -89,6 +114,8 @@ async def get_prompt(gateway: Gateway, call: Call[NoQuery, None]) -> Prompt:
         found = await _queries.get_analysis(conn, workspace_id=call.workspace_id, analysis_id=analysis_id)
     if found is None or found.issue_id != issue_id:
         raise not_found("analysis", analysis_id)
+    if found.prompt_expired_at is not None:
+        raise not_found("prompt of analysis", analysis_id)
     history = await gateway.resources.event_log.history(call.workspace_id, "prompt", analysis_id)
     for event in history:
         if isinstance(event.data, ingest.ModelAsked):

@@ -47,7 +47,7 @@ Days = Annotated[int, Meta(ge=1, le=DAYS_MAX)]
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """What is kept how long, in days. What is past its window is hidden, predictions are not; it is purged after the grace."""
+    """What is kept how long, in days. What is past its window is hidden; it is purged after the grace."""
 
     issues_days: Days
     activity_days: Annotated[

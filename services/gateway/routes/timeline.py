@@ -118,6 +118,7 @@ def summary_of(data: Event) -> str:
             | ingest.IssueExpired()
             | ingest.IssueRestored()
             | ingest.IssuesPurged()
+            | ingest.PromptsExpired()
         ):
             return _of_issue(data)
         case (
@@ -127,6 +128,7 @@ def summary_of(data: Event) -> str:
             | prediction.PredictionDismissed()
             | prediction.AlertFired()
             | prediction.ModelFitted()
+            | prediction.PredictionExpired()
             | prediction.PredictionsPurged()
             | recommendation.RecommendationMade()
             | recommendation.RecommendationReassessed()
@@ -219,9 +221,11 @@ def _of_issue(data: ingest.Event) -> str:
             return f"Reported again by {data.issue.source}, and shown again."
         case ingest.IssuesPurged():
             return f"{_count(len(data.issues), 'issue')} purged."
+        case ingest.PromptsExpired():
+            return f"Prompts of {_count(len(data.analysis_ids), 'analysis', 'analyses')} expired."
         case never:
             assert_never(never)
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def _count(n: int, noun: str, many: str = "") -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {many or noun + 's'}"

@@ -139,6 +139,7 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | pattern.GroupingVersionCompared()
             | pattern.GroupingVersionActivated()
             | prediction.ModelFitted()
+            | prediction.PredictionExpired()
             | prediction.PredictionsPurged()
             | recommendation.ProofStarted()
             | recommendation.ProofNoted()
@@ -156,6 +157,7 @@ def frames_of(event: Recorded[Event]) -> list[Frame]:
             | workspace.WorkspaceErased()
             | ingest.IssueExpired()
             | ingest.IssuesPurged()
+            | ingest.PromptsExpired()
         ):
             return []
         case ingest.IssueRestored() as restored:
@@ -270,6 +272,7 @@ def _of_prediction(event: Recorded[Event], data: prediction.Event) -> list[Frame
             | prediction.PredictionFeedbackGiven()
             | prediction.PredictionDismissed()
             | prediction.ModelFitted()
+            | prediction.PredictionExpired()
             | prediction.PredictionsPurged()
         ):
             return []

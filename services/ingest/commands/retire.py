@@ -19,6 +19,18 @@ def expire_issue(
     return ingest.IssueExpired(issue_id=issue_id)
 
 
+def expire_prompts(
+    histories: Sequence[Sequence[Recorded[Event]]], *, workspace_id: str, asked_before: datetime
+) -> ingest.PromptsExpired | None:
+    """That what models were asked is shown no longer; None when all of it is younger, or gone."""
+    aged = [
+        history[-1].aggregate_id
+        for history in histories
+        if history and history[-1].recorded_at < asked_before
+    ]
+    return ingest.PromptsExpired(workspace_id=workspace_id, analysis_ids=tuple(aged)) if aged else None
+
+
 def purge_issue(history: Sequence[Recorded[Event]], *, expired_before: datetime) -> ingest.PurgedIssue | None:
     """What is kept of an issue; None when it is not expired, or not for long enough."""
     if not history or not isinstance(history[-1].data, ingest.IssueExpired):

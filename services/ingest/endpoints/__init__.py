@@ -170,6 +170,7 @@ def endpoints(desk: Desk, retirement: Retirement) -> tuple[Endpoint, ...]:
         Endpoint(names[ingest.StartAnalysis], ingest.StartAnalysis, desk.start_analysis),
         Endpoint(names[ingest.RecordAnalysis], ingest.RecordAnalysis, desk.record_analysis),
         Endpoint(names[ingest.ExpireIssues], ingest.ExpireIssues, retirement.expire_issues),
+        Endpoint(names[ingest.ExpirePrompts], ingest.ExpirePrompts, retirement.expire_prompts),
         Endpoint(names[ingest.PurgeIssues], ingest.PurgeIssues, retirement.purge_issues),
         Endpoint(connector.ENDPOINTS[connector.PurgeRuns], connector.PurgeRuns, retirement.purge_runs),
     )

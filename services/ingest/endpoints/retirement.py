@@ -1,4 +1,4 @@
-"""What retention asks of ingest: hide issues that have reached their age, delete them later; delete runs of long ago."""
+"""What retention asks of ingest: hide issues and prompts at their age, delete issues later; delete runs of long ago."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,8 +7,9 @@ from datetime import datetime
 from contracts import Event, Recorded, connector, derived_id, ingest, record
 from eventlog import Append, Conflict, ConflictError, EventLog
 from runtime.broker import CommandContext
+from runtime.errors import StateConflictError
 
-from services.ingest.commands import counted_from, expire_issue, purge_issue
+from services.ingest.commands import counted_from, expire_issue, expire_prompts, purge_issue
 from services.ingest.commands.connectors import is_purgeable
 from services.ingest.errors import InvalidConnectorError, InvalidIssueError
 from services.ingest.reporting import AGGREGATE, SERVICE, or_unreachable
@@ -42,8 +43,18 @@ class Retirement:
 
         Raises InvalidIssueError and LogUnreachableError.
         """
-        ids = _distinct(cmd.issue_ids, EXPIRED_MAX)
+        ids = _distinct("issue_ids", cmd.issue_ids, EXPIRED_MAX)
         return await or_unreachable(self._expire(ids, cmd.unchanged_since, context))
+
+    async def expire_prompts(
+        self, cmd: ingest.ExpirePrompts, context: CommandContext
+    ) -> ingest.PromptsRetired:
+        """Hide what models were asked long ago.
+
+        Raises InvalidIssueError, LogUnreachableError and StateConflictError.
+        """
+        ids = _distinct("analysis_ids", cmd.analysis_ids, PURGED_MAX)
+        return await or_unreachable(self._expire_prompts(ids, cmd.asked_before, context))
 
     async def purge_issues(self, cmd: ingest.PurgeIssues, context: CommandContext) -> ingest.IssuesRetired:
         """Delete those whose grace is over, after what an earlier request began and did not end.
@@ -52,7 +63,7 @@ class Retirement:
         be one whose events are still there, so only that is looked at again.
         Raises InvalidIssueError and LogUnreachableError.
         """
-        ids = _distinct(cmd.issue_ids, PURGED_MAX)
+        ids = _distinct("issue_ids", cmd.issue_ids, PURGED_MAX)
         return await or_unreachable(self._purge(ids, cmd.expired_before, context))
 
     async def purge_runs(self, cmd: connector.PurgeRuns, context: CommandContext) -> connector.RunsPurged:
@@ -115,13 +126,36 @@ class Retirement:
         sequences = [outcome for outcome in outcomes if not isinstance(outcome, Conflict)]
         return ingest.IssuesRetired(n_issues=len(sequences), sequence=max(sequences, default=0))
 
+    async def _expire_prompts(
+        self, ids: Sequence[str], asked_before: datetime, context: CommandContext
+    ) -> ingest.PromptsRetired:
+        workspace_id = context.workspace_id
+        version = await self._end_last(workspace_id)
+        histories = await self._log.histories(workspace_id, PROMPT, ids)
+        event = expire_prompts(histories, workspace_id=workspace_id, asked_before=asked_before)
+        if event is None:
+            return ingest.PromptsRetired(n_prompts=0, sequence=0)
+        try:
+            sequence = await self._log.append(
+                Append(self._recorded(event, workspace_id, version, context), version)
+            )
+        except ConflictError as error:
+            raise StateConflictError("Somebody else retires something here; ask again.") from error
+        return ingest.PromptsRetired(n_prompts=len(event.analysis_ids), sequence=sequence)
+
+    async def _end_last(self, workspace_id: str) -> int:
+        """Delete what the last fact says is purged, before it is the last no more; its sequence, 0 for none."""
+        latest = await self._log.latest(workspace_id, RETENTION, workspace_id)
+        if latest is None:
+            return 0
+        await self._delete(latest, latest.seq)
+        return latest.seq
+
     async def _purge(
         self, ids: Sequence[str], expired_before: datetime, context: CommandContext
     ) -> ingest.IssuesRetired:
         workspace_id = context.workspace_id
-        latest = await self._log.latest(workspace_id, RETENTION, workspace_id)
-        if latest is not None:
-            await self._delete(latest, latest.seq)
+        version = await self._end_last(workspace_id)
         histories = await self._log.histories(workspace_id, AGGREGATE, ids)
         kept = [
             (issue, history)
@@ -135,7 +169,6 @@ class Retirement:
             issues=tuple(issue for issue, _ in kept),
             counted_from=counted_from([history for _, history in kept]),
         )
-        version = latest.seq if latest is not None else 0
         fact = self._recorded(event, workspace_id, version, context)
         try:
             sequence = await self._log.append(Append(fact, version))
@@ -207,7 +240,7 @@ class Retirement:
         )
 
 
-def _distinct(ids: Sequence[str], most: int) -> Sequence[str]:
+def _distinct(field: str, ids: Sequence[str], most: int) -> Sequence[str]:
     if len(ids) > most:
-        raise InvalidIssueError({"issue_ids": f"has {len(ids)} ids; send at most {most}"})
+        raise InvalidIssueError({field: f"has {len(ids)} ids; send at most {most}"})
     return list(dict.fromkeys(ids))

@@ -77,7 +77,7 @@ def evolve(state: Issue | None, event: ingest.Event, *, at: datetime) -> Issue:
             return state
         case ingest.IssueExpired():
             return replace(state, is_expired=True)
-        case ingest.IssuesPurged():
+        case ingest.IssuesPurged() | ingest.PromptsExpired():
             # Told of many issues on their workspace; what it purges has no history any more.
             return state
         case _:

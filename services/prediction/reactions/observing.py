@@ -163,6 +163,8 @@ def _observe_prediction(
             tracked = memory.holder(event.workspace_id, data.pattern_id)
             if tracked is not None and data.outcome is Outcome.HIT:
                 memory.note_true(tracked)
+        case prediction.PredictionExpired():
+            memory.drop_open(event.workspace_id, data.prediction_id)
         case prediction.PredictionsPurged():
             for purged in data.predictions:
                 memory.drop_open(event.workspace_id, purged.prediction_id)

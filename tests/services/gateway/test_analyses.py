@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import httpx
@@ -218,7 +220,7 @@ def test_a_workspace_may_want_no_model(owner: httpx.Client, member: str, model: 
     assert owner.post("/v1/issues/iss_0/analyze").status_code == 404
 
 
-async def crowd(stack: Stack, workspace_id: str) -> None:
+async def crowd(stack: Stack, workspace_id: str, n_running: int = RUNNING_MAX) -> None:
     """A hundred analyses that run; nobody can end them at once, for their issues are gone."""
     nc = await nats.connect(stack.nats.url)
     try:
@@ -228,7 +230,7 @@ async def crowd(stack: Stack, workspace_id: str) -> None:
             contracts.AnalysisStarted(
                 issue_id=f"iss_crowd{n}", analysis_id=f"ana_crowd{n}", tier=contracts.AnalysisTier.FAST
             )
-            for n in range(RUNNING_MAX)
+            for n in range(n_running)
         ]
         outcomes = await log.append_each(
             [
@@ -264,3 +266,33 @@ def test_a_workspace_has_a_hundred_analyses_at_most(stack: Stack) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "analysis_limit")
         assert int(refused.headers["Retry-After"]) > 0
         assert api.get(f"/v1/issues/{issue['id']}").json()["status"] != "analyzing"
+        unknown = api.post("/v1/issues/iss_nobody/analyze")
+        assert unknown.status_code == 404, unknown.text
+
+
+def test_the_last_analysis_is_begun_once_whoever_asks_at_once(stack: Stack) -> None:
+    """Of six requests for six issues while 98 run, two are taken; their model does not answer before the end."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
+    endpoint, is_over = ModelEndpoint(), Event()
+
+    def slow(request: dict[str, Any]) -> dict[str, Any]:
+        is_over.wait(60)
+        return faithful(request)
+
+    endpoint.answer = slow
+    try:
+        with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as api:
+            own = {"base_url": endpoint.url, "api_key": "sk-test-0123456789"}
+            assert api.patch("/v1/settings/ai", json=own).status_code == 200
+            asyncio.run(crowd(stack, tenant.workspace_id, RUNNING_MAX - 2))
+            issues = [api.post("/v1/issues", json={"title": words()}).json()["id"] for _ in range(6)]
+
+            def begin(issue: str) -> int:
+                return api.post(f"/v1/issues/{issue}/analyze").status_code
+
+            with ThreadPoolExecutor(len(issues)) as threads:
+                assert sorted(threads.map(begin, issues)) == [200, 200, 429, 429, 429, 429]
+    finally:
+        is_over.set()
+        endpoint.close()

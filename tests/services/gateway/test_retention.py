@@ -34,6 +34,9 @@ NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(days=400)
 
 
+WINDOWS = Windows(workspace_id="", issues_days=365, prompt_logs_days=90, predictions_days=365, grace_days=30)
+
+
 class Scene(Struct):
     """A workspace with three issues of long ago and three of now, all of one pattern. word: in every text of the old."""
 
@@ -47,18 +50,12 @@ class Scene(Struct):
     new: list[str]
     pattern_id: str = ""
 
-    async def retain(self, *, days_later: float = 0) -> None:
+    async def retain(self, *, days_later: float = 0, window: Windows | None = None) -> None:
         """All that is due at a time, as the gateway that leads does it every hour."""
         retainer = Retainer(
             self.nc, self.log, self.rows, clock=lambda: datetime.now(UTC) + timedelta(days=days_later)
         )
-        window = Windows(
-            workspace_id=self.tenant.workspace_id,
-            issues_days=365,
-            prompt_logs_days=90,
-            predictions_days=365,
-            grace_days=30,
-        )
+        window = replace(window or WINDOWS, workspace_id=self.tenant.workspace_id)
         place = Place()
         while not place.is_end:
             place = await retainer.advance(window, place)
@@ -87,14 +84,17 @@ class Scene(Struct):
 
 
 async def known_then(scene: Scene, stack: Stack, *, sequence: int) -> set[str]:
-    """The issues that an answer about the past is made of."""
+    """The issues and predictions that an answer about the past is made of."""
     resources = SimpleNamespace(event_log=scene.log, clock=lambda: datetime.now(UTC))
     pasts = Pasts(cast(Resources, resources), projection(), url=stack.database.app_url)
     keeping = asyncio.create_task(pasts.run())
     try:
         async with pasts.at(scene.tenant.workspace_id, sequence) as (rows, _), rows.connection() as conn:
-            cursor = await conn.execute("SELECT issue_id FROM issues UNION SELECT issue_id FROM comments")
-            return {str(issue_id) for (issue_id,) in await cursor.fetchall()}
+            cursor = await conn.execute(
+                "SELECT issue_id FROM issues UNION SELECT issue_id FROM comments"
+                " UNION SELECT prediction_id FROM predictions"
+            )
+            return {str(id_) for (id_,) in await cursor.fetchall()}
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
@@ -225,11 +225,15 @@ async def test_what_has_expired_is_shown_nowhere_and_patterns_go_on_counting_it(
     members = scene.owner.get(f"/v1/patterns/{scene.pattern_id}/members").json()
     assert {member["issue_id"] for member in members["data"]} == set(scene.new)
     assert counted(scene) == before
-    exported = scene.owner.post("/v1/governance/exports").json()["id"]
-    done = await finished(scene.owner, f"/v1/governance/exports/{exported}")
-    archive = scene.owner.get(done["download_url"]).content
-    assert scene.word not in str(unpacked(archive))
+    assert scene.word not in await exported(scene)
     assert set((await verified(stack)).values()) == {True}
+
+
+async def exported(scene: Scene) -> str:
+    """All that a copy of the workspace has."""
+    export_id = scene.owner.post("/v1/governance/exports").json()["id"]
+    done = await finished(scene.owner, f"/v1/governance/exports/{export_id}")
+    return str(unpacked(scene.owner.get(done["download_url"]).content))
 
 
 async def test_nothing_is_found_of_purged_issues_and_a_replay_gives_the_same_rows(
@@ -342,7 +346,7 @@ async def is_told(scene: Scene) -> bool:
     return any(isinstance(event.data, workspace.WorkspaceSettingsChanged) for event in history)
 
 
-async def test_nothing_is_found_of_purged_predictions_and_their_scores_stay(
+async def test_expired_predictions_are_shown_nowhere_purged_ones_are_nowhere_and_their_scores_stay(
     scene: Scene, stack: Stack
 ) -> None:
     """What still counts stays: the last of a pattern, and the last that alerted."""
@@ -390,20 +394,48 @@ async def test_nothing_is_found_of_purged_predictions_and_their_scores_stay(
     assert (before["n"], before["hits"], before["lead_time_days"]) == (3, 1, 2)
     assert {trace.store for trace in await rows_with(stack, [word])} == {"gateway.predictions"}
 
-    await scene.retain(days_later=31)
+    [*_, last] = await scene.log.history(scene.tenant.workspace_id, "prediction", ids[-1])
+    assert set(ids) <= await known_then(scene, stack, sequence=last.seq)
+
+    await scene.retain()
 
     def is_gone() -> bool:
         return [scene.owner.get(f"/v1/predictions/{id_}").status_code for id_ in ids] == [404, 404, 404]
 
-    await eventually(is_gone, deadline=30)
+    def listed() -> set[str]:
+        statuses = {"status": "active,dismissed,resolved,superseded", "limit": 100}
+        found = scene.owner.get("/v1/predictions", params=statuses).json()
+        assert found["page"]["total"] == len(found["data"])
+        return {one["id"] for one in found["data"] if one["id"].startswith(f"prd_{scene.word}")}
+
+    async def is_purged() -> bool:
+        return not any(await scene.log.histories(scene.tenant.workspace_id, "prediction", ids))
+
+    last_alert = kept[0].event.aggregate_id
+    await eventually(is_gone)
+    assert listed() == {last_alert}
+    for path, body in (("feedback", {"outcome": "hit"}), ("dismiss", {})):
+        refused = scene.owner.post(f"/v1/predictions/{ids[0]}/{path}", json=body)
+        assert refused.status_code == 404, refused.text
+    assert set(ids) & await known_then(scene, stack, sequence=last.seq) == set()
+    assert word not in await exported(scene)
+    assert accuracy(scene) == before
+    assert {trace.store for trace in await rows_with(stack, [word])} == {"gateway.predictions"}
+    assert set((await verified(stack)).values()) == {True}
+    # Nothing brings it back, and its grace is not over.
+    await scene.retain(days_later=29)
+    assert not await is_purged()
+
+    await scene.retain(days_later=31)
+    await eventually(is_purged)
     await eventually(lambda: nothing_with(stack, [word]))
-    assert scene.owner.get(f"/v1/predictions/{kept[0].event.aggregate_id}").status_code == 200
+    assert listed() == {last_alert}
     assert accuracy(scene) == before
     kept_for = {"predictions_days": 20, "grace_days": 10}
     assert scene.owner.patch("/v1/settings/data-retention", json=kept_for).status_code == 200
     tried = scene.owner.post("/v1/predictions/dry-run", json={"probability": 0.5, "days": 90}).json()
     assert (
-        timedelta(days=29) < datetime.now(UTC) - datetime.fromisoformat(tried["since"]) < timedelta(days=31)
+        timedelta(days=19) < datetime.now(UTC) - datetime.fromisoformat(tried["since"]) < timedelta(days=21)
     )
     assert set((await verified(stack)).values()) == {True}
 
@@ -470,4 +502,99 @@ async def test_runs_of_long_ago_are_gone_but_for_those_that_a_connector_rests_on
     await eventually(lambda: listed() == sorted([names[1], *names[4:]]))
     assert [len(each) for each in await scene.log.histories(space, "sync_run", names[:5])] == [0, 2, 0, 0, 2]
     assert scene.owner.get(f"/v1/connectors/{connector_id}").json()["last_synced_at"] is not None
+    assert set((await verified(stack)).values()) == {True}
+
+
+def asked(scene: Scene, issue: str, word: str, *, days_ago: float) -> list[Append]:
+    """An analysis, and what a model was asked for it."""
+    space, at = scene.tenant.workspace_id, NOW - timedelta(days=days_ago)
+    id_ = f"ana_{scene.word}_{issue}"
+    claim = ingest.AnalysisClaim(text="It was full.", evidence_ids=("e1",))
+    analysis = ingest.Analysis(
+        root_cause=claim,
+        contributing_factors=(claim,),
+        why_recurring=claim,
+        confidence=0.5,
+        model="m",
+        model_version="v",
+        evidence=(ingest.AnalysisEvidence(id="e1", kind="terms", text="They say full.", issue_ids=(issue,)),),
+    )
+    told: list[tuple[Event, str]] = [
+        (
+            ingest.AnalysisStarted(issue_id=issue, analysis_id=id_, tier=ingest.AnalysisTier.FAST),
+            issue,
+        ),
+        (
+            ingest.AnalysisRecorded(
+                issue_id=issue,
+                analysis_id=id_,
+                tier=ingest.AnalysisTier.FAST,
+                status=ingest.IssueStatus.ANALYZED,
+                analysis=analysis,
+            ),
+            issue,
+        ),
+        (
+            ingest.ModelAsked(
+                analysis_id=id_,
+                issue_id=issue,
+                exchange=ingest.ModelExchange(
+                    model="m",
+                    host="h",
+                    prompt_version="p",
+                    messages=(ingest.ModelMessage(role="user", text=f"Why did {word} fail?"),),
+                    attempts=(),
+                ),
+            ),
+            id_,
+        ),
+    ]
+    return [
+        Append(
+            record(
+                data,
+                workspace_id=space,
+                aggregate_id=aggregate_id,
+                occurred_at=at,
+                recorded_at=at,
+                source="ingest",
+                event_id=f"evt_{number}{id_}",
+            ),
+            None,
+        )
+        for number, (data, aggregate_id) in enumerate(told)
+    ]
+
+
+async def test_expired_prompts_are_shown_to_nobody_and_deleted_after_their_grace(
+    scene: Scene, stack: Stack
+) -> None:
+    """Those of an issue that is expired itself are shown to nobody at once."""
+    word = f"okapi{uuid4().hex[:8]}"
+    for issue, days_ago in ((scene.new[0], 95), (scene.old[0], 100)):
+        for append in asked(scene, issue, word, days_ago=days_ago):
+            await scene.log.append(append)
+    paths = [
+        f"/v1/issues/{issue}/analyses/ana_{scene.word}_{issue}" for issue in (scene.new[0], scene.old[0])
+    ]
+
+    def found() -> list[int]:
+        return [scene.owner.get(f"{path}/prompt").status_code for path in paths]
+
+    await eventually(lambda: found() == [200, 200])
+    assert word in await exported(scene)
+    # The issue of long ago expires, its prompt would not yet.
+    await scene.retain(window=replace(WINDOWS, prompt_logs_days=101, issues_days=99))
+    await eventually(lambda: found() == [200, 404])
+    await scene.retain()
+    await eventually(lambda: found() == [404, 404])
+    assert word not in await exported(scene)
+    shown = scene.owner.get(f"/v1/issues/{scene.new[0]}")
+    assert shown.status_code == 200, shown.text
+    await scene.retain(days_later=29)
+    assert await messages_with(stack, [word]) != []
+    assert set((await verified(stack)).values()) == {True}
+    await scene.retain(days_later=31)
+    await eventually(lambda: nothing_with(stack, [word]))
+    assert found() == [404, 404]
     assert set((await verified(stack)).values()) == {True}

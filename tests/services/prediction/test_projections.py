@@ -15,7 +15,7 @@ from runtime import database as databases
 from testkit.laws import assert_projection_laws, assert_rebuild_equals_live, in_order, rows_after
 from testkit.servers import Database
 
-from services.prediction.commands import purge_prediction
+from services.prediction.commands import expire_prediction, purge_prediction
 from services.prediction.engine.gamma_poisson import MIXED
 from services.prediction.engine.scoring import Score, brier_nano
 from services.prediction.projections import PROJECTION
@@ -223,7 +223,8 @@ PURGED = {"prd_1", "prd_3", "prd_4"}
 
 
 def purged_story() -> list[Recorded[Event]]:
-    """The story, and the end of a hit, of a miss that was called prevented afterwards, and of what was prevented."""
+    """The story, and the end of a hit, of a miss that was called prevented afterwards, and of what was prevented: each
+    expires first."""
     happened: list[tuple[str, Event]] = [
         ("prd_4", made("prd_4", "pat_a", 7)),
         (
@@ -233,11 +234,16 @@ def purged_story() -> list[Recorded[Event]]:
         ("prd_5", made("prd_5", "pat_a", 7)),
         ("prd_6", made("prd_6", "pat_b", 7)),
     ]
-    events = in_order(*story(), *(envelope(data, aggregate_id) for aggregate_id, data in happened))
+    expired = [prediction.PredictionExpired(prediction_id=name) for name in sorted(PURGED)]
+    events = in_order(
+        *story(),
+        *(envelope(data, aggregate_id) for aggregate_id, data in happened),
+        *(envelope(data, data.prediction_id, time=at(8)) for data in expired),
+    )
     kept = []
     for name in sorted(PURGED):
         history = [event for event in events if event.aggregate_id == name]
-        remains = purge_prediction(history, ended_before=at(8))
+        remains = purge_prediction(history, expired_before=at(9))
         assert remains is not None
         kept.append(remains)
     fact = prediction.PredictionsPurged(workspace_id=WORKSPACE, predictions=tuple(kept))
@@ -265,19 +271,39 @@ async def test_a_replay_without_what_is_purged_gives_the_same_rows(database: Dat
         assert await rows_after(PROJECTION, [left], database=database, schema=f"left_{number}") == rows
 
 
-def test_only_what_is_over_is_purged() -> None:
+async def test_scores_count_what_has_expired(database: Database) -> None:
+    """And whoever leads next does not take it for open."""
+    events = purged_story()[:-1]
+    rows = await assert_projection_laws(PROJECTION, events, database=database)
+    before = await rows_after(PROJECTION, [events[:-3]], database=database, schema="before")
+    assert rows["scores"] == before["scores"]
+    assert rows["predictions"] != before["predictions"]
+    assert sum(f"{at(8):%Y-%m-%d}" in row for row in rows["predictions"]) == len(PURGED)
+
+
+def test_only_what_is_over_expires_and_only_what_expired_is_purged() -> None:
     """Neither what is open, nor what ended or was written to since."""
     events = purged_story()
 
-    def remains(name: str, days: float, count: int = 9) -> prediction.PurgedPrediction | None:
-        history = [event for event in events if event.aggregate_id == name][:count]
-        return purge_prediction(history, ended_before=at(days))
+    def history(name: str, count: int = 9) -> list[Recorded[Event]]:
+        found = [event for event in events if event.aggregate_id == name]
+        return found if count == 9 else found[:count]
 
-    assert remains("prd_1", 7) is None
-    assert remains("prd_1", 7.1) is not None
-    assert remains("prd_1", 100, 1) is None
-    assert remains("prd_5", 100) is None
-    assert remains("prd_9", 100) is None
+    def expires(name: str, days: float, count: int = -1) -> bool:
+        # As it was before it expired.
+        return expire_prediction(history(name, count), ended_before=at(days)) is not None
+
+    assert not expires("prd_1", 7)
+    assert expires("prd_1", 7.1)
+    assert not expires("prd_1", 100, 1), "open"
+    assert not expires("prd_1", 100, 9), "expired already"
+    assert not expires("prd_5", 100)
+    assert not expires("prd_9", 100)
+
+    assert purge_prediction(history("prd_1"), expired_before=at(8)) is None
+    assert purge_prediction(history("prd_1"), expired_before=at(8.1)) is not None
+    assert purge_prediction(history("prd_1", -1), expired_before=at(100)) is None
+    assert purge_prediction(history("prd_9"), expired_before=at(100)) is None
 
 
 async def test_another_workspace_sees_nothing(database: Database, event_log: EventLog) -> None:

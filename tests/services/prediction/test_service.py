@@ -137,11 +137,13 @@ async def test_a_purge_goes_on_where_a_crash_left_it_and_nothing_is_said_of_it_a
             prediction_id=made.prediction_id, outcome=Outcome.PREVENTED, note="Paul"
         )
         await endpoints.give_feedback(command, CONTEXT)
+    rig.clock.now = at(150)
+    assert await expire(endpoints, first, second, third) == 2
     rig.clock.now = at(200)
 
     async def purge(*made: prediction.PredictionMade) -> int:
         ids = tuple(one.prediction_id for one in made)
-        cmd = prediction.PurgePredictions(prediction_ids=ids, ended_before=at(100))
+        cmd = prediction.PurgePredictions(prediction_ids=ids, expired_before=at(180))
         return (await endpoints.purge_predictions(cmd, CONTEXT)).n_predictions
 
     async def history(made: prediction.PredictionMade) -> int:
@@ -151,11 +153,11 @@ async def test_a_purge_goes_on_where_a_crash_left_it_and_nothing_is_said_of_it_a
     with pytest.raises(UnavailableError):
         await purge(first, third)
     rig.log.purge = real  # type: ignore[method-assign]
-    assert await history(first) == 2
+    assert await history(first) == 3
     assert await Endpoints(rig.log, clock=rig.clock).purge_predictions(
-        prediction.PurgePredictions(ended_before=at(100)), CONTEXT
+        prediction.PurgePredictions(expired_before=at(180)), CONTEXT
     ) == prediction.PredictionsRetired(n_predictions=0, sequence=0)
-    assert [await history(made) for made in (first, second, third)] == [0, 2, 1]
+    assert [await history(made) for made in (first, second, third)] == [0, 3, 1]
 
     late = fold(await rig.log.history(WORKSPACE, "prediction", second.prediction_id))
     assert late is not None
@@ -169,6 +171,48 @@ async def test_a_purge_goes_on_where_a_crash_left_it_and_nothing_is_said_of_it_a
         )
     with pytest.raises(ValidationFailedError):
         await purge(*[first] * 101)
+
+
+async def expire(endpoints: Endpoints, *made: prediction.PredictionMade) -> int:
+    """Hide what was over a hundred days after the beginning; how many."""
+    ids = tuple(one.prediction_id for one in made)
+    command = prediction.ExpirePredictions(prediction_ids=ids, ended_before=at(100))
+    return (await endpoints.expire_predictions(command, CONTEXT)).n_predictions
+
+
+async def test_what_has_expired_is_there_for_nobody(rig: Rig) -> None:
+    """Once, with who and when; one of which somebody says something at that moment stays."""
+    first, second, _ = await forecasts(rig)
+    endpoints = Endpoints(rig.log, clock=rig.clock)
+    rig.clock.now = at(9)
+    for made in (first, second):
+        command = prediction.GiveFeedback(
+            prediction_id=made.prediction_id, outcome=Outcome.PREVENTED, note=""
+        )
+        await endpoints.give_feedback(command, CONTEXT)
+    rig.clock.now = at(150)
+    later = prediction.DismissPrediction(prediction_id=second.prediction_id, reason="")
+    real = rig.log.append_each
+
+    async def behind_somebody(appends: list[Append]) -> object:
+        await endpoints.dismiss_prediction(later, CONTEXT)
+        return await real(appends)
+
+    rig.log.append_each = behind_somebody  # type: ignore[method-assign, assignment]  # somebody is faster
+    assert await expire(endpoints, first, second) == 1
+    rig.log.append_each = real  # type: ignore[method-assign]
+    assert await expire(endpoints, first, second) == 0
+    [*_, last] = await rig.log.history(WORKSPACE, "prediction", first.prediction_id)
+    assert isinstance(last.data, prediction.PredictionExpired)
+    assert (last.actor, last.recorded_at) == (CONTEXT.actor, at(150))
+    with pytest.raises(NotFoundError):
+        await endpoints.dismiss_prediction(
+            prediction.DismissPrediction(prediction_id=first.prediction_id, reason=""), CONTEXT
+        )
+    with pytest.raises(NotFoundError):
+        await endpoints.give_feedback(
+            prediction.GiveFeedback(prediction_id=first.prediction_id, outcome=Outcome.HIT, note=""), CONTEXT
+        )
 
 
 async def cut_off(*_: object, **__: object) -> int:

@@ -367,6 +367,17 @@ class IssueRestored(Struct, frozen=True, kw_only=True, omit_defaults=True):
     issue: IssueReported
 
 
+class PromptsExpired(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Prompt logs have reached their age: what models were asked for these analyses is shown to nobody from now on, and waits to be deleted. Emitted by ingest on retention/<workspace_id>.
+
+    workspace_id: The workspace.
+    analysis_ids: Ids of the analyses, at most 100.
+    """
+
+    workspace_id: str
+    analysis_ids: tuple[str, ...] = ()
+
+
 class PurgedIssue(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept of an issue that was purged: what patterns are counted by, nothing that anybody wrote.
 
@@ -651,6 +662,28 @@ class PurgeIssues(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     expired_before: Timestamp
 
 
+class ExpirePrompts(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Show what models were asked no longer, where that is long ago. Endpoint: ingest.expire_prompts.
+
+    analysis_ids: Ids of analyses, 1 to 100; one for which no model was asked, or later than that, is left alone.
+    asked_before: Only what was asked before then.
+    """
+
+    analysis_ids: tuple[str, ...] = ()
+    asked_before: Timestamp
+
+
+class PromptsRetired(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to ExpirePrompts.
+
+    n_prompts: Of how many analyses.
+    sequence: Stream sequence behind which rows show it; 0 when there were none.
+    """
+
+    n_prompts: int
+    sequence: int
+
+
 class IssuesRetired(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The reply to ExpireIssues and PurgeIssues.
 
@@ -672,6 +705,7 @@ Event: TypeAlias = (
     | ModelAsked
     | IssueExpired
     | IssueRestored
+    | PromptsExpired
     | IssuesPurged
 )
 """Any event of ingest."""
@@ -686,6 +720,7 @@ AGGREGATES: dict[type[Event], str] = {
     ModelAsked: "prompt",
     IssueExpired: "issue",
     IssueRestored: "issue",
+    PromptsExpired: "retention",
     IssuesPurged: "retention",
 }
 """The type of the aggregate that each event is about."""
@@ -699,5 +734,6 @@ ENDPOINTS: dict[type[Struct], str] = {
     RecordAnalysis: "ingest.record_analysis",
     ExpireIssues: "ingest.expire_issues",
     PurgeIssues: "ingest.purge_issues",
+    ExpirePrompts: "ingest.expire_prompts",
 }
 """The endpoint that answers each request."""

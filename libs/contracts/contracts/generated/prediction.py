@@ -281,6 +281,17 @@ class AlertFired(Struct, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float
 
 
+class PredictionExpired(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A prediction that is over has reached its age: from now on it is shown to nobody, and waits to be purged. Scores go on counting it, and nothing brings it back: it is frozen, and nobody is told of it any more. The last prediction of a pattern and window, and the last one that alerted, never expire.
+
+    Emitted by prediction on prediction/<prediction_id>.
+
+    prediction_id: Id of the prediction.
+    """
+
+    prediction_id: str
+
+
 class PurgedPrediction(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept of a prediction that was purged: what scores are made of, nothing that anybody wrote.
 
@@ -319,7 +330,7 @@ class PurgedPrediction(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PredictionsPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Predictions that are over are deleted for good: all of their events, rows with them. The last prediction of a pattern and window, and the last one that alerted, never are: what the pattern is forecast by rests on them.
+    """Expired predictions are deleted for good: all of their events, rows with them. What a pattern is forecast by rests on none of them.
 
     Emitted by prediction on prediction/<workspace_id>.
 
@@ -366,11 +377,11 @@ class PredictionChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int
 
 
-class PurgePredictions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Delete predictions that are over for good. Endpoint: prediction.purge_predictions.
+class ExpirePredictions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Show predictions no longer that are over for long. Endpoint: prediction.expire_predictions.
 
-    prediction_ids: Ids of predictions, 0 to 100; one that is open, or was still written to since then, is left alone. Whoever asks sees
-    to it that a later one of the same pattern and window stays, and a later alert.
+    prediction_ids: Ids of predictions, 1 to 100; one that is open, was still written to since then, is expired or unknown is left
+    alone. Whoever asks sees to it that a later one of the same pattern and window stays, and a later alert.
     ended_before: Only those whose window and last event are before then.
     """
 
@@ -378,10 +389,21 @@ class PurgePredictions(Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     ended_before: Timestamp
 
 
-class PredictionsRetired(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The reply to PurgePredictions.
+class PurgePredictions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Delete expired predictions for good. Endpoint: prediction.purge_predictions.
 
-    n_predictions: How many were purged.
+    prediction_ids: Ids of predictions, 0 to 100; one that is not expired, or since later than that, is left alone.
+    expired_before: Only those that expired before then.
+    """
+
+    prediction_ids: tuple[str, ...] = ()
+    expired_before: Timestamp
+
+
+class PredictionsRetired(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to ExpirePredictions and PurgePredictions.
+
+    n_predictions: How many were expired or purged.
     sequence: Stream sequence behind which rows show it; 0 when there were none.
     """
 
@@ -396,6 +418,7 @@ Event: TypeAlias = (
     | PredictionFeedbackGiven
     | PredictionDismissed
     | AlertFired
+    | PredictionExpired
     | PredictionsPurged
 )
 """Any event of prediction."""
@@ -407,6 +430,7 @@ AGGREGATES: dict[type[Event], str] = {
     PredictionFeedbackGiven: "prediction",
     PredictionDismissed: "prediction",
     AlertFired: "prediction",
+    PredictionExpired: "prediction",
     PredictionsPurged: "prediction",
 }
 """The type of the aggregate that each event is about."""
@@ -414,6 +438,7 @@ AGGREGATES: dict[type[Event], str] = {
 ENDPOINTS: dict[type[Struct], str] = {
     GiveFeedback: "prediction.give_feedback",
     DismissPrediction: "prediction.dismiss_prediction",
+    ExpirePredictions: "prediction.expire_predictions",
     PurgePredictions: "prediction.purge_predictions",
 }
 """The endpoint that answers each request."""

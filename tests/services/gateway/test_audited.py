@@ -1,0 +1,149 @@
+"""Whoever changes something is in the audit log: every operation that changes anything writes a line, or says why not."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, get_type_hints
+
+import httpx
+from testkit.stack import Stack
+
+from services.gateway.app import OPERATIONS
+from services.gateway.routes.operation import AnyOperation, Gateway
+
+from .tenants import onboard, sign_in
+from .test_api import wait_for, words
+
+LEAVES_NO_LINE = {
+    # What sources and programs report, by the thousand; the event names who, and /activity shows it.
+    "createIssue": "raw data comes in",
+    "ingestEvent": "raw data comes in",
+    "ingestSourceIssue": "raw data comes in",
+    "ingestBatch": "raw data comes in",
+    # Asked by POST because it has a body, or because the answer is a secret; nothing is changed that anybody keeps.
+    "lookAtInvitation": "reads",
+    "verifyCertificate": "reads",
+    "dryRunAlertThreshold": "reads",
+    "previewMapping": "reads",
+    "previewRemap": "reads",
+    "createStreamTicket": "a ticket of 30 s for the token that asks",
+    "beginPasskey": "a challenge; adding the passkey writes the line",
+    "askPasskey": "a challenge; giving the passkey writes the line",
+    "enrolTotp": "nothing holds before it is confirmed, which writes the line",
+    # Computed from what is there; nobody decides anything.
+    "recomputeClusters": "computes",
+    "computeGroupingDiff": "computes",
+    "testConnector": "asks the source whether it answers",
+}
+
+WRITTEN_BY_THE_DATABASE = {
+    "agreeToLink": "agree_to_link",
+    "withdrawLink": "withdraw_link",
+}
+"""By a function of the database, in the transaction of the change."""
+
+_WRITERS = {"write_down", "audit_self", "audit_factor"}
+
+
+def names_in(function: FunctionType) -> set[str]:
+    """Every name that a function uses, in what it defines inside too."""
+    codes, names = [function.__code__], set[str]()
+    while codes:
+        code = codes.pop()
+        names |= set(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return names
+
+
+def called_by(function: FunctionType, names: set[str]) -> Iterator[FunctionType]:
+    """The gateway's functions that it may call: its module's, other modules', of its class, of what `Gateway` holds."""
+    owners: list[object] = []
+    for name in names:
+        value = function.__globals__.get(name)
+        if isinstance(value, FunctionType):
+            yield value
+        elif isinstance(value, ModuleType | type):
+            owners.append(value)
+    outer = function.__globals__.get(function.__qualname__.partition(".")[0])
+    owners.append(outer)
+    held = get_type_hints(Gateway)
+    owners += [held[name] for name in names & held.keys()]
+    for owner in owners:
+        for name in names:
+            value = inspect.getattr_static(owner, name, None)
+            if isinstance(value, FunctionType):
+                yield value
+
+
+def writes_a_line(function: Callable[..., object], seen: set[object]) -> bool:
+    """Whether a way leads from a function to one that adds to the audit log."""
+    found = inspect.unwrap(function)
+    if not isinstance(found, FunctionType) or found in seen or not found.__module__.startswith("services."):
+        return False
+    seen.add(found)
+    names = names_in(found)
+    if names & _WRITERS or {"_queries", "audit"} <= names:
+        return True
+    return any(writes_a_line(each, seen) for each in called_by(found, names))
+
+
+def changing() -> list[AnyOperation]:
+    """Every operation that is no GET."""
+    return [operation for operation in OPERATIONS if operation.method != "GET"]
+
+
+def test_every_operation_that_changes_something_leaves_a_line_or_says_why_not() -> None:
+    """By itself, through the door, or by a function of the database; the exceptions are listed here and reviewed."""
+    excepted = LEAVES_NO_LINE.keys() | WRITTEN_BY_THE_DATABASE.keys()
+    silent, doubled = [], []
+    for operation in changing():
+        ways = [
+            operation.deed is not None,
+            operation.id in excepted,
+            operation.deed is None
+            and operation.id not in excepted
+            and writes_a_line(operation.handle, set()),
+        ]
+        silent += [] if any(ways) else [operation.id]
+        doubled += [operation.id] if sum(ways) > 1 else []
+    assert silent == [] and doubled == []
+    assert excepted <= {operation.id for operation in changing()}, "no longer an operation"
+
+
+def test_a_deed_names_what_is_in_the_path() -> None:
+    """Its target is a parameter of the path, and its handler writes no second line."""
+    for operation in changing():
+        if operation.deed is None:
+            continue
+        assert operation.deed.of is None or f"{{{operation.deed.of}}}" in operation.path, operation.id
+        assert not writes_a_line(operation.handle, set()), operation.id
+
+
+def lines(api: httpx.Client, action: str) -> list[dict[str, Any]]:
+    """What the audit log has of an action."""
+    found: list[dict[str, Any]] = api.get("/v1/audit", params={"action": action}).json()["data"]
+    return found
+
+
+def test_the_door_writes_down_who_did_what_and_not_what_they_wrote(stack: Stack) -> None:
+    """Once for a request that is sent again under the same key, and not for one that was refused."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as api:
+        issue = api.post("/v1/issues", json={"title": words()}).json()["id"]
+        once = {"Idempotency-Key": "comment-1"}
+        for _ in range(2):
+            said = api.post(f"/v1/issues/{issue}/comments", json={"text": "unwritten"}, headers=once)
+            assert said.status_code == 201, said.text
+        [line] = lines(api, "issue.commented")
+        assert (line["actor"]["id"], line["target"]["id"]) == (tenant.owner_id, issue)
+        assert line["metadata"] == {"fields": "text"}
+        assert api.post("/v1/issues/iss_nobody/comments", json={"text": "x"}).status_code == 404
+        assert len(lines(api, "issue.commented")) == 1
+
+        # The shipped version is there as soon as the workspace has a grouping; going back to it is a deed.
+        wait_for(lambda: api.get("/v1/grouping/versions").json()["data"] or True)
+        activated = api.post("/v1/grouping/versions/shipped/activate")
+        n = 1 if activated.status_code in (200, 202) else 0
+        assert len(lines(api, "grouping.version_activated")) == n
