@@ -506,8 +506,10 @@ _LIST_OPEN_TICKETS = """
 SELECT t.workspace_id, t.ticket_id, t.connector_id, t.external_id, t.target, t.created_at
 FROM tickets AS t JOIN connectors AS c USING (workspace_id, connector_id)
 WHERE t.partition = $1 AND t.state = 'open' AND c.status = 'connected'
+    AND (t.workspace_id, t.connector_id, t.ticket_id)
+        > ($2::text, $3::text, $4::text)
 ORDER BY t.workspace_id, t.connector_id, t.ticket_id
-LIMIT $2
+LIMIT $5
 """
 
 
@@ -515,10 +517,13 @@ async def list_open_tickets(
     conn: AsyncConnection[Any],
     *,
     partition: int,
+    after_workspace: str,
+    after_connector: str,
+    after_ticket: str,
     row_limit: int,
 ) -> list[OpenTicket]:
-    """Open tickets of a partition through connectors that are connected, those of one connector together."""
+    """Open tickets of a partition through connectors that are connected, behind one, in the order of their ids."""
     async with AsyncRawCursor(conn, row_factory=args_row(OpenTicket)) as cursor:
-        await cursor.execute(_LIST_OPEN_TICKETS, (partition, row_limit))
+        await cursor.execute(_LIST_OPEN_TICKETS, (partition, after_workspace, after_connector, after_ticket, row_limit))
         fetched: list[OpenTicket] = await cursor.fetchall()
         return fetched

@@ -158,11 +158,13 @@ ON CONFLICT (workspace_id, ticket_id) DO NOTHING;
 UPDATE tickets SET state = sqlc.arg(state)
 WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id);
 
--- Open tickets of a partition through connectors that are connected, those of one connector together.
+-- Open tickets of a partition through connectors that are connected, behind one, in the order of their ids.
 -- row: OpenTicket
 -- name: ListOpenTickets :many
 SELECT t.workspace_id, t.ticket_id, t.connector_id, t.external_id, t.target, t.created_at
 FROM tickets AS t JOIN connectors AS c USING (workspace_id, connector_id)
 WHERE t.partition = sqlc.arg(partition) AND t.state = 'open' AND c.status = 'connected'
+    AND (t.workspace_id, t.connector_id, t.ticket_id)
+        > (sqlc.arg(after_workspace)::text, sqlc.arg(after_connector)::text, sqlc.arg(after_ticket)::text)
 ORDER BY t.workspace_id, t.connector_id, t.ticket_id
 LIMIT sqlc.arg(row_limit);

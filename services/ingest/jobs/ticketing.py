@@ -1,6 +1,7 @@
 """Tickets: made once however often it is asked, found again after a crash, and followed to their end."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -55,7 +56,12 @@ ROUND_SECONDS: Final = 30.0
 SETTLED_MAX: Final = 20
 FOLLOWED_MAX: Final = 50
 OPEN_MAX: Final = 5_000
-"""Most tickets of one round: those that are settled, those that are asked for, and those that are known of."""
+"""Most tickets of one round: those that are settled, those of one connector that are asked for, and those looked at."""
+TRACKERS_MAX: Final = 8
+FOLLOW_SECONDS: Final = 20.0
+"""Trackers that are asked at once, and how long one is in a round: a slow one holds up its own tickets only."""
+ASKED_MAX: Final = 50_000
+"""Tickets whose last time is known; one that is forgotten counts as never asked."""
 
 _POLL_SECONDS: Final = 0.25
 
@@ -90,7 +96,8 @@ class Ticketing:
         self._pushes = pushes
         self._outbound = outbound
         self._clock = clock
-        self._asked: dict[str, datetime] = {}
+        self._asked: OrderedDict[str, datetime] = OrderedDict()
+        self._trackers = asyncio.Semaphore(TRACKERS_MAX)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoint of making tickets."""
@@ -154,23 +161,32 @@ class Ticketing:
     async def follow(self, found: Sequence[_queries.OpenTicket]) -> int:
         """Ask where open tickets stand, each at most every FOLLOWED_EVERY, the longest unasked first; how many changed."""
         now = self._clock()
-        if len(self._asked) > 2 * OPEN_MAX:
-            self._asked.clear()
         due = [row for row in found if now - self._asked.get(row.ticket_id, row.created_at) >= FOLLOWED_EVERY]
         due.sort(key=lambda row: self._asked.get(row.ticket_id, row.created_at))
         groups: dict[tuple[str, str], list[_queries.OpenTicket]] = {}
-        for row in due[:FOLLOWED_MAX]:
-            self._asked[row.ticket_id] = now
+        for row in due:
             groups.setdefault((row.workspace_id, row.connector_id), []).append(row)
+        return sum(await asyncio.gather(*(self._group(rows[:FOLLOWED_MAX]) for rows in groups.values())))
+
+    async def _group(self, rows: Sequence[_queries.OpenTicket]) -> int:
+        """Ask one tracker where its tickets stand, as far as the time goes; how many changed."""
+        workspace_id, connector_id = rows[0].workspace_id, rows[0].connector_id
         n_changed = 0
-        for (workspace_id, connector_id), rows in groups.items():
-            try:
+        try:
+            async with self._trackers, asyncio.timeout(FOLLOW_SECONDS):
                 desk = await self._desk(workspace_id, connector_id)
                 for row in rows:
+                    self._asked[row.ticket_id] = self._clock()
+                    self._asked.move_to_end(row.ticket_id)
                     n_changed += await self._followed(row, desk)
-            except Exception as error:  # noqa: BLE001  # edge: as above
-                # The others of this tracker would fare alike; the next round asks again.
-                log.warning("tickets.not_followed", connector_id=connector_id, error=_said(error))
+        except TimeoutError:
+            log.warning("tickets.not_followed", connector_id=connector_id, error="out of time")
+        except Exception as error:  # noqa: BLE001  # edge: as above
+            # The others of this tracker would fare alike.
+            self._asked.update(dict.fromkeys((row.ticket_id for row in rows), self._clock()))
+            log.warning("tickets.not_followed", connector_id=connector_id, error=_said(error))
+        while len(self._asked) > ASKED_MAX:
+            self._asked.popitem(last=False)
         return n_changed
 
     async def _tracker_of(self, cmd: connector.PushTicket, workspace_id: str) -> tuple[Source, language.Push]:
@@ -390,13 +406,26 @@ async def watch(ticketing: Ticketing, pool: Pool, *, partitions: int, leads: Cal
 
     pool: of the role that sees the rows of all workspaces, on ingest's read model.
     """
+    behind = dict.fromkeys(range(partitions), ("", "", ""))
     while True:
         try:
             if leads(0):
                 await ticketing.settle()
             for partition in filter(leads, range(partitions)):
                 async with pool.connection() as conn:
-                    found = await _queries.list_open_tickets(conn, partition=partition, row_limit=OPEN_MAX)
+                    workspace_id, connector_id, ticket_id = behind[partition]
+                    found = await _queries.list_open_tickets(
+                        conn,
+                        partition=partition,
+                        after_workspace=workspace_id,
+                        after_connector=connector_id,
+                        after_ticket=ticket_id,
+                        row_limit=OPEN_MAX,
+                    )
+                last = found[-1] if len(found) == OPEN_MAX else None
+                behind[partition] = (
+                    (last.workspace_id, last.connector_id, last.ticket_id) if last else ("", "", "")
+                )
                 n_changed = await ticketing.follow(found)
                 if n_changed:
                     log.info("tickets.changed", n_tickets=n_changed)

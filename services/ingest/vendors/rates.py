@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 ACCOUNTS_MAX: Final = 10_000
@@ -20,13 +21,18 @@ class Rates:
         self._lock = threading.Lock()
         self._free_at: dict[str, float] = {}
 
-    def wait(self, account: str, per_minute: int) -> float:
-        """Take a request's place in the row; the seconds until it is this one's turn."""
+    def wait(self, account: str, per_minute: int, *, most: float = inf) -> float:
+        """Take a request's place in the row; the seconds until it is this one's turn.
+
+        Whoever would wait longer than `most` gets no place: it takes nobody's turn and comes back.
+        """
         gap, burst = 60 / per_minute, 6.0
         with self._lock:
             now = self._clock()
             if account not in self._free_at and len(self._free_at) >= ACCOUNTS_MAX:
                 self._free_at = {name: at for name, at in self._free_at.items() if at > now}
             free_at = max(self._free_at.get(account, 0.0), now) + gap
-            self._free_at[account] = free_at
-        return max(0.0, free_at - burst - now)
+            wait = max(0.0, free_at - burst - now)
+            if wait <= most:
+                self._free_at[account] = free_at
+        return wait

@@ -29,6 +29,8 @@ from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.trust import trusting
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+TURN_SECONDS_MAX: Final = 60.0
+"""How long a thread waits for its account's turn; longer is for whoever plans runs, and no turn is taken then."""
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
 WORDS_BYTES: Final = 256 * 1024
@@ -92,7 +94,9 @@ class GuardedSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
         """The answer, read to its end. Raises VendorError."""
-        if (wait := self._rates.wait(self._account, self._per_minute)) > 0:
+        if (wait := self._rates.wait(self._account, self._per_minute, most=TURN_SECONDS_MAX)) > 0:
+            if wait > TURN_SECONDS_MAX:
+                raise VendorError("rate_limited", "others ask this account as well", retry_after=wait)
             self._pause(wait)
         kwargs |= {"allow_redirects": False, "stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
         kwargs |= {"verify": True, "proxies": {}}

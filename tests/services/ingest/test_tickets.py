@@ -247,6 +247,29 @@ async def test_tracker_that_fails_as_nobody_expected_ends_nothing(
     assert await follower.follow([row]) == 1
 
 
+async def test_slow_tracker_holds_up_its_own_tickets_only(
+    office: Office, trackers: Trackers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many tickets are due there; those of others are asked for beside them."""
+    monkeypatch.setattr(ticketing, "FOLLOW_SECONDS", 0.5)
+    await office.connect("github")
+    pushed = await office.process().push(order("github"), CONTEXT)
+    row = open_ticket(pushed.ticket, office.clock() - timedelta(minutes=15))
+    slow = [replace(row, connector_id="con_slow", ticket_id=f"tkt_{n}") for n in range(60)]
+    follower = office.process()
+    desk = follower._desk
+
+    async def hanging(workspace_id: str, connector_id: str) -> Any:
+        if connector_id == "con_slow":
+            await asyncio.Event().wait()
+        return await desk(workspace_id, connector_id)
+
+    monkeypatch.setattr(follower, "_desk", hanging)
+    trackers.status["github"] = ENDS["github"][0]
+    async with asyncio.timeout(10):
+        assert await follower.follow([*slow, row]) == 1
+
+
 async def test_twins_make_one_ticket(office: Office, trackers: Trackers) -> None:
     await office.connect("github")
     trackers.delay = 0.3

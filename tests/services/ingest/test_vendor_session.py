@@ -367,3 +367,11 @@ def test_jira_with_a_persons_token_is_asked_at_atlassian(monkeypatch: pytest.Mon
         with pytest.raises(VendorError, match="may not see"):
             other = replace(access, config={"site": "unknown"})
             list(pages(other, manifest.streams[0], Window(None, DAY), session=asking, pause=lambda _: None))
+
+
+def test_who_would_wait_too_long_takes_nobody_s_turn() -> None:
+    """Six a minute, of which the first ones are free."""
+    rates = Rates(lambda: 0.0)
+    waits = [rates.wait("a", 6, most=10.0) for _ in range(4)]
+    assert waits == [4.0, 14.0, 14.0, 14.0]
+    assert rates.wait("a", 6) == 14.0
