@@ -22,7 +22,7 @@ KNOWN_SOURCES = frozenset(
         *("datadog", "dynatrace", "elastic", "gcp_monitoring", "grafana", "honeycomb", "logicmonitor"),
         *("nagios", "newrelic", "pingdom", "prometheus", "rollbar", "sentry", "uptimerobot", "zabbix"),
         *("aws_health", "checkmk", "coralogix", "graylog", "healthchecks", "honeybadger", "librenms"),
-        *("site24x7", "splunk_observability", "statuscake", "thousandeyes"),
+        *("instana", "logz_io", "site24x7", "splunk_observability", "statuscake", "thousandeyes"),
         # Build and deployment.
         *("argocd", "buildkite", "circleci", "github_actions", "jenkins", "kubernetes", "launchdarkly"),
         *("netlify", "semaphore", "terraform", "vercel"),
@@ -38,12 +38,14 @@ KNOWN_SOURCES = frozenset(
             "mongodb_atlas",
             "mysql",
             "postgresql",
+            "prefect",
             "snowflake",
         ),
         # Security.
         *("aws_security_hub", "crowdstrike", "okta", "qualys", "snyk", "splunk", "sumologic", "wiz"),
         *("auth0", "aws_guardduty", "datadog_security", "entra_id", "gitguardian", "huntress"),
         *("microsoft_defender", "microsoft_sentinel", "sentinelone", "vanta", "wazuh"),
+        *("elastic_security", "google_scc", "rapid7_idr", "sophos_central"),
         # Conversations.
         *("email", "slack", "teams"),
         CUSTOM_SOURCE,

@@ -206,7 +206,9 @@ class Incremental(_Part, frozen=True, kw_only=True):
 
 
 class Endpoint(_Part, frozen=True, kw_only=True):
-    """One request of dlt's `rest_api`. data_selector: names joined by dots, or "$" for the whole body."""
+    """One request of dlt's `rest_api`. data_selector: names joined by dots, one of a list by its number as in a[0].b,
+    or "$" for the whole body.
+    """
 
     path: str
     paginator: Paginator
@@ -214,7 +216,9 @@ class Endpoint(_Part, frozen=True, kw_only=True):
     params: dict[str, object] = {}
     json: dict[str, object] = {}
     headers: dict[str, str] = {}
-    data_selector: Annotated[str, Meta(pattern=r"^(\$|[A-Za-z_@][\w@-]*(\.[A-Za-z_@][\w@-]*)*)$(?!\n)")] = "$"
+    data_selector: Annotated[
+        str, Meta(pattern=r"^(\$|[A-Za-z_@][\w@-]*(\[\d+\])?(\.[A-Za-z_@][\w@-]*(\[\d+\])?)*)$(?!\n)")
+    ] = "$"
     incremental: Incremental | None = None
 
     def says(self, end: Literal["start", "end"]) -> bool:

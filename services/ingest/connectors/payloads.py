@@ -1,5 +1,6 @@
 """What arrives as a whole, a webhook's body, a page of a list or a file, → the records in it. Pure."""
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final, Literal
@@ -20,6 +21,7 @@ class UnreadableError(ValueError):
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELDS_MAX: Final = 1_000
+_STEPS: Final = re.compile(r"[^.\[\]]+")
 
 
 def payload_of(body: bytes, content_type: str) -> object:
@@ -129,6 +131,9 @@ def _is_one_of(event_type: str | None, patterns: tuple[str, ...]) -> bool:
 
 def _selected(payload: dict[str, object], selector: str) -> object:
     found: object = payload
-    for name in selector.split(".") if selector != "$" else ():
-        found = found.get(name) if isinstance(found, dict) else None
+    for step in _STEPS.findall(selector) if selector != "$" else ():
+        if isinstance(found, list) and step.isdecimal():
+            found = found[int(step)] if int(step) < len(found) else None
+        else:
+            found = found.get(step) if isinstance(found, dict) else None
     return found

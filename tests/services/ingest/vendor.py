@@ -351,8 +351,12 @@ def backwards(template: Any, actual: Any, found: dict[str, str]) -> None:
 def put(document: Any, path: str, value: object) -> None:
     """Set a value where a path of names says."""
     *steps, last = _STEPS.findall(path.removeprefix("$."))
-    for step in steps:
-        document = document.setdefault(step, {})
+    for step, following in zip(steps, [*steps, last][1:], strict=True):
+        if isinstance(document, list):
+            document += [{}] * (int(step) + 1 - len(document))
+            document = document[int(step)]
+        else:
+            document = document.setdefault(step, [] if following.isdecimal() else {})
     document[last] = value
 
 
