@@ -2,7 +2,8 @@
 
 Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
 gateways, exact counts), clients (made in SQL, soon usable), webhooks (vendors' calls to the queue), sources (200
-connectors at once; with --records and --minutes: so many records each, for so long).
+connectors at once; with --records and --minutes: so many records each, for so long), grouping (the engine alone with up
+to 10^5 patterns, without servers; takes minutes).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import itertools
 import os
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -520,6 +522,9 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "sources": sources,
 }
 
+# Measured in a process of its own.
+ENGINE = "grouping"
+
 
 async def run(parts: Mapping[str, Callable[[Bench], Awaitable[None]]]) -> None:
     """Each part on a fresh stack, so that none inherits another's history."""
@@ -546,14 +551,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all but growth")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, ENGINE, []], help="default: all but growth and grouping"
+    )
     parser.add_argument("--records", type=int, help="of sources: so many for each connector, with --minutes")
     parser.add_argument("--minutes", type=float, default=10.0, help="of sources with --records: when to stop")
     given = parser.parse_args()
-    parts = {name: PARTS[name] for name in given.parts or [part for part in PARTS if part != "growth"]}
+    chosen = given.parts or [part for part in PARTS if part != "growth"]
+    parts = {name: PARTS[name] for name in chosen if name != ENGINE}
     if given.records is not None:
         parts["sources"] = partial(sustained, records=given.records, minutes=given.minutes)
     asyncio.Runner(loop_factory=uvloop.new_event_loop).run(run(parts))
+    if ENGINE in chosen:
+        subprocess.run([sys.executable, "-m", f"{__package__}.{ENGINE}"], check=True)
 
 
 if __name__ == "__main__":

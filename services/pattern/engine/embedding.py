@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 N_DIMENSIONS: Final = 256
 EMBEDDING_VERSION: Final = "wordllama-l2-supercat-256"
 _LEVELS = np.float32(127)
+# Larger than the number of any piece.
+_NO_PIECE = 1 << 30
 _WORD_STARTS = "\u2581"
 _WORD = re.compile(r"[a-z][a-z_]+|[0-9]+(?:\.[0-9]+)*")
 
@@ -60,26 +62,29 @@ def embedding_of(words: list[str]) -> NDArray[np.int8]:
     return np.rint(total).astype(np.int8)
 
 
-@lru_cache(maxsize=8_192)
+@lru_cache(maxsize=16_384)
 def _vector(word: str) -> NDArray[np.float32]:
     pieces = _pieces(word)
     if not pieces:
         return np.zeros(N_DIMENSIONS, dtype=np.float32)
-    vector: NDArray[np.float32] = _matrix()[pieces].astype(np.float32).sum(axis=0)
+    vector: NDArray[np.float32] = np.add.reduce(_matrix().take(pieces, axis=0).astype(np.float32))
     return vector
 
 
 def _pieces(word: str) -> list[int]:
-    vocabulary = _vocabulary()
+    number_of = _vocabulary().get
     parts = list(_WORD_STARTS + word)
-    while len(parts) > 1:
-        joined = [vocabulary.get(a + b, -1) for a, b in pairwise(parts)]
-        best = min((number for number in joined if number >= 0), default=-1)
-        if best < 0:
-            break
+    joined = [number_of(a + b, _NO_PIECE) for a, b in pairwise(parts)]
+    while joined and (best := min(joined)) != _NO_PIECE:
         at = joined.index(best)
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return [vocabulary[part] for part in parts if part in vocabulary]
+        # Only the pairs on either side of what was joined are others now.
+        del joined[at]
+        if at < len(joined):
+            joined[at] = number_of(parts[at] + parts[at + 1], _NO_PIECE)
+        if at:
+            joined[at - 1] = number_of(parts[at - 1] + parts[at], _NO_PIECE)
+    return [number for part in parts if (number := number_of(part, _NO_PIECE)) != _NO_PIECE]
 
 
 @lru_cache(maxsize=1)

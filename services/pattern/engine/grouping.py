@@ -413,7 +413,7 @@ class Grouper:
         return Asked(
             title=title_of(text),
             near=near,
-            titles=[title_of(each.text) for each in exemplars],
+            texts=[each.text for each in exemplars],
             owners=[self._joinable(each, forbidden) for each in exemplars],
         )
 
@@ -508,7 +508,8 @@ class Grouper:
         asked = self._asked(text, forbidden)
         if asked is None:
             return []
-        return by_learned(asked, dimensions, self._weights, self.shift)
+        least = min(LEAST_SUGGESTED, self.settings.confidence_threshold)
+        return by_learned(asked, dimensions, self._weights, shift=self.shift, least=least)
 
     @property
     def shift(self) -> float:

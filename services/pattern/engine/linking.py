@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from .issues import DIMENSIONS, Dimensions
 from .memory import Pattern
+from .similarity import Floats
 from .texts import Near
 from .weights import LinkerWeights
-from .wording import matched_words
+from .wording import matched_words, title_of
 
 MACHINE_VERSION: Final = "char-tfidf@2026-11-22"
 # Chosen on machine messages, scored on other systems; see docs/reference/grouping.md.
@@ -74,13 +75,13 @@ Matrix = NDArray[np.float64]
 class Asked(Struct, frozen=True):
     """What the linker is asked about a person's report: the texts near to it.
 
-    title: the report's, masked. titles: those of the texts. owners: whose each text is; None = nobody's, or of a
-    pattern that may not be joined.
+    title: the report's, masked. texts: as they were written. owners: whose each is; None = nobody's, or of a pattern
+    that may not be joined.
     """
 
     title: str
     near: Near
-    titles: Sequence[str]
+    texts: Sequence[str]
     owners: Sequence[Pattern | None]
 
 
@@ -116,9 +117,11 @@ def by_learned(
     asked: Asked,
     dimensions: Dimensions,
     weights: LinkerWeights,
+    *,
     shift: float,
+    least: float,
 ) -> list[Scored]:
-    """Candidate patterns with their probability, most probable first.
+    """Candidate patterns with their probability, most probable first; those that cannot reach `least` left out.
 
     A pattern's score is 0.7 of its best text's and 0.3 of the mean over all its texts, of which those that are not
     near count as 0: so a pattern does not grow along a chain of texts each of which is near to the next only.
@@ -130,14 +133,14 @@ def by_learned(
     for i in (probabilities > _UNPROVEN / (1 - _UNPROVEN_SLOPE)).nonzero()[0].tolist():
         if owners[i] is not None and not _is_telling(asked, i):
             probabilities[i] = _UNPROVEN + _UNPROVEN_SLOPE * probabilities[i]
-    best: dict[str, float] = {}
-    total: dict[str, float] = {}
-    patterns: dict[str, Pattern] = {}
-    for owner, probability in zip(owners, probabilities.tolist(), strict=True):
-        if owner is not None:
-            patterns[owner.pattern_id] = owner
-            best[owner.pattern_id] = max(best.get(owner.pattern_id, 0.0), probability)
-            total[owner.pattern_id] = total.get(owner.pattern_id, 0.0) + probability
+    # A pattern is worth no more than its best text, so most need no score.
+    hopeful = (owners[i] for i in (probabilities >= least).nonzero()[0].tolist())
+    patterns = {owner.pattern_id: owner for owner in hopeful if owner is not None}
+    best, total = dict.fromkeys(patterns, 0.0), dict.fromkeys(patterns, 0.0)
+    for owner, probability in zip(owners, probabilities.tolist(), strict=True) if patterns else ():
+        if owner is not None and owner.pattern_id in patterns:
+            best[owner.pattern_id] = max(best[owner.pattern_id], probability)
+            total[owner.pattern_id] += probability
     scored = [
         Scored(found, round(_OF_BEST * best[each] + (1 - _OF_BEST) * total[each] / len(found.exemplars), 4))
         for each, found in patterns.items()
@@ -157,7 +160,7 @@ def _is_telling(asked: Asked, i: int) -> bool:
     n_of_body = min(near.n_words_own - near.n_own, near.n_words_theirs[i] - near.n_theirs[i])
     if n_of_body >= _TELLING_BODY and near.n_shared[i] >= _TELLING_WORDS and near.words[i] >= _TELLING_COSINE:
         return True
-    n_matched, n_words = matched_words(asked.title, asked.titles[i])
+    n_matched, n_words = matched_words(asked.title, title_of(asked.texts[i]))
     return n_matched >= 2 and n_matched > _TELLING_SHARE * n_words
 
 
@@ -177,30 +180,37 @@ def features_of_pairs(near: Near, owners: Sequence[Pattern | None], dimensions: 
     """FEATURES of the issue with every near text: one row a text."""
     one, n = np.float32(1), len(near.numbers)
     own, their, shared = np.float32(near.own_idf), near.their_idf, near.shared_idf
-    n_words = np.minimum(np.float32(near.n_words_own), near.n_words_theirs)
-    grams, words, whole = _Standing(near.grams), _Standing(near.words), _Standing(near.whole)
+    standing = _Standing(np.array((near.grams, near.words, near.whole)))
+    margins, crowds = standing.margins(), standing.crowds()
+    rank, n_shared, unshared, length, length_whole = np.log1p(
+        np.array(
+            (
+                standing.ranks(),
+                near.n_shared,
+                np.maximum(own + their - 2 * shared, 0),
+                np.minimum(np.float32(near.n_own), near.n_theirs),
+                np.minimum(np.float32(near.n_words_own), near.n_words_theirs),
+            )
+        )
+    )
     columns = [
         near.grams,
         near.words,
         near.titles,
         near.whole,
         near.grams * near.words,
-        grams.margins(),
-        words.margins(),
-        whole.margins(),
-        np.log1p(np.minimum(grams.ranks(), np.minimum(words.ranks(), whole.ranks()))),
-        grams.crowd(),
-        words.crowd(),
-        whole.crowd(),
-        words.ascending[-1],
+        *margins,
+        rank,
+        *crowds,
+        standing.ascending[1, -1],
         shared / np.maximum(own + their - shared, one),
         shared / np.maximum(np.minimum(own, their), one),
         near.rarest,
-        np.log1p(near.n_shared),
-        np.log1p(np.maximum(own + their - 2 * shared, 0)),
-        np.log1p(np.minimum(np.float32(near.n_own), near.n_theirs)),
+        n_shared,
+        unshared,
+        length,
         np.abs(np.log((1 + near.n_own) / (1 + near.n_theirs))),
-        np.log1p(n_words),
+        length_whole,
         np.log(near.n_between),
         *_agreements(owners, dimensions, _SERVICE_AT),
         *_agreements(owners, dimensions, _COMPONENT_AT),
@@ -209,52 +219,61 @@ def features_of_pairs(near: Near, owners: Sequence[Pattern | None], dimensions: 
         near.figures > 0,
         near.figures < 0,
     ]
-    features = np.empty((n, len(columns)), dtype=np.float64)
-    for i, column in enumerate(columns):
-        features[:, i] = column
-    return features
+    features = np.empty((len(columns), n), dtype=np.float64)
+    for line, column in zip(features, columns, strict=True):
+        line[:] = column
+    return features.T
 
 
-def _agreements(owners: Sequence[Pattern | None], dimensions: Dimensions, at: int) -> tuple[Matrix, Matrix]:
+def _agreements(
+    owners: Sequence[Pattern | None], dimensions: Dimensions, at: int
+) -> tuple[Sequence[float], Sequence[float]]:
     """Share of the pattern's members that have the issue's value, and whether none has though some have another."""
     value = dimensions[at]
-    same, other = np.zeros(len(owners)), np.zeros(len(owners))
+    same, other = [0.0] * len(owners), [0.0] * len(owners)
     if value is not None:
         for i, owner in enumerate(owners):
             if owner is not None and (counts := owner.values[at]):
-                n = counts.get(value, 0)
-                if n:
-                    same[i] = n / sum(counts.values())
+                n = counts.get(value)
+                if n is None:
+                    other[i] = 1.0
                 else:
-                    other[i] = 1
+                    same[i] = n / sum(counts.values())
     return same, other
 
 
 class _Standing:
-    """How the values of one measure stand among each other."""
+    """How the values of some measures, a line each, stand among each other."""
 
-    def __init__(self, values: NDArray[np.float32]) -> None:
+    def __init__(self, values: Floats) -> None:
         self._values = values
-        self.ascending = np.sort(values)
+        self.ascending = np.sort(values, axis=1)
 
-    def margins(self) -> NDArray[np.float32] | float:
+    def margins(self) -> Floats:
         """How far each value is above the best of the others."""
         values = self._values
-        if len(values) < 2:
-            return 0.5
-        at = int(values.argmax())
-        margins: NDArray[np.float32] = values - values[at]
-        margins[at] = values[at] - self.ascending[-2]
+        if values.shape[1] < 2:
+            return np.full_like(values, 0.5)
+        best = self.ascending[:, -1:]
+        margins: Floats = values - best
+        lines = np.arange(len(values))
+        margins[lines, values.argmax(axis=1)] = self.ascending[:, -1] - self.ascending[:, -2]
         return margins
 
-    def ranks(self) -> NDArray[np.int64]:
-        """How many of the others are larger."""
-        return len(self._values) - np.searchsorted(self.ascending, self._values, side="right")
+    def ranks(self) -> Floats:
+        """How many of the others are larger, by the measure that has the fewest of them."""
+        values = self._values
+        n_larger = np.count_nonzero(values[:, None, :] > values[:, :, None], axis=2)
+        fewest: Floats = n_larger.min(axis=0).astype(np.float32)
+        return fewest
 
-    def crowd(self) -> float:
+    def crowds(self) -> Floats:
         """The mean of the second to twelfth largest value: in a crowd of alike texts, being alike says little."""
-        others = self.ascending[::-1][1:12]
-        return float(others.mean()) if len(others) else 0.0
+        others = self.ascending[:, -12:-1]
+        if others.shape[1] == 0:
+            return np.zeros(len(others), dtype=np.float32)
+        means: Floats = others.mean(axis=1, dtype=np.float32)
+        return means
 
 
 def _logit(share: float) -> float:

@@ -8,7 +8,18 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from .embedding import N_DIMENSIONS
-from .similarity import GRAM_BITS, WORD_BITS, Floats, Ids, Query, Rows, TermIndex, closest, grams_of, reduced
+from .similarity import (
+    GRAM_BITS,
+    WORD_BITS,
+    Floats,
+    Ids,
+    Query,
+    TermIndex,
+    closest,
+    grams_of,
+    largest,
+    summed,
+)
 from .wording import IDENTIFIER, NUMBER, TITLE, Wording
 
 MAX_TEXTS: Final = 100_000
@@ -16,8 +27,13 @@ MAX_TEXTS: Final = 100_000
 N_NEIGHBOURS: Final = 12
 """Candidates by each measure."""
 N_POOLED: Final = 24
+"""Texts of machines that share rare grams, of which the nearest are found."""
+N_POOLED_RECENT: Final = 64
+"""Of the latest texts those nearest by the first dimensions, of which the nearest by all are found."""
 N_RECENT: Final = 4_096
 """Latest texts that a new one's embedding is compared with, every one of them."""
+N_COARSE: Final = 128
+"""Dimensions of an embedding that find what is near; the model was trained so that the first ones say most."""
 _GRAM_DEPTH = 8
 _WORD_DEPTH = 32
 
@@ -56,7 +72,6 @@ class MachineTexts:
     def __init__(self) -> None:
         self.index = TermIndex(bits=GRAM_BITS, depth=_GRAM_DEPTH)
         self.keys: deque[int] = deque()
-        self._scratch: Floats = np.zeros(1 << GRAM_BITS, dtype=np.float32)
 
     def add(self, key: int, text: str) -> list[int]:
         """Enter a text under a key; the keys of those that expire."""
@@ -68,9 +83,9 @@ class MachineTexts:
         """The keys of the nearest texts with their cosines, nearest first."""
         if not len(self.index):
             return []
-        with Query(self.index, grams_of(text), self._scratch) as query:
+        with Query(self.index, grams_of(text)) as query:
             pool = query.pool(n_wanted=N_POOLED)
-            cosines = query.cosines(self.index.rows(pool))
+            cosines = query.cosines(query.beside(pool))
         order = np.lexsort((pool, -cosines))[:N_NEIGHBOURS]
         first = self.index.first
         return [(self.keys[int(pool[i]) - first], float(cosines[i])) for i in order]
@@ -85,12 +100,10 @@ class HumanTexts:
         self.keys: deque[int] = deque()
         self._vectors: NDArray[np.int8] = np.zeros((64, 2, N_DIMENSIONS), dtype=np.int8)
         self._lengths: Floats = np.ones((64, 2), dtype=np.float32)
-        # The latest vectors once more as floats, in a ring, for a product over all of them.
-        self._recent: Floats = np.zeros((64, N_DIMENSIONS), dtype=np.float32)
+        # The start of the latest vectors once more as floats, in a ring, for a product over all of them.
+        self._recent: Floats = np.zeros((64, N_COARSE), dtype=np.float32)
         self._recent_lengths: Floats = np.ones(N_RECENT, dtype=np.float32)
         self._recent_numbers: Ids = np.zeros(N_RECENT, dtype=np.int64)
-        self._of_grams: Floats = np.zeros(1 << GRAM_BITS, dtype=np.float32)
-        self._of_words: Floats = np.zeros(1 << WORD_BITS, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -111,12 +124,11 @@ class HumanTexts:
         number = self.words.add(wording.terms)
         slot = number % MAX_TEXTS
         self._make_room(slot, number % N_RECENT)
-        pair = np.stack((wording.of_title, wording.of_all))
-        self._vectors[slot] = pair
-        wide = pair.astype(np.float32)
-        self._lengths[slot] = np.sqrt(np.maximum((wide * wide).sum(axis=1), 1))
-        self._recent[number % N_RECENT] = wide[1]
-        self._recent_lengths[number % N_RECENT] = self._lengths[slot, 1]
+        self._vectors[slot] = wording.vectors
+        self._lengths[slot] = wording.lengths
+        start = wording.vectors[1, :N_COARSE]
+        self._recent[number % N_RECENT] = start
+        self._recent_lengths[number % N_RECENT] = np.sqrt(max(float(start @ start), 1.0))
         self._recent_numbers[number % N_RECENT] = number
         self.keys.append(key)
         return _expired(self.keys, [self.grams, self.words])
@@ -125,83 +137,87 @@ class HumanTexts:
         """The nearest texts by each measure, in one; None when there is none at all."""
         if not self.keys:
             return None
+        is_of_body = (wording.terms.marks & TITLE) == 0
         with (
-            Query(self.grams, wording.grams, self._of_grams) as grams,
-            Query(self.words, wording.terms, self._of_words) as words,
+            Query(self.grams, wording.grams) as grams,
+            Query(self.words, wording.terms, apart=is_of_body) as words,
         ):
-            by_grams = grams.pool(n_wanted=N_POOLED)
-            by_words = words.pool(n_wanted=N_POOLED)
-            whole = wording.of_all.astype(np.float32)
-            numbers = np.unique(
-                np.concatenate(
-                    (
-                        closest(by_grams, grams.cosines(self.grams.rows(by_grams)), N_NEIGHBOURS),
-                        closest(by_words, words.cosines(self.words.rows(by_words)), N_NEIGHBOURS),
-                        self._closest_recent(whole),
-                    )
+            found = np.concatenate(
+                (
+                    grams.pool(n_wanted=N_NEIGHBOURS),
+                    words.pool(n_wanted=N_NEIGHBOURS),
+                    self._closest_recent(wording),
                 )
             )
-            if len(numbers) == 0:
+            if len(found) == 0:
                 return None
-            titles, whole_cosines = self._embedding_cosines(
-                numbers, wording.of_title.astype(np.float32), whole
-            )
-            return self._compared(numbers, grams, words, (titles, whole_cosines))
+            found.sort()
+            is_new = np.ones(len(found), dtype=np.bool_)
+            np.not_equal(found[1:], found[:-1], out=is_new[1:])
+            numbers = found[is_new]
+            return self._compared(numbers, grams, words, self._embedding_cosines(numbers, wording))
 
-    def _compared(self, numbers: Ids, grams: Query, words: Query, by_vector: tuple[Floats, Floats]) -> Near:
-        rows = self.words.rows(numbers)
-        is_shared = words.is_shared(rows)
+    def _compared(self, numbers: Ids, grams: Query, words: Query, by_vector: Floats) -> Near:
+        rows = words.beside(numbers)
+        own_marks = words.terms.marks
+        is_shared = rows.asked != 0
         is_title = (rows.marks & TITLE) > 0
-        is_own_title = (words.terms.marks & TITLE) > 0
-        idf = rows.idf
+        is_name, is_number = (rows.marks & IDENTIFIER) > 0, (rows.marks & NUMBER) > 0
+        is_own_title = (own_marks & TITLE) > 0
+        sums = summed(
+            rows,
+            rows.idf * (is_title & (rows.asked > 0)),
+            rows.idf * is_title,
+            is_shared,
+            is_title,
+            is_name,
+            is_name & is_shared,
+            is_number,
+            is_number & is_shared,
+        )
         return Near(
             numbers=numbers,
-            grams=grams.cosines(self.grams.rows(numbers)),
+            grams=grams.cosines(grams.beside(numbers)),
             words=words.cosines(rows),
             titles=by_vector[0],
             whole=by_vector[1],
-            shared_idf=reduced(np.add, rows, idf * (is_shared & is_title & self._in_own_title(rows, words))),
+            shared_idf=sums[0],
             own_idf=float(words.idf[is_own_title].sum()),
-            their_idf=reduced(np.add, rows, idf * is_title),
-            rarest=reduced(np.maximum, rows, idf * is_shared),
-            n_shared=reduced(np.add, rows, is_shared.astype(np.float32)),
-            n_own=int(is_own_title.sum()),
-            n_theirs=reduced(np.add, rows, is_title.astype(np.float32)),
-            n_words_own=len(words.terms.buckets),
-            n_words_theirs=reduced(np.add, rows, np.ones(len(idf), dtype=np.float32)),
-            names=_agreement(rows, is_shared, words, IDENTIFIER),
-            figures=_agreement(rows, is_shared, words, NUMBER),
+            their_idf=sums[1],
+            rarest=largest(rows, rows.idf * is_shared),
+            n_shared=sums[2],
+            n_own=int(np.count_nonzero(is_own_title)),
+            n_theirs=sums[3],
+            n_words_own=len(own_marks),
+            n_words_theirs=rows.lengths.astype(np.float32),
+            names=_agreement(sums[4], sums[5], has_own=bool((own_marks & IDENTIFIER).any())),
+            figures=_agreement(sums[6], sums[7], has_own=bool((own_marks & NUMBER).any())),
             n_between=(self.words.end - numbers).astype(np.float32),
         )
 
-    @staticmethod
-    def _in_own_title(rows: Rows, words: Query) -> NDArray[np.bool_]:
-        own = words.terms.buckets[(words.terms.marks & TITLE) > 0]
-        if len(own) == 0:
-            return np.zeros(len(rows.buckets), dtype=np.bool_)
-        at = np.minimum(np.searchsorted(own, rows.buckets), len(own) - 1)
-        return np.asarray(own[at] == rows.buckets, dtype=np.bool_)
-
-    def _closest_recent(self, whole: Floats) -> Ids:
+    def _closest_recent(self, wording: Wording) -> Ids:
         n_slots = min(self.words.end, N_RECENT)
         numbers = self._recent_numbers[:n_slots]
         # Products of integers below 2^24: exact, in whatever order a machine adds.
-        cosines = (self._recent[:n_slots] @ whole) / self._recent_lengths[:n_slots]
+        coarse = (self._recent[:n_slots] @ wording.vectors[1, :N_COARSE]) / self._recent_lengths[:n_slots]
         if self.words.end - self.words.first < n_slots:
-            cosines[numbers < self.words.first] = -2
-        n_wanted = min(N_NEIGHBOURS, n_slots, len(self.keys))
-        least = np.partition(cosines, n_slots - n_wanted)[n_slots - n_wanted]
-        near = (cosines >= least).nonzero()[0]
-        return closest(numbers[near], cosines[near], n_wanted)
+            coarse[numbers < self.words.first] = -2
+        n_wanted = min(N_POOLED_RECENT, n_slots, len(self.keys))
+        least = np.partition(coarse, n_slots - n_wanted)[n_slots - n_wanted]
+        near = (coarse >= least).nonzero()[0]
+        near = closest(numbers[near], coarse[near], n_wanted)
+        slots = near % MAX_TEXTS
+        cosines = self._vectors[slots, 1].astype(np.float32) @ wording.vectors[1] / self._lengths[slots, 1]
+        return closest(near, cosines, N_NEIGHBOURS)
 
-    def _embedding_cosines(self, numbers: Ids, title: Floats, whole: Floats) -> tuple[Floats, Floats]:
+    def _embedding_cosines(self, numbers: Ids, wording: Wording) -> Floats:
         slots = numbers % MAX_TEXTS
-        theirs, lengths = self._vectors[slots].astype(np.float32), self._lengths[slots]
-        found = []
-        for i, own in enumerate((title, whole)):
-            length = np.float32(np.sqrt(max(float(own @ own), 1.0)))
-            found.append((theirs[:, i] @ own) / (lengths[:, i] * length))
-        return found[0], found[1]
+        theirs = self._vectors[slots].astype(np.float32)
+        lengths = self._lengths[slots] * wording.lengths
+        cosines: Floats = np.empty((2, len(numbers)), dtype=np.float32)
+        for i in range(2):
+            cosines[i] = theirs[:, i] @ wording.vectors[i] / lengths[:, i]
+        return cosines
 
     def _make_room(self, slot: int, recent_slot: int) -> None:
         if slot >= len(self._vectors):
@@ -211,7 +227,7 @@ class HumanTexts:
             lengths[: len(self._lengths)] = self._lengths
             self._lengths = lengths
         if recent_slot >= len(self._recent):
-            recent: Floats = np.zeros((min(N_RECENT, 2 * len(self._recent)), N_DIMENSIONS), dtype=np.float32)
+            recent: Floats = np.zeros((min(N_RECENT, 2 * len(self._recent)), N_COARSE), dtype=np.float32)
             recent[: len(self._recent)] = self._recent
             self._recent = recent
 
@@ -231,11 +247,7 @@ def _grown(array: NDArray[np.int8], size: int) -> NDArray[np.int8]:
     return grown
 
 
-def _agreement(rows: Rows, is_shared: NDArray[np.bool_], words: Query, mark: int) -> Floats:
-    theirs = (rows.marks & mark) > 0
-    own = (words.terms.marks & mark) > 0
-    shared = reduced(np.maximum, rows, (theirs & is_shared).astype(np.float32))
-    if not own.any():
-        return np.zeros(len(rows.starts), dtype=np.float32)
-    have = reduced(np.maximum, rows, theirs.astype(np.float32))
-    return np.where(shared > 0, np.float32(1), -have).astype(np.float32)
+def _agreement(n_theirs: Floats, n_shared: Floats, *, has_own: bool) -> Floats:
+    if not has_own:
+        return np.zeros(len(n_theirs), dtype=np.float32)
+    return np.where(n_shared > 0, np.float32(1), -(n_theirs > 0).astype(np.float32))

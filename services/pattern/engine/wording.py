@@ -17,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from .embedding import N_DIMENSIONS, embedding_of, words_of
-from .similarity import WORD_BITS, Terms, grams_of
+from .similarity import WORD_BITS, Floats, Terms, fours_of
 
 TITLE: Final = 1
 IDENTIFIER: Final = 2
@@ -26,6 +26,8 @@ N_BODY_CHARACTERS: Final = 600
 _MAX_BODY_WORDS = 64
 _MAX_NAMES = 16
 _MAX_WORD = 40
+# Bits for how often a word occurs in a text.
+_COUNTED = 16
 _RUN = re.compile(r"[^\s,;()\[\]{}|<>\"'`]+")
 _IDENTIFIER = re.compile(r"[a-z][A-Z]|[a-z0-9][._/#$:\\]+[A-Za-z]|_|[A-Za-z]-?\d")
 _DIGIT = re.compile(r"\d")
@@ -105,14 +107,15 @@ class Wording(Struct, frozen=True):
     """A report as the indexes take it.
 
     title: what character n-grams are taken of. terms: words, names and numbers, marked with TITLE, IDENTIFIER and
-    NUMBER. of_title, of_all: embeddings of the title and of title and body.
+    NUMBER. vectors: embeddings of the title and of title and body, a line each, of integers in [-127, 127]. lengths:
+    of both, at least 1.
     """
 
     title: str
     grams: Terms
     terms: Terms
-    of_title: NDArray[np.int8]
-    of_all: NDArray[np.int8]
+    vectors: Floats
+    lengths: Floats
 
 
 def written(title: str, masked_title: str, body: str) -> str:
@@ -142,21 +145,31 @@ def wording_of(text: str) -> Wording:
     """What `written` wrote, ready to be compared; of a text of an earlier format the title alone."""
     title, hashed, embedded = _parts(text)
     in_title = words_of(title)
-    counted: dict[int, tuple[int, int]] = {}
+    # Of each bucket how often it occurs, and above that its marks.
+    counted: dict[int, int] = {}
     for word in in_title:
         if word not in STOP_WORDS:
-            _count(counted, _bucket(word), TITLE)
+            bucket = _bucket(word)
+            counted[bucket] = counted.get(bucket, 0) + 1 | TITLE << _COUNTED
     for each in hashed:
         mark = _MARKS.get(each[0], 0)
-        _count(counted, int(each[1:] if mark else each, 16), mark)
-    buckets = sorted(counted)
+        bucket = int(each[1:] if mark else each, 16)
+        counted[bucket] = counted.get(bucket, 0) + 1 | mark << _COUNTED
+    entries = np.fromiter(counted.values(), dtype=np.int64, count=len(counted))
+    buckets = np.fromiter(counted, dtype=np.int64, count=len(counted))
+    order = buckets.argsort()
+    entries = entries[order]
     terms = Terms(
-        np.array(buckets, dtype=np.int64),
-        np.array([min(counted[bucket][0], 255) for bucket in buckets], dtype=np.uint8),
-        np.array([counted[bucket][1] for bucket in buckets], dtype=np.uint8),
+        buckets[order],
+        np.minimum(entries & (1 << _COUNTED) - 1, 255).astype(np.uint8),
+        (entries >> _COUNTED).astype(np.uint8),
     )
-    of_title = embedding_of(in_title)
-    return Wording(title, grams_of(title), terms, of_title, of_title if embedded is None else embedded)
+    vectors: Floats = np.empty((2, N_DIMENSIONS), dtype=np.float32)
+    vectors[0] = embedding_of(in_title)
+    vectors[1] = vectors[0] if embedded is None else embedded
+    # Sums of so few squares of integers are exact, in whatever order a machine adds.
+    lengths = np.sqrt(np.maximum(np.add.reduce(vectors * vectors, axis=1), np.float32(1)))
+    return Wording(title, fours_of(title), terms, vectors, lengths)
 
 
 def _parts(text: str) -> tuple[str, list[str], NDArray[np.int8] | None]:
@@ -189,11 +202,6 @@ def _is_inflected(word: str, other: str) -> bool:
     longest = max(len(word), len(other))
     n_needed = max(_LEAST_STEM, ceil(_LEAST_STEM_SHARE * longest))
     return word == other or (len(word) >= n_needed and other.startswith(word[:n_needed]))
-
-
-def _count(counted: dict[int, tuple[int, int]], bucket: int, mark: int) -> None:
-    n, marks = counted.get(bucket, (0, 0))
-    counted[bucket] = (n + 1, marks | mark)
 
 
 def _bucket(word: str) -> int:

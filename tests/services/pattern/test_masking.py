@@ -183,5 +183,5 @@ def test_the_keys_that_decisions_hang_on_stay_as_they_are() -> None:
 def test_of_a_report_in_an_earlier_format_the_title_is_compared(text: str) -> None:
     """The log keeps what earlier builds wrote, and the service has to start with it."""
     new, old = wording_of(written("Login fails", "login fails", "")), wording_of(text)
-    assert (old.title, old.of_title.tolist()) == (new.title, new.of_title.tolist())
+    assert (old.title, old.vectors[0].tolist()) == (new.title, new.vectors[0].tolist())
     assert old.terms.buckets.tolist() == new.terms.buckets.tolist()

@@ -1,12 +1,13 @@
 """The index finds what a full comparison would, at a cost that has a bound."""
 
 import random
+from copy import deepcopy
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.pattern.engine.similarity import GRAM_BITS, Query, TermIndex, grams_of
+from services.pattern.engine.similarity import GRAM_BITS, Query, TermIndex, fours_of, grams_of
 
 WORDS = [
     f"{a}{b}{c}"
@@ -14,9 +15,6 @@ WORDS = [
     for b in ("fail", "lost", "slow")
     for c in ("x", "yz")
 ]
-
-
-SCRATCH = np.zeros(1 << GRAM_BITS, dtype=np.float32)
 
 
 def index_of(texts: list[str]) -> TermIndex:
@@ -28,10 +26,10 @@ def index_of(texts: list[str]) -> TermIndex:
 
 def nearest(index: TermIndex, text: str, *, n_wanted: int) -> list[tuple[int, float]]:
     """Numbers and cosines of the texts that are pooled, closest first."""
-    with Query(index, grams_of(text), SCRATCH) as query:
+    with Query(index, grams_of(text)) as query:
         pool = query.pool(n_wanted=n_wanted)
-        cosines = query.cosines(index.rows(pool))
-    assert not SCRATCH.any()
+        cosines = query.cosines(query.beside(pool))
+    assert not index.is_asked
     order = np.lexsort((pool, -cosines))
     return [(int(pool[i]), float(cosines[i])) for i in order]
 
@@ -110,3 +108,20 @@ def test_grams_of_short_text_are_few_but_there() -> None:
     """A space before and behind lets even one letter be compared."""
     assert len(grams_of("a").buckets) >= 1
     assert np.array_equal(grams_of("abc").buckets, grams_of("abc").buckets)
+
+
+def test_titles_of_people_are_compared_by_grams_of_one_size() -> None:
+    """One for each place in the text and one more at its end; none without a text but its spaces."""
+    assert [int(fours_of(text).counts.sum()) for text in ("", "a", "abc", "xyz" * 1_000)] == [0, 1, 3, 320]
+    assert fours_of("abcd").buckets.max() < 1 << GRAM_BITS
+
+
+def test_a_copy_of_an_index_goes_its_own_way() -> None:
+    """What is entered into it is rare there and unknown in the first one."""
+    index = index_of(some_texts(50))
+    copy = deepcopy(index)
+    copy.add(grams_of("zebra crossing"))
+    assert nearest(copy, "zebra crossing", n_wanted=1)[0][0] == 50
+    assert nearest(index, "zebra crossing", n_wanted=1) == nearest(
+        index_of(some_texts(50)), "zebra crossing", n_wanted=1
+    )
