@@ -160,10 +160,16 @@ def pages(
     whole = ((window.start or BEGINNING, window.end),)
     place = msgspec.convert(position, Place) if position is not None else Place(whole)
     source = _patiently(lambda: _Source(access, stream, session), pause, chance)
+    before: tuple[object, ...] = ()
     for _ in range(PAGES_MAX):
         place = at_most(place, stream)
         asked = place
         answer = _patiently(lambda: source.ask(asked), pause, chance)  # noqa: B023  # called at once
+        given = (asked.windows, asked.partition, answer.records)
+        if answer.records and given == before:
+            # A vendor that does not know the parameter gives its first page for ever.
+            raise VendorError("bad_answer", f"{access.manifest.name} gives the same page as the next one")
+        before = given
         after, is_cut = behind(stream, place, answer, whole, source.n_partitions)
         kept = None if after is None else msgspec.to_builtins(after)
         yield Page(answer.records, kept, is_cut)

@@ -208,6 +208,19 @@ def test_a_cap_that_nothing_can_avoid_is_told(playing: Vendor) -> None:
     assert [page.is_cut for page in found] == [False, True]
 
 
+def test_a_vendor_that_turns_no_page_is_left(playing: Vendor) -> None:
+    """Its page has another name than the manifest gives it, so it is not read; that would go on for hours."""
+    manifest, stream = made("page_number")
+    assert stream.endpoint is not None
+    first_only = replace(stream, endpoint=replace(stream.endpoint, params={"page": "1"}))
+    access, _ = playing.play(manifest, first_only, size=3, records=kept(7))
+    unread = PageNumber(base_page=1, page_param="seite", total_path=None)
+    stream = replace(first_only, endpoint=replace(stream.endpoint, params={"page": "1"}, paginator=unread))
+    with pytest.raises(VendorError, match="the same page as the next one"):
+        read(access, stream)
+    assert playing.n_requests == 2
+
+
 def test_a_list_that_begins_with_the_latest_is_left_where_the_window_begins(playing: Vendor) -> None:
     manifest, stream = made("page_number", has_window=False, order="descending")
     access, stream = playing.play(manifest, stream, size=3, records=kept(20))
