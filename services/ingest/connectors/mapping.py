@@ -14,6 +14,7 @@ from services.ingest.commands.report import canonical_report
 from services.ingest.connectors import words
 from services.ingest.connectors.expressions import Budget, Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping
+from services.ingest.connectors.markup import shown
 from services.ingest.errors import InvalidIssueError
 
 DEPTH_MAX: Final = 100
@@ -211,7 +212,8 @@ def _paragraphs(node: dict[str, object]) -> list[str]:
 
 
 def _fitted(title: str | None, body: str | None) -> tuple[str | None, str | None]:
-    line = " ".join(title.split()) if title else title
+    line = " ".join(shown(title).split()) if title else title
+    body = shown(body) if body else body
     if line and len(line) > TITLE_LENGTH_MAX:
         body = f"{line}\n\n{body or ''}".rstrip()
         line = f"{line[: TITLE_LENGTH_MAX - 1].rstrip()}…"

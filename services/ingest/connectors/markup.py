@@ -1,6 +1,8 @@
-"""Markdown in the shapes that trackers take: HTML, and the document format of Atlassian."""
+"""Markdown in the shapes that trackers take, HTML and Atlassian's document format; and the text that HTML shows."""
 
+import re
 from collections.abc import Iterator, Mapping
+from html import unescape
 from typing import Final
 
 from markdown_it import MarkdownIt
@@ -13,6 +15,21 @@ _MARKS: Final = {"strong": "strong", "em": "em"}
 _LISTS: Final = {"bullet_list": "bulletList", "ordered_list": "orderedList"}
 
 Node = dict[str, object]
+
+_IS_HTML: Final = re.compile(
+    r"\s*<(!doctype|html|head|body|p|div|span|br|ul|ol|table|h[1-6]|blockquote|pre|b|strong|em|i|a)\b[^<>]*/?>",
+    re.IGNORECASE,
+)
+_BREAKS: Final = re.compile(r"</?(p|div|br|li|tr|ul|ol|table|h[1-6]|blockquote|pre)\b[^<>]*>", re.IGNORECASE)
+_TAGS: Final = re.compile(r"</?[a-z!][^<>]*>", re.IGNORECASE)
+
+
+def shown(text: str) -> str:
+    """The text that HTML shows, if it begins as HTML does; any other as it is, so `<module>` in a trace stays."""
+    if not _IS_HTML.match(text):
+        return text
+    plain = unescape(_TAGS.sub("", _BREAKS.sub("\n", text))).replace("\xa0", " ")
+    return "\n".join(line for each in plain.splitlines() if (line := " ".join(each.split())))
 
 
 def html(markdown: str) -> str:

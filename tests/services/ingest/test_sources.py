@@ -181,6 +181,22 @@ def test_long_texts_are_cut_and_nothing_of_a_title_is_lost() -> None:
     assert outcome.issue.body == "x" * 400 + "\n\nb"
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("<p>Checkout &amp; cart<br/>are&nbsp;down</p><ul><li>EU</li></ul>", "Checkout & cart\nare down\nEU"),
+        ("<module> line 7: a < b", "<module> line 7: a < b"),
+        ("a <b>bold</b> word", "a <b>bold</b> word"),
+    ],
+)
+def test_what_is_written_in_html_is_taken_for_what_it_shows(written: str, shown: str) -> None:
+    """Help desks give bodies so, and some have no other title; a text that does not begin so is left alone."""
+    record = {**github_issue(), "title": written, "body": written}
+    outcome = map_record(manifest_of("github"), record, now=NOW)
+    assert isinstance(outcome, Mapped)
+    assert (outcome.issue.title, outcome.issue.body) == (" ".join(shown.split()), shown)
+
+
 def test_an_address_that_is_none_costs_no_issue() -> None:
     """It is left out."""
     outcome = map_record(manifest_of("github"), {**github_issue(), "html_url": "see above"}, now=NOW)
