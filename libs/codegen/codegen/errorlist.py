@@ -33,8 +33,9 @@ the framework, or a path that does not exist.
 ```
 
 `code` is for programs and stays; `message` is for people and may change. `trace_id` equals the header `X-Request-Id` and
-the id in the logs. `details` is there when there is something to name: for a wrong body or query the path of each field,
-such as `records[3].title`, with what is wrong with it; otherwise what the refusal is about. 409 `request_running`, 429
+the id in the logs. `details` is there when there is something to name: for a wrong body the path of each field,
+such as `records[3].title`, with what is wrong with it (up to 20, one of each list; of a body of more than 64 KiB, and of a
+query, the first); otherwise what the refusal is about. 409 `request_running`, 429
 and 503 carry `Retry-After` in seconds. What belongs to another workspace is answered with 404, like what does not exist.
 
 | Status | `code` | Means | Said by |

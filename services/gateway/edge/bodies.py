@@ -13,6 +13,10 @@ _ROUND = bytes.maketrans(b"[{]}", b"(())")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ELEMENT = "[]"
 _ELEMENTS_LOOKED_AT_MAX = 2000
+_STEP = re.compile(r"[^.\[\]]+")
+_FAULTS_MAX = 20
+_BYTES_LOOKED_AT_AGAIN_MAX = 64 * 1024
+"""Each further fault costs a pass over the body, and nobody else is answered meanwhile."""
 
 
 def is_too_deep(raw: bytes) -> bool:
@@ -35,8 +39,60 @@ def _is_flat(raw: bytes) -> bool:
 
 
 def faults_in(raw: bytes, kind: object, error: msgspec.DecodeError | UnicodeDecodeError) -> dict[str, str]:
-    """The field path and the fault of a body that is none of that kind: {"records[3].title": "Expected `str`…"}."""
-    return {_placed(raw, kind, path, fault): fault for path, fault in details_of(error).items()}
+    """The field path and the fault of a body that is none of that kind: {"records[3].title": "Expected `str`…"}.
+
+    Of a body of at most 64 KiB up to 20 of them, one in each list; of a larger one the first.
+    """
+    faults = {_placed(raw, kind, path, fault): fault for path, fault in details_of(error).items()}
+    if isinstance(error, msgspec.ValidationError) and len(raw) <= _BYTES_LOOKED_AT_AGAIN_MAX:
+        _add_others(faults, msgspec.json.decode(raw), kind)
+    return faults
+
+
+def _add_others(faults: dict[str, str], body: object, kind: object) -> None:
+    """The decoder stops at the first fault, so what it names is taken away, or what is around it, until none is left."""
+    [path] = faults
+    taken: set[str] = set()
+    while path and len(faults) < _FAULTS_MAX:
+        taken.add(path)
+        if not _take_away(body, path):
+            path = _around(path)
+            continue
+        try:
+            msgspec.convert(body, kind)
+        except msgspec.ValidationError as error:
+            [(path, fault)] = details_of(error).items()
+            if _ELEMENT in path:
+                return
+            # What we have taken is missing now; that is no fault of the caller's.
+            if path not in taken:
+                faults[path] = fault
+        else:
+            return
+    if isinstance(body, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for field in msgspec.structs.fields(kind):
+            name = field.encode_name
+            if field.required and name not in {*body, *taken} and len(faults) < _FAULTS_MAX:
+                faults[name] = f"Object missing required field `{name}`"
+
+
+def _around(path: str) -> str:
+    """The path of what a field is in; empty: of the whole."""
+    return re.sub(r"(^|\.)[^.\[\]]+$|\[\d+\]$", "", path)
+
+
+def _take_away(body: object, path: str) -> bool:
+    """Whether the field at the path was there; it is not any more. An element of a list has to stay where it is."""
+    *way, last = _STEP.findall(path) or [""]
+    for step in way:
+        if isinstance(body, list):
+            body = body[int(step)]
+        elif isinstance(body, dict):
+            body = body.get(step)
+    if not isinstance(body, dict) or last not in body:
+        return False
+    del body[last]
+    return True
 
 
 def _placed(raw: bytes, kind: object, path: str, fault: str) -> str:

@@ -96,7 +96,7 @@ class Sheet(Struct, forbid_unknown_fields=True):
     ("raw", "expected"),
     [
         (b'{"records": [{"title": "a"}, {"title": 5}, {"title": 6}]}', "records[1].title"),
-        (b'{"records": [{"title": "a"}, {"titel": "b"}]}', "records[1].titel"),
+        (b'{"records": [{"title": "a"}, {"titel": "b"}]}', "records[1].titel records[1].title"),
         (b'{"records": [{}, {"title": "b"}]}', "records[0].title"),
         (b'{"records": [], "groups": [[1], [2, 3, "x"]]}', "groups[1][2]"),
         (b'{"records": [], "more": 1}', "more"),
@@ -106,7 +106,41 @@ def test_a_fault_is_named_with_the_index_of_its_element(raw: bytes, expected: st
     """The decoder says only that it is some element."""
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.json.decode(raw, type=Sheet)
-    assert list(faults_in(raw, Sheet, caught.value)) == [expected]
+    assert list(faults_in(raw, Sheet, caught.value)) == expected.split()
+
+
+class Folder(Struct, forbid_unknown_fields=True):
+    name: str
+    owner: str
+    first: Sheet
+    size: int = 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'{"name": 1, "size": "x", "more": 1, "owner": "o", "first": {"records": []}}', "name size more"),
+        (b'{"size": "x"}', "size name owner first"),
+        (b"{}", "name owner first"),
+        (
+            b'{"name": "n", "first": {"records": [{"title": 1}]}, "size": "x"}',
+            "first.records[0].title owner size",
+        ),
+        (b'{"name": "n", "first": {"records": [1, 2]}, "size": "x"}', "first.records[0] size owner"),
+        (b'{"name": 1, "size": "x", "pad": "' + b"x" * 70_000 + b'"}', "name"),
+        (b"[1]", "body"),
+        (b"{", "body"),
+        (
+            b'{"' + b'": 1, "'.join(b"f%d" % n for n in range(30)) + b'": 1}',
+            " ".join(f"f{n}" for n in range(20)),
+        ),
+    ],
+)
+def test_all_faults_are_named_together(raw: bytes, expected: str) -> None:
+    """So that nobody mends a body field by field; up to twenty, one of a list, and only the first of a long body."""
+    with pytest.raises(msgspec.DecodeError) as caught:
+        msgspec.json.decode(raw, type=Folder)
+    assert set(faults_in(raw, Folder, caught.value)) == set(expected.split())
 
 
 def test_entity_tags_follow_the_bytes() -> None:
