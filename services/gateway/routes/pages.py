@@ -36,8 +36,9 @@ Cursor = Annotated[
 AsOf = Annotated[
     Annotated[int, Meta(ge=0, le=2**53 - 1)] | Annotated[datetime, Meta(tz=True)] | None,
     Meta(
-        description="A time, or a sequence of the log: answered with what was known then, of up to 50,000 events."
-        " One that lies ahead is a 400. Default: now."
+        description="A time, or a sequence of the log: answered with what was known then. Beyond 50,000 events the first"
+        " answers may be a 503 while that is put together; beyond 1,000,000 it is a 422. One that lies ahead is a 400."
+        " Default: now."
     ),
 ]
 

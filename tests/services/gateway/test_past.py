@@ -16,6 +16,7 @@ from msgspec import Struct
 from runtime.errors import UnavailableError
 from testkit.stack import Stack
 
+from services.gateway import past
 from services.gateway.past import Pasts, _Past
 from services.gateway.proving import confidence, days_between
 from tests.services.gateway.tenants import execute, onboard, sign_in
@@ -285,3 +286,28 @@ async def test_a_workspace_that_looks_at_many_pasts_is_refused_alone() -> None:
                 pass
         async with pasts.at("ws_other", 1):
             pass
+
+
+async def test_a_long_past_is_built_on_for_who_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time, beside the short ones; the question that it takes too long for is refused, not the work."""
+    monkeypatch.setattr(past, "_ANSWER_SECONDS", 0.2)
+    pasts = Building()
+
+    async def build(wanted: Any) -> Any:
+        if wanted.workspace_id != "ws_other":
+            await pasts._go_long(wanted)
+        return await Building._build(pasts, wanted)
+
+    monkeypatch.setattr(pasts, "_build", build)
+    with pytest.raises(UnavailableError, match="being built"):
+        async with pasts.at("ws_greedy", 1):
+            pass
+    for as_of in range(3):
+        async with pasts.at("ws_other", as_of):
+            pass
+    with pytest.raises(UnavailableError, match="Another long past"):
+        async with pasts.at("ws_third", 1):
+            pass
+    pasts.may_end.set()
+    async with pasts.at("ws_greedy", 1):
+        assert [of for of, _ in pasts.begun if of == "ws_greedy"] == ["ws_greedy"], "built once"
