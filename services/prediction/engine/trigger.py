@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from services.prediction.engine.drift import drift
 from services.prediction.engine.episodes import APART, DAY_SECONDS, episodes
 
 SIGNIFICANCE: Final = 0.01
@@ -31,7 +32,7 @@ class Occurrence(Struct, frozen=True):
 class Fact(Struct, frozen=True):
     """A piece of evidence; p_value is None where the fact is a plain count and nothing was tested.
 
-    kind: last_gap, rate_change, weekday, hour_of_day, co_occurrence or history.
+    kind: last_gap, rate_change, drift, weekday, hour_of_day, co_occurrence or history.
     trigger: the sentence to show when this fact is what sets the pattern off; empty when it does not say so.
     """
 
@@ -66,7 +67,7 @@ def explain(
         (fact for fact in tests if fact is not None), key=lambda fact: (fact.p_value or 0.0, fact.kind)
     )
     trigger = next((fact.trigger for fact in significant if fact.trigger), "")
-    return trigger, (*significant, *_plain_facts(past, starts, now))
+    return trigger, (*significant, *_drift(starts, now), *_plain_facts(past, starts, now))
 
 
 def binomial_tail(hits: int, trials: int, chance: float) -> float:
@@ -149,6 +150,15 @@ def _rate_change(starts: Sequence[Occurrence], now: datetime) -> Fact | None:
         _ids(recent),
         p_value,
     )
+
+
+def _drift(starts: Sequence[Occurrence], now: datetime) -> tuple[Fact, ...]:
+    """Whether it fails more often for good than it used to; a change, not a trigger."""
+    found = drift([one.at for one in starts], now=now)
+    if found is None:
+        return ()
+    text = f"Since the week of {found.since:%Y-%m-%d} {found.after:.1f} occurrences a week, {found.before:.1f} before."
+    return (Fact("drift", text, _ids(one for one in starts if one.at >= found.since)),)
 
 
 def _co_occurrence(

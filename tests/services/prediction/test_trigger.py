@@ -1,13 +1,17 @@
 """Triggers and impact: only past events count, and only what is significant is said."""
 
+import math
+import random
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from contracts.generated.ingest import Severity
 from contracts.generated.prediction import Impact
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.prediction.engine.drift import alarm
 from services.prediction.engine.impact import impact
 from services.prediction.engine.trigger import MAX_ISSUES, Occurrence, binomial_tail, explain
 
@@ -117,3 +121,35 @@ def test_impact_is_that_of_the_most_common_severity() -> None:
     assert impact({Severity.P1: 5, Severity.P4: 5}) is Impact.CRITICAL
     assert impact({Severity.P2: 2}) is Impact.HIGH
     assert impact({}) is Impact.MEDIUM
+
+
+def poisson(rng: random.Random, rate: float) -> int:
+    limit, count, product = math.exp(-rate), 0, rng.random()
+    while product > limit:
+        count, product = count + 1, product * rng.random()
+    return count
+
+
+@pytest.mark.parametrize(("rate", "delay"), [(0.5, 6.0), (1.0, 3.0)])
+def test_drift_cries_wolf_seldom_and_hears_a_change_soon(rate: float, delay: float) -> None:
+    """Simulated weeks of a known rate: 0.2 to 0.5 false alarms a year; four times the rate is heard in weeks."""
+    rng = random.Random(20261122)
+
+    def weeks_to_alarm(of: float) -> float:
+        found = [alarm([poisson(rng, of) for _ in range(1_000)], rate) for _ in range(150)]
+        return sum(1_000 if one is None else one[0] + 1 for one in found) / len(found)
+
+    assert 0.2 <= 52 / weeks_to_alarm(rate) <= 0.5
+    assert 1.0 <= weeks_to_alarm(4 * rate) <= delay
+
+
+def test_a_slow_rise_is_told_of_with_what_was_before() -> None:
+    """Every two weeks, then every two days: compared with the first, until that has become usual."""
+    slow, fast = range(0, 140, 14), range(140, 180, 2)
+    _, facts = explain(at(*slow, *fast), now=MONDAY + timedelta(days=182), zone=UTC, neighbours={})
+    [fact] = [fact for fact in facts if fact.kind == "drift"]
+    assert fact.text == "Since the week of 2026-05-25 3.3 occurrences a week, 0.5 before."
+    _, later = explain(
+        at(*slow, *range(140, 400, 2)), now=MONDAY + timedelta(days=400), zone=UTC, neighbours={}
+    )
+    assert "drift" not in {fact.kind for fact in later}, "after eight weeks it is usual"

@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A fact that a prediction rests on.
 
-    kind: last_gap, rate_change, weekday, hour_of_day, co_occurrence or history.
+    kind: last_gap, rate_change, drift, weekday, hour_of_day, co_occurrence or history.
     text: The fact in a sentence, with its numbers.
     issue_ids: Issues that it is drawn from, at most 10.
     """
