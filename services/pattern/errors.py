@@ -73,7 +73,7 @@ class GroupingVersionNotFoundError(NotFoundError):
 
 
 class GroupingVersionRejectedError(StateConflictError):
-    """A version that is no better than the shipped one, or knows other features than this build, is not switched on."""
+    """A version that is no better than the shipped one is not switched on; one of another build's features not even compared."""
 
     def __init__(self, version_id: str) -> None:
         super().__init__(

@@ -323,8 +323,10 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         method="POST",
         path=f"{_ONE}/diff",
         summary="Compare a version with the one that is active, in the background, five minutes apart.",
+        description="409: the version was fitted for a build that looks at other things.",
         scope="patterns:write",
         replies={202: DiffBegun},
+        refusals=(409,),
         handle=compute_diff,
     ),
     Operation(

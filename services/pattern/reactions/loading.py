@@ -117,14 +117,14 @@ async def grouping(conn: Connection, workspace_id: str) -> GroupingsRow | None:
 
 async def version_of_grouping(
     conn: Connection, workspace_id: str, version_id: str
-) -> tuple[LinkerArtefact, bool] | None:
-    """The linker of a version, and whether it may be switched on; one of another build's features may not."""
+) -> tuple[LinkerArtefact | None, bool] | None:
+    """The linker of a version, None for one of another build's features; and whether it was better than the shipped one."""
     row = await _queries.find_linker(conn, workspace_id=workspace_id, version_id=version_id)
     if row is None:
         return None
     said = msgspec.json.decode(row.linker, type=pattern.Linker)
     found = usable(said)
-    return found, row.is_better and found.version == said.version
+    return found if found.version == said.version else None, row.is_better
 
 
 async def decisions(conn: Connection, workspace_id: str) -> tuple[int, datetime | None]:

@@ -175,7 +175,7 @@ class PatternReaction:
     async def compare_version(self, context: CommandContext, version_id: str, *, now: datetime) -> str:
         """Have a grouping version compared with the one in use soon; the id of that comparison.
 
-        Raises NotReadyError and GroupingVersionNotFoundError.
+        Raises NotReadyError, GroupingVersionNotFoundError and GroupingVersionRejectedError.
         """
         self._insist_on_being_ready()
         linker = await self._refits.version(context.workspace_id, version_id)

@@ -150,12 +150,16 @@ class Refits:
         ]
 
     async def version(self, workspace_id: str, version_id: str) -> LinkerArtefact:
-        """The linker of a version. Raises GroupingVersionNotFoundError, NotReadyError while the rows lag behind."""
+        """The linker of a version.
+
+        Raises GroupingVersionNotFoundError, GroupingVersionRejectedError for one of another build's features, and
+        NotReadyError while the rows lag behind.
+        """
         linker, _ = await self._find(workspace_id, version_id)
         return linker
 
     async def better(self, workspace_id: str, version_id: str) -> LinkerArtefact:
-        """The linker of a version that may be switched on. Raises GroupingVersionRejectedError as well."""
+        """The linker of a version that may be switched on; raises what `version` does, also for one that is no better."""
         linker, is_better = await self._find(workspace_id, version_id)
         if not is_better:
             raise GroupingVersionRejectedError(version_id)
@@ -340,7 +344,10 @@ class Refits:
                 row = await loading.grouping(conn, workspace_id)
                 found = await loading.version_of_grouping(conn, workspace_id, version_id)
             if found is not None:
-                return found
+                linker, is_better = found
+                if linker is None:
+                    raise GroupingVersionRejectedError(version_id)
+                return linker, is_better
             if (row.seq if row else 0) >= self._of(workspace_id).seq:
                 raise GroupingVersionNotFoundError(version_id)
             await asyncio.sleep(_POLL_SECONDS)

@@ -1,7 +1,8 @@
-"""From what people decide to a version that groups, on real servers: fitted by night, compared, switched on, and back."""
+"""From what people decide to a version that groups, on real servers: fitted in the background, compared, switched on, and back."""
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from contracts import pattern, workspace
 from eventlog import Append, EventLog, verify
@@ -11,7 +12,7 @@ from testkit.waiting import eventually
 
 from services.pattern.engine.refitting import MIN_DECISIONS
 from services.pattern.engine.weights import shipped
-from services.pattern.errors import GroupingVersionNotFoundError
+from services.pattern.errors import GroupingVersionNotFoundError, GroupingVersionRejectedError
 from services.pattern.projections import PROJECTION
 
 from .running import CONTEXT, WORKSPACE, Running, failure, running
@@ -88,7 +89,7 @@ async def test_people_decide_a_version_is_fitted_compared_switched_on_and_taken_
         assert isinstance(compared, pattern.GroupingVersionCompared)
         assert (compared.version_id, compared.base_version_id) == (fitted.version_id, "shipped")
         assert compared.n_moved == len(compared.moves) and compared.n_asked == compared.n_texts
-        # Another night without a decision fits nothing; somebody asks for a comparison, and gets that one.
+        # Another day without a decision fits nothing; somebody asks for a comparison, and gets that one.
         service.now += timedelta(days=2)
         ask = pattern.CompareGroupingVersion(version_id=fitted.version_id)
         asked = await service.endpoints.compare_grouping_version(ask, CONTEXT)
@@ -122,3 +123,38 @@ async def test_people_decide_a_version_is_fitted_compared_switched_on_and_taken_
             event_log, PROJECTION, owner_url=database.owner_url, projector_url=database.projector_url
         )
         assert certificate.is_equal
+
+
+async def test_a_version_of_another_build_is_neither_compared_nor_switched_on(
+    event_log: EventLog, database: Database
+) -> None:
+    """The shipped numbers would stand in for it, under its name."""
+    fields = msgspec.structs.asdict(shipped()) | {
+        "features": ("grams",),
+        "weights": (1.0,),
+        "version": "linker@old",
+    }
+    del fields["trained_on"]
+    fitted = pattern.GroupingVersionFitted(
+        workspace_id=WORKSPACE,
+        version_id="gvr_old",
+        number=1,
+        linker=pattern.Linker(**fields),
+        shipped=pattern.Linker(**fields),
+        n_decisions=30,
+        n_joining=15,
+        shipped_loss=1.0,
+        loss=0.5,
+        is_better=True,
+    )
+    async with running(event_log, database) as service:
+        await event_log.append(Append(recorded(fitted, WORKSPACE, source="pattern"), None))
+        await service.grouped()
+        with pytest.raises(GroupingVersionRejectedError):
+            await service.endpoints.compare_grouping_version(
+                pattern.CompareGroupingVersion(version_id="gvr_old"), CONTEXT
+            )
+        with pytest.raises(GroupingVersionRejectedError):
+            await service.endpoints.activate_grouping_version(
+                pattern.ActivateGroupingVersion(version_id="gvr_old"), CONTEXT
+            )

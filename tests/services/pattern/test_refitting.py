@@ -1,6 +1,7 @@
 """A workspace's own linker: drawn by decisions, gently, and compared before it is switched on."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from services.pattern.engine.linking import FEATURES
 from services.pattern.engine.memory import ConstraintRow, Member
 from services.pattern.engine.refitting import (
     MIN_DECISIONS,
+    PULL,
     Arrival,
     Comparison,
     Examples,
@@ -29,6 +31,7 @@ from services.pattern.engine.refitting import (
 from services.pattern.engine.weights import LinkerArtefact, shipped
 from services.pattern.reactions.loading import usable
 
+ROOT = Path(__file__).parents[3]
 EAGER = msgspec.structs.replace(shipped(), version="linker@eager", intercept=40.0)
 SHY = msgspec.structs.replace(shipped(), version="linker@shy", intercept=-40.0)
 THINGS = (
@@ -137,8 +140,13 @@ def test_too_few_decisions_or_all_of_one_kind_fit_nothing() -> None:
     assert find(team_that_joins_screens(14)).fitted is None
     whole = team_that_joins_screens(36)
     only_never = [row for row in whole.constraints if row.kind is ConstraintKind.CANNOT_LINK]
-    assert len(only_never) >= MIN_DECISIONS
+    assert len(only_never) >= MIN_DECISIONS == 30
     assert find(msgspec.structs.replace(whole, constraints=tuple(only_never))).fitted is None
+
+
+def test_the_pull_is_the_documented_one() -> None:
+    """How much a few decisions move was chosen by measurement, and users are told."""
+    assert f"with a pull of {PULL:g} on every weight" in (ROOT / "docs/reference/grouping.md").read_text()
 
 
 def test_few_decisions_move_little() -> None:
