@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from eventlog import Projection
@@ -173,7 +174,13 @@ def _receiving(shared: _Shared) -> _Part:
     clock, nc = shared.resources.clock, shared.resources.nc
     directory = Directory(shared.everywhere, shared.vault)
     outbox = Outbox(nc)
-    secrets = WebhookSecrets(shared.sources, shared.vault, directory, clock=clock)
+    secrets = WebhookSecrets(
+        shared.sources,
+        shared.vault,
+        directory,
+        shown=partial(shared.resources.reached, timeout=ROWS_SECONDS),
+        clock=clock,
+    )
     reception = Reception(
         vault=shared.vault,
         directory=directory,

@@ -92,6 +92,10 @@ class _Outbound(Outbound):
         self._noted = noted
         super().__init__(HERE)
 
+    def trusting(self, authority: str) -> Outbound:
+        """Itself: Prism has no certificate."""
+        return self
+
     async def send(
         self,
         method: str,
@@ -215,7 +219,11 @@ def _mocked(prism: Path, specification: Path) -> Iterator[int]:
 def _tried(vendor: Vendor, folder: Path, prism: Path, temporary: Path) -> Iterator[tuple[str, str]]:
     """What came of each request: ok, violation, not described or unusable (then of all), and its words."""
     manifest = manifest_of(vendor.type)
-    config = {field.key: vendor.config.get(field.key, field.default or "1") for field in manifest.config}
+    config = {
+        field.key: vendor.config.get(field.key, field.default or "1")
+        for field in manifest.config
+        if field.required or field.default or field.key in vendor.config
+    }
     secrets = {field.key: "secret" for field in asked_secrets(manifest.auth[vendor.auth])}
     access = polling.Access(manifest, config, vendor.auth, {**secrets, "access_token": "secret"})
     wanted = dict(_wanted(access))

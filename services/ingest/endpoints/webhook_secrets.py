@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Final
@@ -38,8 +38,16 @@ class WebhookSecrets:
     """Keeps them in the vault, and says in the log that one is different, never what it is."""
 
     def __init__(
-        self, sources: Sources, vault: Vault, directory: Directory, *, clock: Callable[[], datetime]
+        self,
+        sources: Sources,
+        vault: Vault,
+        directory: Directory,
+        *,
+        shown: Callable[[str, int], Awaitable[object]],
+        clock: Callable[[], datetime],
     ) -> None:
+        """shown: waits, not for long, until rows hold all up to a sequence, so that calls find a connector just made."""
+        self._shown = shown
         self._sources = sources
         self._vault = vault
         self._directory = directory
@@ -78,6 +86,7 @@ class WebhookSecrets:
                     await held.keep({FIRST_UNTIL: str(until_second)})
             names = _names(held)
         sequence = await self._tell(connector_id, names, context)
+        await self._shown(workspace_id, sequence)
         self._directory.forget(connector_id)
         return connector.WebhookSecretRotated(
             sealed_secret=self._vault.to_send(secret, workspace_id=workspace_id, what=WHAT),

@@ -386,6 +386,15 @@ def test_a_delivery_that_is_played_again_changes_nothing(house: House) -> None:
     assert {issue["title"]: issue["status"] for issue in found}["resolved-1"] == "resolved"
 
 
+def test_an_address_is_good_as_soon_as_it_has_a_secret(house: House) -> None:
+    """Whoever makes a connector and its secret, and posts at once, is not told that there is nothing."""
+    made = house.api.post("/v1/connectors", json={"type": "custom_api"}).json()
+    secret = house.api.post(f"/v1/connectors/{made['id']}/webhook-secret").json()["secret"]
+    body = b'{"external_id": "now", "title": "At once"}'
+    door = Door(house.stack, house.tenant, made["id"])
+    assert door.call(body, {"X-Causeloop-Signature": digest(body, key=secret)}).status_code == 202
+
+
 def test_a_paused_connector_takes_nothing(house: House) -> None:
     """Whoever can prove it is told so, nobody else; it is taken again once it is resumed."""
     custom = house.door("custom_api")
