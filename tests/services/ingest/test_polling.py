@@ -187,7 +187,7 @@ def test_whatever_goes_wrong_all_that_is_served_is_stored(playing: Vendor, data:
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", None])
-@pytest.mark.parametrize("style", ["offset_capped", "page_number_capped", "cursor"])
+@pytest.mark.parametrize("style", ["offset_capped", "page_number_capped", "cursor", "single_page"])
 def test_a_window_that_holds_more_than_the_vendor_gives_is_cut(
     playing: Vendor, style: str, order: Any
 ) -> None:

@@ -182,6 +182,38 @@ def test_long_texts_are_cut_and_nothing_of_a_title_is_lost() -> None:
 
 
 @pytest.mark.parametrize(
+    ("type_", "payload"),
+    [
+        ("asana", {"events": [{"action": "changed", "resource": {"gid": "1", "resource_type": "task"}}]}),
+        ("hubspot", [{"eventId": 1, "subscriptionType": "ticket.propertyChange", "objectId": 7}]),
+        ("notion", {"id": "e", "type": "page.properties_updated", "entity": {"id": "p", "type": "page"}}),
+        (
+            "shortcut",
+            {"id": "e", "actions": [{"id": 1, "entity_type": "story", "action": "update", "name": "Down"}]},
+        ),
+        (
+            "trello",
+            {"action": {"id": "a", "type": "updateCard", "data": {"card": {"id": "c", "name": "Down"}}}},
+        ),
+    ],
+)
+def test_a_webhook_that_names_only_what_changed_resets_nothing(type_: str, payload: object) -> None:
+    """It says neither severity nor status, so the defaults would open again what somebody closed."""
+    manifest = manifest_of(type_)
+    assert manifest.webhook is not None
+    delivery = read_delivery(manifest.webhook, payload, {})
+    assert all(isinstance(map_record(manifest, record, now=NOW), Ignored) for record in delivery.records)
+
+
+def test_the_link_is_for_people() -> None:
+    """Zendesk's own is of its API."""
+    ticket = {"id": 1, "subject": "Down", "url": "https://acme.zendesk.com/api/v2/tickets/1.json"}
+    outcome = map_record(manifest_of("zendesk"), ticket, now=NOW)
+    assert isinstance(outcome, Mapped)
+    assert outcome.issue.external_url is None
+
+
+@pytest.mark.parametrize(
     ("written", "shown"),
     [
         ("<p>Checkout &amp; cart<br/>are&nbsp;down</p><ul><li>EU</li></ul>", "Checkout & cart\nare down\nEU"),

@@ -221,7 +221,7 @@ class Vendor:
         elif (token := self._token(query, body)) is not None:
             first = sum(1 for row in rows if before(row, token, self.stream.order == "descending"))
         elif style.__struct_config__.tag == "single_page":
-            size = len(rows)
+            size = min(len(rows), self.stream.records_max or len(rows))
         page = rows[first : first + size]
         if self.repeats and first and page:
             page = [rows[first - 1], *page]
