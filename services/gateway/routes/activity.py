@@ -15,6 +15,7 @@ from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     NoQuery,
     Operation,
@@ -187,6 +188,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         body=NewComment,
         replies={201: Comment, 202: Accepted},
         refusals=(409, 422),
+        deed=Deed("issue.commented", "create", "issue", "issue_id"),
         handle=add_comment,
     ),
 )

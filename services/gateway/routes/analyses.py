@@ -19,6 +19,7 @@ from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     NoQuery,
     Operation,
@@ -139,6 +140,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         body=AnalysisRequest,
         is_body_optional=True,
         replies={200: Issue, 202: Accepted},
+        deed=Deed("issue.analysis_requested", "other", "issue", "issue_id"),
         handle=analyze,
     ),
     Operation(

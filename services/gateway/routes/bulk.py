@@ -14,6 +14,7 @@ from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     NoQuery,
     Operation,
@@ -173,6 +174,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope="issues:write",
         body=Bulk,
         replies={200: BulkAnswer},
+        deed=Deed("issues.changed", "update", "workspace", None),
         handle=change_issues,
     ),
 )

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.membership import Decider, decider
-from services.gateway.routes.operation import Accepted, AnyOperation, Call, Gateway, NoQuery, Operation
+from services.gateway.routes.operation import Accepted, AnyOperation, Call, Deed, Gateway, NoQuery, Operation
 from services.gateway.routes.pages import (
     ListQuery,
     PageInfo,
@@ -302,6 +302,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         body=Answer,
         replies={200: Contradiction, 202: Accepted},
         refusals=(409, 422),
+        deed=Deed("contradiction.answered", "update", "contradiction", "contradiction_id"),
         handle=answer_contradiction,
     ),
 )

@@ -11,6 +11,7 @@ from litestar import HttpMethod, Request, Response
 from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
+from runtime.database import tenant
 from runtime.errors import ForbiddenError, UnavailableError, ValidationFailedError, details_of
 
 from services.gateway.edge.bodies import DEPTH_MAX, faults_in, is_too_deep
@@ -31,6 +32,7 @@ from services.gateway.errors import (
     PreconditionFailedError,
     UnsupportedMediaTypeError,
 )
+from services.gateway.identity.people.acting import Act
 from services.gateway.identity.scopes import ANYBODY, PLATFORM, SELF
 from services.gateway.identity.tokens import Principal
 from services.gateway.routes.operation import (
@@ -219,8 +221,20 @@ class _Request:
         except NotVisibleYetError as error:
             location = error.location or self._request.scope["path"]
             made = Answer(202, Accepted(status="accepted", location=location), {"Location": location})
+        await self._written_down(call)
         reply = _encoded(self._operation, made)
         return msgspec.structs.replace(reply, headers={**self._headers, **reply.headers})
+
+    async def _written_down(self, call: AnyCall) -> None:
+        """Note a deed in the audit log: names of fields, never what is in them."""
+        deed = self._operation.deed
+        if deed is None:
+            return
+        target_id = call.workspace_id if deed.of is None else call.path[deed.of]
+        act = Act(principal=call.principal, ip=call.ip, now=self._gateway.resources.clock())
+        async with tenant(self._gateway.people, call.workspace_id) as conn:
+            target = (deed.target, target_id)
+            await act.write_down(conn, deed.action, deed.category, target, fields=_given(call.body))
 
     async def _made(self, call: AnyCall) -> Struct | Answer | None:
         """What the handler makes, of the rows as they are or as they were."""
@@ -231,6 +245,18 @@ class _Request:
         async with gateway.pasts.at(call.workspace_id, as_of) as (rows, resources):
             past = msgspec.structs.replace(gateway, pool=rows, resources=resources)
             return await self._operation.handle(past, call)
+
+
+def _given(body: object) -> str | None:
+    """Which fields a body has, by name; None when it has none."""
+    if not isinstance(body, Struct):
+        return None
+    given = [
+        field.encode_name
+        for field in msgspec.structs.fields(body)
+        if getattr(body, field.name) not in (None, msgspec.UNSET, field.default)
+    ]
+    return ", ".join(given) or None
 
 
 def _encoded(operation: AnyOperation, made: Struct | Answer | None) -> Reply:

@@ -17,6 +17,7 @@ from services.gateway.routes.operation import (
     Answer,
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     NoQuery,
     Operation,
@@ -339,6 +340,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         scope="workspace:admin",
         replies={200: GroupingVersion, 202: Accepted},
         refusals=(409,),
+        deed=Deed("grouping.version_activated", "update", "grouping_version", "version_id"),
         handle=activate_version,
     ),
 )

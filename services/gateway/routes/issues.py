@@ -17,6 +17,7 @@ from services.gateway.routes.operation import (
     Answer,
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     Operation,
     command,
@@ -516,6 +517,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=_ONE,
         summary="Change fields of an issue.",
         body=IssueChange,
+        deed=Deed("issue.updated", "update", "issue", "issue_id"),
         handle=update_issue,
     ),
     _Change(
@@ -523,6 +525,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/close",
         summary="End work on an issue.",
         body=Closing,
+        deed=Deed("issue.closed", "update", "issue", "issue_id"),
         handle=close_issue,
     ),
     _Change(
@@ -531,6 +534,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Put an issue into a pattern by hand; later grouping obeys.",
         scope="patterns:write",
         body=PatternLink,
+        deed=Deed("issue.linked", "update", "issue", "issue_id"),
         handle=link_pattern,
     ),
     _Change(
@@ -538,6 +542,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/unlink-pattern",
         summary="Take an issue out of its pattern by hand; later grouping obeys.",
         scope="patterns:write",
+        deed=Deed("issue.unlinked", "update", "issue", "issue_id"),
         handle=unlink_pattern,
     ),
 )

@@ -24,6 +24,7 @@ from services.gateway.edge.preconditions import patience
 from services.gateway.edge.quota import Quota
 from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.mfa.factors import SecondFactors
+from services.gateway.identity.people.acting import Category
 from services.gateway.identity.people.postbox import Postbox
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.signin.connections import Connections
@@ -111,6 +112,20 @@ class Answer(Struct, frozen=True):
     cookies: tuple[SetCookie, ...] = ()
 
 
+class Deed(Struct, frozen=True):
+    """A line of the audit log that the door writes once the operation is done: who, from where, which fields.
+
+    For what another service decides, whose event names the same actor; whoever writes rows of identity writes its line
+    itself, in the same transaction. target: what the line is about, with its id in the path's parameter `of`; without
+    that it is the workspace.
+    """
+
+    action: str
+    category: Category
+    target: str
+    of: str | None
+
+
 class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     """One method and path.
 
@@ -126,6 +141,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     is_body_optional: whether no body at all is as good as `{}`.
     has_past: whether it can be asked `as_of` a moment, which its query has then: it is answered from the rows of that
         moment. It must read nothing that changes but the read model.
+    deed: what the door writes down of it in the audit log; None: the handler does, or the reviewed list says why nobody.
     """
 
     id: str
@@ -146,6 +162,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     or_scope: str | None = None
     is_body_optional: bool = False
     has_past: bool = False
+    deed: Deed | None = None
 
 
 AnyOperation: TypeAlias = Operation[Any, Any]  # Any: each operation has its own query and body

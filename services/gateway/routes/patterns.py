@@ -20,6 +20,7 @@ from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     NoQuery,
     Operation,
@@ -481,6 +482,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=_ONE,
         summary="Rename a pattern or move it to another status.",
         body=PatternChange,
+        deed=Deed("pattern.updated", "update", "pattern", "pattern_id"),
         handle=update_pattern,
     ),
     _Read(
@@ -504,6 +506,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/close",
         summary="Record what was done about a pattern; the proof of it starts.",
         body=Closure,
+        deed=Deed("pattern.closed", "update", "pattern", "pattern_id"),
         handle=close_pattern,
     ),
     _Change(
@@ -511,6 +514,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/merge",
         summary="Move all issues of another pattern into this one, for good.",
         body=Merge,
+        deed=Deed("pattern.merged", "update", "pattern", "pattern_id"),
         handle=merge_patterns,
     ),
     _Change(
@@ -518,6 +522,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/split",
         summary="Move some issues into a pattern of their own; answers with that.",
         body=Split,
+        deed=Deed("pattern.split", "update", "pattern", "pattern_id"),
         handle=split_pattern,
     ),
 )

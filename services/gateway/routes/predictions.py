@@ -27,6 +27,7 @@ from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     NoQuery,
     Operation,
@@ -509,6 +510,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/feedback",
         summary="Say what became of a prediction.",
         body=Feedback,
+        deed=Deed("prediction.feedback_given", "update", "prediction", "prediction_id"),
         handle=give_feedback,
     ),
     _Change(
@@ -516,6 +518,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/dismiss",
         summary="Take a prediction off the list.",
         body=Dismissal,
+        deed=Deed("prediction.dismissed", "update", "prediction", "prediction_id"),
         handle=dismiss,
     ),
 )

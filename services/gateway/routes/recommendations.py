@@ -20,6 +20,7 @@ from services.gateway.routes.operation import (
     Answer,
     AnyOperation,
     Call,
+    Deed,
     Gateway,
     NoQuery,
     Operation,
@@ -491,6 +492,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=_ONE,
         summary="Take a recommendation up, finish, reopen or dismiss it.",
         body=StatusChange,
+        deed=Deed("recommendation.updated", "update", "recommendation", "recommendation_id"),
         handle=change_status,
     ),
     _Change(
@@ -499,6 +501,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/steps/{{index}}",
         summary="Tick a step, or take the tick back.",
         body=StepCheck,
+        deed=Deed("recommendation.step_checked", "update", "recommendation", "recommendation_id"),
         handle=check_step,
     ),
     _Change(

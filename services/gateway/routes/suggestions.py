@@ -12,7 +12,7 @@ from runtime.errors import StateConflictError
 from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.membership import Decider, Score, because, decider, matched
-from services.gateway.routes.operation import Accepted, AnyOperation, Call, Gateway, NoQuery, Operation
+from services.gateway.routes.operation import Accepted, AnyOperation, Call, Deed, Gateway, NoQuery, Operation
 from services.gateway.routes.pages import (
     ListQuery,
     PageInfo,
@@ -251,6 +251,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         summary="Put the issue into the pattern suggested; later issues like it follow.",
         description="While the pattern that the issue began is not detected, its other issues come along."
         " 409: somebody answered differently, or the suggestion has lapsed, and why.",
+        deed=Deed("suggestion.accepted", "update", "suggestion", "suggestion_id"),
         handle=accept_suggestion,
     ),
     _Answer(
@@ -258,6 +259,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         path=f"{_ONE}/reject",
         summary="Keep the issue, and later ones like it, out of the pattern suggested.",
         description="It is never suggested again. 409: somebody answered differently, or the suggestion has lapsed.",
+        deed=Deed("suggestion.rejected", "update", "suggestion", "suggestion_id"),
         handle=reject_suggestion,
     ),
 )

@@ -13,7 +13,7 @@ from services.gateway.app import OPERATIONS
 from services.gateway.routes.operation import AnyOperation, Gateway
 
 from .tenants import onboard, sign_in
-from .test_api import wait_for, words
+from .test_api import words
 
 LEAVES_NO_LINE = {
     # What sources and programs report, by the thousand; the event names who, and /activity shows it.
@@ -141,9 +141,3 @@ def test_the_door_writes_down_who_did_what_and_not_what_they_wrote(stack: Stack)
         assert line["metadata"] == {"fields": "text"}
         assert api.post("/v1/issues/iss_nobody/comments", json={"text": "x"}).status_code == 404
         assert len(lines(api, "issue.commented")) == 1
-
-        # The shipped version is there as soon as the workspace has a grouping; going back to it is a deed.
-        wait_for(lambda: api.get("/v1/grouping/versions").json()["data"] or True)
-        activated = api.post("/v1/grouping/versions/shipped/activate")
-        n = 1 if activated.status_code in (200, 202) else 0
-        assert len(lines(api, "grouping.version_activated")) == n

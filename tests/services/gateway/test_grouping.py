@@ -105,5 +105,7 @@ def test_a_version_is_looked_at_compared_and_switched_on_and_a_rejected_one_is_n
         active = owner.post(f"{good}/activate")
         assert (active.status_code, active.json()["status"]) == (200, "active")
         assert active.json()["activated_by"]["id"] == tenant.owner_id
+        [line] = owner.get("/v1/audit", params={"action": "grouping.version_activated"}).json()["data"]
+        assert (line["actor"]["id"], line["target"]["id"]) == (tenant.owner_id, listed[1]["id"])
         assert owner.post(f"{PATH}/shipped/activate").json()["status"] == "active"
         assert owner.get(good).json()["status"] == "available"
