@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from html import escape
 from typing import Any, TypeAlias, get_args, get_origin
 
 import msgspec
@@ -12,7 +13,7 @@ from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from runtime.database import tenant
-from runtime.errors import ForbiddenError, UnavailableError, ValidationFailedError, details_of
+from runtime.errors import AppError, ForbiddenError, UnavailableError, ValidationFailedError, details_of
 
 from services.gateway.edge.bodies import DEPTH_MAX, faults_in, is_too_deep
 from services.gateway.edge.cookies import SetCookie
@@ -44,6 +45,7 @@ from services.gateway.routes.operation import (
     NotVisibleYetError,
     not_found,
 )
+from services.gateway.routes.sheets import sheet
 
 AnyRequest = Request[Any, Any, Any]  # Any: no user, auth or state of Litestar is used
 AnyCall: TypeAlias = Call[Any, Any]  # Any: each operation has its own query and body
@@ -76,8 +78,16 @@ def _handler(path: str, methods: Mapping[str, AnyOperation], gateway: Gateway) -
     shown_by = methods.get("GET")
     by_method = {**methods, "HEAD": shown_by} if shown_by is not None else methods
 
-    async def answer(request: AnyRequest) -> Response[bytes]:
-        reply = await _Request(by_method[request.method], gateway, request, shown_by=shown_by).answer()
+    async def answer(request: AnyRequest) -> Response[bytes] | Response[str]:
+        operation = by_method[request.method]
+        try:
+            reply = await _Request(operation, gateway, request, shown_by=shown_by).answer()
+        except AppError as refusal:
+            if operation.is_page and "text/html" in request.headers.get("accept", ""):
+                return sheet(
+                    "Not signed in", f"<main><p>{escape(refusal.message)}</p></main>", status=refusal.status
+                )
+            raise
         return Response(
             reply.body,
             status_code=reply.status,

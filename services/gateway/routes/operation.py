@@ -134,6 +134,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     without_second_factor: whether a session that owes its second factor may call it, to give one or to leave.
     of_the_person: whether it is about who somebody is in every workspace, which a session that a workspace's own provider
         vouched for is not good for.
+    is_page: whether people open it in a browser, who are told of a refusal in words when their browser wants HTML.
     body: what the request's JSON is decoded to, one struct or some told apart by a tag; bytes: handed on unparsed; None: there is no body.
     described_body: what OpenAPI says of a body that is handed on unparsed.
     replies: success status → its body, the usual one first; None: it has none, as with 204.
@@ -162,6 +163,7 @@ class Operation(Struct, Generic[Q, B], frozen=True, kw_only=True):
     or_scope: str | None = None
     is_body_optional: bool = False
     has_past: bool = False
+    is_page: bool = False
     deed: Deed | None = None
 
 

@@ -13,7 +13,7 @@ _MARK = (
 )
 
 
-def sheet(title: str, body: str, *, style: str = "", script: str = "") -> Response[str]:
+def sheet(title: str, body: str, *, style: str = "", script: str = "", status: int = 200) -> Response[str]:
     """A page that runs only this style and this script. body: what is below the head, as HTML."""
     whole_style = _house_style() + style
     policy = (
@@ -39,7 +39,7 @@ def sheet(title: str, body: str, *, style: str = "", script: str = "") -> Respon
 </html>
 """
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
-    return Response(page, status_code=200, media_type=MediaType.HTML, headers=headers)
+    return Response(page, status_code=status, media_type=MediaType.HTML, headers=headers)
 
 
 @cache

@@ -146,6 +146,10 @@ async def test_somebody_agrees_that_another_clients_provider_speaks_for_them(
     company.api.close()
     subject = identity_provider.know(person.owner_email)
     window = await browser.window()
+    await window.go(f"{origin}/v1/auth/login?connection={connection['id']}")
+    await consent(window, identity_provider, subject)
+    await window.shows("This provider does not speak for your address by itself")
+    assert await window.run("document.title") == "Not signed in · Causeloop"
     await window.go(f"{origin}/v1/auth/login?redirect_to=/link?connection={connection['id']}")
     await consent(window, identity_provider, subject)
     await window.shows(
