@@ -11,7 +11,8 @@ class PredictionSettings(ServiceSettings, frozen=True, kw_only=True):
 
     prediction_growth: members now : members at the last forecast, from which on a pattern is forecast anew.
     prediction_growth_spacing_seconds: least time between forecasts that only growth asks for.
-    prediction_renewal_spacing_hours: a pattern whose forecasts came true is forecast anew when the last is this old.
+    prediction_renewal_spacing_hours: a pattern whose forecasts came true is forecast anew when the last is this old,
+        mostly before.
     prediction_max_age_hours: a forecast older than this is made anew.
     prediction_grace_hours: how long after a window's end late reports may still make it a hit.
     prediction_min_resolved: resolved forecasts of a window before the model's skill is judged.

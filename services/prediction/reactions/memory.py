@@ -23,6 +23,8 @@ FORECAST = frozenset(
 
 MAX_MERGES = 100
 LEARN_SPACING = timedelta(minutes=1)
+RENEWAL_FIRST = timedelta(minutes=1)
+MAX_DOUBLINGS = 20
 
 
 class Due(Struct, frozen=True):
@@ -42,7 +44,10 @@ class Hit(Struct, frozen=True):
 
 
 class Tracked(Struct, kw_only=True):
-    """A pattern that was shown: its size now and at its last forecast, and its open predictions by id."""
+    """A pattern that was shown: its size now and at its last forecast, and its open predictions by id.
+
+    n_renewals: forecasts for want of an open one, since it was last quiet for a day.
+    """
 
     workspace_id: str
     pattern_id: str
@@ -51,6 +56,7 @@ class Tracked(Struct, kw_only=True):
     forecast_n_issues: int = 0
     forecast_at: datetime | None = None
     forecast_id: str = ""
+    n_renewals: int = 0
     merged_into: str | None = None
     outlooks: dict[int, Outlook] = {}
     open: dict[str, Prediction] = {}
@@ -81,7 +87,8 @@ class Learned(Struct, frozen=True):
 class Memory:
     """Shown patterns, what is undecided, and when something becomes due by time alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, renewal_spacing: timedelta = timedelta(hours=6)) -> None:
+        self._renewal_spacing = renewal_spacing
         self.patterns: dict[Key, Tracked] = {}
         self.due: dict[Key, Due] = {}
         self.hits: dict[Key, Hit] = {}
@@ -91,7 +98,7 @@ class Memory:
         self.n_shown: Counter[str] = Counter()
         self._asked_to_learn: dict[str, tuple[datetime, int]] = {}
         self._ages: list[tuple[datetime, Key]] = []
-        self._came_true: list[tuple[datetime, Key]] = []
+        self._came_true: list[tuple[datetime, datetime, Key]] = []
         self._ends: list[tuple[datetime, str, str]] = []
         self._owners: dict[Key, Tracked] = {}
 
@@ -171,7 +178,7 @@ class Memory:
                 del memory[key]
         self._ages = [entry for entry in self._ages if entry[1][0] != workspace_id]
         self._ends = [entry for entry in self._ends if entry[1] != workspace_id]
-        self._came_true = [entry for entry in self._came_true if entry[1][0] != workspace_id]
+        self._came_true = [entry for entry in self._came_true if entry[2][0] != workspace_id]
         heapify(self._ages)
         heapify(self._came_true)
         heapify(self._ends)
@@ -189,13 +196,29 @@ class Memory:
         heappush(self._ages, (at, tracked.key))
 
     def note_true(self, tracked: Tracked) -> None:
-        """A forecast of the pattern came true; when that leaves none open, it is forecast anew after a while."""
-        if tracked.is_forecast and not tracked.open and tracked.forecast_at is not None:
-            heappush(self._came_true, (tracked.forecast_at, tracked.key))
+        """A forecast of the pattern came true; when that leaves none open, it is forecast anew, soon or after a while."""
+        at = tracked.forecast_at
+        if tracked.is_forecast and not tracked.open and at is not None:
+            # Twice as long each time, until it has been quiet for a day: bursts must not be most of the record.
+            wait = min(RENEWAL_FIRST * 2 ** min(tracked.n_renewals, MAX_DOUBLINGS), self._renewal_spacing)
+            heappush(self._came_true, (at + wait, at, tracked.key))
 
-    def without_forecast(self, *, before: datetime, limit: int) -> list[Tracked]:
-        """Patterns whose forecasts have come true, the last one made before this; each is given once."""
-        return self._given(self._came_true, before=before, limit=limit)
+    def without_forecast(self, *, now: datetime, limit: int) -> list[Tracked]:
+        """Patterns whose forecasts have come true and whose time it is; each is given once."""
+        found: dict[Key, Tracked] = {}
+        while self._came_true and self._came_true[0][0] <= now and len(found) < limit:
+            _, at, key = heappop(self._came_true)
+            tracked = self.patterns.get(key)
+            if (
+                tracked is not None
+                and key not in found
+                and tracked.is_forecast
+                and tracked.forecast_at == at
+                and not tracked.open
+            ):
+                tracked.n_renewals += 1
+                found[key] = tracked
+        return list(found.values())
 
     def ask_for_the_neglected(self, *, growth: float) -> None:
         """Make due what another leader knew to be due and did not get to; seeing the cause again asks better."""
@@ -207,17 +230,14 @@ class Memory:
 
     def grown_old(self, *, before: datetime, limit: int) -> list[Tracked]:
         """Patterns whose last forecast was made before this, oldest first; each is given once."""
-        return self._given(self._ages, before=before, limit=limit)
-
-    def _given(self, waiting: list[tuple[datetime, Key]], *, before: datetime, limit: int) -> list[Tracked]:
-        """What waits in a heap of times of forecasts and has not been forecast since, each pattern once."""
-        found: dict[Key, Tracked] = {}
-        while waiting and waiting[0][0] <= before and len(found) < limit:
-            at, key = heappop(waiting)
+        found: list[Tracked] = []
+        while self._ages and self._ages[0][0] <= before and len(found) < limit:
+            at, key = heappop(self._ages)
             tracked = self.patterns.get(key)
             if tracked is not None and tracked.is_forecast and tracked.forecast_at == at:
-                found[key] = tracked
-        return list(found.values())
+                tracked.n_renewals = 0
+                found.append(tracked)
+        return found
 
     def ended(self, *, before: datetime, limit: int) -> list[tuple[str, Prediction]]:
         """Open predictions whose window ended before this, each with its workspace; each is given once."""

@@ -46,7 +46,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     """When something is due.
 
     growth: members now : members at the last forecast. growth_spacing: least time between forecasts for growth.
-    renewal_spacing: least age of a forecast that came true before the next one. max_age: of a forecast. grace: for late reports after a window's end.
+    renewal_spacing: longest wait for the next forecast after the last came true. max_age: of a forecast. grace: for late reports after a window's end.
     min_resolved: resolved forecasts of a window before the model's skill is judged.
     refit: a workspace's model older than this is learned anew.
     """
@@ -108,7 +108,9 @@ class Forecaster:
         self._position = position
         async with self._pool.connection() as conn:
             self._memory = await load_memory(
-                conn, is_ours=lambda workspace_id: self._log.partition_of(workspace_id) == partition
+                conn,
+                is_ours=lambda workspace_id: self._log.partition_of(workspace_id) == partition,
+                renewal_spacing=self._rules.renewal_spacing,
             )
         self._memory.ask_for_the_neglected(growth=self._rules.growth)
         log.info(
@@ -132,8 +134,7 @@ class Forecaster:
         await self._resolve([(workspace_id, state, None) for workspace_id, state in ended], now)
         limit = MAX_FORECASTS_PER_ROUND
         old = self._memory.grown_old(before=now - self._rules.max_age, limit=limit)
-        # One that fails all the time is not forecast after each failure: its bursts would be most of the record.
-        without = self._memory.without_forecast(before=now - self._rules.renewal_spacing, limit=limit)
+        without = self._memory.without_forecast(now=now, limit=limit)
         for tracked in (*old, *without):
             self._memory.due.setdefault(tracked.key, Due(tracked.forecast_id, None))
         await self._decide(now)

@@ -33,9 +33,11 @@ class Material(Struct):
     neighbours: dict[str, tuple[str, Sequence[datetime]]]
 
 
-async def load_memory(conn: Connection, *, is_ours: Callable[[str], bool]) -> Memory:
+async def load_memory(
+    conn: Connection, *, is_ours: Callable[[str], bool], renewal_spacing: timedelta
+) -> Memory:
     """The memory as the rows have it, of the workspaces that are ours."""
-    memory = Memory()
+    memory = Memory(renewal_spacing=renewal_spacing)
     for setting in await _queries.list_workspaces(conn):
         memory.zones[setting.workspace_id] = setting.timezone
         memory.thresholds[setting.workspace_id] = setting.alert_probability
