@@ -47,6 +47,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "X-PagerDuty-Signature": "PagerDuty",
     "X-Rootly-Signature": "Rootly",
     "X-Signature": "ClickUp",
+    "X-Semaphore-Signature-256": "Semaphore",
     "X-Slack-Request-Timestamp": "Slack",
     "X-Slack-Signature": "Slack",
     "X-TFE-Notification-Signature": "HCP Terraform",
