@@ -1571,6 +1571,24 @@ async def purge_suggestions(conn: AsyncConnection[Any], *, issues: str, workspac
         await cursor.execute(_PURGE_SUGGESTIONS, (issues, workspace_id))
 
 
+_PURGE_MOVES = """
+UPDATE grouping_comparisons AS c SET moves = (
+    SELECT coalesce(json_agg(m.move ORDER BY m.place), '[]')::text
+    FROM json_array_elements(c.moves::json) WITH ORDINALITY AS m(move, place)
+    WHERE NOT m.move ->> 'issue_id' IN (
+        SELECT r.issue_id FROM json_to_recordset($1::json) AS r(issue_id text)))
+WHERE c.workspace_id = $2 AND EXISTS (
+    SELECT FROM json_array_elements(c.moves::json) AS m(move)
+    JOIN json_to_recordset($1::json) AS r(issue_id text) ON m.move ->> 'issue_id' = r.issue_id)
+"""
+
+
+async def purge_moves(conn: AsyncConnection[Any], *, issues: str, workspace_id: str) -> None:
+    """Leave purged issues out of what versions of the grouping would move; its numbers stay (IssuesPurged)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_PURGE_MOVES, (issues, workspace_id))
+
+
 _RENAME_MEMBERS = """
 UPDATE pattern_members AS m SET issue_id = r.remainder_id
 FROM json_to_recordset($2::json) AS r(issue_id text, remainder_id text)

@@ -595,6 +595,17 @@ DELETE FROM suggestions AS s
 USING json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text)
 WHERE s.workspace_id = sqlc.arg(workspace_id) AND s.issue_id = r.issue_id;
 
+-- Leave purged issues out of what versions of the grouping would move; its numbers stay (IssuesPurged).
+-- name: PurgeMoves :exec
+UPDATE grouping_comparisons AS c SET moves = (
+    SELECT coalesce(json_agg(m.move ORDER BY m.place), '[]')::text
+    FROM json_array_elements(c.moves::json) WITH ORDINALITY AS m(move, place)
+    WHERE NOT m.move ->> 'issue_id' IN (
+        SELECT r.issue_id FROM json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text)))
+WHERE c.workspace_id = sqlc.arg(workspace_id) AND EXISTS (
+    SELECT FROM json_array_elements(c.moves::json) AS m(move)
+    JOIN json_to_recordset(sqlc.arg(issues)::json) AS r(issue_id text) ON m.move ->> 'issue_id' = r.issue_id);
+
 -- Let the memberships of purged issues follow to the ids of what is kept of them: patterns go on counting (IssuesPurged).
 -- name: RenameMembers :exec
 UPDATE pattern_members AS m SET issue_id = r.remainder_id

@@ -73,6 +73,7 @@ async def purge(workspace_id: str, purged: ingest.IssuesPurged, conn: AsyncConne
         _queries.purge_comments,
         _queries.purge_analyses,
         _queries.purge_suggestions,
+        _queries.purge_moves,
         _queries.rename_members,
     ):
         await statement(conn, workspace_id=workspace_id, issues=msgspec.json.encode(gone).decode())

@@ -6,17 +6,28 @@ from typing import Any
 
 import psycopg
 import pytest
-from contracts import Event, Recorded, ingest, pattern, prediction, recommendation, workspace
+from contracts import (
+    Event,
+    Recorded,
+    ingest,
+    pattern,
+    prediction,
+    recommendation,
+    remainder_id,
+    workspace,
+)
 from eventlog import apply_schema
 from msgspec.structs import replace
 from psycopg import AsyncConnection, AsyncRawCursor
 from testkit.builders import NOW, WORKSPACE, issue_reported, recorded
-from testkit.laws import assert_projection_laws
+from testkit.laws import assert_projection_laws, in_order, rows_after
 from testkit.servers import Database
 
 from services.gateway import _queries
 from services.gateway.projections import project, projection
 from services.gateway.vocabulary import followed
+from services.ingest.commands import purge_issue
+from services.prediction.commands import purge_prediction
 from tests.services.gateway import builders as b
 from tests.services.recommendation.builders import playbook_story
 
@@ -182,6 +193,72 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
     assert [len(rows[table]) for table in ("clusterings", "clusters", "pattern_relations")] == [1, 1, 1]
     assert [len(rows[table]) for table in ("plays", "abstentions")] == [1, 1]
     assert [len(rows[table]) for table in ("connectors", "sync_runs", "tickets")] == [1, 2, 1]
+
+
+def ended_story() -> list[Recorded[Event]]:
+    """An issue, a prediction and a prompt expire; issue and prediction are purged."""
+    one, other = issues(2)
+    issue_id, space = one.aggregate_id, WORKSPACE
+    started = ingest.AnalysisStarted(
+        issue_id=other.aggregate_id, analysis_id="ana_1", tier=ingest.AnalysisTier.FAST
+    )
+    resolved = prediction.PredictionResolved(
+        prediction_id="prd_1",
+        pattern_id=b.PATTERN,
+        outcome=prediction.Outcome.HIT,
+        brier=0.36,
+        issue_id=issue_id,
+        window_days=30,
+        probability=0.4,
+    )
+    versions = b.versioned(space, "ended", issue_id=issue_id, pattern_id=b.PATTERN)
+    before = in_order(
+        b.created(),
+        one,
+        other,
+        b.linked(*ids([one, other]), count=2),
+        b.detected(count=2),
+        recorded(started, other.aggregate_id),
+        b.predicted("prd_1"),
+        recorded(resolved, "prd_1"),
+        b.predicted("prd_2"),
+        *(recorded(each, space) for each in versions),
+        recorded(ingest.IssueExpired(issue_id=issue_id), issue_id),
+        recorded(prediction.PredictionExpired(prediction_id="prd_1"), "prd_1"),
+        recorded(ingest.PromptsExpired(workspace_id=space, analysis_ids=("ana_1",)), space),
+    )
+    [expired] = [event for event in before if isinstance(event.data, prediction.PredictionExpired)]
+    remains = purge_prediction(
+        [event for event in before if event.aggregate_id == "prd_1"],
+        expired_before=expired.recorded_at + timedelta(days=1),
+    )
+    kept = purge_issue(
+        [event for event in before if event.aggregate_id == issue_id],
+        expired_before=expired.recorded_at + timedelta(days=1),
+    )
+    assert remains is not None and kept is not None
+    return in_order(
+        *before,
+        recorded(prediction.PredictionsPurged(workspace_id=space, predictions=(remains,)), space),
+        recorded(ingest.IssuesPurged(workspace_id=space, issues=(kept,), counted_from=NOW), space),
+    )
+
+
+async def test_a_replay_gives_the_same_rows_once_events_of_the_purged_are_gone(database: Database) -> None:
+    """Also while it is only expired: scores and counts go on, and no row names a purged issue."""
+    events = ended_story()
+    issue_id = events[1].aggregate_id
+    hidden = await rows_after(projection(), [events[:-2]], database=database, schema="hidden")
+    assert any("prd_1" in row for row in hidden["predictions"]) and hidden["purged_predictions"] == []
+    live = await assert_projection_laws(projection(), events, database=database)
+    left = [event for event in events if event.aggregate_id not in ("prd_1", issue_id)]
+    assert await rows_after(projection(), [left], database=database, schema="left") == live
+    assert not any("prd_1" in row for row in live["predictions"]) and len(live["purged_predictions"]) == 1
+    remainder = remainder_id(issue_id, events[-1].data.issues[0].last_sequence)  # type: ignore[union-attr]
+    named = {
+        table: row for table, found in live.items() for row in found if issue_id in row.replace(remainder, "")
+    }
+    assert named == {}
 
 
 @pytest.fixture
@@ -386,7 +463,9 @@ async def test_only_the_later_of_two_decisions_is_contradicted_and_only_while_it
 async def test_a_dry_run_knows_what_came_before_and_what_nobody_was_shown(
     conn: AsyncConnection[Any],
 ) -> None:
-    """A forecast that stays high fires once, before the range began; one held out fires nothing and is no hit."""
+    """A forecast that stays high fires once, before the range began; one held out fires nothing and is no hit.
+
+    An expired one fires nothing, and says that the next was high before."""
     held_out = b.predicted("prd_4", probability=0.9, pattern_id=OTHER)
     assert isinstance(held_out.data, prediction.PredictionMade)
     hit = prediction.PredictionResolved(
@@ -402,7 +481,13 @@ async def test_a_dry_run_knows_what_came_before_and_what_nobody_was_shown(
     await write(
         conn,
         [
-            replace(b.predicted("prd_1", probability=0.8), time=NOW - 2 * day),
+            replace(b.predicted("prd_0", probability=0.8), time=NOW - 3 * day),
+            recorded(prediction.PredictionExpired(prediction_id="prd_0"), "prd_0"),
+            replace(b.predicted("prd_1", probability=0.3), time=NOW - 2.5 * day),
+            replace(b.predicted("prd_1b", probability=0.8), time=NOW - 2 * day),
+            replace(b.predicted("prd_5", probability=0.8, pattern_id="pat_5"), time=NOW - 3 * day),
+            recorded(prediction.PredictionExpired(prediction_id="prd_5"), "prd_5"),
+            replace(b.predicted("prd_6", probability=0.8, pattern_id="pat_5"), time=NOW - day),
             replace(b.predicted("prd_2", probability=0.8), time=NOW + day),
             replace(b.predicted("prd_3", probability=0.8, pattern_id="pat_3"), time=NOW + day),
             replace(held_out, data=replace(held_out.data, held_out=True), time=NOW + day),
@@ -417,13 +502,15 @@ async def test_a_dry_run_knows_what_came_before_and_what_nobody_was_shown(
         return sorted(alert.prediction_id for alert in alerts)
 
     assert await fired(NOW) == ["prd_3"]
-    assert await fired(NOW - 3 * day) == ["prd_1", "prd_3"]
+    assert await fired(NOW - 3 * day) == ["prd_1b", "prd_3"]
     recall = await _queries.dry_run_recall(
         conn, workspace_id=WORKSPACE, window_days=30, since=NOW, threshold=0.5
     )
     assert recall.n_hits == 0
     listed = await rows(conn, "SELECT prediction_id FROM prediction_rows ORDER BY prediction_id")
-    assert [row["prediction_id"] for row in listed] == ["prd_1", "prd_2", "prd_3"]
+    assert [row["prediction_id"] for row in listed] == [
+        f"prd_{n}" for n in ("0", "1", "1b", "2", "3", "5", "6")
+    ]
 
 
 async def test_a_suggestion_lapses_with_a_move(conn: AsyncConnection[Any]) -> None:
