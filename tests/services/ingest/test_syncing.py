@@ -19,7 +19,8 @@ from testkit.servers import Database
 from testkit.stack import ServiceProcess
 from testkit.waiting import eventually
 
-from services.ingest.jobs.queue import Later
+from services.ingest.jobs.deliveries import Delivery, Outbox
+from services.ingest.jobs.queue import DELIVERIES, STREAM, Later
 from services.ingest.jobs.syncing import TRIES_MAX, Syncing, Tools, _Run
 from services.ingest.settings import IngestSettings
 from services.ingest.state import SyncRun, fold_connector, fold_run
@@ -43,6 +44,7 @@ class Ingest:
 
     def __init__(self, process: ServiceProcess, nc: Client, log: EventLog, masters: MasterKeys) -> None:
         self.process = process
+        self.env: dict[str, str] = {}
         self._nc = nc
         self.log = log
         self._masters = masters
@@ -131,7 +133,9 @@ async def service(
         port=1, nats_url="", database_url="", database_projector_url="", environment="development"
     )
     try:
-        yield Ingest(process, nc, event_log, settings.master_keys())
+        ingest = Ingest(process, nc, event_log, settings.master_keys())
+        ingest.env = env
+        yield ingest
         assert "Traceback" not in process.output()
         assert TOKEN not in process.output()
     finally:
@@ -201,6 +205,57 @@ async def test_killed_worker_s_run_goes_on_at_its_page(service: Ingest, shop: Sh
     assert "0" not in shop.asked
     assert [await service.n_events(number) for number in range(1, 8)] == [1] * 7
     assert await service.status(id_) == "connected"
+
+
+async def test_of_two_processes_one_is_killed_and_all_is_there_once(
+    service: Ingest, shop: Shop, nc: Client, tmp_path: Path
+) -> None:
+    """Runs and webhooks are shared between them; what the one had in hand goes to the other."""
+    shop.failures = failures(*range(1, 8))
+    env = {**service.env, "PORT": str(free_port())}
+    other = ServiceProcess("ingest", "services.ingest", env=env, log=tmp_path / "other.log")
+    await other.start().ready()
+    try:
+        polled = [await service.connect(shop, token=TOKEN) for _ in range(4)]
+        settings = connector.ConnectorSettings(type="custom_api", display_name="Pushed", auth=0)
+        pushed = await service.ask(connector.CreateConnector(settings=settings), connector.ConnectorChanged)
+        # Whoever is killed is missed sooner than usual.
+        for stream, kind in ((STREAM, "sync"), (DELIVERIES, "delivery")):
+            known = (await nc.jetstream().consumer_info(stream, kind)).config
+            known.ack_wait = 6.0
+            await nc.jetstream().add_consumer(stream, known)
+        shop.held.clear()
+        runs = [await service.sync(id_) for id_ in polled]
+        await eventually(lambda: len(shop.asked) == len(runs))
+        outbox = Outbox(nc)
+        await outbox.start()
+        numbers = range(100, 160)
+        for number in numbers:
+            body = json.dumps(failures(number)[0] | {"source": "custom_shop"}).encode()
+            delivery = Delivery(
+                connector_id=pushed.connector_id,
+                keys=(f"id-{number}",),
+                headers={},
+                body=body,
+                received_at=datetime.now(UTC),
+            )
+            assert await outbox.put([(WORKSPACE, delivery)]) == [True]
+            if number == 120:
+                other.kill()
+                shop.held.set()
+        ends = [await service.ended(run_id) for run_id in runs]
+        assert [(end.outcome, end.counts.n_records) for end in ends] == [(SUCCEEDED, 7)] * 4
+        assert sum(end.counts.n_created for end in ends) == 7
+        assert [await service.n_events(number) for number in range(1, 8)] == [1] * 7
+
+        async def is_all_taken() -> bool:
+            ids = [issue_id(WORKSPACE, "custom_api", str(number)) for number in numbers]
+            found = await service.log.histories(WORKSPACE, "issue", ids)
+            return [len(history) for history in found] == [1] * len(numbers)
+
+        await eventually(is_all_taken)
+    finally:
+        other.kill()
 
 
 async def test_backfill_is_told_in_stretches_and_can_be_cancelled(service: Ingest, shop: Shop) -> None:
