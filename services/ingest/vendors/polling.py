@@ -39,7 +39,7 @@ from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import signer
 from services.ingest.vendors.templates import Values, window_values
 from services.ingest.vendors.turning import compiled, next_of, turned_to
-from services.ingest.vendors.windows import Answer, Place, at_most, behind, endpoint_of, moments_of
+from services.ingest.vendors.windows import Answer, Place, at_most, behind, endpoint_of, moments_of, unseen
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.client import RESTClient
@@ -172,7 +172,7 @@ def pages(
         before = given
         after, is_cut = behind(stream, place, answer, whole, source.n_partitions)
         kept = None if after is None else msgspec.to_builtins(after)
-        yield Page(answer.records, kept, is_cut)
+        yield Page(unseen(asked, answer.records), kept, is_cut)
         if after is None:
             return
         place = after

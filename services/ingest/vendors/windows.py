@@ -1,8 +1,10 @@
 """Where a run goes on behind an answer: to the next page, to what is missing of its window, to the next list. Pure."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -20,13 +22,16 @@ class Place(Struct, frozen=True):
     """Where a run is.
 
     windows: what is still to read, the first is being read. next: the vendor's word for the page, None the first.
-    n_records: read of this window. partition: which of several lists is being read.
+    n_records: read of this window. partition: which of several lists is being read. seen: marks of the records that were
+    read before and come again. is_counted: pages are counted to the end, for the vendor does not begin where it is told.
     """
 
     windows: tuple[tuple[datetime, datetime], ...]
     next: str | int | None = None
     n_records: int = 0
     partition: int = 0
+    seen: tuple[str, ...] = ()
+    is_counted: bool = False
 
 
 class Answer(Struct, frozen=True):
@@ -69,8 +74,7 @@ def behind(
         if not _is_at_cap(stream, answer, n_records):
             if answer.next == place.next:
                 raise VendorError("bad_answer", "the vendor names the same page as the next one")
-            further = msgspec.structs.replace(place, next=answer.next, n_records=n_records)
-            return further, False
+            return _further(stream, place, answer, n_records), False
         cut = _cut(stream, start, end, answer.records)
     elif answer.next is None and _is_full(stream, answer):
         cut = _cut(stream, start, end, answer.records)
@@ -81,6 +85,49 @@ def behind(
     if place.partition + 1 < n_partitions:
         return Place(whole, partition=place.partition + 1), is_cut
     return None, is_cut
+
+
+def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Place:
+    """The next page of a window, or a window that begins with the last record of this page.
+
+    Where pages are counted, a record that is changed meanwhile moves to the end of a list that is sorted by change, all
+    behind it move up, and the next page begins behind one that nobody has read.
+    """
+    (start, end), *others = place.windows
+    moments = moments_of(stream, answer.records)
+    is_counted = place.is_counted or (bool(moments) and min(moments) < start - resolution(stream))
+    counted = msgspec.structs.replace(place, next=answer.next, n_records=n_records, is_counted=is_counted)
+    is_sorted = len(moments) == len(answer.records) > 0 and moments == sorted(moments)
+    if (
+        is_counted
+        or not is_sorted
+        or stream.order != "ascending"
+        or not isinstance(endpoint_of(stream).paginator, Offset | PageNumber)
+        or not endpoint_of(stream).says("start")
+    ):
+        return counted
+    # A step earlier, for some vendors begin behind the moment that they are told.
+    last = moments[-1] - resolution(stream)
+    if last <= start:
+        return counted
+    again = (record for record, moment in zip(answer.records, moments, strict=True) if moment >= last)
+    return Place(((last, end), *others), partition=place.partition, seen=tuple(map(mark_of, again)))
+
+
+def mark_of(record: object) -> str:
+    """What a record is known by when it comes again as it was; empty for one that cannot be written down."""
+    try:
+        text = json.dumps(record, sort_keys=True)
+    except (ValueError, RecursionError):
+        return ""
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def unseen(place: Place, records: list[object]) -> list[object]:
+    """Those that did not come before."""
+    if not place.seen:
+        return records
+    return [record for record in records if mark_of(record) not in place.seen]
 
 
 def _is_at_cap(stream: Stream, answer: Answer, n_records: int) -> bool:

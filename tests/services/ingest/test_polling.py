@@ -156,8 +156,8 @@ def test_whatever_goes_wrong_all_that_is_served_is_stored(playing: Vendor, data:
     playing.faults = {n: kind for n, kind in faults.items() if n - 1 not in faults}
     playing.repeats = data.draw(st.booleans(), "repeats")
     if records:
-        row = data.draw(st.sampled_from([row.id for row in records]), "edited")
-        playing.edits = [(data.draw(st.integers(0, 8), "edited at"), row)]
+        edited = st.tuples(st.integers(0, 8), st.sampled_from([row.id for row in records]))
+        playing.edits = data.draw(st.lists(edited, max_size=3), "edited")
     kills = data.draw(st.sets(st.integers(0, 6)), "killed behind pages")
     stored: dict[str, str] = {}
     position: dict[str, object] | None = None

@@ -9,7 +9,7 @@ import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -122,11 +122,11 @@ class Vendor:
         for record in self.records:
             if record.id == id_:
                 record.text = "edited"
-                if (
-                    not isinstance(self.endpoint.paginator, Offset | PageNumber)
-                    and self.window_end is not None
-                ):
-                    record.at = self.window_end  # as by a vendor that sorts by the last change
+                is_counted = isinstance(self.endpoint.paginator, Offset | PageNumber)
+                # Whoever counts pages and cannot say where to begin misses what moves up.
+                if self.window_end is not None and (not is_counted or self.endpoint.says("start")):
+                    # As by a vendor that sorts by the last change, which was a moment ago.
+                    record.at = self.window_end - (timedelta(minutes=5) if is_counted else timedelta(0))
 
     def _page(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes
