@@ -186,6 +186,18 @@ def test_whatever_goes_wrong_all_that_is_served_is_stored(playing: Vendor, data:
     assert playing.refused == []
 
 
+@pytest.mark.parametrize("style", ["offset", "page_number"])
+def test_a_record_that_changes_while_pages_are_counted_costs_no_other(playing: Vendor, style: str) -> None:
+    """It moves to the end of a list that is sorted by change, and what is behind it moves up; twice in a row."""
+    manifest, stream = made(style)
+    access, stream = playing.play(manifest, stream, size=3, records=kept(12))
+    playing.edits = [(1, "0"), (1, "1"), (2, "4")]
+    found = read(access, stream)
+    assert set(ids(found)) == {row.id for row in kept(12)}
+    assert sorted(ids(found)) == sorted([*(row.id for row in kept(12)), "0", "1", "4"])
+    assert found[-1].position is None
+
+
 @pytest.mark.parametrize("order", ["ascending", "descending", None])
 @pytest.mark.parametrize("style", ["offset_capped", "page_number_capped", "cursor", "single_page"])
 def test_a_window_that_holds_more_than_the_vendor_gives_is_cut(
