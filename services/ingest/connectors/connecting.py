@@ -37,6 +37,7 @@ from services.ingest.connectors.registry import (
     manifest_of,
     read,
 )
+from services.ingest.connectors.templates import TemplateError, fill_address
 from services.ingest.errors import InvalidConnectorError
 
 DISPLAY_NAME_LENGTH_MAX: Final = 100
@@ -86,7 +87,17 @@ class Source(Struct, frozen=True):
         """The issue as this connector reports it: its id with what stands before it, its source, its connector."""
         scope = self._scope()
         external_id = f"{scope}/{issue.external_id}" if scope else issue.external_id
-        return replace(issue, external_id=external_id, connector_id=self.connector_id)
+        url = self._link(issue.external_id) or issue.external_url
+        return replace(issue, external_id=external_id, connector_id=self.connector_id, external_url=url)
+
+    def _link(self, id_: str | None) -> str | None:
+        if not self.manifest.link or not id_:
+            return None
+        values = {f"config.{key}": value for key, value in self.settings.config.items()}
+        try:
+            return fill_address(self.manifest.link, {**values, "id": id_})
+        except TemplateError:
+            return None
 
     def _scope(self) -> str:
         if self.manifest.id_scope:

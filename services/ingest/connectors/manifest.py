@@ -537,6 +537,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     first on what speaks as PostgreSQL does.
     id_scope: what stands before the ids of a connector, a template over {config.…}, where every account of the vendor
     counts for itself; empty where its ids are good everywhere.
+    link: where a person sees a record, a template over {config.…} and {id}, for vendors whose records do not say it;
+    it goes before what a mapping finds.
     rate_per_minute: how many requests an account may be asked.
     """
 
@@ -547,6 +549,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     mappings: tuple[Mapping, ...]
     auth: tuple[Auth, ...]
     id_scope: str = ""
+    link: str = ""
     verified: bool = False
     evidence: str = ""
     unchecked: tuple[Facet, ...] = ()

@@ -7,9 +7,10 @@ from pathlib import Path
 import jmespath
 import msgspec
 import pytest
-from contracts import ingest
+from contracts import connector, ingest
 
 from services.ingest.connectors.__main__ import main
+from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.expressions import Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping, RecordPath, SeverityRule, StatusRule
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
@@ -205,12 +206,27 @@ def test_a_webhook_that_names_only_what_changed_resets_nothing(type_: str, paylo
     assert all(isinstance(map_record(manifest, record, now=NOW), Ignored) for record in delivery.records)
 
 
-def test_the_link_is_for_people() -> None:
-    """Zendesk's own is of its API."""
-    ticket = {"id": 1, "subject": "Down", "url": "https://acme.zendesk.com/api/v2/tickets/1.json"}
-    outcome = map_record(manifest_of("zendesk"), ticket, now=NOW)
+@pytest.mark.parametrize(
+    ("type_", "config", "record", "link"),
+    [
+        ("zendesk", {"subdomain": "acme"}, {"id": 7, "url": "https://acme.zendesk.com/api/v2/tickets/7.json"},
+         "https://acme.zendesk.com/agent/tickets/7"),
+        ("jira", {"site": "acme"}, {"key": "SHOP-7", "self": "https://acme.atlassian.net/rest/api/3/issue/10509"},
+         "https://acme.atlassian.net/browse/SHOP-7"),
+        ("jira", {"site": "acme"}, {"key": "../x?y"}, "https://acme.atlassian.net/browse/..%2Fx%3Fy"),
+        ("jira", {"site": "evil.example/"}, {"key": "SHOP-7"}, None),
+        ("pylon", {}, {"id": "p7", "link": "https://app.usepylon.com/issues/p7"}, "https://app.usepylon.com/issues/p7"),
+    ],
+)  # fmt: skip
+def test_the_link_is_for_people(
+    type_: str, config: dict[str, str], record: dict[str, object], link: str | None
+) -> None:
+    """Where the vendor's own leads into its API, it is made of what the connector knows and of the id."""
+    settings = connector.ConnectorSettings(type=type_, display_name="Ours", auth=0, config=config)
+    manifest = manifest_of(type_)
+    outcome = map_record(manifest, record, now=NOW)
     assert isinstance(outcome, Mapped)
-    assert outcome.issue.external_url is None
+    assert Source("con_1", settings, manifest).qualified(outcome.issue).external_url == link
 
 
 @pytest.mark.parametrize(
