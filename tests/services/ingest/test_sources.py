@@ -482,3 +482,13 @@ def test_a_window_is_read_in_stretches_only_where_requests_say_its_end() -> None
     assert bounded == {"failed_runs"}
     (incidents,) = manifest_of("pagerduty").streams
     assert incidents.endpoint is not None and incidents.endpoint.says("end")
+
+
+@pytest.mark.parametrize("type_", types())
+def test_a_manifest_says_of_itself_what_is_so(type_: str) -> None:
+    """What was run is not unchecked, what is not there is neither, and something is polled or pushed."""
+    manifest = manifest_of(type_)
+    there = {"list": manifest.streams, "webhook": manifest.webhook, "push": manifest.push}
+    assert [facet for facet in manifest.unchecked if not there.get(facet, True)] == []
+    assert manifest.verified != ("mapping" in manifest.unchecked) or type_ == "custom_api"
+    assert manifest.streams or manifest.webhook
