@@ -5,7 +5,6 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -43,10 +42,10 @@ START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 class _Nearby(Outbound):
-    """The port of Amazon's is on this machine."""
+    """The port of Amazon's is on this machine, and its authority ours."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(Reach.read(["127.0.0.0/8"]))
+    def __init__(self, port: int, authority: str) -> None:
+        super().__init__(Reach.read(["127.0.0.0/8"]), authority=authority)
         self._port = port
 
     async def _checked(self, url: str) -> tuple[httpx.URL, str]:
@@ -57,7 +56,7 @@ class _Nearby(Outbound):
 class Amazon:
     """A TLS server by the name of Amazon's, and a connector of a topic that it calls."""
 
-    def __init__(self, server: Server, nc: Client) -> None:
+    def __init__(self, server: Server, nc: Client, authority: str) -> None:
         self.asked = server.asked
         self.answers = server.answers
         self.now = START
@@ -75,7 +74,7 @@ class Amazon:
             directory=Mock(find=find),
             secrets=Mock(),
             outbox=self.outbox,
-            outbound=_Nearby(server.port),
+            outbound=_Nearby(server.port, authority),
             clock=lambda: self.now,
         )
 
@@ -104,32 +103,32 @@ class Amazon:
 
 
 @pytest.fixture
-def trusts_ours(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Our own authority, for the name of Amazon's host alone, which is at 127.0.0.1."""
+def authority(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Our own, for the name of Amazon's host alone, which is at 127.0.0.1."""
+    pair = certified(tmp_path, HOST)
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ours.load_cert_chain(certified(tmp_path, HOST))
+    ours.load_cert_chain(pair)
     server.http.socket = ours.wrap_socket(server.http.socket, server_side=True)
-    trusting = partial(httpx.AsyncClient, verify=ssl.create_default_context(cafile=tmp_path / "pair.pem"))
-    monkeypatch.setattr(outbound.httpx, "AsyncClient", trusting)
     monkeypatch.setattr(outbound, "_look_up", lambda _host, _port: ["127.0.0.1"])
+    return pair.read_text()
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     made = Server()
+    made.start()
     yield made
     made.http.shutdown()
     made.http.server_close()
 
 
 @pytest.fixture
-async def amazon(server: Server, trusts_ours: None, nc: Client, monkeypatch: pytest.MonkeyPatch) -> Amazon:
+async def amazon(server: Server, authority: str, nc: Client, monkeypatch: pytest.MonkeyPatch) -> Amazon:
     monkeypatch.setattr(receiving, "FETCH_WAIT_SECONDS", 30.0)
     server.answers[PEM] = (200, {}, certificate(KEY))
     server.answers[CONFIRM] = (200, {"Content-Type": "text/xml"}, b"<ConfirmSubscriptionResponse/>")
-    server.start()
     await JobQueue(nc).ensure()
-    made = Amazon(server, nc)
+    made = Amazon(server, nc, authority)
     await made.outbox.start()
     return made
 
@@ -182,12 +181,11 @@ async def test_nothing_is_fetched_but_from_amazon(amazon: Amazon) -> None:
 
 
 async def test_a_certificate_comes_from_whoever_proves_to_be_amazon(
-    amazon: Amazon, monkeypatch: pytest.MonkeyPatch
+    amazon: Amazon, server: Server, nc: Client
 ) -> None:
-    """Whoever answers for the look-up of names cannot: nobody whom we trust has vouched for that server."""
-    strangers = partial(httpx.AsyncClient, verify=ssl.create_default_context())
-    monkeypatch.setattr(outbound.httpx, "AsyncClient", strangers)
-    assert await amazon.says(note()) == [503]
+    """Whoever answers for the look-up of names cannot: nobody whom browsers trust has vouched for that server."""
+    assert await Amazon(server, nc, "").says(note()) == [503]
+    assert amazon.paths() == []
 
 
 async def test_what_is_kept_of_amazons_is_bounded(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
