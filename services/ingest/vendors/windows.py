@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from services.ingest.connectors.manifest import Endpoint, Offset, PageNumber, Stream
+from services.ingest.connectors.manifest import Endpoint, Offset, PageNumber, SinglePage, Stream
 from services.ingest.connectors.words import moment
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.templates import resolution
@@ -76,6 +76,8 @@ def behind(
                 raise VendorError("bad_answer", "the vendor names the same page as the next one")
             return _further(stream, place, answer, n_records), False
         cut = _cut(stream, start, end, answer.records)
+    elif answer.next is None and _is_full(stream, answer):
+        cut = _cut(stream, start, end, answer.records)
     windows = (*(cut or ()), *others)
     is_cut = cut == ()
     if windows:
@@ -139,6 +141,12 @@ def _is_at_cap(stream: Stream, answer: Answer, n_records: int) -> bool:
     if maximum is not None and isinstance(answer.next, int) and answer.next >= maximum:
         return True
     return stream.records_max is not None and n_records + len(answer.records) > stream.records_max
+
+
+def _is_full(stream: Stream, answer: Answer) -> bool:
+    """Whether a vendor that has no pages has given all that it gives at once."""
+    is_single = isinstance(endpoint_of(stream).paginator, SinglePage)
+    return is_single and stream.records_max is not None and len(answer.records) >= stream.records_max
 
 
 def _cut(
