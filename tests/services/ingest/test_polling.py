@@ -220,9 +220,13 @@ def test_a_cap_that_nothing_can_avoid_is_told(playing: Vendor) -> None:
     assert [page.is_cut for page in found] == [False, True]
 
 
-def test_a_vendor_that_turns_no_page_is_left(playing: Vendor) -> None:
-    """Its page has another name than the manifest gives it, so it is not read; that would go on for hours."""
-    manifest, stream = made("page_number")
+@pytest.mark.parametrize(("order", "n_requests"), [(None, 2), ("ascending", 5)])
+def test_a_vendor_that_turns_no_page_is_left(playing: Vendor, order: Any, n_requests: int) -> None:
+    """Its page has another name than the manifest gives it, so it is not read; that would go on for hours.
+
+    In a list that ascends each page begins anew at the last record, so that is found behind its end.
+    """
+    manifest, stream = made("page_number", order=order)
     assert stream.endpoint is not None
     first_only = replace(stream, endpoint=replace(stream.endpoint, params={"page": "1"}))
     access, _ = playing.play(manifest, first_only, size=3, records=kept(7))
@@ -230,7 +234,7 @@ def test_a_vendor_that_turns_no_page_is_left(playing: Vendor) -> None:
     stream = replace(first_only, endpoint=replace(stream.endpoint, params={"page": "1"}, paginator=unread))
     with pytest.raises(VendorError, match="the same page as the next one"):
         read(access, stream)
-    assert playing.n_requests == 2
+    assert playing.n_requests == n_requests
 
 
 def test_a_list_that_begins_with_the_latest_is_left_where_the_window_begins(playing: Vendor) -> None:

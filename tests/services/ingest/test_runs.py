@@ -13,7 +13,7 @@ from testkit.builders import recorded
 from services.ingest.jobs import syncing
 from services.ingest.jobs.intake import Taken
 from services.ingest.jobs.queue import Later, StepAside
-from services.ingest.jobs.syncing import CHUNK, FIRST_WINDOW, Tools
+from services.ingest.jobs.syncing import CHUNK, FIRST_WINDOW, TURN, Tools
 from services.ingest.state import NOTHING_YET, SyncRun, fold_connector
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.polling import Page, Window
@@ -120,7 +120,7 @@ async def test_a_run_that_takes_long_lets_others_have_a_turn_behind_a_page(
 ) -> None:
     """It goes on at the next."""
     played = Played(monkeypatch, lambda _: (Page([], {"next": 1}), Page([], {"next": 2}), Page([], None)))
-    played.page_seconds = 6.0
+    played.page_seconds = TURN.total_seconds() * 0.6
     with pytest.raises(StepAside):
         await played.play()
     assert [call.args[2].resume["page"] for call in played.records.checkpoint.await_args_list] == [
