@@ -13,7 +13,7 @@ from .memory import Pattern
 from .similarity import Floats
 from .texts import Near
 from .weights import LinkerWeights
-from .wording import matched_words, title_of
+from .wording import is_same_but_for_numbers, matched_words, title_of
 
 MACHINE_VERSION: Final = "char-tfidf@2026-11-22"
 # Chosen on machine messages, scored on other systems; see docs/reference/grouping.md.
@@ -34,6 +34,8 @@ _TELLING_WORDS = 4
 _TELLING_COSINE = 0.15
 # What a pair without it is worth at most: below the bar, and still in the order of the probabilities.
 _UNPROVEN, _UNPROVEN_SLOPE = 0.5, 0.1
+# Titles with the same words are at least so alike by characters, so few are read.
+_SAME_GRAMS = 0.4
 
 FEATURES: Final = (
     "grams",
@@ -133,6 +135,10 @@ def by_learned(
     for i in (probabilities > _UNPROVEN / (1 - _UNPROVEN_SLOPE)).nonzero()[0].tolist():
         if owners[i] is not None and not _is_telling(asked, i):
             probabilities[i] = _UNPROVEN + _UNPROVEN_SLOPE * probabilities[i]
+    # In a crowd of them, titles that differ in a number stand out from nothing; a person is asked all the same.
+    for i in ((probabilities < _UNPROVEN) & (near.grams >= _SAME_GRAMS)).nonzero()[0].tolist():
+        if owners[i] is not None and is_same_but_for_numbers(asked.title, title_of(asked.texts[i])):
+            probabilities[i] = _UNPROVEN
     # A pattern is worth no more than its best text, so most need no score.
     hopeful = (owners[i] for i in (probabilities >= least).nonzero()[0].tolist())
     patterns = {owner.pattern_id: owner for owner in hopeful if owner is not None}

@@ -34,6 +34,7 @@ _DIGIT = re.compile(r"\d")
 # A number of four digits and more is of one thing among many of its kind; "500" or "2.17" says what happened.
 _ID = re.compile(r"\d{4,}")
 _LEAST_STEM = 4
+_LEAST_SAME = 2
 _LEAST_STEM_SHARE = 0.6
 _BUCKETS = (1 << WORD_BITS) - 1
 _MARKS: Final = {"@": IDENTIFIER, "#": NUMBER}
@@ -190,6 +191,12 @@ def matched_words(title: str, other: str) -> tuple[int, int]:
     """
     short, long = sorted((_content_of(title), _content_of(other)), key=len)
     return sum(any(_is_inflected(word, each) for each in long) for word in short), len(short)
+
+
+def is_same_but_for_numbers(title: str, other: str) -> bool:
+    """Whether two masked titles have the same content words, at least two."""
+    words = set(_content_of(title))
+    return len(words) >= _LEAST_SAME and words == set(_content_of(other))
 
 
 def _content_of(title: str) -> list[str]:

@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 from contracts import ingest
+from msgspec.structs import replace
 from testkit.builders import NOW
 
 from services.pattern.engine.grouping import Grouper, Join, New
@@ -122,3 +123,13 @@ def test_bodies_of_other_failures_do_not_join_titles_with_a_word_in_common(works
     )
     _, decision = after(workspace, first, second)
     assert isinstance(decision, New)
+
+
+def test_of_titles_that_differ_in_a_number_each_is_suggested_at_least() -> None:
+    """Among several alike none stands out, so none is joined; but a person is asked."""
+    grouper = Grouper("ws")
+    for number in range(6):
+        title = f"Payment gateway times out for order {1000 + number}"
+        issue = replace(report(number, title, "timeout waiting for psp answer"), service="checkout")
+        decision = enter(grouper, issue)
+        assert number == 0 or isinstance(decision, Join) or decision.suggestions, number
