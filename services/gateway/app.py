@@ -197,6 +197,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             "request_max_body_size": BODY_BYTES_MAX,
         },
         dashboard_path="/status",
+        endpoints=gateway.quota.endpoints(),
         on_start=[lambda: _prepare(settings, gateway.people), counters.start],
         on_stop=[gateway.access.mark_used, gateway.quota.finish],
         background=[

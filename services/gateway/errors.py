@@ -114,13 +114,6 @@ class SsoRequiredError(AppError):
     status = 403
 
 
-class PlanLimitError(AppError):
-    """The organization's plan does not allow more; `details` names the limit and the plan."""
-
-    code = "plan_limit"
-    status = 422
-
-
 class ConnectorRefusedError(AppError):
     """What was asked of a connector contradicts itself, or does not fit the type of its source; `details` names each place."""
 

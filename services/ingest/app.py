@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from contracts import workspace
 from eventlog import Projection
 from msgspec import Struct
-from runtime.broker import Endpoint
+from runtime.broker import CommandContext, Endpoint, ask
 from runtime.database import Pool
 from runtime.outbound import Outbound
 from runtime.service import Hook, Resources, Service
@@ -103,6 +104,12 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
     vault = Vault(settings.master_keys(), kept, clock=clock, holding=holding)
     outbound = Outbound(settings.reach)
     clients = read_clients(settings.oauth_clients)
+
+    async def allow(context: CommandContext, n_records: int) -> None:
+        cmd = workspace.TakeEvents(n_records=n_records)
+        endpoint = workspace.ENDPOINTS[workspace.TakeEvents]
+        await ask(resources.nc, cmd, endpoint=endpoint, reply=workspace.EventsTaken, context=context)
+
     return _Shared(
         settings=settings,
         resources=resources,
@@ -116,7 +123,7 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
         vault=vault,
         grants=Grants(vault, kept, outbound, clients=clients, clock=clock),
         sources=Sources(resources.event_log, clock=clock),
-        intake=Intake(resources.event_log, records, clock=clock),
+        intake=Intake(resources.event_log, records, allow=allow, clock=clock),
         queue=JobQueue(resources.nc, replicas=settings.replicas),
     )
 

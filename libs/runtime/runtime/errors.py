@@ -69,6 +69,13 @@ class ForbiddenError(AppError):
     status = 403
 
 
+class PlanLimitError(AppError):
+    """The organization's plan does not allow more; `details` names the limit and the plan."""
+
+    code = "plan_limit"
+    status = 422
+
+
 class UnavailableError(AppError):
     """Something that is needed does not answer now; trying again later may work."""
 
@@ -105,6 +112,7 @@ _KNOWN: dict[str, type[AppError]] = {
         ValidationFailedError,
         UnauthorizedError,
         ForbiddenError,
+        PlanLimitError,
         UnavailableError,
         InternalError,
     )

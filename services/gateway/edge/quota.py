@@ -5,12 +5,13 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import structlog
+from contracts import workspace
 from msgspec import Struct
+from runtime.broker import CommandContext, Endpoint
 from runtime.database import Pool
+from runtime.errors import PlanLimitError, ValidationFailedError
 
 from services.gateway.edge import _queries
-from services.gateway.errors import PlanLimitError
-from services.gateway.identity.tokens import Principal
 
 log = structlog.get_logger()
 
@@ -46,13 +47,12 @@ class Quota:
         self._waiting: dict[str, list[_Taking]] = {}
         self._counting: set[asyncio.Task[None]] = set()
 
-    async def take(self, principal: Principal, n: int) -> None:
+    async def take(self, workspace_id: str, n: int) -> None:
         """Count `n` records that are about to be taken; what is later rejected or unchanged stays counted.
 
         Raises PlanLimitError when not all of them fit; then none is counted. Without the database nothing is taken,
         except what is under way when it goes away.
         """
-        workspace_id = principal.workspace_id
         revision = self._revision()
         if revision is not None and self._unlimited_at.get(workspace_id) == revision:
             self._owe(workspace_id, n)
@@ -63,12 +63,24 @@ class Quota:
         if refusal is not None:
             raise refusal
 
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """For who takes records that no request to the gateway brought."""
+        return (Endpoint(workspace.ENDPOINTS[workspace.TakeEvents], workspace.TakeEvents, self._serve),)
+
     async def finish(self) -> None:
         """Wait until all that was taken is counted."""
         for workspace_id, timer in list(self._due.items()):
             timer.cancel()
             self._pay(workspace_id)
         await asyncio.gather(*self._counting)
+
+    async def _serve(self, cmd: workspace.TakeEvents, context: CommandContext) -> workspace.EventsTaken:
+        if cmd.n_records < 1:
+            raise ValidationFailedError(
+                "Count at least one record.", details={"n_records": "must be at least 1"}
+            )
+        await self.take(context.workspace_id, cmd.n_records)
+        return workspace.EventsTaken(n_records=cmd.n_records)
 
     def _owe(self, workspace_id: str, n: int) -> None:
         """Have them counted soon."""

@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from runtime.database import tenant
-from runtime.errors import UnavailableError
+from runtime.errors import PlanLimitError, UnavailableError
 
 from services.gateway import _queries
 from services.gateway.edge.preconditions import WAIT_SECONDS_MAX
-from services.gateway.errors import PlanLimitError
 from services.gateway.identity.tenancy import _queries as tenancy
 from services.gateway.identity.tokens import Principal
 from services.gateway.routes.operation import Gateway

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 from runtime.database import tenant
-from runtime.errors import ForbiddenError, StateConflictError
+from runtime.errors import ForbiddenError, PlanLimitError, StateConflictError
 
-from services.gateway.errors import PlanLimitError, RetentionBelowMinimumError
+from services.gateway.errors import RetentionBelowMinimumError
 from services.gateway.identity.governance import _queries, requests
 from services.gateway.identity.governance.certificates import Certificate, Signer, is_genuine
 from services.gateway.listing import Condition, Listing, SortKey

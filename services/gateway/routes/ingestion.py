@@ -117,7 +117,7 @@ async def ingest_source_issue(gateway: Gateway, call: Call[NoQuery, SourceIssue]
 
 
 async def _taken(gateway: Gateway, principal: Principal, fields: dict[str, object]) -> EventAccepted:
-    await gateway.quota.take(principal, 1)
+    await gateway.quota.take(principal.workspace_id, 1)
     now = gateway.resources.clock()
     report = msgspec.convert(fields, ingest.IssueReport)
     result, sequence = await report_one(gateway, principal, report)
@@ -142,7 +142,7 @@ async def ingest_batch(gateway: Gateway, call: Call[NoQuery, bytes]) -> BatchAcc
         )
     n_records = _count_records(call.body)
     if n_records:
-        await gateway.quota.take(call.principal, n_records)
+        await gateway.quota.take(call.workspace_id, n_records)
     now = gateway.resources.clock()
     reply = await raw_command(
         gateway, call.principal, call.body, kind=ingest.ReportIssues, reply=ingest.IssuesReported

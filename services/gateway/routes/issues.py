@@ -423,7 +423,7 @@ async def report_one(
 
 async def create_issue(gateway: Gateway, call: Call[FormatQuery, NewIssue]) -> Answer:
     """Report an issue and answer with it."""
-    await gateway.quota.take(call.principal, 1)
+    await gateway.quota.take(call.workspace_id, 1)
     report = msgspec.convert(msgspec.structs.asdict(call.body), ingest.IssueReport)
     result, sequence = await report_one(gateway, call.principal, report)
     await settle(gateway, call.workspace_id, sequence, location=f"/v1/issues/{result.issue_id}")

@@ -24,7 +24,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
 from psycopg_pool import PoolTimeout
 from runtime.broker import CommandContext
-from runtime.errors import UnavailableError
+from runtime.errors import PlanLimitError, UnavailableError
 
 from services.ingest.connectors.expressions import ExpressionError
 from services.ingest.connectors.manifest import Hmac, StandardWebhooks, Webhook
@@ -53,6 +53,7 @@ ATTEMPTS_TOGETHER: Final = 3
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0, 600.0)
 TRIES_MAX: Final = 8
 """Half an hour's: what fails by itself for so often becomes a dead letter; while something of ours is away it waits."""
+GIVEN_UP: Final = f"could not be taken in, {TRIES_MAX} times; try it again when the cause is mended"
 SHARE_BYTES: Final = 64 * 1024 * 1024
 """What one workspace may have waiting, an eighth of the queue; looked at whenever a process has put a quarter of it."""
 UNIT_BYTES: Final = 4096
@@ -372,13 +373,16 @@ class Receiver:
             return
         log.error("delivery.given_up", connector_id=connector_id, error=type(error).__name__)
         try:
-            await self._reject(workspace_id, connector_id, _records_of(known, delivery))
+            await self._reject(workspace_id, connector_id, _records_of(known, delivery), GIVEN_UP)
         except Exception:  # noqa: BLE001  # it may be the very record that cannot be read, so as it came
-            await self._reject(workspace_id, connector_id, (delivery.body.decode(errors="replace"),))
+            await self._reject(
+                workspace_id, connector_id, (delivery.body.decode(errors="replace"),), GIVEN_UP
+            )
         await self._records.note_deliveries(workspace_id, connector_id, delivery.keys)
 
-    async def _reject(self, workspace_id: str, connector_id: str, records: Sequence[object]) -> None:
-        reason = f"could not be taken in, {TRIES_MAX} times; try it again when the cause is mended"
+    async def _reject(
+        self, workspace_id: str, connector_id: str, records: Sequence[object], reason: str
+    ) -> None:
         rejections = [Rejection(record, "", reason) for record in records]
         await self._records.reject(workspace_id, connector_id, STREAM_NAME, rejections)
 
@@ -396,7 +400,11 @@ class Receiver:
             taken.update(delivery.keys)
         if found:
             context = CommandContext(workspace_id=workspace_id, correlation_id=deliveries[0].keys[0])
-            await self._intake.take_in(known.source, STREAM_NAME, found, context)
+            try:
+                await self._intake.take_in(known.source, STREAM_NAME, found, context)
+            except PlanLimitError as error:
+                # The vendor was told that we have them, and will not send them again.
+                await self._reject(workspace_id, connector_id, found, error.message)
         await self._records.note_deliveries(workspace_id, connector_id, keys)
 
 

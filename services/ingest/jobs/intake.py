@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -30,11 +30,23 @@ class Taken(Struct, frozen=True):
 
 
 class Intake:
-    """Takes in what sources say. clock: the time in UTC."""
+    """Takes in what sources say.
 
-    def __init__(self, event_log: EventLog, records: Records, *, clock: Callable[[], datetime]) -> None:
+    allow: counts so many records for the organization of a context's workspace, or raises PlanLimitError.
+    clock: the time in UTC.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        records: Records,
+        *,
+        allow: Callable[[CommandContext, int], Awaitable[None]],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._log = event_log
         self._records = records
+        self._allow = allow
         self._clock = clock
 
     async def take_in(
@@ -50,8 +62,9 @@ class Intake:
 
         stream: by which they came; "webhook" for one that was pushed. is_anew: they are kept already and are mapped
         once more; otherwise one that is kept as it comes says nothing new. A bad record becomes a dead letter and stops
-        nothing. Taking the same in again changes nothing. Raises LogUnreachableError and UnavailableError; what came
-        before is in, and taking all of it in again is safe.
+        nothing. Taking the same in again changes nothing. Raises LogUnreachableError and UnavailableError, and
+        PlanLimitError where what is new does not fit into the plan's month; what came before is in, and taking all of
+        it in again is safe.
         """
         tally: Tally[str] = Tally()
         sequence = 0
@@ -81,6 +94,8 @@ class Intake:
         tally["n_unchanged"] += len(mapped) - len(fresh)
         sequence = 0
         if fresh:
+            if not is_anew:
+                await self._allow(context, len(fresh))
             issues = [_dated(issue, raw, known, now=now) for issue, raw in fresh]
             reply = await report(self._log, issues, Turn(context, now))
             sequence = reply.sequence

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Connection, Pool, tenant
-from runtime.errors import described
+from runtime.errors import PlanLimitError, described
 from runtime.sealing import SealError
 
 from services.ingest import _queries
@@ -258,6 +258,9 @@ class _Run:
         except VendorError as error:
             self._wait_if_limited(error)
             outcome, reason, detail = connector.SyncOutcome.FAILED, error.code, error.detail
+        except PlanLimitError as error:
+            # Read no further than what is in: the next run goes on there.
+            outcome, reason, detail = connector.SyncOutcome.FAILED, error.code, error.message
         except InvalidConnectorError as error:
             outcome, reason, detail = connector.SyncOutcome.FAILED, "not_configured", error.message
         except Later:

@@ -13,7 +13,7 @@ from runtime import broker
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.embedded import EmbeddedNats
-from runtime.errors import StateConflictError, UnauthorizedError, UnavailableError
+from runtime.errors import PlanLimitError, StateConflictError, UnauthorizedError, UnavailableError
 from testkit.servers import Database
 from testkit.waiting import eventually
 
@@ -24,7 +24,7 @@ from services.gateway.edge.door import Door
 from services.gateway.edge.idempotency import ANSWER_BYTES_MAX, KEPT_FOR, LEASE, Identity, Once, Reply
 from services.gateway.edge.limits import UNMETERED, Limits
 from services.gateway.edge.quota import Quota
-from services.gateway.errors import IdempotencyConflictError, PlanLimitError, RequestRunningError
+from services.gateway.errors import IdempotencyConflictError, RequestRunningError
 from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.tokens import Claimed, Principal, issue_ticket
 from services.gateway.subscriptions.tickets import Tickets
@@ -288,7 +288,7 @@ async def client_with_events(database: Database, events: int | None) -> Tenant:
 
 async def taken(quota: Quota, tenant: Tenant, n: int) -> int:
     try:
-        await quota.take(principal(tenant.workspace_id), n)
+        await quota.take(tenant.workspace_id, n)
     except PlanLimitError:
         return 0
     return n
@@ -332,9 +332,9 @@ async def test_the_refusal_names_the_limit_the_plan_and_the_day(database: Databa
     tenant = await client_with_events(database, 5)
     clock = Clock(datetime(2026, 12, 31, 23, 59, tzinfo=UTC))
     quota = Quota(pool, clock=clock)
-    await quota.take(principal(tenant.workspace_id), 4)
+    await quota.take(tenant.workspace_id, 4)
     with pytest.raises(PlanLimitError) as caught:
-        await quota.take(principal(tenant.workspace_id), 2)
+        await quota.take(tenant.workspace_id, 2)
     assert caught.value.details == {
         "limit": "events_per_month",
         "plan": tenant.slug,
@@ -358,17 +358,17 @@ async def test_nobody_waits_for_the_count_of_a_plan_without_a_number(database: D
     tenant = await client_with_events(database, None)
     revision: list[int | None] = [1]
     quota = Quota(pool, clock=Clock(), revision=lambda: revision[0])
-    await quota.take(principal(tenant.workspace_id), 1)
+    await quota.take(tenant.workspace_id, 1)
     async with (
         await AsyncConnection.connect(database.owner_url, options="-c search_path=identity") as conn,
         asyncio.timeout(30),
     ):
         await conn.execute("SELECT FROM event_usage FOR UPDATE")
         for _ in range(20):
-            await quota.take(principal(tenant.workspace_id), 2)
+            await quota.take(tenant.workspace_id, 2)
         for revised in (2, None):
             revision[0] = revised
-            waiting = asyncio.create_task(quota.take(principal(tenant.workspace_id), 3))
+            waiting = asyncio.create_task(quota.take(tenant.workspace_id, 3))
             assert not (await asyncio.wait([waiting], timeout=0.1))[0]
         await conn.commit()
         await waiting
@@ -382,19 +382,19 @@ async def test_what_could_not_be_counted_is_counted_later(
     """After a failure the next one waits for the database, and brings along what nobody waited for."""
     tenant = await client_with_events(database, None)
     quota = Quota(pool, clock=Clock(), revision=lambda: 1)
-    await quota.take(principal(tenant.workspace_id), 1)
+    await quota.take(tenant.workspace_id, 1)
     take_events = _queries.take_events
 
     async def fail(*_: object, **__: object) -> None:
         raise OperationalError("away")
 
     monkeypatch.setattr(_queries, "take_events", fail)
-    await quota.take(principal(tenant.workspace_id), 10)
+    await quota.take(tenant.workspace_id, 10)
     await quota.finish()
     with pytest.raises(OperationalError):
-        await quota.take(principal(tenant.workspace_id), 100)
+        await quota.take(tenant.workspace_id, 100)
     monkeypatch.setattr(_queries, "take_events", take_events)
-    await quota.take(principal(tenant.workspace_id), 1000)
+    await quota.take(tenant.workspace_id, 1000)
     assert await counted(database, tenant) == [("2026-05-01", 1011)]
 
 

@@ -27,7 +27,7 @@ from services.gateway.edge.door import Visit
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import RateLimitedError
 from services.gateway.routes.inbound import BODY_BYTES_MAX, PATH, Inbound, Porter
-from tests.services.gateway.tenants import Tenant, onboard, sign_in
+from tests.services.gateway.tenants import Tenant, execute, onboard, sign_in
 
 T = TypeVar("T")
 
@@ -246,6 +246,28 @@ def test_deliveries_become_issues_once_each(house: House) -> None:
     assert github.github("d-2", closed).status_code == 202
     again = house.await_issues({"The queue was stuck", "Checkout answers 500"})
     assert {issue["status"] for issue in again if issue["source"] == "github"} == {"closed"}
+
+
+def test_deliveries_count_as_events_of_the_month_and_wait_beyond_the_plan(house: House) -> None:
+    owner = house.stack.database.owner_url
+    plan = house.tenant.slug
+    asyncio.run(execute(owner, "INSERT INTO plans (plan, events_per_month) VALUES (%s, 1)", plan))
+    client = house.tenant.organization_id
+    change = "UPDATE organizations SET plan = %s WHERE organization_id = %s"
+    asyncio.run(execute(owner, change, plan, client))
+    github = house.door("github")
+    assert github.github("d-1", github_issue(1, title="The first")).status_code == 202
+    house.await_issues({"The first"})
+    assert github.github("d-2", github_issue(2, title="The second")).status_code == 202
+
+    def letters() -> list[dict[str, Any]]:
+        answer = house.api.get(f"/v1/connectors/{github.connector_id}/dead-letters")
+        assert len(answer.json()["data"]) == 1, answer.text
+        return list(answer.json()["data"])
+
+    [letter] = asyncio.run(eventually(letters)) or []
+    assert "allows 1 events a month" in letter["reason"]
+    house.await_issues({"The first"})
 
 
 def test_nobody_is_believed_without_proof(house: House) -> None:

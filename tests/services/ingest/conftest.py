@@ -1,12 +1,17 @@
-"""A database with the schema sources, for whoever keeps something there."""
+"""A database with the schema sources, and the count of records, for whoever needs them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
+from contracts import workspace
+from nats.aio.client import Client
 from runtime import database as databases
+from runtime.broker import CommandContext, Endpoint, serve
 from runtime.database import Pool
 from runtime.embedded import EmbeddedPostgres
+from runtime.errors import PlanLimitError
 from testkit import servers
 from testkit.servers import Database
 
@@ -35,3 +40,37 @@ async def sources_pool(sources_database: Database) -> AsyncIterator[Pool]:
     await made.open()
     yield made
     await made.close()
+
+
+class Plan:
+    """What the gateway counts, for ingest without one. left: records that still fit; None: any number."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.n_counted = 0
+
+    async def allow(self, context: CommandContext, n_records: int) -> None:
+        if self.left is not None:
+            if n_records > self.left:
+                raise PlanLimitError(
+                    f"The plan allows {self.left} more.", details={"limit": "events_per_month"}
+                )
+            self.left -= n_records
+        self.n_counted += n_records
+
+    async def _serve(self, cmd: workspace.TakeEvents, context: CommandContext) -> workspace.EventsTaken:
+        await self.allow(context, cmd.n_records)
+        return workspace.EventsTaken(n_records=cmd.n_records)
+
+    @asynccontextmanager
+    async def served(self, nc: Client) -> AsyncIterator[None]:
+        """As the gateway's endpoint, for a process of ingest."""
+        name = workspace.ENDPOINTS[workspace.TakeEvents]
+        server = await serve(nc, "gateway", "0.1.0", [Endpoint(name, workspace.TakeEvents, self._serve)])
+        yield
+        await server.stop()
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return Plan()

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from nats.aio.client import Client
+from runtime.errors import PlanLimitError
 from testkit.waiting import eventually
 
 from services.ingest.connectors.connecting import Source, source_of
@@ -126,6 +127,14 @@ async def test_delivery_that_always_fails_becomes_a_dead_letter(nc: Client) -> N
     await desk.offer(TRIES_MAX)
     (_, _, _, (rejection,)) = desk.records.reject.await_args.args
     assert rejection.record == {"id": 1}
+    assert (desk.message.ack.await_count, desk.records.note_deliveries.await_count) == (1, 1)
+
+
+async def test_delivery_that_the_plan_has_no_room_for_is_a_dead_letter_at_once(nc: Client) -> None:
+    desk = Desk(nc, AsyncMock(side_effect=PlanLimitError("The plan free allows 5 events a month.")))
+    await desk.offer(1)
+    (_, _, _, (rejection,)) = desk.records.reject.await_args.args
+    assert (rejection.record, rejection.reason) == ({"id": 1}, "The plan free allows 5 events a month.")
     assert (desk.message.ack.await_count, desk.records.note_deliveries.await_count) == (1, 1)
 
 

@@ -9,6 +9,7 @@ from eventlog import EventLog
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
+from runtime.errors import PlanLimitError
 
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.endpoints import Desk
@@ -16,6 +17,7 @@ from services.ingest.jobs.intake import Intake
 from services.ingest.records import Records
 from services.ingest.state import Issue, fold
 from tests.services.ingest.builders import NOW
+from tests.services.ingest.conftest import Plan
 
 WORKSPACE = "ws_01HZ0000000000000000000000"
 CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="syn_1")
@@ -51,8 +53,8 @@ def records(sources_pool: Pool, clock: Clock) -> Records:
 
 
 @pytest.fixture
-def intake(event_log: EventLog, records: Records, clock: Clock) -> Intake:
-    return Intake(event_log, records, clock=clock)
+def intake(event_log: EventLog, records: Records, clock: Clock, plan: Plan) -> Intake:
+    return Intake(event_log, records, allow=plan.allow, clock=clock)
 
 
 async def issue_of(event_log: EventLog, source: str, external_id: str) -> Issue:
@@ -88,6 +90,23 @@ async def test_records_become_issues_ignored_or_dead_letters(
     assert (total, {letter.path for letter in letters}) == (2, {"external_id", ""})
     again = await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
     assert (again.counts.n_unchanged, again.counts.n_rejected, again.sequence) == (1, 2, 0)
+
+
+async def test_what_is_new_is_counted_before_it_is_taken_and_never_beyond_the_plan(
+    intake: Intake, event_log: EventLog, records: Records, plan: Plan
+) -> None:
+    plan.left = 2
+    tickets: list[object] = [{"id": id_, "subject": "Down", "status": "open"} for id_ in (1, 2, 3)]
+    with pytest.raises(PlanLimitError):
+        await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
+    assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/1")) == []
+    taken = await intake.take_in(ZENDESK, "tickets", tickets[:2], CONTEXT)
+    assert (taken.counts.n_created, plan.left) == (2, 0)
+    # What says nothing new costs nothing, nor does another mapping of what was counted.
+    assert (await intake.take_in(ZENDESK, "tickets", tickets[:2], CONTEXT)).counts.n_unchanged == 2
+    anew = remapped(ZENDESK, title="status")
+    assert (await intake.take_in(anew, "tickets", tickets[:2], CONTEXT, is_anew=True)).counts.n_updated == 2
+    assert (plan.left, plan.n_counted) == (0, 2)
 
 
 @pytest.mark.parametrize("revision", [{}, {"updated_at": "2026-04-01T10:00:00Z"}])

@@ -17,6 +17,7 @@ from services.ingest.jobs.intake import Intake
 from services.ingest.records import Raw, Records, Rejection
 from services.ingest.reporting.sources import Sources
 from tests.services.ingest.builders import NOW
+from tests.services.ingest.conftest import Plan
 
 SPACE = "ws_01HZ0000000000000000000000"
 CONTEXT = CommandContext(workspace_id=SPACE, actor="usr_1", correlation_id="r")
@@ -30,10 +31,10 @@ TICKET: dict[str, object] = {"id": 7, "subject": "Down", "status": "open", "prio
 class Bench:
     """The endpoints over real servers, with what they stand on."""
 
-    def __init__(self, event_log: EventLog, pool: Pool) -> None:
+    def __init__(self, event_log: EventLog, pool: Pool, plan: Plan) -> None:
         self.sources = Sources(event_log, clock=lambda: NOW)
         self.records = Records(pool, clock=lambda: NOW, rng=random.Random(1))
-        intake = Intake(event_log, self.records, clock=lambda: NOW)
+        intake = Intake(event_log, self.records, allow=plan.allow, clock=lambda: NOW)
         self.keeping = Keeping(self.sources, self.records, intake, clock=lambda: NOW)
 
     async def connect(self, **mapping: str) -> None:
@@ -45,8 +46,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(event_log: EventLog, sources_pool: Pool) -> Bench:
-    made = Bench(event_log, sources_pool)
+async def bench(event_log: EventLog, sources_pool: Pool, plan: Plan) -> Bench:
+    made = Bench(event_log, sources_pool, plan)
     await made.connect()
     return made
 

@@ -24,6 +24,7 @@ from services.ingest.jobs.queue import DELIVERIES, STREAM, Later
 from services.ingest.jobs.syncing import TRIES_MAX, Syncing, Tools, _Run
 from services.ingest.settings import IngestSettings
 from services.ingest.state import SyncRun, fold_connector, fold_run
+from tests.services.ingest.conftest import Plan
 from tests.services.ingest.failing_shop import MANIFEST, TOKEN, Shop, open_shop
 
 WORKSPACE = "ws_01HZ0000000000000000000000"
@@ -116,7 +117,7 @@ class Ingest:
 
 @pytest.fixture
 async def service(
-    sources_database: Database, nats_url: str, nc: Client, event_log: EventLog, tmp_path: Path
+    sources_database: Database, nats_url: str, nc: Client, event_log: EventLog, tmp_path: Path, plan: Plan
 ) -> AsyncIterator[Ingest]:
     env = {
         "PORT": str(free_port()),
@@ -135,7 +136,8 @@ async def service(
     try:
         ingest = Ingest(process, nc, event_log, settings.master_keys())
         ingest.env = env
-        yield ingest
+        async with plan.served(nc):
+            yield ingest
         assert "Traceback" not in process.output()
         assert TOKEN not in process.output()
     finally:
@@ -256,6 +258,21 @@ async def test_of_two_processes_one_is_killed_and_all_is_there_once(
         await eventually(is_all_taken)
     finally:
         other.kill()
+
+
+async def test_run_that_the_plan_has_no_room_for_goes_on_where_it_was(
+    service: Ingest, shop: Shop, plan: Plan
+) -> None:
+    shop.failures = failures(*range(1, 8))
+    plan.left = 3
+    connector_id = await service.connect(shop, token=TOKEN)
+    ended = await service.synced(connector_id)
+    assert (ended.outcome, ended.reason, ended.counts.n_created) == ("failed", "plan_limit", 2)
+    assert ended.detail == "The plan allows 1 more."
+    plan.left = None
+    assert (await service.synced(connector_id)).counts.n_created == 5
+    assert [await service.n_events(number) for number in range(1, 8)] == [1] * 7
+    assert plan.n_counted == 7
 
 
 async def test_backfill_is_told_in_stretches_and_can_be_cancelled(service: Ingest, shop: Shop) -> None:

@@ -85,6 +85,26 @@ class WorkspaceErased(Struct, frozen=True, kw_only=True, omit_defaults=True):
     workspace_id: str
 
 
+class TakeEvents(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Count records that are about to be taken for the organization of the command's workspace, all of them or none.
+
+    Endpoint: gateway.take_events.
+
+    n_records: How many, at least 1.
+    """
+
+    n_records: int
+
+
+class EventsTaken(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to TakeEvents: they are counted. What does not fit is refused with plan_limit.
+
+    n_records: How many were counted.
+    """
+
+    n_records: int
+
+
 Event: TypeAlias = (
     WorkspaceCreated
     | WorkspaceSettingsChanged
@@ -103,5 +123,7 @@ AGGREGATES: dict[type[Event], str] = {
 }
 """The type of the aggregate that each event is about."""
 
-ENDPOINTS: dict[type[Struct], str] = {}
+ENDPOINTS: dict[type[Struct], str] = {
+    TakeEvents: "gateway.take_events",
+}
 """The endpoint that answers each request."""

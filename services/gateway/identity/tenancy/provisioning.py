@@ -10,9 +10,8 @@ import psycopg
 from contracts import new_id
 from msgspec import Struct
 from psycopg import AsyncConnection
-from runtime.errors import AppError, StateConflictError, ValidationFailedError
+from runtime.errors import AppError, PlanLimitError, StateConflictError, ValidationFailedError
 
-from services.gateway.errors import PlanLimitError
 from services.gateway.identity.people.acting import Act
 from services.gateway.identity.people.invitations import DAYS_GOOD, TOKEN_PREFIX, hash_token
 from services.gateway.identity.scopes import ROLES
