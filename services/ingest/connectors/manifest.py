@@ -293,6 +293,8 @@ class Mapping(_Part, frozen=True, kw_only=True):
 
     when: the record is of this kind; the first mapping that fits is taken.
     ignore: the record is no failure and is left out.
+    html: those of its texts that the vendor gives as HTML, one or a list; a title or body that is one of them is taken
+    for what it shows.
     """
 
     external_id: Expression
@@ -300,6 +302,7 @@ class Mapping(_Part, frozen=True, kw_only=True):
     when: Expression | None = None
     ignore: Expression | None = None
     body: Expression | None = None
+    html: Expression | None = None
     severity: SeverityRule | None = None
     status: StatusRule | None = None
     service: Expression | None = None

@@ -113,7 +113,12 @@ class _Reading:
             raise _FieldError("external_id", f"nothing at {mapping.external_id.text[:60]!r}")
         if _NOTHING_INSIDE.search(external_id):
             raise _FieldError("external_id", f"{external_id!r} is made of something that the record lacks")
-        title, body = _fitted(self._line("title", mapping.title), self._body())
+        html = self._html()
+        title, body = (
+            shown(text) if text is not None and text in html else text
+            for text in (self._line("title", mapping.title), self._body())
+        )
+        title, body = _fitted(title, body)
         return ingest.IssueReport(
             external_id=external_id,
             source=source,
@@ -167,6 +172,12 @@ class _Reading:
             return text if text is None else _whole(text)
         return self._line("body", self._mapping.body)
 
+    def _html(self) -> frozenset[str]:
+        """As a title or a body would have them."""
+        found = self._found("html", self._mapping.html)
+        texts = found if isinstance(found, list) else [found]
+        return frozenset(_whole(text).strip() for text in texts if isinstance(text, str))
+
     def _url(self) -> str | None:
         url = self._line("url", self._mapping.url)
         return url if url is not None and url.lower().startswith(("https://", "http://")) else None
@@ -212,8 +223,7 @@ def _paragraphs(node: dict[str, object]) -> list[str]:
 
 
 def _fitted(title: str | None, body: str | None) -> tuple[str | None, str | None]:
-    line = " ".join(shown(title).split()) if title else title
-    body = shown(body) if body else body
+    line = " ".join(title.split()) if title else title
     if line and len(line) > TITLE_LENGTH_MAX:
         body = f"{line}\n\n{body or ''}".rstrip()
         line = f"{line[: TITLE_LENGTH_MAX - 1].rstrip()}…"

@@ -20,16 +20,22 @@ _IS_HTML: Final = re.compile(
     r"\s*<(!doctype|html|head|body|p|div|span|br|ul|ol|table|h[1-6]|blockquote|pre|b|strong|em|i|a)\b[^<>]*/?>",
     re.IGNORECASE,
 )
-_BREAKS: Final = re.compile(r"</?(p|div|br|li|tr|ul|ol|table|h[1-6]|blockquote|pre)\b[^<>]*>", re.IGNORECASE)
+_VERBATIM: Final = re.compile(r"</?pre\b[^<>]*>", re.IGNORECASE)
+"""Between two of these, spaces are shown as they are."""
+_BREAKS: Final = re.compile(r"</?(p|div|br|li|tr|ul|ol|table|h[1-6]|blockquote)\b[^<>]*>", re.IGNORECASE)
 _TAGS: Final = re.compile(r"</?[a-z!][^<>]*>", re.IGNORECASE)
 
 
 def shown(text: str) -> str:
-    """The text that HTML shows, if it begins as HTML does; any other as it is, so `<module>` in a trace stays."""
+    """The text that HTML shows, if it begins as HTML does, as fields of HTML are filled with either; else as it is."""
     if not _IS_HTML.match(text):
         return text
-    plain = unescape(_TAGS.sub("", _BREAKS.sub("\n", text))).replace("\xa0", " ")
-    return "\n".join(line for each in plain.splitlines() if (line := " ".join(each.split())))
+    lines: list[str] = []
+    for number, part in enumerate(_VERBATIM.split(text)):
+        plain = unescape(_TAGS.sub("", _BREAKS.sub("\n", part))).replace("\xa0", " ")
+        is_verbatim = number % 2 == 1
+        lines.extend(each.rstrip() if is_verbatim else " ".join(each.split()) for each in plain.splitlines())
+    return "\n".join(filter(None, lines))
 
 
 def html(markdown: str) -> str:

@@ -235,14 +235,33 @@ def test_the_link_is_for_people(
         ("<p>Checkout &amp; cart<br/>are&nbsp;down</p><ul><li>EU</li></ul>", "Checkout & cart\nare down\nEU"),
         ("<module> line 7: a < b", "<module> line 7: a < b"),
         ("a <b>bold</b> word", "a <b>bold</b> word"),
+        ("<p>It says</p><pre>Traceback:\n  File &lt;x&gt;\n</pre>", "It says\nTraceback:\n  File <x>"),
     ],
 )
 def test_what_is_written_in_html_is_taken_for_what_it_shows(written: str, shown: str) -> None:
-    """Help desks give bodies so, and some have no other title; a text that does not begin so is left alone."""
-    record = {**github_issue(), "title": written, "body": written}
-    outcome = map_record(manifest_of("github"), record, now=NOW)
+    """Some conversations have no other title; a text that does not begin so is left alone."""
+    record = {"id": 1, "title": None, "source": {"subject": "", "body": written}, "state": "open"}
+    outcome = map_record(manifest_of("intercom"), record, now=NOW)
     assert isinstance(outcome, Mapped)
     assert (outcome.issue.title, outcome.issue.body) == (" ".join(shown.split()), shown)
+
+
+@pytest.mark.parametrize("title", ["<table> not found in schema", "<a> tag is missing", "<br>"])
+def test_what_is_no_html_loses_no_word(title: str) -> None:
+    """Titles are plain, also those beside a body in HTML, and so are the texts of most sources."""
+    texts = {
+        "github": {**github_issue(), "title": title, "body": f"{title}\n  <p>List<String>"},
+        "pylon": {"number": 7, "title": title, "body_html": "<p>Hangs</p>"},
+        "teams": {"id": "7", "subject": title, "body": {"contentType": "text", "content": title}},
+    }
+    found = {name: map_record(manifest_of(name), record, now=NOW) for name, record in texts.items()}
+    issues = {name: each.issue for name, each in found.items() if isinstance(each, Mapped)}
+    assert {name: issue.title for name, issue in issues.items()} == dict.fromkeys(texts, title)
+    assert {name: issue.body for name, issue in issues.items()} == {
+        "github": f"{title}\n  <p>List<String>",
+        "pylon": "Hangs",
+        "teams": title,
+    }
 
 
 def test_an_address_that_is_none_costs_no_issue() -> None:
