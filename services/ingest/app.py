@@ -105,10 +105,10 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
     outbound = Outbound(settings.reach)
     clients = read_clients(settings.oauth_clients)
 
-    async def allow(context: CommandContext, n_records: int) -> None:
+    async def allow(context: CommandContext, n_records: int) -> workspace.EventsTaken:
         cmd = workspace.TakeEvents(n_records=n_records)
         endpoint = workspace.ENDPOINTS[workspace.TakeEvents]
-        await ask(resources.nc, cmd, endpoint=endpoint, reply=workspace.EventsTaken, context=context)
+        return await ask(resources.nc, cmd, endpoint=endpoint, reply=workspace.EventsTaken, context=context)
 
     return _Shared(
         settings=settings,

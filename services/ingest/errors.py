@@ -1,10 +1,12 @@
 """What ingest refuses, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from contracts import connector
 from runtime.errors import (
     AppError,
     NotFoundError,
+    PlanLimitError,
     StateConflictError,
     UnavailableError,
     ValidationFailedError,
@@ -49,6 +51,18 @@ class LogUnreachableError(UnavailableError):
             "the event log did not confirm the write; send the same request again, nothing is stored twice",
             retry_after=RETRY_AFTER_SECONDS,
         )
+
+
+class PlanFullError(PlanLimitError):
+    """Not all that is new fits into what the plan allows in a month.
+
+    refused: the records that were not taken, in order. counts: what became of the others.
+    """
+
+    def __init__(self, reason: str, refused: Sequence[object], counts: connector.SyncCounts) -> None:
+        super().__init__(reason, details={"limit": "events_per_month"})
+        self.refused = tuple(refused)
+        self.counts = counts
 
 
 class InvalidConnectorError(AppError):

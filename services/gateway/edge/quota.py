@@ -79,8 +79,17 @@ class Quota:
             raise ValidationFailedError(
                 "Count at least one record.", details={"n_records": "must be at least 1"}
             )
-        await self.take(context.workspace_id, cmd.n_records)
-        return workspace.EventsTaken(n_records=cmd.n_records)
+        n_records, reason = cmd.n_records, ""
+        while n_records > 0:
+            try:
+                await self.take(context.workspace_id, n_records)
+                break
+            except PlanLimitError as error:
+                reason = reason or error.message
+                # Fewer each time, since others count meanwhile.
+                n_left = int(error.details["allowed"]) - int(error.details["used"])
+                n_records = max(0, min(n_left, n_records - 1))
+        return workspace.EventsTaken(n_records=n_records, reason=reason)
 
     def _owe(self, workspace_id: str, n: int) -> None:
         """Have them counted soon."""

@@ -24,12 +24,13 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
 from psycopg_pool import PoolTimeout
 from runtime.broker import CommandContext
-from runtime.errors import PlanLimitError, UnavailableError
+from runtime.errors import UnavailableError
 
 from services.ingest.connectors.expressions import ExpressionError
 from services.ingest.connectors.manifest import Hmac, StandardWebhooks, Webhook
 from services.ingest.connectors.payloads import UnreadableError, event_id_of, payload_of, read_delivery
 from services.ingest.connectors.verification import Call
+from services.ingest.errors import PlanFullError
 from services.ingest.jobs.directory import Addressee, Directory
 from services.ingest.jobs.intake import Intake
 from services.ingest.jobs.queue import ACK_WAIT_SECONDS, DELIVERIES, FETCH_SECONDS, JobQueue, give_signs
@@ -402,9 +403,9 @@ class Receiver:
             context = CommandContext(workspace_id=workspace_id, correlation_id=deliveries[0].keys[0])
             try:
                 await self._intake.take_in(known.source, STREAM_NAME, found, context)
-            except PlanLimitError as error:
+            except PlanFullError as error:
                 # The vendor was told that we have them, and will not send them again.
-                await self._reject(workspace_id, connector_id, found, error.message)
+                await self._reject(workspace_id, connector_id, error.refused, error.message)
         await self._records.note_deliveries(workspace_id, connector_id, keys)
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter as Tally
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
-from contracts import connector, ingest
+from contracts import connector, ingest, workspace
 from eventlog import EventLog
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,12 +15,18 @@ from runtime.broker import CommandContext
 
 from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
+from services.ingest.errors import PlanFullError
 from services.ingest.records import Known, Raw, Records, Rejection, fingerprint
 from services.ingest.reporting import Turn, report
 
 BATCH_MAX: Final = 500
+COUNTED_MAX: Final = 50_000
+"""Records that were counted and may not be in yet, of which a process knows that."""
 _MAPPED_AT_ONCE: Final = 5
 """Records that are mapped before others may go on."""
+
+
+_Key: TypeAlias = tuple[str, str, str, str]
 
 
 class Taken(Struct, frozen=True):
@@ -29,10 +36,18 @@ class Taken(Struct, frozen=True):
     sequence: int = 0
 
 
+class _Reached(Struct, frozen=True):
+    """How far a batch came. refused: what the plan had no room for. reason: why."""
+
+    sequence: int
+    refused: Sequence[object]
+    reason: str
+
+
 class Intake:
     """Takes in what sources say.
 
-    allow: counts so many records for the organization of a context's workspace, or raises PlanLimitError.
+    allow: counts as many of so many records for the organization of a context's workspace as its plan has room for.
     clock: the time in UTC.
     """
 
@@ -41,12 +56,13 @@ class Intake:
         event_log: EventLog,
         records: Records,
         *,
-        allow: Callable[[CommandContext, int], Awaitable[None]],
+        allow: Callable[[CommandContext, int], Awaitable[workspace.EventsTaken]],
         clock: Callable[[], datetime],
     ) -> None:
         self._log = event_log
         self._records = records
         self._allow = allow
+        self._counted: OrderedDict[_Key, None] = OrderedDict()
         self._clock = clock
 
     async def take_in(
@@ -63,17 +79,24 @@ class Intake:
         stream: by which they came; "webhook" for one that was pushed. is_anew: they are kept already and are mapped
         once more; otherwise one that is kept as it comes says nothing new. A bad record becomes a dead letter and stops
         nothing. Taking the same in again changes nothing. Raises LogUnreachableError and UnavailableError, and
-        PlanLimitError where what is new does not fit into the plan's month; what came before is in, and taking all of
+        PlanFullError where not all that is new fits into the plan's month; what came before is in, and taking all of
         it in again is safe.
         """
         tally: Tally[str] = Tally()
         sequence = 0
+        refused: list[object] = []
+        reason = ""
         for start in range(0, len(records), BATCH_MAX):
             batch = records[start : start + BATCH_MAX]
-            sequence = max(
-                sequence, await self._batch(source, stream, batch, context, tally, is_anew=is_anew)
-            )
-        counts = connector.SyncCounts(n_records=len(records), **{name: tally[name] for name in _NAMES})
+            reached = await self._batch(source, stream, batch, context, tally, is_anew=is_anew)
+            sequence = max(sequence, reached.sequence)
+            # What follows may say nothing new, and costs nothing then.
+            refused += reached.refused
+            reason = reason or reached.reason
+        n_taken = len(records) - len(refused)
+        counts = connector.SyncCounts(n_records=n_taken, **{name: tally[name] for name in _NAMES})
+        if refused:
+            raise PlanFullError(reason, refused, counts)
         return Taken(counts, sequence)
 
     async def _batch(
@@ -85,7 +108,7 @@ class Intake:
         tally: Tally[str],
         *,
         is_anew: bool,
-    ) -> int:
+    ) -> _Reached:
         now = self._clock()
         mapped, rejections = await self._mapped(source, records, tally, now=now)
         ids = [issue.external_id or "" for issue, _ in mapped]
@@ -93,17 +116,20 @@ class Intake:
         fresh = mapped if is_anew else list(_fresh(mapped, known))
         tally["n_unchanged"] += len(mapped) - len(fresh)
         sequence = 0
+        refused: list[object] = []
+        reason = ""
+        if not is_anew:
+            n_allowed, reason = await self._room(source, context, fresh)
+            fresh, refused = fresh[:n_allowed], [raw for _, raw in fresh[n_allowed:]]
         if fresh:
-            if not is_anew:
-                await self._allow(context, len(fresh))
             issues = [_dated(issue, raw, known, now=now) for issue, raw in fresh]
             reply = await report(self._log, issues, Turn(context, now))
             sequence = reply.sequence
             accepted = []
             for result, (issue, raw) in zip(reply.results, fresh, strict=True):
                 if result.outcome is ingest.ReportOutcome.REJECTED:
-                    path, _, reason = (result.reason or "").partition(": ")
-                    rejections.append(Rejection(raw, path, reason))
+                    path, _, fault = (result.reason or "").partition(": ")
+                    rejections.append(Rejection(raw, path, fault))
                 else:
                     tally[f"n_{result.outcome.value}"] += 1
                     accepted.append(Raw(issue.external_id or "", raw))
@@ -112,10 +138,30 @@ class Intake:
                 await self._records.keep(
                     context.workspace_id, source.connector_id, stream, accepted, received_at=now
                 )
+                for kept in accepted:
+                    self._counted.pop(_key(source, context, kept.external_id, kept.record), None)
         tally["n_rejected"] += len(rejections)
         if rejections:
             await self._records.reject(context.workspace_id, source.connector_id, stream, rejections)
-        return sequence
+        return _Reached(sequence, refused, reason)
+
+    async def _room(
+        self, source: Source, context: CommandContext, fresh: Sequence[tuple[ingest.IssueReport, object]]
+    ) -> tuple[int, str]:
+        """How many of these, from the first on, may be taken, and why no more; each is counted once, however often it
+        is tried.
+        """
+        keys = [_key(source, context, issue.external_id or "", raw) for issue, raw in fresh]
+        uncounted = [number for number, key in enumerate(keys) if key not in self._counted]
+        if not uncounted:
+            return len(fresh), ""
+        said = await self._allow(context, len(uncounted))
+        n_allowed = len(fresh) if said.n_records >= len(uncounted) else uncounted[said.n_records]
+        for number in uncounted[: said.n_records]:
+            self._counted[keys[number]] = None
+        while len(self._counted) > COUNTED_MAX:
+            self._counted.popitem(last=False)
+        return n_allowed, said.reason
 
     async def _mapped(
         self, source: Source, records: Sequence[object], tally: Tally[str], *, now: datetime
@@ -133,6 +179,11 @@ class Intake:
             if number % _MAPPED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return mapped, rejections
+
+
+def _key(source: Source, context: CommandContext, external_id: str, record: object) -> _Key:
+    """What is counted once: this content of this issue."""
+    return (context.workspace_id, source.connector_id, external_id, fingerprint(record))
 
 
 _NAMES: Final = ("n_created", "n_updated", "n_unchanged", "n_ignored", "n_rejected")

@@ -14,14 +14,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Connection, Pool, tenant
-from runtime.errors import PlanLimitError, described
+from runtime.errors import described
 from runtime.sealing import SealError
 
 from services.ingest import _queries
 from services.ingest.commands.connectors import LIMITED_REASON, end_run, judge, progress_run
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Stream
-from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError
+from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError, PlanFullError
 from services.ingest.jobs.intake import Intake, added
 from services.ingest.jobs.queue import Job, JobQueue, Later, StepAside
 from services.ingest.projections import POLLS
@@ -258,8 +258,8 @@ class _Run:
         except VendorError as error:
             self._wait_if_limited(error)
             outcome, reason, detail = connector.SyncOutcome.FAILED, error.code, error.detail
-        except PlanLimitError as error:
-            # Read no further than what is in: the next run goes on there.
+        except PlanFullError as error:
+            # Read no further than what is in: the next run goes on at this page.
             outcome, reason, detail = connector.SyncOutcome.FAILED, error.code, error.message
         except InvalidConnectorError as error:
             outcome, reason, detail = connector.SyncOutcome.FAILED, "not_configured", error.message
@@ -354,7 +354,12 @@ class _Run:
                 if page.records and not self._has_told:
                     # Of a poll that finds nothing people are told only that.
                     await self._say_progress()
-                taken = await self._tools.intake.take_in(source, stream.name, page.records, self._context)
+                try:
+                    taken = await self._tools.intake.take_in(source, stream.name, page.records, self._context)
+                except PlanFullError as error:
+                    counts = added(progress.counts, error.counts)
+                    self._progress[stream.name] = replace(progress, counts=counts)
+                    raise
                 moments = (progress.newest, high_water(stream, page.records))
                 progress = replace(
                     progress,

@@ -6,14 +6,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from contracts import workspace
 from litestar.types import Receive, Scope, Send
 from nats.aio.client import Client
 from psycopg import AsyncConnection, OperationalError
 from runtime import broker
 from runtime import database as databases
+from runtime.broker import CommandContext
 from runtime.database import Pool
 from runtime.embedded import EmbeddedNats
-from runtime.errors import PlanLimitError, StateConflictError, UnauthorizedError, UnavailableError
+from runtime.errors import (
+    PlanLimitError,
+    StateConflictError,
+    UnauthorizedError,
+    UnavailableError,
+    ValidationFailedError,
+)
 from testkit.servers import Database
 from testkit.waiting import eventually
 
@@ -325,6 +333,27 @@ async def test_batches_count_whole_or_not_at_all(database: Database, pool: Pool)
     assert await counted(database, other) == [("2026-05-01", sum(results))]
     # Whatever the order was, nothing that was refused would still fit.
     assert min(n for n, got in enumerate(results, 1) if not got) > 1000 - sum(results)
+
+
+async def test_sources_are_told_how_many_of_their_records_fit(database: Database, pool: Pool) -> None:
+    """They come as they are, so what fits is taken; also while others fill the month."""
+    tenant = await client_with_events(database, 100)
+    served = [Quota(pool, clock=Clock()).endpoints()[0].handle for _ in range(2)]
+    context = CommandContext(workspace_id=tenant.workspace_id, correlation_id="run")
+
+    async def ask(index: int, n: int) -> workspace.EventsTaken:
+        said = await served[index % 2](workspace.TakeEvents(n_records=n), context)
+        assert isinstance(said, workspace.EventsTaken)
+        return said
+
+    first = await ask(0, 60)
+    assert (first.n_records, first.reason) == (60, "")
+    said = await asyncio.gather(*(ask(index, 30) for index in range(4)))
+    assert sum(each.n_records for each in said) == 40
+    assert all("allows 100 events a month" in each.reason for each in said if each.n_records < 30)
+    assert await counted(database, tenant) == [("2026-05-01", 100)]
+    with pytest.raises(ValidationFailedError):
+        await ask(0, 0)
 
 
 async def test_the_refusal_names_the_limit_the_plan_and_the_day(database: Database, pool: Pool) -> None:

@@ -11,7 +11,6 @@ from runtime import database as databases
 from runtime.broker import CommandContext, Endpoint, serve
 from runtime.database import Pool
 from runtime.embedded import EmbeddedPostgres
-from runtime.errors import PlanLimitError
 from testkit import servers
 from testkit.servers import Database
 
@@ -49,18 +48,15 @@ class Plan:
         self.left: int | None = None
         self.n_counted = 0
 
-    async def allow(self, context: CommandContext, n_records: int) -> None:
-        if self.left is not None:
-            if n_records > self.left:
-                raise PlanLimitError(
-                    f"The plan allows {self.left} more.", details={"limit": "events_per_month"}
-                )
-            self.left -= n_records
-        self.n_counted += n_records
+    async def allow(self, context: CommandContext, n_records: int) -> workspace.EventsTaken:
+        n_taken = n_records if self.left is None else min(n_records, self.left)
+        reason = "" if n_taken == n_records else f"The plan allows {self.left} more."
+        self.left = None if self.left is None else self.left - n_taken
+        self.n_counted += n_taken
+        return workspace.EventsTaken(n_records=n_taken, reason=reason)
 
     async def _serve(self, cmd: workspace.TakeEvents, context: CommandContext) -> workspace.EventsTaken:
-        await self.allow(context, cmd.n_records)
-        return workspace.EventsTaken(n_records=cmd.n_records)
+        return await self.allow(context, cmd.n_records)
 
     @asynccontextmanager
     async def served(self, nc: Client) -> AsyncIterator[None]:

@@ -8,17 +8,17 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from nats.aio.client import Client
-from runtime.errors import PlanLimitError
 from testkit.waiting import eventually
 
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.connectors.verification import Call
-from services.ingest.errors import LogUnreachableError
+from services.ingest.errors import LogUnreachableError, PlanFullError
 from services.ingest.jobs import deliveries as jobs
 from services.ingest.jobs.deliveries import TRIES_MAX, Delivery, Receiver, Shares, delivery_of
 from services.ingest.jobs.directory import Addressee
 from services.ingest.jobs.queue import DELIVERIES, STREAM, JobQueue
+from services.ingest.state import NOTHING_YET
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.test_intake import SETTINGS, WORKSPACE
 
@@ -131,7 +131,12 @@ async def test_delivery_that_always_fails_becomes_a_dead_letter(nc: Client) -> N
 
 
 async def test_delivery_that_the_plan_has_no_room_for_is_a_dead_letter_at_once(nc: Client) -> None:
-    desk = Desk(nc, AsyncMock(side_effect=PlanLimitError("The plan free allows 5 events a month.")))
+    desk = Desk(
+        nc,
+        AsyncMock(
+            side_effect=PlanFullError("The plan free allows 5 events a month.", [{"id": 1}], NOTHING_YET)
+        ),
+    )
     await desk.offer(1)
     (_, _, _, (rejection,)) = desk.records.reject.await_args.args
     assert (rejection.record, rejection.reason) == ({"id": 1}, "The plan free allows 5 events a month.")

@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 from contracts import connector, ingest, issue_id
@@ -9,10 +10,10 @@ from eventlog import EventLog
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
-from runtime.errors import PlanLimitError
 
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.endpoints import Desk
+from services.ingest.errors import LogUnreachableError, PlanFullError
 from services.ingest.jobs.intake import Intake
 from services.ingest.records import Records
 from services.ingest.state import Issue, fold
@@ -97,16 +98,33 @@ async def test_what_is_new_is_counted_before_it_is_taken_and_never_beyond_the_pl
 ) -> None:
     plan.left = 2
     tickets: list[object] = [{"id": id_, "subject": "Down", "status": "open"} for id_ in (1, 2, 3)]
-    with pytest.raises(PlanLimitError):
+    with pytest.raises(PlanFullError, match="allows 2 more") as caught:
         await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
-    assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/1")) == []
-    taken = await intake.take_in(ZENDESK, "tickets", tickets[:2], CONTEXT)
-    assert (taken.counts.n_created, plan.left) == (2, 0)
+    assert (caught.value.refused, caught.value.counts.n_created, plan.left) == ((tickets[2],), 2, 0)
+    assert (await issue_of(event_log, "zendesk", "acme/2")).content.title == "Down"
+    assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/3")) == []
     # What says nothing new costs nothing, nor does another mapping of what was counted.
     assert (await intake.take_in(ZENDESK, "tickets", tickets[:2], CONTEXT)).counts.n_unchanged == 2
     anew = remapped(ZENDESK, title="status")
     assert (await intake.take_in(anew, "tickets", tickets[:2], CONTEXT, is_anew=True)).counts.n_updated == 2
     assert (plan.left, plan.n_counted) == (0, 2)
+
+
+async def test_what_is_tried_again_is_counted_once(
+    intake: Intake, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets: list[object] = [{"id": id_, "subject": "Down", "status": "open"} for id_ in (1, 2, 3)]
+    with monkeypatch.context() as away:
+        away.setattr("services.ingest.jobs.intake.report", AsyncMock(side_effect=LogUnreachableError))
+        for _ in range(3):
+            with pytest.raises(LogUnreachableError):
+                await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
+    assert (await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)).counts.n_created == 3
+    assert plan.n_counted == 3
+    # The same content after another is news again.
+    for status in ("solved", "open"):
+        await intake.take_in(ZENDESK, "tickets", [{"id": 1, "subject": "Down", "status": status}], CONTEXT)
+    assert plan.n_counted == 5
 
 
 @pytest.mark.parametrize("revision", [{}, {"updated_at": "2026-04-01T10:00:00Z"}])

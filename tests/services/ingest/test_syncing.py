@@ -267,10 +267,10 @@ async def test_run_that_the_plan_has_no_room_for_goes_on_where_it_was(
     plan.left = 3
     connector_id = await service.connect(shop, token=TOKEN)
     ended = await service.synced(connector_id)
-    assert (ended.outcome, ended.reason, ended.counts.n_created) == ("failed", "plan_limit", 2)
+    assert (ended.outcome, ended.reason, ended.counts.n_created) == ("failed", "plan_limit", 3)
     assert ended.detail == "The plan allows 1 more."
     plan.left = None
-    assert (await service.synced(connector_id)).counts.n_created == 5
+    assert (await service.synced(connector_id)).counts.n_created == 4
     assert [await service.n_events(number) for number in range(1, 8)] == [1] * 7
     assert plan.n_counted == 7
 

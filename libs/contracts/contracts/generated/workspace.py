@@ -86,7 +86,7 @@ class WorkspaceErased(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TakeEvents(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Count records that are about to be taken for the organization of the command's workspace, all of them or none.
+    """Count records that are about to be taken for the organization of the command's workspace, as many as its plan allows.
 
     Endpoint: gateway.take_events.
 
@@ -97,12 +97,14 @@ class TakeEvents(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
 
 
 class EventsTaken(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The reply to TakeEvents: they are counted. What does not fit is refused with plan_limit.
+    """The reply to TakeEvents.
 
-    n_records: How many were counted.
+    n_records: How many of them were counted, and may be taken.
+    reason: Why not all; empty where all were.
     """
 
     n_records: int
+    reason: str
 
 
 Event: TypeAlias = (
