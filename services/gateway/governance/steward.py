@@ -16,7 +16,7 @@ from runtime.errors import UnavailableError
 
 from services.gateway.governance.erasing import Eraser
 from services.gateway.governance.exporting import Exporter
-from services.gateway.governance.retaining import Place, Retainer
+from services.gateway.governance.retaining import BEGINNING, Behind, Retainer
 from services.gateway.identity.governance import _queries
 
 log = structlog.get_logger("gateway.steward")
@@ -141,36 +141,32 @@ class Steward:
         """Purge what is past its window and grace, one workspace after the other."""
         async with self._people.connection() as conn:
             windows = await _queries.list_retention_windows(conn)
-        await self._retain_issues(windows)
+        await self._retain_pages(windows)
         for window in windows:
-            with _alone("retention.failed", workspace_id=window.workspace_id):
-                async with self._people.connection() as conn:
-                    entries = await _queries.purge_audit(conn, workspace_id=window.workspace_id)
-                    activity = await _queries.purge_activity(conn, workspace_id=window.workspace_id)
-                if entries or activity:
-                    log.info(
-                        "retention.purged",
-                        workspace_id=window.workspace_id,
-                        audit_entries=entries,
-                        activity=activity,
-                    )
+            for purge, what in (
+                (_queries.purge_audit, "audit_entries"),
+                (_queries.purge_activity, "activity"),
+            ):
+                with _alone("retention.failed", workspace_id=window.workspace_id, work=f"purge_{what}"):
+                    async with self._people.connection() as conn:
+                        n_purged = await purge(conn, workspace_id=window.workspace_id)
+                    if n_purged:
+                        log.info("retention.purged", workspace_id=window.workspace_id, **{what: n_purged})
         async with self._people.connection() as conn:
             people = await _queries.purge_people(conn)
         if people:
             log.info("retention.purged_people", people=people)
 
-    async def _retain_issues(self, windows: Sequence[_queries.Windows]) -> None:
-        """A page of every workspace in turn, until nothing is due: a large one holds up no other."""
-        places = {window.workspace_id: Place() for window in windows}
-        while places:
-            for window in windows:
-                place = places.pop(window.workspace_id, None)
-                if place is None:
-                    continue
-                with _alone("retention.failed", workspace_id=window.workspace_id):
-                    place = await self._retainer.advance(window, place)
-                    if not place.is_end:
-                        places[window.workspace_id] = place
+    async def _retain_pages(self, windows: Sequence[_queries.Windows]) -> None:
+        """A page of every work of every workspace in turn, until nothing is due: one that is large or fails holds up none."""
+        works = self._retainer.works
+        due = {(window, name): BEGINNING for window in windows for name in works}
+        while due:
+            behind: dict[tuple[_queries.Windows, str], Behind | None] = {}
+            for (window, name), after in due.items():
+                with _alone("retention.failed", workspace_id=window.workspace_id, work=name):
+                    behind[window, name] = await works[name](window, after)
+            due = {work: after for work, after in behind.items() if after is not None}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from runtime.service import Resources
 from testkit.stack import Stack
 from testkit.waiting import eventually
 
-from services.gateway.governance.retaining import Place, Retainer
+from services.gateway.governance.retaining import BEGINNING, Behind, Retainer
 from services.gateway.identity.governance._queries import Windows
 from services.gateway.past import Pasts
 from services.gateway.projections import projection
@@ -32,8 +32,6 @@ from .test_workspace_erasure import messages_with, rows_with, verified
 
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(days=400)
-
-
 WINDOWS = Windows(workspace_id="", issues_days=365, prompt_logs_days=90, predictions_days=365, grace_days=30)
 
 
@@ -56,9 +54,10 @@ class Scene(Struct):
             self.nc, self.log, self.rows, clock=lambda: datetime.now(UTC) + timedelta(days=days_later)
         )
         window = replace(window or WINDOWS, workspace_id=self.tenant.workspace_id)
-        place = Place()
-        while not place.is_end:
-            place = await retainer.advance(window, place)
+        for work in retainer.works.values():
+            after: Behind | None = BEGINNING
+            while after is not None:
+                after = await work(window, after)
 
     def listed(self) -> set[str]:
         """What the list of issues shows; its count is the same."""
