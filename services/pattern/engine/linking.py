@@ -38,16 +38,16 @@ _UNPROVEN, _UNPROVEN_SLOPE = 0.5, 0.1
 _SAME_GRAMS = 0.4
 
 FEATURES: Final = (
-    "grams",
+    "grams4",
     "words",
     "titles",
     "whole",
-    "grams_times_words",
-    "margin_grams",
+    "grams4_times_words",
+    "margin_grams4",
     "margin_words",
     "margin_whole",
     "rank",
-    "crowd_grams",
+    "crowd_grams4",
     "crowd_words",
     "crowd_whole",
     "best_words",

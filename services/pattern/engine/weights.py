@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-SHIPPED: Final = Path(__file__).parent / "linker-2026-11-22.2.json"
+SHIPPED: Final = Path(__file__).parent / "linker-2026-11-22.3.json"
 
 
 class LinkerArtefact(Struct, frozen=True, kw_only=True):

@@ -274,3 +274,58 @@ def test_a_linker_that_knows_other_features_is_not_used() -> None:
         == usable(None)
         == shipped()
     )
+
+
+def test_a_linker_of_features_that_meant_something_else_is_not_used() -> None:
+    """Titles were compared by 3- to 5-grams once: weights of that time have the same number, under other names."""
+    fields = msgspec.structs.asdict(msgspec.structs.replace(EAGER, version="linker@2026-11-22.w1"))
+    del fields["trained_on"]
+    before = tuple(name.replace("grams4", "grams") for name in FEATURES)
+    assert len(before) == len(EAGER.weights) and before != FEATURES
+    assert usable(pattern.Linker(**{**fields, "features": before})) == shipped()
+
+
+def test_features_mean_what_their_names_have_meant() -> None:
+    """Whoever changes what one of them says of the same texts gives it another name, and the artefact another date."""
+    grouper = Grouper("ws")
+    for number, title in enumerate(("Printer jams on thick paper", "Printer jams", "Scanner shows stripes")):
+        one = issue(number, title)
+        decision = grouper.assign(one)
+        grouper.link(decision.member(one), exemplar=decision.exemplar, title=one.title)
+    asked = grouper.pairs(issue(9, "Paper jams in printer 4711"))
+    assert asked is not None
+    assert dict(zip(FEATURES, asked[0].tolist()[0], strict=True)) == pytest.approx(
+        {
+            "grams4": 0.386,
+            "words": 0.49,
+            "titles": 0.863,
+            "whole": 0.863,
+            "grams4_times_words": 0.189,
+            "margin_grams4": -0.027,
+            "margin_words": 0.056,
+            "margin_whole": 0.007,
+            "rank": 0.0,
+            "crowd_grams4": 0.193,
+            "crowd_words": 0.217,
+            "crowd_whole": 0.507,
+            "best_words": 0.49,
+            "token_set": 0.511,
+            "contained": 0.716,
+            "rarest": 1.693,
+            "n_shared": 1.386,
+            "unshared": 1.625,
+            "length": 1.609,
+            "length_ratio": 0.0,
+            "length_whole": 1.609,
+            "gap": 1.099,
+            "same_service": 1.0,
+            "other_service": 0.0,
+            "same_component": 0.0,
+            "other_component": 0.0,
+            "shared_name": 0.0,
+            "other_name": 0.0,
+            "shared_number": 0.0,
+            "other_number": 0.0,
+        },
+        abs=0.001,
+    )
