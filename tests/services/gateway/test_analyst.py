@@ -99,7 +99,7 @@ async def test_what_has_an_answer_is_not_asked_again(monkeypatch: pytest.MonkeyP
 
     async def ended(_: object, *, workspace_id: str, analysis_id: str) -> Any:
         assert places.n_reached == 4, "asked before the rows were there"
-        return _queries.GetAnalysisRow(analysis_id, "iss_1", "deep", NOW, NOW)
+        return _queries.GetAnalysisRow(analysis_id, "iss_1", "deep", NOW, NOW, None)
 
     class Rows:
         async def __aenter__(self) -> None: ...

@@ -20,7 +20,6 @@ from services.gateway.identity.scopes import (
     reference,
 )
 from services.gateway.routes.connector_access import CALLBACK_PATH
-from services.gateway.routes.connectors import INBOUND_PATH
 from services.gateway.routes.exports import DOWNLOAD_PATH
 from services.gateway.routes.operation import Operation
 from services.gateway.settings import GatewaySettings
@@ -39,10 +38,10 @@ OPEN_BY_THEMSELVES = {
     "/link",
     DOWNLOAD_PATH,
     CALLBACK_PATH,
-    f"{INBOUND_PATH}/{{connector_id:str}}",
 }
 """Paths beside the operations: what describes them, the letters that development catches, the signed links to exports,
-where sources send browsers back, with a state that proves itself, and where they post, with a signature."""
+and where sources send browsers back, with a state that proves itself. Where they post is no route: `Inbound` stands
+before the framework, and asks for a signature."""
 
 
 def routes() -> list[Any]:

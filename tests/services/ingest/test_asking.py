@@ -16,9 +16,10 @@ from runtime.errors import UnavailableError
 from runtime.outbound import Reach
 from testkit.waiting import eventually
 
+from services.ingest.connectors.connecting import CA_CERTIFICATE
 from services.ingest.connectors.registry import manifest_of
 from services.ingest.vendors import asking as askings
-from services.ingest.vendors import polling, sql
+from services.ingest.vendors import polling, postgresql
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.asking import PROBES_PER_WORKSPACE, Asking
 from services.ingest.vendors.oauth import Grants
@@ -92,7 +93,7 @@ def test_an_answer_that_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch, head
 
 
 def test_a_database_that_says_nothing_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.3)
     with serving(silent_database) as port, GuardedSession(INSIDE, rates=Rates(time.monotonic)) as asking:
         config = {"host": "127.0.0.1", "port": str(port), "database": "x", "query": "SELECT :cursor, :limit"}
         access = Access(manifest_of("postgresql"), config, 0, {"username": "u", "password": "p"})
@@ -118,7 +119,7 @@ async def test_a_test_that_nobody_waits_for_gives_its_thread_back(monkeypatch: p
         manifest = replace(manifest_of("github"), base_url=f"http://127.0.0.1:{port}")
         access = Access(
             manifest,
-            {field.key: "x" for field in manifest.config},
+            {field.key: "x" for field in manifest.config if field.key != CA_CERTIFICATE},
             1,
             dict.fromkeys(("token", "access_token"), "t"),
         )
