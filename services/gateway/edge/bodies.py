@@ -1,7 +1,6 @@
 """Limits on JSON that a type cannot state: how deep it nests; and where in it a fault is."""
 
 import re
-from collections.abc import Callable
 
 import msgspec
 from runtime.errors import details_of
@@ -11,10 +10,11 @@ DEPTH_MAX = 32
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ROUND = bytes.maketrans(b"[{]}", b"(())")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_ELEMENT = "[]"
-_ELEMENTS_LOOKED_AT_MAX = 2000
 _STEP = re.compile(r"[^.\[\]]+")
+_LAST_STEP = re.compile(r"(^|\.)[^.\[\]]+$|\[\d*\]$")
+_INDEX = re.compile(r"[0-9]{1,9}")
 _FAULTS_MAX = 20
+_TRIES_MAX = 4 * _FAULTS_MAX
 _BYTES_LOOKED_AT_AGAIN_MAX = 64 * 1024
 """Each further fault costs a pass over the body, and nobody else is answered meanwhile."""
 
@@ -43,7 +43,7 @@ def faults_in(raw: bytes, kind: object, error: msgspec.DecodeError | UnicodeDeco
 
     Of a body of at most 64 KiB up to 20 of them, one in each list; of a larger one the first.
     """
-    faults = {_placed(raw, kind, path, fault): fault for path, fault in details_of(error).items()}
+    faults = details_of(error)
     if isinstance(error, msgspec.ValidationError) and len(raw) <= _BYTES_LOOKED_AT_AGAIN_MAX:
         _add_others(faults, msgspec.json.decode(raw), kind)
     return faults
@@ -53,7 +53,10 @@ def _add_others(faults: dict[str, str], body: object, kind: object) -> None:
     """The decoder stops at the first fault, so what it names is taken away, or what is around it, until none is left."""
     [path] = faults
     taken: set[str] = set()
-    while path and len(faults) < _FAULTS_MAX:
+    # A caller's field may be named as if it were a path of several steps, so what is counted is what ends this.
+    for _ in range(_TRIES_MAX):
+        if not path or len(faults) >= _FAULTS_MAX:
+            break
         taken.add(path)
         if not _take_away(body, path):
             path = _around(path)
@@ -62,8 +65,6 @@ def _add_others(faults: dict[str, str], body: object, kind: object) -> None:
             msgspec.convert(body, kind)
         except msgspec.ValidationError as error:
             [(path, fault)] = details_of(error).items()
-            if _ELEMENT in path:
-                return
             # What we have taken is missing now; that is no fault of the caller's.
             if path not in taken:
                 faults[path] = fault
@@ -77,8 +78,9 @@ def _add_others(faults: dict[str, str], body: object, kind: object) -> None:
 
 
 def _around(path: str) -> str:
-    """The path of what a field is in; empty: of the whole."""
-    return re.sub(r"(^|\.)[^.\[\]]+$|\[\d+\]$", "", path)
+    """The path of what a field is in, empty: of the whole; and of what is no path."""
+    around = _LAST_STEP.sub("", path)
+    return around if around != path else ""
 
 
 def _take_away(body: object, path: str) -> bool:
@@ -86,52 +88,10 @@ def _take_away(body: object, path: str) -> bool:
     *way, last = _STEP.findall(path) or [""]
     for step in way:
         if isinstance(body, list):
-            body = body[int(step)]
+            body = body[int(step)] if _INDEX.fullmatch(step) and int(step) < len(body) else None
         elif isinstance(body, dict):
             body = body.get(step)
     if not isinstance(body, dict) or last not in body:
         return False
     del body[last]
     return True
-
-
-def _placed(raw: bytes, kind: object, path: str, fault: str) -> str:
-    """The path with the index of the first element that has the fault, which the decoder does not tell."""
-    if _ELEMENT not in path:
-        return path
-    *stems, rest = path.split(_ELEMENT)
-    box: list[object] = [msgspec.json.decode(raw)]
-    keys: list[str | int] = [0]
-    named = ""
-    for stem in stems:
-        keys += [part for part in stem.split(".") if part]
-        index = _first_faulty(box, keys, lambda: _has_fault(box[0], kind, path, fault))
-        if index is None:
-            return path
-        keys.append(0)
-        named += f"{stem}[{index}]"
-    return named + rest
-
-
-def _first_faulty(box: object, keys: list[str | int], is_faulty: Callable[[], bool]) -> int | None:
-    """The index of the first element which alone in its list keeps the fault; it stays there alone."""
-    *way, last = keys
-    holder = box
-    for key in way:
-        holder = holder[key]  # type: ignore[index]  # JSON, along a path that the decoder went
-    elements = holder[last]  # type: ignore[index]  # likewise
-    if not isinstance(elements, list):
-        return None
-    for index, element in enumerate(elements[:_ELEMENTS_LOOKED_AT_MAX]):
-        holder[last] = [element]  # type: ignore[index]  # likewise
-        if is_faulty():
-            return index
-    return None
-
-
-def _has_fault(value: object, kind: object, path: str, fault: str) -> bool:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        return details_of(error).get(path) == fault
-    return False

@@ -103,7 +103,7 @@ class Sheet(Struct, forbid_unknown_fields=True):
     ],
 )
 def test_a_fault_is_named_with_the_index_of_its_element(raw: bytes, expected: str) -> None:
-    """The decoder says only that it is some element."""
+    """In lists within lists too."""
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.json.decode(raw, type=Sheet)
     assert list(faults_in(raw, Sheet, caught.value)) == expected.split()
@@ -141,6 +141,17 @@ def test_all_faults_are_named_together(raw: bytes, expected: str) -> None:
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.json.decode(raw, type=Folder)
     assert set(faults_in(raw, Folder, caught.value)) == set(expected.split())
+
+
+@pytest.mark.parametrize(
+    "name", ["[]", "[3]", "a.b", "first.records.x", "first.records[9].x", "x[1]", "`", "", "..", "]"]
+)
+def test_a_field_that_is_named_like_a_path_is_one_fault_more(name: str) -> None:
+    """Whoever names it so may have no token, and what is told of the body is bounded by itself."""
+    raw = msgspec.json.encode({name: 1, "first": {"records": [{name: 1, "title": "a"}]}, "size": "x"})
+    with pytest.raises(msgspec.DecodeError) as caught:
+        msgspec.json.decode(raw, type=Folder)
+    assert 1 <= len(faults_in(raw, Folder, caught.value)) <= 20
 
 
 def test_entity_tags_follow_the_bytes() -> None:
