@@ -230,6 +230,7 @@ class _Run:
         self._remapped: connector.SyncCounts = NOTHING_YET
         self._version = 0
         self._has_told = False
+        self._is_turn_over = False
         self.has_got_on = False
         self._begun_at = self._looked_at = tools.clock()
 
@@ -347,7 +348,9 @@ class _Run:
         """Read one stretch to its end, committing every page with where to go on."""
         progress = self._progress[stream.name]
         window = progress.stretches[progress.chunk]
-        pages = self._tools.asking.pages(access, stream, window, position=progress.page)
+        pages = self._tools.asking.pages(
+            access, stream, window, position=progress.page, goes_on=self._goes_on
+        )
         async with aclosing(pages):
             async for page in pages:
                 await self._stop_if_over()
@@ -370,10 +373,15 @@ class _Run:
                 )
                 if page.position is not None:
                     await self._keep(stream, progress)
-                    if self._tools.clock() > self._begun_at + TURN:
+                    if self._is_turn_over:
                         raise StepAside
         done = replace(progress, chunk=progress.chunk + 1, page=None, newest=None)
         await self._keep(stream, done, high_water=self._reached(progress, window))
+
+    def _goes_on(self) -> bool:
+        """Whether the page after this one is asked for in this turn; what was asked for is taken in, not asked again."""
+        self._is_turn_over = self._tools.clock() > self._begun_at + TURN
+        return not self._is_turn_over
 
     def _reached(self, progress: _Progress, window: Window) -> datetime | None:
         """Up to when all is read behind a stretch of what is new.

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
@@ -49,25 +49,32 @@ class Asking:
         return Access(source.manifest, source.settings.config, source.settings.auth, secrets)
 
     async def pages(
-        self, access: Access, stream: Stream, window: Window, *, position: dict[str, object] | None
+        self,
+        access: Access,
+        stream: Stream,
+        window: Window,
+        *,
+        position: dict[str, object] | None,
+        goes_on: Callable[[], bool],
     ) -> AsyncGenerator[Page, None]:
         """The pages of a stream's window from a position on; while one is worked on, the next is asked for.
 
+        goes_on: asked before each page is given, whether the next will be wanted; otherwise it is asked for only then.
         Raises VendorError.
         """
         with self._session(access) as session:
             found = polling.pages(
                 access, stream, window, position=position, session=session, pause=self._pause
             )
-            asked = self._ask(found)
+            asked: asyncio.Future[Page | None] | None = None
             try:
-                while (page := await asked) is not None:
+                while (page := await (asked := asked or self._ask(found))) is not None:
                     # A generator in a thread can be asked for one thing at a time, and this one is ready.
-                    asked = self._ask(found)
+                    asked = self._ask(found) if goes_on() else None
                     yield page
             finally:
                 # Nobody wants it any more; the session ends, and its thread is free then.
-                if not asked.cancel() and not asked.cancelled():
+                if asked is not None and not asked.cancel() and not asked.cancelled():
                     asked.exception()
 
     async def probe(self, workspace_id: str, access: Access) -> list[Check]:

@@ -39,6 +39,8 @@ class Played:
         self.windows: list[Window] = []
         self.said: list[connector.Event | None] = []
         self.page_seconds = 0.0
+        self.intake_seconds = 0.0
+        self.n_asked = 0
         self._now = NOW
         self.records = AsyncMock()
         self.records.resumes.return_value = self.records.high_waters.return_value = {}
@@ -63,7 +65,7 @@ class Played:
         sources.version.return_value = 1
         sources.decide_run = decide_run
         asking = MagicMock(access=AsyncMock(), pages=self._pages)
-        intake.take_in.return_value = Taken(NOTHING_YET)
+        intake.take_in = self._take_in
         tools = {"sources": sources, "records": self.records, "asking": asking, "intake": intake}
         rest = {"vault": None, "rows": None, "locks": None, "clock": lambda: self._now}
         await syncing._Run(Tools(**tools, **rest), run, WORKSPACE).do()  # type: ignore[arg-type]  # as far as it is used
@@ -74,12 +76,28 @@ class Played:
         """Up to when all was read, at each checkpoint."""
         return [call.args[2].high_water for call in self.records.checkpoint.await_args_list]
 
-    async def _pages(self, _: object, __: object, window: Window, *, position: object) -> AsyncIterator[Page]:
+    async def _pages(
+        self,
+        _: object,
+        __: object,
+        window: Window,
+        *,
+        position: object,
+        goes_on: Callable[[], bool],
+    ) -> AsyncIterator[Page]:
         assert position is None
         self.windows.append(window)
+        is_asked = False
         for page in self._ask(window):
+            self.n_asked += not is_asked
             self._now += timedelta(seconds=self.page_seconds)
+            is_asked = goes_on()
+            self.n_asked += is_asked
             yield page
+
+    async def _take_in(self, *_: object) -> Taken:
+        self._now += timedelta(seconds=self.intake_seconds)
+        return Taken(NOTHING_YET)
 
 
 async def test_what_a_vendor_withholds_is_said_and_not_taken_for_read(
@@ -127,6 +145,18 @@ async def test_a_run_that_takes_long_lets_others_have_a_turn_behind_a_page(
         {"next": 1},
         {"next": 2},
     ]
+
+
+async def test_a_page_that_was_asked_for_ahead_is_taken_in_before_a_run_steps_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be asked for again, each turn, of a vendor that counts; the turn ends while a page is taken in."""
+    played = Played(monkeypatch, lambda _: (Page([], {"next": 1}), Page([], {"next": 2}), Page([], None)))
+    played.page_seconds = played.intake_seconds = TURN.total_seconds() * 0.6
+    with pytest.raises(StepAside):
+        await played.play()
+    assert played.records.checkpoint.await_args.args[2].resume["page"] == {"next": 2}
+    assert played.n_asked == 2
 
 
 async def test_a_run_stops_at_the_page_at_which_its_lock_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
