@@ -35,6 +35,9 @@ ACK_WAIT_SECONDS: Final = 15.0
 TAKEN_MAX: Final = 65_536
 FETCH_SECONDS: Final = 20.0
 STEP_ASIDE_SECONDS_MAX: Final = 300.0
+UNSEEN_SECONDS_MAX: Final = 60.0
+"""How long a run that takes long lets others have a turn, and how much of that is for jobs that nobody has seen yet: they
+may all be of one workspace, most of which step aside at once."""
 CROWDED_DELAY_SECONDS: Final = 2.0
 CROWDED_STEP_SECONDS: Final = 0.02
 CROWDED_DELAY_SECONDS_MAX: Final = 60.0
@@ -146,7 +149,7 @@ class JobQueue:
         """
         hands = _Hands(
             handle,
-            lambda: self._n_waiting(kind),
+            lambda: self._n_pending(kind),
             at_once=at_once,
             per_workspace=per_workspace,
             sign_every=self._ack_wait / 3,
@@ -164,10 +167,10 @@ class JobQueue:
         finally:
             await hands.drop()
 
-    async def _n_waiting(self, kind: Kind) -> int:
-        """Jobs that wait for a hand, and those that are in one of any process."""
+    async def _n_pending(self, kind: Kind) -> int:
+        """Jobs that were never offered to any process."""
         found = await self._js.consumer_info(STREAM, kind)
-        return (found.num_pending or 0) + (found.num_ack_pending or 0)
+        return found.num_pending or 0
 
     async def _pull(self, kind: Kind, hands: "_Hands") -> None:
         config = ConsumerConfig(
@@ -193,12 +196,12 @@ class JobQueue:
 
 
 class _Hands:
-    """Those of one process: so many at once, so many of them for one workspace. n_waiting: jobs for all hands."""
+    """Those of one process: so many at once, so many of them for one workspace. n_pending: jobs that nobody has seen."""
 
     def __init__(
         self,
         handle: Callable[[Job], Awaitable[None]],
-        n_waiting: Callable[[], Awaitable[int]],
+        n_pending: Callable[[], Awaitable[int]],
         *,
         at_once: int,
         per_workspace: int,
@@ -206,7 +209,7 @@ class _Hands:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handle = handle
-        self._n_waiting = n_waiting
+        self._n_pending = n_pending
         self._monotonic = monotonic
         self._turn_seconds: float | None = None
         self._at_once = at_once
@@ -214,6 +217,7 @@ class _Hands:
         self._sign_every = sign_every
         self._busy: Tally[str] = Tally()
         self._aside: dict[str, dict[str, float]] = {}
+        self._had_turn: dict[str, tuple[str, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -226,6 +230,7 @@ class _Hands:
     async def take(self, message: Msg) -> None:
         """Begin with a job, or let it step aside."""
         _, _, workspace_id, job_id = message.subject.split(".")
+        self._had_turn.pop(job_id, None)
         if self._busy[workspace_id] >= self._per_workspace:
             await message.nak(delay=self._step_aside(workspace_id, job_id))
             return
@@ -267,13 +272,31 @@ class _Hands:
         before = seconds if self._turn_seconds is None else self._turn_seconds
         self._turn_seconds = 0.8 * before + 0.2 * seconds
 
-    async def _until_next_turn(self) -> float:
-        """Seconds in which all that wait now have had a turn, as turns have been; too soon would be before them."""
-        try:
-            n_waiting = await self._n_waiting() - len(self._tasks)
-        except (nats.errors.Error, APIError, TimeoutError):
-            n_waiting = self._at_once
-        return min(max(0, n_waiting) * (self._turn_seconds or 0.0) / self._at_once, STEP_ASIDE_SECONDS_MAX)
+    async def _until_next_turn(self, job: Job) -> float:
+        """Seconds in which those that wait now have had a turn, as turns have been; too soon would be before them.
+
+        Those of its own workspace, at that one's share of hands; those of others only while no hand is idle, and of
+        each workspace no more than may have one at once.
+        """
+        now = self._monotonic()
+        # What did not come again was taken by another process.
+        late = now - CROWDED_DELAY_SECONDS_MAX
+        self._had_turn = {id_: (of, due) for id_, (of, due) in self._had_turn.items() if due >= late}
+        waiting = Tally(of for of, _ in self._had_turn.values())
+        for of, jobs in self._aside.items():
+            waiting[of] += sum(due >= late for due in jobs.values())
+        turn = self._turn_seconds or 0.0
+        wait = waiting[job.workspace_id] * turn / self._per_workspace
+        if len(self._tasks) >= self._at_once:
+            n_others = sum(min(n, self._per_workspace) for n in waiting.values())
+            n_unseen = 0
+            with suppress(nats.errors.Error, APIError, TimeoutError):
+                n_unseen = await self._n_pending()
+            unseen = min(n_unseen * turn / self._at_once, UNSEEN_SECONDS_MAX)
+            wait = max(wait, n_others * turn / self._at_once + unseen)
+        wait = min(wait, STEP_ASIDE_SECONDS_MAX)
+        self._had_turn[job.job_id] = (job.workspace_id, now + wait)
+        return wait
 
     async def _do(self, message: Msg, job: Job) -> None:
         signs = asyncio.create_task(give_signs([message], every=self._sign_every))
@@ -284,7 +307,7 @@ class _Hands:
             finally:
                 self._note_turn(self._monotonic() - begun_at)
         except StepAside:
-            await _answer(message.nak(delay=await self._until_next_turn()))
+            await _answer(message.nak(delay=await self._until_next_turn(job)))
         except Later as later:
             await _answer(message.nak(delay=later.seconds))
         except asyncio.CancelledError:

@@ -7,7 +7,15 @@ from unittest.mock import AsyncMock, MagicMock
 from nats.aio.client import Client
 from testkit.waiting import eventually
 
-from services.ingest.jobs.queue import Job, JobQueue, Later, StepAside, _Hands
+from services.ingest.jobs.queue import (
+    STEP_ASIDE_SECONDS_MAX,
+    UNSEEN_SECONDS_MAX,
+    Job,
+    JobQueue,
+    Later,
+    StepAside,
+    _Hands,
+)
 
 
 async def queue_on(nc: Client, *, ack_wait_seconds: float = 30.0) -> JobQueue:
@@ -96,26 +104,51 @@ async def test_the_more_jobs_step_aside_the_later_they_come_again() -> None:
 
 
 async def test_a_job_that_takes_long_goes_on_when_those_that_wait_have_had_a_turn() -> None:
-    """Turns took four seconds, and twenty wait for two hands."""
+    """Turns took four seconds, and twenty wait for two hands; with a hand that is idle nobody waits."""
+    assert await _slept(n_pending=20) == 40.0
+    assert await _slept(n_pending=20, n_busy=0) == 0.0
+
+
+async def test_the_crowd_of_another_workspace_puts_nobody_to_sleep() -> None:
+    """Of five thousand that have stepped aside only as many come before it as that workspace may have at once."""
+    assert await _slept(n_crowd=5_000) == 2.0
+    assert await _slept(n_pending=5_000) == UNSEEN_SECONDS_MAX
+    assert await _slept(n_crowd=5_000, of="ws_0") == STEP_ASIDE_SECONDS_MAX
+
+
+async def _slept(*, n_pending: int = 0, n_busy: int = 1, n_crowd: int = 0, of: str = "ws_1") -> float:
+    """How long a job of four seconds steps aside, of two hands of which ws_0 has n_busy and n_crowd wait for it."""
     now = 0.0
 
-    async def handle(_: Job) -> None:
+    async def handle(job: Job) -> None:
         nonlocal now
+        if job.job_id.startswith("crowd"):
+            await asyncio.Event().wait()
         now += 4.0
         raise StepAside
 
+    def message(workspace_id: str, job_id: str) -> AsyncMock:
+        subject = f"job.sync.{workspace_id}.{job_id}"
+        return AsyncMock(subject=subject, data=b"", metadata=MagicMock(num_delivered=1))
+
     hands = _Hands(
         handle,
-        AsyncMock(return_value=21),
+        AsyncMock(return_value=n_pending),
         at_once=2,
         per_workspace=1,
         sign_every=30.0,
         monotonic=lambda: now,
     )
-    long = AsyncMock(subject="job.sync.ws_1.syn_1", data=b"", metadata=MagicMock(num_delivered=1))
+    for number in range(n_busy):
+        await hands.take(message("ws_0", f"crowd_{number}"))
+    for number in range(n_crowd):
+        hands._step_aside("ws_0", f"aside_{number}")
+    long = message(of, "long")
+    hands._per_workspace += of == "ws_0"
     await hands.take(long)
     await eventually(lambda: long.nak.await_count)
-    assert long.nak.await_args.kwargs == {"delay": 40.0}
+    await hands.drop()
+    return float(long.nak.await_args.kwargs["delay"])
 
 
 async def test_job_of_a_hand_that_is_gone_is_done_by_another(nc: Client) -> None:
