@@ -27,7 +27,7 @@ from services.ingest.jobs.queue import JobQueue
 from services.ingest.jobs.scheduling import Scheduler
 from services.ingest.jobs.sweeping import sweep
 from services.ingest.jobs.syncing import AT_ONCE, Syncing, Tools
-from services.ingest.jobs.ticketing import Ticketing, watch
+from services.ingest.jobs.ticketing import Ticketing, settle, watch
 from services.ingest.migrate import MIGRATIONS
 from services.ingest.projections import AGGREGATES, project
 from services.ingest.records import Records
@@ -218,7 +218,8 @@ def _ticketing(shared: _Shared) -> _Part:
     return _Part(
         endpoints=ticketing.endpoints(),
         background=[
-            lambda: watch(ticketing, shared.everywhere, partitions=partitions, leads=resources.leads)
+            lambda: settle(ticketing, leads=resources.leads),
+            lambda: watch(ticketing, shared.everywhere, partitions=partitions, leads=resources.leads),
         ],
     )
 

@@ -58,10 +58,13 @@ FOLLOWED_MAX: Final = 50
 OPEN_MAX: Final = 5_000
 """Most tickets of one round: those that are settled, those of one connector that are asked for, and those looked at."""
 TRACKERS_MAX: Final = 8
+TRACKERS_PER_WORKSPACE: Final = 2
+TRACKERS_PER_ROUND: Final = 4
 FOLLOW_SECONDS: Final = 20.0
-"""Trackers that are asked at once, and how long one is in a round: a slow one holds up its own tickets only."""
+"""Trackers that are asked at once, of all and of one workspace, how many of one workspace are in a round, and how long
+each is: slow ones hold up their own tickets and those of their workspace, and no round for long."""
 ASKED_MAX: Final = 50_000
-"""Tickets whose last time is known; one that is forgotten counts as never asked."""
+"""Tickets and connectors whose last time is known; what is forgotten counts as never asked."""
 
 _POLL_SECONDS: Final = 0.25
 
@@ -159,21 +162,38 @@ class Ticketing:
         return n_found
 
     async def follow(self, found: Sequence[_queries.OpenTicket]) -> int:
-        """Ask where open tickets stand, each at most every FOLLOWED_EVERY, the longest unasked first; how many changed."""
+        """Ask where open tickets stand, each at most every FOLLOWED_EVERY, the longest unasked first; how many changed.
+
+        Of a workspace's trackers those that were in no round for longest.
+        """
         now = self._clock()
         due = [row for row in found if now - self._asked.get(row.ticket_id, row.created_at) >= FOLLOWED_EVERY]
         due.sort(key=lambda row: self._asked.get(row.ticket_id, row.created_at))
-        groups: dict[tuple[str, str], list[_queries.OpenTicket]] = {}
+        workspaces: dict[str, dict[str, list[_queries.OpenTicket]]] = {}
         for row in due:
-            groups.setdefault((row.workspace_id, row.connector_id), []).append(row)
-        return sum(await asyncio.gather(*(self._group(rows[:FOLLOWED_MAX]) for rows in groups.values())))
+            workspaces.setdefault(row.workspace_id, {}).setdefault(row.connector_id, []).append(row)
+        groups = []
+        for trackers in workspaces.values():
+            share = asyncio.Semaphore(TRACKERS_PER_WORKSPACE)
+            next_ = sorted(trackers.values(), key=self._last_round)[:TRACKERS_PER_ROUND]
+            groups += [self._group(rows[:FOLLOWED_MAX], share) for rows in next_]
+        return sum(await asyncio.gather(*groups))
 
-    async def _group(self, rows: Sequence[_queries.OpenTicket]) -> int:
-        """Ask one tracker where its tickets stand, as far as the time goes; how many changed."""
+    def _last_round(self, rows: Sequence[_queries.OpenTicket]) -> datetime:
+        """When this tracker was asked, or has been waiting for it since."""
+        return self._asked.get(rows[0].connector_id, rows[0].created_at)
+
+    async def _group(self, rows: Sequence[_queries.OpenTicket], share: asyncio.Semaphore) -> int:
+        """Ask one tracker where its tickets stand, as far as the time goes; how many changed.
+
+        share: of its workspace in what is asked at once.
+        """
         workspace_id, connector_id = rows[0].workspace_id, rows[0].connector_id
         n_changed = 0
         try:
-            async with self._trackers, asyncio.timeout(FOLLOW_SECONDS):
+            async with share, self._trackers, asyncio.timeout(FOLLOW_SECONDS):
+                self._asked[connector_id] = self._clock()
+                self._asked.move_to_end(connector_id)
                 desk = await self._desk(workspace_id, connector_id)
                 for row in rows:
                     self._asked[row.ticket_id] = self._clock()
@@ -401,16 +421,26 @@ class Ticketing:
             )
 
 
+async def settle(ticketing: Ticketing, *, leads: Callable[[int], bool]) -> None:
+    """Settle tickets again and again, on the process that leads the first partition, however long trackers take."""
+    while True:
+        try:
+            if leads(0):
+                await ticketing.settle()
+        except (psycopg.Error, PoolTimeout, AppError) as error:
+            # The next round makes up for it.
+            log.warning("tickets.round_failed", error=repr(error))
+        await asyncio.sleep(ROUND_SECONDS)
+
+
 async def watch(ticketing: Ticketing, pool: Pool, *, partitions: int, leads: Callable[[int], bool]) -> None:
-    """Settle and follow tickets again and again, on the process that leads a partition.
+    """Follow tickets again and again, on the process that leads a partition.
 
     pool: of the role that sees the rows of all workspaces, on ingest's read model.
     """
     behind = dict.fromkeys(range(partitions), ("", "", ""))
     while True:
         try:
-            if leads(0):
-                await ticketing.settle()
             for partition in filter(leads, range(partitions)):
                 async with pool.connection() as conn:
                     workspace_id, connector_id, ticket_id = behind[partition]

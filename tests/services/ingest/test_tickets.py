@@ -270,6 +270,44 @@ async def test_slow_tracker_holds_up_its_own_tickets_only(
         assert await follower.follow([*slow, row]) == 1
 
 
+async def test_slow_trackers_of_one_workspace_leave_hands_to_others(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No round waits for all of them, and in the next it is the turn of those that were in none."""
+    monkeypatch.setattr(ticketing, "FOLLOW_SECONDS", 0.02)
+    row = OpenTicket(
+        workspace_id=WORKSPACE,
+        connector_id="",
+        ticket_id="",
+        external_id="1",
+        target="{}",
+        created_at=office.clock() - timedelta(minutes=15),
+    )
+    slow = [
+        replace(row, connector_id=f"con_{n}", ticket_id=f"tkt_{n}_{ticket}")
+        for n in range(2 * ticketing.TRACKERS_PER_ROUND)
+        for ticket in range(2)
+    ]
+    follower, asked, running, most = office.process(), list[str](), 0, 0
+
+    async def hanging(_: str, connector_id: str) -> Any:
+        nonlocal running, most
+        asked.append(connector_id)
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(follower, "_desk", hanging)
+    for n_rounds in (1, 2):
+        assert await follower.follow(slow) == 0
+        assert len(set(asked)) == len(asked) == n_rounds * ticketing.TRACKERS_PER_ROUND
+        office.clock.now += timedelta(seconds=30)
+    assert most == ticketing.TRACKERS_PER_WORKSPACE
+
+
 async def test_twins_make_one_ticket(office: Office, trackers: Trackers) -> None:
     await office.connect("github")
     trackers.delay = 0.3
