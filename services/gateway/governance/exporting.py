@@ -42,10 +42,10 @@ _IDENTITY: Final[Mapping[str, LiteralString]] = {
     "members": "SELECT * FROM members WHERE workspace_id = {id} ORDER BY seq",
     # What a secret could be made of stays here.
     "invitations": "SELECT invitation_id, user_id, email, role, status, invited_by, created_at, expires_at, settled_at"
-    " FROM invitations WHERE workspace_id = {id} ORDER BY seq",
+    " FROM invitations_shown WHERE workspace_id = {id} ORDER BY seq",
     "service_accounts": "SELECT * FROM service_accounts WHERE workspace_id = {id} ORDER BY created_at",
     "api_tokens": "SELECT token_id, user_id, service_account_id, name, hint, scopes, created_by, created_at, expires_at,"
-    " last_used_at, revoked_at FROM api_tokens WHERE workspace_id = {id} ORDER BY created_at",
+    " last_used_at, revoked_at FROM api_tokens_shown WHERE workspace_id = {id} ORDER BY created_at",
     "audit": _AUDIT,
 }
 _SHOWN: Final[Mapping[str, LiteralString]] = {

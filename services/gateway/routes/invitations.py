@@ -102,7 +102,7 @@ class Joined(Struct, frozen=True, kw_only=True):
 
 LISTING = Listing(
     name="invitations",
-    view="invitations",
+    view="invitations_shown",
     row=_queries.Invitation,
     sorts={"created_at": SortKey("created_at", "timestamptz")},
     default_sort="-created_at",

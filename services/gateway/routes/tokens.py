@@ -91,7 +91,7 @@ class ScopeCatalogue(Struct, frozen=True, kw_only=True):
 
 LISTING = Listing(
     name="api_tokens",
-    view="api_tokens",
+    view="api_tokens_shown",
     row=_queries.ApiToken,
     sorts={"created_at": SortKey("created_at", "timestamptz"), "name": SortKey("name", "text")},
     default_sort="-created_at",

@@ -1,13 +1,15 @@
 """The audit log in SQL: append-only, verifiable, and still so after its beginning was purged; what else retention purges."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncRawCursor
 from testkit.servers import Database
 
+from services.gateway.identity.access._queries import free_token_name
 from services.gateway.identity.seed import WORKSPACE_ID, seed_workspace
 
 from .tenants import Tenant, onboard
@@ -262,8 +264,10 @@ async def test_what_is_in_its_grace_is_hidden_and_kept(
         assert await cursor.fetchone() == (5, 6)
 
 
-async def test_activity_that_is_over_goes_after_window_and_grace(owner: Owner, chain: Tenant) -> None:
-    """Sessions, invitations and tokens; what is in force stays, and the plan's window holds over a longer one."""
+async def test_activity_that_is_over_is_hidden_after_its_window_and_goes_after_the_grace(
+    owner: Owner, chain: Tenant, database: Database
+) -> None:
+    """Sessions, invitations, tokens, exports; what is in force stays, and the plan's window holds over a longer one."""
 
     async def add(ended_days_ago: int | None) -> None:
         ends = (
@@ -281,31 +285,65 @@ async def test_activity_that_is_over_goes_after_window_and_grace(owner: Owner, c
             f" VALUES (%s, new_id('tok_'), %s, new_id('n'), new_id('h'), '', '{{}}', now(), {ends})",
             (chain.workspace_id, chain.owner_id),
         )
+        settled = ("pending", "NULL") if ended_days_ago is None else ("revoked", ends)
+        await owner.execute(
+            "INSERT INTO invitations (workspace_id, invitation_id, user_id, email, role, status, token_hash, delivery, created_at, expires_at, settled_at)"  # type: ignore[arg-type]  # likewise
+            f" VALUES (%s, new_id('inv_'), %s, 'a@b.example', 'viewer', '{settled[0]}', new_id('h'), 'link', now(), {ends}, {settled[1]})",
+            (chain.workspace_id, chain.owner_id),
+        )
+        await owner.execute(
+            "INSERT INTO export_jobs (workspace_id, export_id, kind, status, created_at, finished_at)"  # type: ignore[arg-type]  # likewise
+            f" VALUES (%s, new_id('exp_'), 'audit', '{'succeeded' if ended_days_ago is None else 'expired'}', now(), {ends})",
+            (chain.workspace_id,),
+        )
 
-    async def left() -> list[int]:
+    async def counted(conn: Owner, *relations: str) -> list[int]:
         counts = []
-        for table in ("sessions", "api_tokens"):
-            cursor = await owner.execute(f"SELECT count(*) FROM {table}")  # type: ignore[arg-type]  # likewise
+        for relation in relations:
+            cursor = await conn.execute(f"SELECT count(*) FROM {relation}")  # type: ignore[arg-type]  # likewise
             row = await cursor.fetchone()
             assert row is not None
             counts.append(int(row[0]))
         return counts
 
+    async def left() -> list[int]:
+        return await counted(owner, "sessions", "api_tokens", "invitations", "export_jobs")
+
+    @asynccontextmanager
+    async def app() -> AsyncIterator[Owner]:
+        async with await AsyncConnection.connect(
+            database.app_url, options="-c search_path=identity", cursor_factory=AsyncRawCursor
+        ) as conn:
+            await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (chain.workspace_id,))
+            yield conn
+
+    async def shown() -> list[int]:
+        async with app() as conn:
+            return await counted(conn, "api_tokens_shown", "invitations_shown", "exports")
+
     for days in (None, 1, 90, 119, 121, 396):
         await add(days)
+    assert await shown() == [5, 5, 5]
     await owner.execute("SELECT purge_activity(%s)", (chain.workspace_id,))
-    assert await left() == [5, 5]
+    assert await left() == [5, 5, 5, 5]
     await owner.execute(
         "UPDATE organizations SET plan = 'free' WHERE organization_id = %s", (chain.organization_id,)
     )
     await owner.execute("SELECT purge_activity(%s)", (chain.workspace_id,))
-    assert await left() == [4, 4]
+    assert (await left(), await shown()) == ([4, 4, 4, 4], [2, 2, 2])
+    # Only the names of those that nobody is shown are free.
+    names = await (await owner.execute("SELECT name FROM api_tokens")).fetchall()
+    async with app() as conn:
+        for (name,) in names:
+            ids = {"workspace_id": chain.workspace_id, "owner_id": chain.owner_id}
+            await free_token_name(conn, **ids, name=name)
+    assert await counted(owner, "api_tokens WHERE revoked_at IS NOT NULL") == [2]
     await owner.execute(
         "UPDATE workspace_settings SET activity_days = 30, grace_days = 0 WHERE workspace_id = %s",
         (chain.workspace_id,),
     )
     await owner.execute("SELECT purge_activity(%s)", (chain.workspace_id,))
-    assert await left() == [2, 2]
+    assert await left() == [2, 2, 2, 2]
 
 
 async def test_an_erased_demo_is_not_seeded_again(owner: Owner, database: Database) -> None:

@@ -125,6 +125,20 @@ async def mark_used(conn: AsyncConnection[Any], *, used: str) -> None:
         await cursor.execute(_MARK_USED, (used,))
 
 
+_FREE_TOKEN_NAME = """
+UPDATE api_tokens AS t SET revoked_at = t.expires_at
+WHERE t.workspace_id = $1 AND COALESCE(t.user_id, t.service_account_id) = $2::text
+    AND t.name = $3 AND t.revoked_at IS NULL
+    AND NOT EXISTS (SELECT FROM api_tokens_shown AS s WHERE s.workspace_id = t.workspace_id AND s.token_id = t.token_id)
+"""
+
+
+async def free_token_name(conn: AsyncConnection[Any], *, workspace_id: str, owner_id: str, name: str) -> None:
+    """Let go of the name of a token that expired so long ago that nobody is shown it."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FREE_TOKEN_NAME, (workspace_id, owner_id, name))
+
+
 _INSERT_API_TOKEN = """
 INSERT INTO api_tokens (workspace_id, token_id, user_id, service_account_id, name, token_hash, hint, scopes, created_by,
     created_at, expires_at)
@@ -159,10 +173,12 @@ async def insert_api_token(
 
 
 _LOCK_API_TOKEN = """
-SELECT token_id, user_id, service_account_id, name, hint, scopes, created_by, created_at, expires_at, last_used_at, seq
-FROM api_tokens
-WHERE workspace_id = $1 AND token_id = $2
-    AND COALESCE(user_id, service_account_id) = $3::text AND revoked_at IS NULL
+SELECT t.token_id, t.user_id, t.service_account_id, t.name, t.hint, t.scopes, t.created_by, t.created_at, t.expires_at,
+    t.last_used_at, t.seq
+FROM api_tokens AS t
+WHERE t.workspace_id = $1 AND t.token_id = $2
+    AND COALESCE(t.user_id, t.service_account_id) = $3::text AND t.revoked_at IS NULL
+    AND EXISTS (SELECT FROM api_tokens_shown AS s WHERE s.workspace_id = t.workspace_id AND s.token_id = t.token_id)
 FOR UPDATE
 """
 

@@ -70,6 +70,7 @@ async def make_token(
         )
     ends_at = _end_of(act.principal)
     secret = owner.new_secret()
+    await _queries.free_token_name(conn, workspace_id=act.workspace_id, owner_id=owner.id, name=request.name)
     with name_as_refusal(request.name):
         token = await _queries.insert_api_token(
             conn,

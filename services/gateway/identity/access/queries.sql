@@ -26,6 +26,13 @@ FROM token_standing(sqlc.arg(token_hash)::text, sqlc.arg(token_id)::text)
 -- name: MarkUsed :exec
 SELECT mark_used(sqlc.arg(used)::jsonb);
 
+-- Let go of the name of a token that expired so long ago that nobody is shown it.
+-- name: FreeTokenName :exec
+UPDATE api_tokens AS t SET revoked_at = t.expires_at
+WHERE t.workspace_id = sqlc.arg(workspace_id) AND COALESCE(t.user_id, t.service_account_id) = sqlc.arg(owner_id)::text
+    AND t.name = sqlc.arg(name) AND t.revoked_at IS NULL
+    AND NOT EXISTS (SELECT FROM api_tokens_shown AS s WHERE s.workspace_id = t.workspace_id AND s.token_id = t.token_id);
+
 -- Make an API token of a person or of a service account.
 -- row: ApiToken
 -- name: InsertApiToken :one
@@ -40,10 +47,12 @@ RETURNING token_id, user_id, service_account_id, name, hint, scopes, created_by,
 -- An API token of an owner that was not revoked, kept from changing until this transaction ends.
 -- row: ApiToken
 -- name: LockApiToken :one
-SELECT token_id, user_id, service_account_id, name, hint, scopes, created_by, created_at, expires_at, last_used_at, seq
-FROM api_tokens
-WHERE workspace_id = sqlc.arg(workspace_id) AND token_id = sqlc.arg(token_id)
-    AND COALESCE(user_id, service_account_id) = sqlc.arg(owner_id)::text AND revoked_at IS NULL
+SELECT t.token_id, t.user_id, t.service_account_id, t.name, t.hint, t.scopes, t.created_by, t.created_at, t.expires_at,
+    t.last_used_at, t.seq
+FROM api_tokens AS t
+WHERE t.workspace_id = sqlc.arg(workspace_id) AND t.token_id = sqlc.arg(token_id)
+    AND COALESCE(t.user_id, t.service_account_id) = sqlc.arg(owner_id)::text AND t.revoked_at IS NULL
+    AND EXISTS (SELECT FROM api_tokens_shown AS s WHERE s.workspace_id = t.workspace_id AND s.token_id = t.token_id)
 FOR UPDATE;
 
 -- Give an API token another secret; the old one is dead at once.

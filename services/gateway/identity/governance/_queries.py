@@ -297,7 +297,7 @@ async def insert_export(
 _GET_EXPORT = """
 SELECT export_id, kind, status, requested_by, file_name, size_bytes, sha256, files::text AS files, error, created_at, started_at,
     finished_at, expires_at, seq
-FROM export_jobs WHERE workspace_id = $1 AND export_id = $2
+FROM exports WHERE workspace_id = $1 AND export_id = $2
 """
 
 

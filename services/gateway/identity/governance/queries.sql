@@ -71,7 +71,7 @@ VALUES (sqlc.arg(workspace_id), sqlc.arg(export_id), sqlc.arg(kind), sqlc.arg(re
 -- name: GetExport :one
 SELECT export_id, kind, status, requested_by, file_name, size_bytes, sha256, files::text AS files, error, created_at, started_at,
     finished_at, expires_at, seq
-FROM export_jobs WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id);
+FROM exports WHERE workspace_id = sqlc.arg(workspace_id) AND export_id = sqlc.arg(export_id);
 
 -- Exports that have to be written, whoever's.
 -- row: OpenExport

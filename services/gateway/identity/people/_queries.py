@@ -380,7 +380,7 @@ async def insert_invitation(
 
 _GET_INVITATION = """
 SELECT invitation_id, email, role, status, delivery, delivery_error, invited_by, created_at, expires_at, settled_at, seq
-FROM invitations
+FROM invitations_shown
 WHERE workspace_id = $1 AND invitation_id = $2
 """
 
@@ -399,8 +399,9 @@ async def get_invitation(
 
 
 _LOCK_INVITATION = """
-SELECT invitation_id, user_id, email, role, status FROM invitations
-WHERE workspace_id = $1 AND invitation_id = $2
+SELECT i.invitation_id, i.user_id, i.email, i.role, i.status FROM invitations AS i
+WHERE i.workspace_id = $1 AND i.invitation_id = $2
+    AND EXISTS (SELECT FROM invitations_shown AS s WHERE s.workspace_id = i.workspace_id AND s.invitation_id = i.invitation_id)
 FOR UPDATE
 """
 

@@ -80,13 +80,14 @@ VALUES (sqlc.arg(workspace_id), sqlc.arg(invitation_id), sqlc.arg(user_id), sqlc
 -- row: Invitation
 -- name: GetInvitation :one
 SELECT invitation_id, email, role, status, delivery, delivery_error, invited_by, created_at, expires_at, settled_at, seq
-FROM invitations
+FROM invitations_shown
 WHERE workspace_id = sqlc.arg(workspace_id) AND invitation_id = sqlc.arg(invitation_id);
 
 -- An invitation by id, kept from changing until this transaction ends.
 -- name: LockInvitation :one
-SELECT invitation_id, user_id, email, role, status FROM invitations
-WHERE workspace_id = sqlc.arg(workspace_id) AND invitation_id = sqlc.arg(invitation_id)
+SELECT i.invitation_id, i.user_id, i.email, i.role, i.status FROM invitations AS i
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.invitation_id = sqlc.arg(invitation_id)
+    AND EXISTS (SELECT FROM invitations_shown AS s WHERE s.workspace_id = i.workspace_id AND s.invitation_id = i.invitation_id)
 FOR UPDATE;
 
 -- The pending invitation of a person, kept from changing until this transaction ends.
