@@ -32,8 +32,16 @@ from services.ingest.connectors.payloads import UnreadableError, event_id_of, pa
 from services.ingest.connectors.verification import Call
 from services.ingest.errors import PlanFullError
 from services.ingest.jobs.directory import Addressee, Directory
+from services.ingest.jobs.hands import InHand
 from services.ingest.jobs.intake import Intake
-from services.ingest.jobs.queue import ACK_WAIT_SECONDS, DELIVERIES, FETCH_SECONDS, JobQueue, give_signs
+from services.ingest.jobs.queue import (
+    ACK_WAIT_SECONDS,
+    DELIVERIES,
+    FETCH_SECONDS,
+    JOBS_MAX,
+    JobQueue,
+    give_signs,
+)
 from services.ingest.records import Records, Rejection
 
 STREAM_NAME: Final = "webhook"
@@ -41,11 +49,9 @@ REPEAT_SECONDS: Final = 3600
 """Within so long equal bytes are the vendor's own repetition, where it gives deliveries no id; later they are news: a
 monitor that goes down again may say so in the same words."""
 BATCH_MAX: Final = 64
-TAKEN_MAX: Final = 4096
 GATHER_SECONDS: Final = 0.05
-IN_HAND_MAX: Final = 256
-IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Deliveries that are worked on or wait for those before them, beyond which no more are taken from the queue."""
+PATIENCE_SECONDS: Final = 1.0
+"""How long a workspace that has its share in hand is waited for, which keeps the order; then its deliveries go back."""
 GROUPS_AT_ONCE: Final = 4
 GROUPS_PER_WORKSPACE: Final = 2
 """Groups, each of one connector, that are worked on at once. One connector's come one after the other."""
@@ -240,8 +246,8 @@ class Receiver:
         self._intake = intake
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
-        self._n_in_hand = 0
-        self._n_bytes = 0
+        self._in_hand = InHand()
+        self._slow: set[str] = set()
         self._all = asyncio.Semaphore(GROUPS_AT_ONCE)
         self._doors: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -270,7 +276,8 @@ class Receiver:
                 ack_policy=AckPolicy.EXPLICIT,
                 ack_wait=ACK_WAIT_SECONDS,
                 max_deliver=-1,
-                max_ack_pending=TAKEN_MAX,
+                # Also what went back for a while counts: it must not keep others' from being offered.
+                max_ack_pending=JOBS_MAX,
             ),
         )
         subscription = await self._js.pull_subscribe_bind(durable=_KIND, stream=DELIVERIES)
@@ -281,39 +288,64 @@ class Receiver:
                     messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
                     with suppress(nats.errors.TimeoutError, TimeoutError):
                         messages += await subscription.fetch(BATCH_MAX - 1, timeout=GATHER_SECONDS)
-                    self._begin(messages)
+                    await self._offer(await _read(messages))
         finally:
             with suppress(Exception):
                 await subscription.unsubscribe()
 
     async def _room(self) -> None:
         """Return when more may be taken."""
-        while self._n_in_hand >= IN_HAND_MAX or self._n_bytes >= IN_HAND_BYTES_MAX:
+        while self._in_hand.is_full:
             self._freed.clear()
             await self._freed.wait()
 
-    def _begin(self, messages: Sequence[Msg]) -> "Sequence[asyncio.Task[None]]":
+    async def _offer(self, offered: "Sequence[Offered]") -> None:
+        """Begin with what there is room for. Whoever has their share is waited for a moment, until all theirs are done
+        only once; then what is beyond it goes back, and nobody else waits for it."""
+        rest = self._begin_within(offered)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while any(_workspace_of(message) not in self._slow for message, _ in rest):
+                    self._freed.clear()
+                    await self._freed.wait()
+                    rest = self._begin_within(rest)
+        for message, _ in rest:
+            self._slow.add(_workspace_of(message))
+            await message.nak(delay=self._in_hand.put_back(_workspace_of(message), message.subject))
+
+    def _begin_within(self, offered: "Sequence[Offered]") -> "Sequence[Offered]":
+        """What is beyond the share of its connector or workspace; of each connector the first are begun with."""
+        begun: list[Offered] = []
+        rest: list[Offered] = []
+        full: set[tuple[str, str]] = set()
+        for message, delivery in offered:
+            name = (_workspace_of(message), delivery.connector_id)
+            if name in full or not self._in_hand.take(*name, len(message.data)):
+                full.add(name)
+                rest.append((message, delivery))
+            else:
+                begun.append((message, delivery))
+        self._begin(begun)
+        return rest
+
+    def _begin(self, offered: "Sequence[Offered]") -> None:
         """Work on those of one connector together, on whatever has failed before alone; nobody waits for it here."""
-        groups: defaultdict[tuple[str, str, int], list[tuple[Msg, Delivery]]] = defaultdict(list)
-        for number, message in enumerate(messages, 1):
-            delivery = _decode(message.data)
-            is_alone = message.metadata.num_delivered > ATTEMPTS_TOGETHER
-            workspace_id = message.subject.split(".")[2]
-            group = (workspace_id, delivery.connector_id, number if is_alone else 0)
+        groups: defaultdict[tuple[str, str, int], list[Offered]] = defaultdict(list)
+        for number, (message, delivery) in enumerate(offered, 1):
+            is_alone = self._attempt(message) > ATTEMPTS_TOGETHER
+            group = (_workspace_of(message), delivery.connector_id, number if is_alone else 0)
             groups[group].append((message, delivery))
-        begun = []
         for (workspace_id, connector_id, _), members in groups.items():
-            self._n_in_hand += len(members)
-            self._n_bytes += sum(len(message.data) for message, _ in members)
             task = asyncio.create_task(self._work(workspace_id, connector_id, members))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            begun.append(task)
-        return begun
 
-    async def _work(
-        self, workspace_id: str, connector_id: str, members: Sequence[tuple[Msg, Delivery]]
-    ) -> None:
+    def _attempt(self, message: Msg) -> int:
+        """Which one this is, from 1; what went back untried was none."""
+        n_put_back = self._in_hand.n_put_back(message.subject)
+        return max(1, message.metadata.num_delivered - n_put_back)
+
+    async def _work(self, workspace_id: str, connector_id: str, members: "Sequence[Offered]") -> None:
         """One group, when it is its turn."""
         messages = [message for message, _ in members]
         signs = asyncio.create_task(give_signs(messages, every=ACK_WAIT_SECONDS / 3))
@@ -332,8 +364,10 @@ class Receiver:
             log.warning("deliveries.unanswered", n=len(members), error=repr(error))
         finally:
             signs.cancel()
-            self._n_in_hand -= len(members)
-            self._n_bytes -= sum(len(message.data) for message in messages)
+            for message in messages:
+                self._in_hand.give_back(workspace_id, connector_id, len(message.data))
+            if not self._in_hand.has_any(workspace_id):
+                self._slow.discard(workspace_id)
             self._freed.set()
 
     def _door(self, name: str, room: int) -> asyncio.Semaphore:
@@ -343,10 +377,8 @@ class Receiver:
             door = self._doors[name] = asyncio.Semaphore(room)
         return door
 
-    async def _do(
-        self, workspace_id: str, connector_id: str, members: Sequence[tuple[Msg, Delivery]]
-    ) -> None:
-        attempt = max(message.metadata.num_delivered for message, _ in members)
+    async def _do(self, workspace_id: str, connector_id: str, members: "Sequence[Offered]") -> None:
+        attempt = max(self._attempt(message) for message, _ in members)
         try:
             try:
                 await self._take(workspace_id, connector_id, [delivery for _, delivery in members])
@@ -365,6 +397,7 @@ class Receiver:
         else:
             for message, _ in members:
                 await message.ack()
+                self._in_hand.forget(workspace_id, message.subject)
 
     async def _give_up(self, workspace_id: str, delivery: Delivery, error: Exception) -> None:
         """Keep as a dead letter what could not be taken in: it may be tried again when that is mended."""
@@ -409,7 +442,25 @@ class Receiver:
         await self._records.note_deliveries(workspace_id, connector_id, keys)
 
 
+Offered = tuple[Msg, Delivery]
+
 _decode = msgspec.msgpack.Decoder(Delivery).decode
+
+
+async def _read(messages: Sequence[Msg]) -> list[Offered]:
+    """What the queue gave; what none of ours has put there leaves it, for nobody could ever read it."""
+    offered: list[Offered] = []
+    for message in messages:
+        try:
+            offered.append((message, _decode(message.data)))
+        except msgspec.DecodeError:
+            log.exception("delivery.unreadable", subject=message.subject)
+            await message.ack()
+    return offered
+
+
+def _workspace_of(message: Msg) -> str:
+    return message.subject.split(".")[2]
 
 
 def _records_of(known: Addressee, delivery: Delivery) -> tuple[object, ...]:

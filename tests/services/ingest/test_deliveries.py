@@ -1,6 +1,7 @@
 """Deliveries that wait and deliveries that fail: nobody else waits for them, and none is lost."""
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 from unittest.mock import AsyncMock
 
@@ -15,6 +16,7 @@ from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.connectors.verification import Call
 from services.ingest.errors import LogUnreachableError, PlanFullError
 from services.ingest.jobs import deliveries as jobs
+from services.ingest.jobs import hands
 from services.ingest.jobs.deliveries import TRIES_MAX, Delivery, Receiver, Shares, delivery_of
 from services.ingest.jobs.directory import Addressee
 from services.ingest.jobs.queue import DELIVERIES, STREAM, JobQueue
@@ -117,7 +119,15 @@ class Desk:
 
     async def offer(self, n_delivered: int) -> None:
         self.message.metadata = SimpleNamespace(num_delivered=n_delivered)
-        await asyncio.gather(*self.receiver._begin([self.message]))
+        await asyncio.gather(*self.begin(self.message))
+
+    def begin(self, *messages: AsyncMock) -> Sequence[asyncio.Task[None]]:
+        """Begin with messages; what works on them."""
+        before = set(self.receiver._tasks)
+        assert not self.receiver._begin_within(
+            [(m, msgspec.msgpack.decode(m.data, type=Delivery)) for m in messages]
+        )
+        return [*(self.receiver._tasks - before)]
 
 
 async def test_delivery_that_always_fails_becomes_a_dead_letter(nc: Client) -> None:
@@ -181,9 +191,52 @@ async def test_a_connector_that_takes_long_holds_up_no_other_and_keeps_its_own_o
         subject=f"job.delivery.{WORKSPACE}.2-1",
         metadata=SimpleNamespace(num_delivered=1),
     )
-    tasks = [*desk.receiver._begin([desk.message, other]), *desk.receiver._begin([desk.message, other])]
+    tasks = [*desk.begin(desk.message, other), *desk.begin(desk.message, other)]
     await eventually(lambda: other.ack.await_count == 2)
     assert (begun, desk.message.ack.await_count) == (["con_1", "con_2", "con_2"], 0)
     let_go.set()
     await asyncio.gather(*tasks)
     assert (begun, desk.message.ack.await_count) == (["con_1", "con_2", "con_2", "con_1"], 2)
+
+
+async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_back(
+    nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it fills the hands of all, and nothing of anybody else is taken from the queue."""
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.01)
+    let_go = asyncio.Event()
+
+    async def take_in(source: Source, *_: object) -> None:
+        if source.connector_id == "con_1":
+            await let_go.wait()
+
+    def message(number: int, connector_id: str) -> AsyncMock:
+        delivery = replace(DELIVERY, connector_id=connector_id, keys=(f"id-{number}",))
+        return AsyncMock(
+            data=msgspec.msgpack.encode(delivery),
+            subject=f"job.delivery.{WORKSPACE}.{number}-1",
+            metadata=SimpleNamespace(num_delivered=1),
+        )
+
+    desk = Desk(nc, AsyncMock(side_effect=take_in))
+    flood = [message(number, "con_1") for number in range(hands.IN_HAND_MAX)]
+    for start in range(0, len(flood), jobs.BATCH_MAX):
+        await desk.receiver._offer(await jobs._read(flood[start : start + jobs.BATCH_MAX]))
+    n_held = hands.IN_HAND_MAX // hands.SHARE_OF_CONNECTOR
+    assert [each.nak.await_count for each in flood] == [0] * n_held + [1] * (len(flood) - n_held)
+    delays = [each.nak.await_args.kwargs["delay"] for each in flood[n_held:]]
+    assert delays == sorted(set(delays))
+    other, unreadable = message(-1, "con_2"), AsyncMock(data=b"?", subject="job.delivery.x.1-1")
+    async with asyncio.timeout(30):
+        await desk.receiver._room()
+    await desk.receiver._offer(await jobs._read([unreadable, other]))
+    await eventually(lambda: other.ack.await_count == 1)
+    assert (unreadable.ack.await_count, desk.message.ack.await_count) == (1, 0)
+    let_go.set()
+    await eventually(lambda: not desk.receiver._tasks)
+    # What went back has not been tried: its first failure is its first.
+    back = flood[-1]
+    back.metadata.num_delivered = 2
+    assert desk.receiver._attempt(back) == 1
+    await desk.receiver._offer(await jobs._read([back]))
+    await eventually(lambda: back.ack.await_count == 1)

@@ -1,0 +1,84 @@
+"""How much of what vendors send is in the hands of one process, and whose it is. Pure."""
+
+from collections import Counter as Tally
+from collections import OrderedDict
+from typing import Final
+
+IN_HAND_MAX: Final = 256
+IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Deliveries that are worked on or wait for those before them, beyond which no more are taken from the queue."""
+SHARE_OF_WORKSPACE: Final = 2
+SHARE_OF_CONNECTOR: Final = 4
+"""One workspace has at most half of that in hand, one connector a quarter."""
+DELAY_SECONDS: Final = 2.0
+STEP_SECONDS: Final = 0.02
+DELAY_SECONDS_MAX: Final = 60.0
+"""When something is offered again that went back, and how much later for each other of its workspace that did: what is
+offered again comes before what is new, so it must not come all at once."""
+_PUT_BACK_MAX: Final = 65_536
+
+
+class InHand:
+    """Counts what is taken and given back, and how often what went back has done so."""
+
+    def __init__(self) -> None:
+        self._n: Tally[str] = Tally()
+        self._n_bytes: Tally[str] = Tally()
+        self._put_back: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        self._n_put_back: Tally[str] = Tally()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody may take more."""
+        return not self._has_room("", 1)
+
+    def has_any(self, workspace_id: str) -> bool:
+        """Whether anything of a workspace is in hand."""
+        return workspace_id in self._n
+
+    def take(self, workspace_id: str, connector_id: str, n_bytes: int) -> bool:
+        """Whether a delivery is within the shares of its workspace and its connector; it is counted then."""
+        connector = f"{workspace_id}/{connector_id}"
+        if not (
+            self._has_room(workspace_id, SHARE_OF_WORKSPACE) and self._has_room(connector, SHARE_OF_CONNECTOR)
+        ):
+            return False
+        for name in ("", workspace_id, connector):
+            self._n[name] += 1
+            self._n_bytes[name] += n_bytes
+        return True
+
+    def give_back(self, workspace_id: str, connector_id: str, n_bytes: int) -> None:
+        """Count a delivery no more that was taken."""
+        for name in ("", workspace_id, f"{workspace_id}/{connector_id}"):
+            self._n[name] -= 1
+            self._n_bytes[name] -= n_bytes
+            if not self._n[name]:
+                del self._n[name], self._n_bytes[name]
+
+    def put_back(self, workspace_id: str, subject: str) -> float:
+        """Note that a delivery went back untried; in how many seconds it may come again."""
+        if subject not in self._put_back:
+            self._n_put_back[workspace_id] += 1
+        self._put_back[subject] = (workspace_id, self.n_put_back(subject) + 1)
+        self._put_back.move_to_end(subject)
+        wait = min(DELAY_SECONDS + STEP_SECONDS * self._n_put_back[workspace_id], DELAY_SECONDS_MAX)
+        if len(self._put_back) > _PUT_BACK_MAX:
+            # What did not come again was taken by another process.
+            self.forget(*next((each, name) for name, (each, _) in self._put_back.items()))
+        return wait
+
+    def n_put_back(self, subject: str) -> int:
+        """How often a delivery went back untried."""
+        return self._put_back.get(subject, ("", 0))[1]
+
+    def forget(self, workspace_id: str, subject: str) -> None:
+        """It is done."""
+        if self._put_back.pop(subject, None) is not None:
+            self._n_put_back[workspace_id] -= 1
+            if not self._n_put_back[workspace_id]:
+                del self._n_put_back[workspace_id]
+
+    def _has_room(self, name: str, share: int) -> bool:
+        """Something is always within a share of which nothing is used, however large it is."""
+        return self._n[name] < IN_HAND_MAX // share and self._n_bytes[name] < IN_HAND_BYTES_MAX // share
