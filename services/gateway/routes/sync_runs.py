@@ -146,7 +146,8 @@ def present(row: SyncRunRow) -> SyncRun:
         "sync_run_id": row.run_id,
         "status": RUN_STATUSES[row.status],
         "counts": {name.removeprefix("n_"): n for name, n in fields.items() if name.startswith("n_")},
-        "chunks_done": row.n_chunks_done,
+        # Only a backfill tells of each; what succeeded has read them all.
+        "chunks_done": row.n_chunks if row.status == "succeeded" else row.n_chunks_done,
         "chunks": row.n_chunks,
         "error_code": row.reason or None,
         "details": row.detail or None,

@@ -2,18 +2,23 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
+from unittest.mock import AsyncMock, MagicMock
 
 import httpx
 import msgspec
 import pytest
+from runtime.errors import StateConflictError
 from testkit.stack import Stack
 from testkit.waiting import eventually
 
+from services.gateway.routes import connector_limit, sync_runs
 from services.gateway.routes.connector_access import is_proof, proof_of
+from services.gateway.routes.connector_limit import CONNECTORS_MAX
 from tests.libs.cli.in_process import causeloop
 from tests.services.gateway.tenants import Tenant, execute, join, onboard, sign_in
 
@@ -101,6 +106,60 @@ def test_the_plans_limit_holds_whoever_asks_at_once(stack: Stack) -> None:
         onboarding = client.get("/v1/onboarding").json()
         assert onboarding["connectors_connected"] == 3
         assert "connect_source" in onboarding["completed_steps"]
+
+
+async def test_no_plan_has_more_than_five_hundred_whoever_asks_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor is anybody counted out of turn where a plan names no limit."""
+    lock, n_made = asyncio.Lock(), CONNECTORS_MAX - 1
+
+    async def counted(*_: object, **__: object) -> MagicMock:
+        return MagicMock(n_connectors=n_made)
+
+    monkeypatch.setattr(connector_limit, "tenant", MagicMock())
+    monkeypatch.setattr(
+        connector_limit.tenancy, "get_plan", AsyncMock(return_value=MagicMock(connectors=None))
+    )
+    monkeypatch.setattr(connector_limit._queries, "count_connectors", counted)
+    gateway = MagicMock()
+    gateway.once.alone = lambda *_: lock
+    gateway.resources.event_log.last_seq = gateway.resources.reached = AsyncMock(return_value=True)
+
+    async def make() -> None:
+        nonlocal n_made
+        async with connector_limit.room_for_one(gateway, MagicMock()):
+            await asyncio.sleep(0)
+            n_made += 1
+
+    made = await asyncio.gather(*(make() for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in made] == [type(None), StateConflictError, StateConflictError]
+    assert n_made == CONNECTORS_MAX
+
+
+def test_a_run_that_succeeded_has_done_all_of_its_stretches() -> None:
+    """Only a backfill says so of each; of one that failed it is known no further than it told."""
+    counts = dict.fromkeys(("records", "created", "updated", "unchanged", "ignored", "rejected"), 0)
+    row = sync_runs.SyncRunRow(
+        run_id="syn_1",
+        connector_id="con_1",
+        seq=1,
+        kind="manual",
+        status="succeeded",
+        window_start=None,
+        window_end=None,
+        requested_by=None,
+        requested_at=datetime(2026, 11, 1, tzinfo=UTC),
+        started_at=None,
+        ended_at=None,
+        n_chunks_done=0,
+        n_chunks=5,
+        reason="",
+        detail="",
+        **{f"n_{name}": n for name, n in counts.items()},
+    )
+    assert sync_runs.present(row).chunks_done == 5
+    assert sync_runs.present(msgspec.structs.replace(row, status="failed")).chunks_done == 0
 
 
 def test_analysts_connect_and_run_and_admins_decide(stack: Stack) -> None:
