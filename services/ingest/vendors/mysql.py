@@ -65,9 +65,26 @@ def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[di
 def _connected(values: Values, secrets: tuple[str, str], address: str, near: socket) -> "Connection[Cursor]":
     """Signed in over a connection that is there already, though the name is what its certificate has to be for."""
     from pymysql.connections import Connection  # noqa: PLC0415
+    from pymysql.protocol import FieldDescriptorPacket, MysqlPacket  # noqa: PLC0415
+
+    class Bounded(Connection):
+        """It makes objects of all columns and values that a server says it has: counted here, before it does."""
+
+        n_columns = n_cells = 0
+
+        def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> MysqlPacket:
+            if packet_type is FieldDescriptorPacket:
+                self.n_columns += 1
+            else:
+                # A row, where columns have been named.
+                self.n_cells += self.n_columns
+            if self.n_columns > sql.COLUMNS_MAX or self.n_cells > sql.CELLS_MAX:
+                raise sql.too_much()
+            packet: MysqlPacket = super()._read_packet(packet_type)  # type: ignore[no-untyped-call]
+            return packet
 
     near.settimeout(None)  # `lines` ends it
-    connection = Connection(
+    connection = Bounded(
         host=values.text("{config.host}"),
         user=secrets[0],
         password=secrets[1],

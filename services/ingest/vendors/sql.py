@@ -24,6 +24,9 @@ ROWS_MAX: Final = 16_000
 """As long as a page of rows has one and the same time, a larger one is asked for; up to this."""
 PAGE_BYTES_MAX: Final = 32 * 1024 * 1024
 """On the wire: the driver has a page in memory as a whole, and rows can be as long as whoever sends them likes."""
+CELLS_MAX: Final = 1_000_000
+COLUMNS_MAX: Final = 4_096
+"""Of one page: tiny values and names are many times as large in memory as on the wire."""
 CONNECT_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 60
 CURSOR_COLUMNS: Final = ("cursor", "updated_at", "occurred_at", "created_at", "ts")
@@ -123,7 +126,8 @@ def too_much() -> VendorError:
     """A page that is longer than may be."""
     return VendorError(
         "not_configured",
-        f"a page of rows has more than {PAGE_BYTES_MAX} bytes; select fewer or shorter columns",
+        f"a page of rows has more than {PAGE_BYTES_MAX} bytes, {CELLS_MAX} values or {COLUMNS_MAX} columns; "
+        "select fewer or shorter columns",
     )
 
 

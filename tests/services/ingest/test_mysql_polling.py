@@ -199,6 +199,19 @@ def test_a_page_is_counted_before_it_is_in_memory(shop: Shop, monkeypatch: pytes
     assert (code, "more than 1000000 bytes" in said) == ("not_configured", True)
 
 
+@pytest.mark.parametrize(("name", "bound"), [("CELLS_MAX", 8), ("COLUMNS_MAX", 2)])
+def test_values_and_columns_are_counted_while_they_are_read(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str, bound: int
+) -> None:
+    """Tiny ones are many in few bytes: twelve rows of three columns here."""
+    monkeypatch.setattr(sql, name, bound)
+    code, said = tried(shop.access())
+    assert (code, f"{bound} {'values' if name == 'CELLS_MAX' else 'columns'}" in said) == (
+        "not_configured",
+        True,
+    )
+
+
 @pytest.mark.parametrize(("address", "is_checked"), [("8.8.8.8", True), ("10.0.0.1", False)])
 def test_a_database_on_the_internet_has_to_prove_its_name(address: str, is_checked: bool) -> None:
     """Inside, TLS is taken where it is offered; there is no way to trust anybody on the internet."""
