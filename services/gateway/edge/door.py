@@ -1,5 +1,6 @@
 """The outermost layer of the gateway: who asks, how often, from which page; and headers that every answer has."""
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -22,7 +23,7 @@ TARGET_BYTES_MAX = 8 * 1024
 HEADER_BYTES_MAX = 32 * 1024
 
 _SIGN_IN = "/v1/auth/"
-_VENDORS = "/v1/webhooks/inbound/"
+_VENDOR_CALL = re.compile(r"/v1/webhooks/inbound/([^/]+)/?")
 _SAFE = frozenset({"GET", "HEAD"})
 _ALWAYS: Headers = [
     (b"x-content-type-options", b"nosniff"),
@@ -82,6 +83,12 @@ def visit_of(scope: Scope) -> Visit:
     return visit
 
 
+def called_connector(path: str) -> str | None:
+    """The connector whose address a path is; None: it is no such address, and counted like any other path."""
+    found = _VENDOR_CALL.fullmatch(path)
+    return found and found[1]
+
+
 async def recognised(token: str, *, address: str, access: Authority, limits: Limits) -> Principal:
     """Whom a token speaks for. Raises what `Authority.principal` does, and RateLimitedError.
 
@@ -136,7 +143,7 @@ class Door:
             await leaving.empty(204)
         elif scope["method"] == "OPTIONS" or not f"{scope['path']}/".startswith("/v1/"):
             await self._inner(scope, receive, leaving.send)
-        elif scope["path"].startswith(_VENDORS):
+        elif called_connector(scope["path"]) is not None:
             leaving.headers += _ON_DATA
             scope["state"]["visit"] = Visit(self._addresses.of(scope), headers, {}, None, None)
             await self._inner(scope, receive, leaving.send)

@@ -21,7 +21,7 @@ from runtime.problems import PROBLEM_MEDIA_TYPE, answer_error
 from runtime.sealing import BusSeal
 from runtime.telemetry import current_traceparent
 
-from services.gateway.edge.door import Headers, visit_of
+from services.gateway.edge.door import Headers, called_connector, visit_of
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import PayloadTooLargeError, RateLimitedError, UnsupportedMediaTypeError
 
@@ -133,7 +133,7 @@ class Porter:
 
     async def receive(self, scope: HTTPScope, receive: Receive) -> connector.VendorAnswer:
         """The answer to a call. Raises an AppError for what becomes a problem."""
-        connector_id, address = scope["path"].removeprefix(PATH), visit_of(scope).address
+        connector_id, address = called_connector(scope["path"]) or "", visit_of(scope).address
         caller = (connector_id, address)
         await self._count(caller)
         body = await _body(scope, receive)
@@ -192,7 +192,7 @@ class Inbound:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != ScopeType.HTTP or not _is_inbound(scope["path"]):
+        if scope["type"] != ScopeType.HTTP or called_connector(scope["path"]) is None:
             await self._inner(scope, receive, send)
             return
         scope["path_template"] = f"{PATH}{{connector_id}}"
@@ -217,10 +217,6 @@ class Inbound:
             text = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
             headers.append((b"content-type", text.encode()))
         return answer.status, headers, answer.body.encode()
-
-
-def _is_inbound(path: str) -> bool:
-    return path.startswith(PATH) and len(path) > len(PATH) and "/" not in path[len(PATH) :]
 
 
 def _refusal(scope: HTTPScope, error: Exception) -> tuple[int, Headers, bytes]:

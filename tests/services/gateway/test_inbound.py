@@ -23,7 +23,7 @@ from testkit.stack import Stack
 from testkit.waiting import eventually
 
 from services.gateway.edge.counters import Counters
-from services.gateway.edge.door import Visit
+from services.gateway.edge.door import Visit, called_connector
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import RateLimitedError
 from services.gateway.routes.inbound import BODY_BYTES_MAX, PATH, Inbound, Porter
@@ -455,7 +455,7 @@ async def test_whatever_goes_wrong_becomes_an_answer() -> None:
 
     porter: Any = Broken()
     door = Inbound(inner, porter)
-    for path, method in (("con_1", "POST"), ("con_1", "PUT"), ("", "POST"), ("con_1/2", "POST")):
+    for path, method in (("con_1/", "POST"), ("con_1", "PUT"), ("", "POST"), ("con_1/2", "POST")):
         scope: Any = {"type": "http", "path": f"{PATH}{path}", "method": method, "headers": []}
         await door(scope, receive, send)
     failed, body, refused, _, *others = said
@@ -463,6 +463,21 @@ async def test_whatever_goes_wrong_becomes_an_answer() -> None:
     assert dict(refused["headers"])[b"allow"] == b"GET, HEAD, OPTIONS, POST"
     assert dict(failed["headers"])[b"content-type"] == b"application/problem+json"
     assert json.loads(body["body"])["code"] == "internal_error" and b"secret" not in body["body"]
+
+
+def test_what_no_vendor_posts_to_is_counted_like_any_path() -> None:
+    """The door counts nothing at a connector's address, which is one with a slash behind it too."""
+    named = {
+        path: called_connector(f"{PATH}{path}") for path in ("con_1", "con_1/", "", "/", "con_1/2", "con_1//")
+    }
+    assert named == {
+        "con_1": "con_1",
+        "con_1/": "con_1",
+        "": None,
+        "/": None,
+        "con_1/2": None,
+        "con_1//": None,
+    }
 
 
 class Courier:
