@@ -1840,13 +1840,16 @@ UNION ALL
 SELECT p.prediction_id FROM predictions AS p
 WHERE p.workspace_id = $1 AND p.expired_at IS NOT NULL
 UNION ALL
+SELECT s.run_id FROM sync_runs AS s
+WHERE s.workspace_id = $1 AND s.expired_at IS NOT NULL
+UNION ALL
 SELECT a.analysis_id FROM analyses AS a
 WHERE a.workspace_id = $1 AND a.prompt_expired_at IS NOT NULL
 """
 
 
 async def list_expired_ids(conn: AsyncConnection[Any], *, workspace_id: str) -> list[str]:
-    """All of a workspace that is expired: issues, predictions, and analyses whose prompts are."""
+    """All of a workspace that is expired: issues, predictions, runs, and analyses whose prompts are."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_LIST_EXPIRED_IDS, (workspace_id,))
         fetched: list[str] = await cursor.fetchall()
@@ -2514,16 +2517,17 @@ async def delete_connectors(conn: AsyncConnection[Any], *, rows: str) -> None:
         await cursor.execute(_DELETE_CONNECTORS, (rows,))
 
 
-_DELETE_SYNC_RUNS = """
-DELETE FROM sync_runs AS s USING json_to_recordset($1::json) AS r(workspace_id text, connector_id text)
-WHERE s.workspace_id = r.workspace_id AND s.connector_id = r.connector_id
+_EXPIRE_SYNC_RUNS = """
+UPDATE sync_runs AS s SET expired_at = r.expired_at
+FROM json_to_recordset($1::json) AS r(workspace_id text, connector_id text, expired_at timestamptz)
+WHERE s.workspace_id = r.workspace_id AND s.connector_id = r.connector_id AND s.expired_at IS NULL
 """
 
 
-async def delete_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """ConnectorDeleted: the history of its runs."""
+async def expire_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
+    """ConnectorDeleted: its runs are shown to nobody."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_DELETE_SYNC_RUNS, (rows,))
+        await cursor.execute(_EXPIRE_SYNC_RUNS, (rows,))
 
 
 _PURGE_SYNC_RUNS = """
@@ -2541,7 +2545,8 @@ async def purge_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
 _LIST_OVER_RUNS = """
 SELECT s.run_id, s.ended_at AS since_at, s.seq FROM sync_runs AS s
 WHERE s.workspace_id = $1 AND s.ended_at < $2::timestamptz
-  AND (s.ended_at < $3::timestamptz
+  AND (s.expired_at < $3::timestamptz OR (
+  (s.ended_at < $4::timestamptz
        OR (s.kind = 'scheduled' AND s.status = 'succeeded' AND s.n_created + s.n_updated + s.n_rejected = 0))
   AND (s.kind NOT IN ('scheduled', 'manual') OR EXISTS (
     SELECT FROM sync_runs AS n
@@ -2555,9 +2560,9 @@ WHERE s.workspace_id = $1 AND s.ended_at < $2::timestamptz
     SELECT FROM sync_runs AS n
     WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
       AND n.ended_at > s.ended_at AND n.status <> 'cancelled'
-    LIMIT $4::integer) AS later) >= $4::integer
-  AND (s.ended_at, s.seq) > ($5::timestamptz, $6::bigint)
-ORDER BY s.ended_at, s.seq LIMIT $7
+    LIMIT $5::integer) AS later) >= $5::integer))
+  AND (s.ended_at, s.seq) > ($6::timestamptz, $7::bigint)
+ORDER BY s.ended_at, s.seq LIMIT $8
 """
 
 
@@ -2566,6 +2571,7 @@ async def list_over_runs(
     *,
     workspace_id: str,
     quiet_before: datetime,
+    expired_before: datetime,
     ended_before: datetime,
     kept: int,
     after_at: datetime,
@@ -2573,10 +2579,11 @@ async def list_over_runs(
     n: int,
 ) -> list[Over]:
     """Runs that ended before a moment, or before a later one if nothing came of them, the oldest first, behind a place in that
-    order; of each connector the last poll, the last that succeeded and the last so many that ended are not among them.
+    order; of each connector the last poll, the last that succeeded and the last so many that ended are not among them, but
+    all that ended of one that was deleted before a moment.
     """
     async with AsyncRawCursor(conn, row_factory=args_row(Over)) as cursor:
-        await cursor.execute(_LIST_OVER_RUNS, (workspace_id, quiet_before, ended_before, kept, after_at, after_seq, n))
+        await cursor.execute(_LIST_OVER_RUNS, (workspace_id, quiet_before, expired_before, ended_before, kept, after_at, after_seq, n))
         fetched: list[Over] = await cursor.fetchall()
         return fetched
 
@@ -2584,15 +2591,15 @@ async def list_over_runs(
 _INSERT_SYNC_RUNS = """
 INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, window_start, window_end, requested_by,
     requested_at, started_at, ended_at, n_chunks_done, n_chunks, n_records, n_created, n_updated, n_unchanged, n_ignored,
-    n_rejected, reason, detail, updated_at)
+    n_rejected, reason, detail, updated_at, expired_at)
 SELECT r.workspace_id, r.run_id, r.connector_id, r.seq, r.kind, r.status, r.window_start, r.window_end, r.requested_by,
     r.requested_at, r.started_at, r.ended_at, r.n_chunks_done, r.n_chunks, r.n_records, r.n_created, r.n_updated,
-    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at
+    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at, r.expired_at
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, run_id text, connector_id text, seq bigint, kind text, status text, window_start timestamptz,
     window_end timestamptz, requested_by text, requested_at timestamptz, started_at timestamptz, ended_at timestamptz,
     n_chunks_done integer, n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint,
-    n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz)
+    n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz, expired_at timestamptz)
 ON CONFLICT (workspace_id, run_id) DO NOTHING
 """
 

@@ -50,10 +50,10 @@ class Connectors:
             self._add_connector(event, data)
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
-        """Write it; what was deleted goes first, for a run that was asked for after that is kept."""
+        """Write it; what was deleted goes first, for a run that was asked for after that is shown."""
         for statement, rows in (
             (_queries.delete_connectors, self._deleted),
-            (_queries.delete_sync_runs, self._deleted),
+            (_queries.expire_sync_runs, self._deleted),
             (_queries.purge_sync_runs, self._runs_purged),
             (_queries.insert_connectors, self._made),
             (_queries.update_connectors, self._changed),
@@ -84,16 +84,16 @@ class Connectors:
                     status_changed_at=event.recorded_at,
                 )
             case connector.ConnectorDeleted():
-                self._deleted[key] = {"workspace_id": key[0], "connector_id": key[1]}
+                self._deleted[key] = {
+                    "workspace_id": key[0],
+                    "connector_id": key[1],
+                    "expired_at": event.recorded_at,
+                }
                 self._made.pop(key, None)
                 self._changed.pop(key, None)
-                gone = [
-                    each
-                    for each, run in self._runs.items()
-                    if (run["workspace_id"], run["connector_id"]) == key
-                ]
-                for each in gone:
-                    del self._runs[each]
+                for run in self._runs.values():
+                    if (run["workspace_id"], run["connector_id"]) == key:
+                        run["expired_at"] = event.recorded_at
             case never:
                 assert_never(never)
 

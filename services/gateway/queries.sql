@@ -711,13 +711,16 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND recorded_at < sqlc.arg(before)::
   AND (recorded_at, seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY recorded_at, seq LIMIT sqlc.arg(n);
 
--- All of a workspace that is expired: issues, predictions, and analyses whose prompts are.
+-- All of a workspace that is expired: issues, predictions, runs, and analyses whose prompts are.
 -- name: ListExpiredIds :many
 SELECT i.issue_id AS expired_id FROM issues AS i
 WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.expired_at IS NOT NULL
 UNION ALL
 SELECT p.prediction_id FROM predictions AS p
 WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.expired_at IS NOT NULL
+UNION ALL
+SELECT s.run_id FROM sync_runs AS s
+WHERE s.workspace_id = sqlc.arg(workspace_id) AND s.expired_at IS NOT NULL
 UNION ALL
 SELECT a.analysis_id FROM analyses AS a
 WHERE a.workspace_id = sqlc.arg(workspace_id) AND a.prompt_expired_at IS NOT NULL;
@@ -1063,10 +1066,11 @@ WHERE c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id;
 DELETE FROM connectors AS c USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, connector_id text)
 WHERE c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id;
 
--- ConnectorDeleted: the history of its runs.
--- name: DeleteSyncRuns :exec
-DELETE FROM sync_runs AS s USING json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, connector_id text)
-WHERE s.workspace_id = r.workspace_id AND s.connector_id = r.connector_id;
+-- ConnectorDeleted: its runs are shown to nobody.
+-- name: ExpireSyncRuns :exec
+UPDATE sync_runs AS s SET expired_at = r.expired_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, connector_id text, expired_at timestamptz)
+WHERE s.workspace_id = r.workspace_id AND s.connector_id = r.connector_id AND s.expired_at IS NULL;
 
 -- SyncRunsPurged.
 -- name: PurgeSyncRuns :exec
@@ -1074,13 +1078,15 @@ DELETE FROM sync_runs AS s USING json_to_recordset(sqlc.arg(rows)::json) AS r(wo
 WHERE s.workspace_id = r.workspace_id AND s.run_id = r.run_id;
 
 -- Runs that ended before a moment, or before a later one if nothing came of them, the oldest first, behind a place in that
--- order; of each connector the last poll, the last that succeeded and the last so many that ended are not among them.
+-- order; of each connector the last poll, the last that succeeded and the last so many that ended are not among them, but
+-- all that ended of one that was deleted before a moment.
 -- column since_at: datetime
 -- row: Over
 -- name: ListOverRuns :many
 SELECT s.run_id, s.ended_at AS since_at, s.seq FROM sync_runs AS s
 WHERE s.workspace_id = sqlc.arg(workspace_id) AND s.ended_at < sqlc.arg(quiet_before)::timestamptz
-  AND (s.ended_at < sqlc.arg(ended_before)::timestamptz
+  AND (s.expired_at < sqlc.arg(expired_before)::timestamptz OR (
+  (s.ended_at < sqlc.arg(ended_before)::timestamptz
        OR (s.kind = 'scheduled' AND s.status = 'succeeded' AND s.n_created + s.n_updated + s.n_rejected = 0))
   AND (s.kind NOT IN ('scheduled', 'manual') OR EXISTS (
     SELECT FROM sync_runs AS n
@@ -1094,7 +1100,7 @@ WHERE s.workspace_id = sqlc.arg(workspace_id) AND s.ended_at < sqlc.arg(quiet_be
     SELECT FROM sync_runs AS n
     WHERE n.workspace_id = s.workspace_id AND n.connector_id = s.connector_id AND n.seq > s.seq
       AND n.ended_at > s.ended_at AND n.status <> 'cancelled'
-    LIMIT sqlc.arg(kept)::integer) AS later) >= sqlc.arg(kept)::integer
+    LIMIT sqlc.arg(kept)::integer) AS later) >= sqlc.arg(kept)::integer))
   AND (s.ended_at, s.seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY s.ended_at, s.seq LIMIT sqlc.arg(n);
 
@@ -1102,15 +1108,15 @@ ORDER BY s.ended_at, s.seq LIMIT sqlc.arg(n);
 -- name: InsertSyncRuns :exec
 INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, window_start, window_end, requested_by,
     requested_at, started_at, ended_at, n_chunks_done, n_chunks, n_records, n_created, n_updated, n_unchanged, n_ignored,
-    n_rejected, reason, detail, updated_at)
+    n_rejected, reason, detail, updated_at, expired_at)
 SELECT r.workspace_id, r.run_id, r.connector_id, r.seq, r.kind, r.status, r.window_start, r.window_end, r.requested_by,
     r.requested_at, r.started_at, r.ended_at, r.n_chunks_done, r.n_chunks, r.n_records, r.n_created, r.n_updated,
-    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at
+    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at, r.expired_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, run_id text, connector_id text, seq bigint, kind text, status text, window_start timestamptz,
     window_end timestamptz, requested_by text, requested_at timestamptz, started_at timestamptz, ended_at timestamptz,
     n_chunks_done integer, n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint,
-    n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz)
+    n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz, expired_at timestamptz)
 ON CONFLICT (workspace_id, run_id) DO NOTHING;
 
 -- SyncProgressed, SyncEnded: the columns that are there; it started when it first went on.

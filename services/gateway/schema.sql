@@ -480,6 +480,7 @@ CREATE TABLE sync_runs (
     reason text NOT NULL,                     -- a code, of a failure
     detail text NOT NULL,
     updated_at timestamptz NOT NULL,
+    expired_at timestamptz,                   -- since when its connector is deleted and it waits to be purged
     PRIMARY KEY (workspace_id, run_id)
 );
 COMMENT ON TABLE sync_runs IS 'When a connector was asked for what is new, and what came of it.';
@@ -488,6 +489,9 @@ CREATE INDEX sync_runs_in_order ON sync_runs (workspace_id, seq);
 CREATE INDEX sync_runs_succeeded ON sync_runs (workspace_id, connector_id, seq) WHERE status = 'succeeded';
 CREATE INDEX sync_runs_running ON sync_runs (workspace_id) WHERE status = 'running';
 CREATE INDEX sync_runs_over ON sync_runs (workspace_id, ended_at, seq) WHERE ended_at IS NOT NULL;
+-- As with issues.
+CREATE POLICY served ON sync_runs AS RESTRICTIVE FOR SELECT TO causeloop_app
+    USING (expired_at IS NULL OR current_setting('app.sees_expired', true) = 'on');
 
 CREATE TABLE tickets (
     workspace_id text COLLATE "C" NOT NULL,

@@ -179,9 +179,11 @@ class Retainer:
     async def _purge_runs(self, window: Windows, after: Behind) -> Behind | None:
         workspace_id, quiet_before = window.workspace_id, self._clock() - QUIET_RUNS_KEPT
         async with tenant(self._pool, workspace_id) as conn:
+            await _queries.see_expired(conn)
             page = await _queries.list_over_runs(
                 conn,
                 workspace_id=workspace_id,
+                expired_before=self._ago(window.grace_days),
                 quiet_before=quiet_before,
                 ended_before=self._clock() - RUNS_KEPT,
                 kept=RUNS_OF_CONNECTOR,

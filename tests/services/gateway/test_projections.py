@@ -192,7 +192,7 @@ async def test_the_projection_keeps_the_laws(database: Database) -> None:
     }
     assert [len(rows[table]) for table in ("clusterings", "clusters", "pattern_relations")] == [1, 1, 1]
     assert [len(rows[table]) for table in ("plays", "abstentions")] == [1, 1]
-    assert [len(rows[table]) for table in ("connectors", "sync_runs", "tickets")] == [1, 2, 1]
+    assert [len(rows[table]) for table in ("connectors", "sync_runs", "tickets")] == [1, 3, 1]
 
 
 def ended_story() -> list[Recorded[Event]]:

@@ -30,8 +30,7 @@ from .tenants import Tenant, onboard
 from .test_governance import client, finished, unpacked
 from .test_workspace_erasure import messages_with, rows_with, verified
 
-NOW = datetime.now(UTC)
-LONG_AGO = NOW - timedelta(days=400)
+LONG_AGO = (NOW := datetime.now(UTC)) - timedelta(days=400)
 WINDOWS = Windows(workspace_id="", issues_days=365, prompt_logs_days=90, predictions_days=365, grace_days=30)
 
 
@@ -486,8 +485,8 @@ async def test_runs_of_long_ago_are_gone_but_for_those_that_a_connector_rests_on
     )
     await scene.log.append(Append(asked, 0))
     done, failed = connector.SyncOutcome.SUCCEEDED, connector.SyncOutcome.FAILED
-    runs = [polled(scene, 0, done), polled(scene, 1, done, n_created=1)]
-    runs += [polled(scene, number, failed) for number in range(2, 24)]
+    failures = [polled(scene, number, failed) for number in range(2, 24)]
+    runs = [polled(scene, 0, done), polled(scene, 1, done, n_created=1), *failures]
     for appends in runs:
         await scene.log.append(*appends)
     names = [appends[0].event.aggregate_id for appends in runs]
@@ -501,6 +500,11 @@ async def test_runs_of_long_ago_are_gone_but_for_those_that_a_connector_rests_on
     await eventually(lambda: listed() == sorted([names[1], *names[4:]]))
     assert [len(each) for each in await scene.log.histories(space, "sync_run", names[:5])] == [0, 2, 0, 0, 2]
     assert scene.owner.get(f"/v1/connectors/{connector_id}").json()["last_synced_at"] is not None
+    assert scene.owner.delete(f"/v1/connectors/{connector_id}").status_code == 204
+    await eventually(lambda: listed() == [])
+    for days, is_kept in ((29, True), (31, False)):
+        await scene.retain(days_later=days)
+        assert any(await scene.log.histories(space, "sync_run", names)) is is_kept
     assert set((await verified(stack)).values()) == {True}
 
 
@@ -519,10 +523,7 @@ def asked(scene: Scene, issue: str, word: str, *, days_ago: float) -> list[Appen
         evidence=(ingest.AnalysisEvidence(id="e1", kind="terms", text="They say full.", issue_ids=(issue,)),),
     )
     told: list[tuple[Event, str]] = [
-        (
-            ingest.AnalysisStarted(issue_id=issue, analysis_id=id_, tier=ingest.AnalysisTier.FAST),
-            issue,
-        ),
+        (ingest.AnalysisStarted(issue_id=issue, analysis_id=id_, tier=ingest.AnalysisTier.FAST), issue),
         (
             ingest.AnalysisRecorded(
                 issue_id=issue,
