@@ -31,6 +31,7 @@ from services.gateway.identity.mfa.factors import SecondFactors
 from services.gateway.identity.mfa.passkeys import RelyingParty, origin_of
 from services.gateway.identity.migrate import MIGRATIONS
 from services.gateway.identity.people.postbox import Postbox
+from services.gateway.identity.people.scribe import Scribe
 from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.signin.connections import Connections
@@ -199,7 +200,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
         dashboard_path="/status",
         endpoints=gateway.quota.endpoints(),
         on_start=[lambda: _prepare(settings, gateway.people), counters.start],
-        on_stop=[gateway.access.mark_used, gateway.quota.finish],
+        on_stop=[gateway.scribe.finish, gateway.access.mark_used, gateway.quota.finish],
         background=[
             hub.run,
             relay.run,
@@ -263,6 +264,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         ),
         connections=Connections(people, vault, guarded, rng=rng),
         postbox=postbox,
+        scribe=Scribe(people),
         pasts=Pasts(resources, projection(), url=settings.database_url),
         rng=rng,
     )

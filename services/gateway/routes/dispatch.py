@@ -12,7 +12,6 @@ from litestar import HttpMethod, Request, Response
 from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
-from runtime.database import tenant
 from runtime.errors import AppError, ForbiddenError, UnavailableError, ValidationFailedError, details_of
 
 from services.gateway.edge.bodies import DEPTH_MAX, faults_in, is_too_deep
@@ -231,20 +230,24 @@ class _Request:
         except NotVisibleYetError as error:
             location = error.location or self._request.scope["path"]
             made = Answer(202, Accepted(status="accepted", location=location), {"Location": location})
+        except BaseException as error:
+            if not isinstance(error, AppError) or error.status >= 500:
+                # It may have come behind the deed.
+                await self._written_down(call, outcome="unknown")
+            raise
         await self._written_down(call)
         reply = _encoded(self._operation, made)
         return msgspec.structs.replace(reply, headers={**self._headers, **reply.headers})
 
-    async def _written_down(self, call: AnyCall) -> None:
+    async def _written_down(self, call: AnyCall, **outcome: str) -> None:
         """Note a deed in the audit log: names of fields, never what is in them."""
         deed = self._operation.deed
         if deed is None:
             return
         target_id = call.workspace_id if deed.of is None else call.path[deed.of]
         act = Act(principal=call.principal, ip=call.ip, now=self._gateway.resources.clock())
-        async with tenant(self._gateway.people, call.workspace_id) as conn:
-            target = (deed.target, target_id)
-            await act.write_down(conn, deed.action, deed.category, target, fields=_given(call.body))
+        metadata = {"fields": _given(call.body), **outcome}
+        await self._gateway.scribe.note(act, deed.action, deed.category, (deed.target, target_id), metadata)
 
     async def _made(self, call: AnyCall) -> Struct | Answer | None:
         """What the handler makes, of the rows as they are or as they were."""

@@ -2,15 +2,23 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType, ModuleType
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
 import httpx
+import msgspec
+import pytest
+from runtime.errors import NotFoundError, UnavailableError
 from testkit.stack import Stack
 
 from services.gateway.app import OPERATIONS
-from services.gateway.routes.operation import AnyOperation, Gateway
+from services.gateway.edge.door import Visit
+from services.gateway.identity.people import acting, scribe
+from services.gateway.routes import dispatch
+from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery
 
 from .tenants import onboard, sign_in
 from .test_api import words
@@ -118,6 +126,48 @@ def test_a_deed_names_what_is_in_the_path() -> None:
             continue
         assert operation.deed.of is None or f"{{{operation.deed.of}}}" in operation.path, operation.id
         assert not writes_a_line(operation.handle, set()), operation.id
+
+
+async def test_a_line_that_cannot_be_written_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written later; and what fails at our end leaves one too, as it may have come behind the deed."""
+    written: list[Any] = []
+    failing = 1
+    ends: list[Exception | None] = [None, UnavailableError("later"), NotFoundError("nobody")]
+
+    @asynccontextmanager
+    async def away(*_: object) -> AsyncIterator[Any]:
+        nonlocal failing
+        failing -= 1
+        if failing >= 0:
+            raise UnavailableError("The database does not answer now.")
+        yield None
+
+    async def audit(_conn: object, **line: object) -> None:
+        written.append(line["metadata"])
+
+    async def handle(*_: object) -> None:
+        if (end := ends.pop(0)) is not None:
+            raise end
+
+    monkeypatch.setattr(scribe, "tenant", away)
+    monkeypatch.setattr(scribe, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(acting._queries, "audit", audit)
+    [operation] = [each for each in OPERATIONS if each.id == "dismissPrediction"]
+    operation = msgspec.structs.replace(operation, handle=handle, replies={204: None})
+    gateway: Any = SimpleNamespace(
+        resources=SimpleNamespace(clock=lambda: datetime(2026, 11, 22, tzinfo=UTC)), scribe=scribe.Scribe(Any)
+    )
+    asked: Any = SimpleNamespace(scope={"state": {"visit": Visit("", {}, {}, None, None)}})
+    call: Any = Call(
+        principal=dispatch._PUBLIC, path={"prediction_id": "p"}, query=NoQuery(), body=None, scope=""
+    )
+    request = dispatch._Request(operation, gateway, asked, shown_by=None)
+    assert (await request._handled(call)).status == 204
+    assert written == [b'{"fields":null}'.decode()]
+    for refused in (UnavailableError, NotFoundError):
+        with pytest.raises(refused):
+            await request._handled(call)
+    assert written[1:] == ['{"fields":null,"outcome":"unknown"}']
 
 
 def lines(api: httpx.Client, action: str) -> list[dict[str, Any]]:
