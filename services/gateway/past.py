@@ -42,6 +42,8 @@ KEPT_FOR: Final = timedelta(seconds=60)
 """How long a past is kept for the next page of it …"""
 LONG_KEPT_FOR: Final = timedelta(minutes=10)
 """… and a long one, which is closed before when another long one is asked for."""
+AGE_MAX: Final = timedelta(hours=1)
+"""How long a past is shown however often it is asked for: what has expired or was purged since is still in it."""
 AHEAD_MAX: Final = timedelta(minutes=1)
 """How far another clock may be ahead of ours."""
 _ANSWER_SECONDS: Final = 20.0
@@ -84,14 +86,16 @@ class _Rows(AsyncConnectionPool[Connection]):
 
 
 class _Past(Struct):
-    """One past in its tables. moment: the time that it is of. used: by how many requests now."""
+    """One past in its tables. moment: the time that it is of. used: by how many requests now. is_over: given to no more."""
 
     conn: Connection
     rows: Pool
     moment: datetime
+    built_at: datetime
     last_used_at: datetime
     used: int = 0
     is_long: bool = False
+    is_over: bool = False
 
     @property
     def kept_for(self) -> timedelta:
@@ -137,6 +141,8 @@ class Pasts:
         finally:
             past.used -= 1
             past.last_used_at = self._resources.clock()
+            if past.is_over and not past.used:
+                await past.conn.close()
 
     async def run(self) -> None:
         """Close what is not asked for any more, until cancelled; then all of it."""
@@ -159,7 +165,9 @@ class Pasts:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS), turn:
                 known = self._kept.get(wanted)
-                if known is not None and not known.conn.closed:
+                if known is not None and known.built_at <= self._resources.clock() - AGE_MAX:
+                    await self._end(wanted)
+                elif known is not None and not known.conn.closed:
                     return known
                 task = self._building.get(wanted) or await self._begin(wanted)
                 # Who goes away stops nothing: the answer is for whoever asks again.
@@ -174,6 +182,13 @@ class Pasts:
             raise UnavailableError(message, retry_after=_RETRY_SECONDS) from error
         except psycopg.OperationalError as error:
             raise UnavailableError("The database does not answer now.") from error
+
+    async def _end(self, wanted: _Wanted) -> None:
+        """Give a past to nobody any more; whoever reads it last closes it."""
+        past = self._kept.pop(wanted)
+        past.is_over = True
+        if not past.used:
+            await past.conn.close()
 
     async def _begin(self, wanted: _Wanted) -> asyncio.Task[_Past]:
         """Build it beside the questions, once there is a place. Raises UnavailableError when there is no room."""
@@ -263,7 +278,7 @@ class Pasts:
         if isinstance(wanted.as_of, datetime):
             moment = min(wanted.as_of, now)
         now = self._resources.clock()
-        return _Past(conn, _Rows(conn), moment or now, now, is_long=self._long == wanted)
+        return _Past(conn, _Rows(conn), moment or now, now, now, is_long=self._long == wanted)
 
     async def _hide(self, conn: Connection, workspace_id: str) -> None:
         """What is expired now is shown to nobody, however long ago it was not."""

@@ -252,7 +252,38 @@ class Building(Pasts):
         async def close() -> None: ...
 
         conn: Any = SimpleNamespace(closed=False, close=close)
-        return _Past(conn, conn, datetime.now(UTC), datetime.now(UTC))
+        now = datetime.now(UTC)
+        return _Past(conn, conn, now, now, now)
+
+
+async def test_a_past_that_is_asked_for_all_day_is_built_anew_each_hour() -> None:
+    """Also while somebody reads it all the time; whoever reads the old one last closes it."""
+    now, built = datetime(2026, 11, 22, tzinfo=UTC), list[Any]()
+
+    async def reached(*_: object, **__: object) -> bool:
+        return True
+
+    class Day(Pasts):
+        async def _build(self, wanted: Any) -> Any:
+            conn = SimpleNamespace(closed=False)
+
+            async def close() -> None:
+                conn.closed = True
+
+            conn.close = close
+            built.append(conn)
+            return _Past(conn, conn, now, now, now, is_long=True)  # type: ignore[arg-type]  # as far as it is used
+
+    resources: Any = SimpleNamespace(clock=lambda: now, reached=reached)
+    nothing: Any = None
+    pasts = Day(resources, nothing, url="")
+    for _ in range(10):
+        async with pasts.at("ws_1", 5):
+            now += timedelta(minutes=9)
+            async with pasts.at("ws_1", 5):
+                assert not built[-1].closed
+            await pasts._sweep(keep=past.KEPT_MAX)
+    assert [conn.closed for conn in built] == [True, False]
 
 
 async def test_who_asks_for_many_pasts_keeps_nobody_waiting() -> None:
