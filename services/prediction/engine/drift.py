@@ -10,7 +10,7 @@ from msgspec import Struct
 RATIO: Final = 2.0
 """The change that is looked for: twice as often."""
 ALARM: Final = 4.0
-"""Occurrences beyond what either rate explains, from which on it is one: 0.2 to 0.4 false ones a year."""
+"""Occurrences beyond what either rate explains, from which on it is one; how often that is false: docs/reference/forecast.md."""
 MIN_WEEKS: Final = 8
 """A rate is known from so many weeks on; as long is a change told of before it counts as usual."""
 _WEEK: Final = timedelta(days=7)
