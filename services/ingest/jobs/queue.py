@@ -7,7 +7,8 @@ import asyncio
 import re
 import time
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -44,7 +45,10 @@ CROWDED_DELAY_SECONDS_MAX: Final = 60.0
 """When a job is offered again whose workspace had its share of hands at the time, and how much later for each other of
 that workspace that steps aside: what is offered again comes before what is new, so it must not come all at once."""
 BACK_OFF_SECONDS: Final = (5.0, 30.0, 120.0, 600.0)
-"""When a job is offered again that failed for the first time, the second, …: a bug, or a server of ours that is away."""
+"""When a job is offered again that failed for the first time, the second, …: a bug, or a server of ours that is away.
+Each process counts what failed in its own hands since the job got on; turns and waits are no failures."""
+FAILING_MAX: Final = 10_000
+"""Jobs whose failures are counted; beyond them, the one that failed longest ago begins anew."""
 
 _SUBJECT: Final = re.compile(r"job(\.[A-Za-z0-9_-]{1,128}){3}")
 _TOO_MANY_OF_SUBJECT: Final = 10077
@@ -218,6 +222,7 @@ class _Hands:
         self._busy: Tally[str] = Tally()
         self._aside: dict[str, dict[str, float]] = {}
         self._had_turn: dict[str, tuple[str, float]] = {}
+        self._n_failed: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -307,6 +312,7 @@ class _Hands:
             finally:
                 self._note_turn(self._monotonic() - begun_at)
         except StepAside:
+            self._n_failed.pop((job.workspace_id, job.job_id), None)
             await _answer(message.nak(delay=await self._until_next_turn(job)))
         except Later as later:
             await _answer(message.nak(delay=later.seconds))
@@ -314,13 +320,23 @@ class _Hands:
             await _answer(message.nak())
             raise
         except Exception as error:  # edge: a bug in a job must not end the process
-            wait = _back_off(job.n_deliveries)
+            wait = self._back_off(job)
             log.exception("job.failed", job_id=job.job_id, error=described(error), retry_after=wait)
             await _answer(message.nak(delay=wait))
         else:
+            self._n_failed.pop((job.workspace_id, job.job_id), None)
             await _answer(message.ack())
         finally:
             signs.cancel()
+
+    def _back_off(self, job: Job) -> float:
+        """In how many seconds a job that has failed once more is offered again."""
+        key = (job.workspace_id, job.job_id)
+        n_failed = self._n_failed.pop(key, 0) + 1
+        self._n_failed[key] = n_failed
+        if len(self._n_failed) > FAILING_MAX:
+            self._n_failed.popitem(last=False)
+        return BACK_OFF_SECONDS[min(n_failed, len(BACK_OFF_SECONDS)) - 1]
 
 
 async def give_signs(messages: Collection[Msg], *, every: float) -> None:
@@ -335,8 +351,3 @@ async def _answer(sent: Awaitable[None]) -> None:
     """What could not be said is found out by the server: it offers the job again."""
     with suppress(nats.errors.Error, OSError):
         await sent
-
-
-def _back_off(n_deliveries: int) -> float:
-    steps: Sequence[float] = BACK_OFF_SECONDS
-    return steps[min(n_deliveries, len(steps)) - 1]

@@ -151,6 +151,30 @@ async def _slept(*, n_pending: int = 0, n_busy: int = 1, n_crowd: int = 0, of: s
     return float(long.nak.await_args.kwargs["delay"])
 
 
+async def test_only_failures_lengthen_the_back_off() -> None:
+    """A long run of many turns that fails once is tried again soon, and so is one that was limited in between."""
+    outcomes: list[Exception] = [
+        *[StepAside()] * 9,
+        ValueError(),
+        Later(60.0),
+        ValueError(),
+        StepAside(),
+        ValueError(),
+    ]
+
+    async def handle(job: Job) -> None:
+        raise outcomes[job.n_deliveries - 1]
+
+    hands = _Hands(handle, AsyncMock(return_value=0), at_once=1, per_workspace=1, sign_every=30.0)
+    waits = []
+    for number in range(1, len(outcomes) + 1):
+        job = AsyncMock(subject="job.sync.ws_1.syn_1", data=b"", metadata=MagicMock(num_delivered=number))
+        await hands.take(job)
+        await hands.one_free()
+        waits.append(job.nak.await_args.kwargs["delay"])
+    assert waits[9:] == [5.0, 60.0, 30.0, 0.0, 5.0]
+
+
 async def test_job_of_a_hand_that_is_gone_is_done_by_another(nc: Client) -> None:
     queue = await queue_on(nc)
     await queue.put("sync", "ws_1", "syn_1", b"")
