@@ -29,6 +29,9 @@ PARTS_MAX: Final = 100
 
 _RUNNING: Final = 202
 _HANDLE: Final = re.compile(r"[0-9A-Za-z-]{1,80}")
+_WRITES: Final = re.compile(r"->>|\bsystem\$|\bprocedure\b|(?<!')\bcall\b|\bcall\b(?!')", re.IGNORECASE)
+"""A further statement behind a query, a function that does something, a procedure of the query's own; 'CALL' as a value
+is none: https://docs.snowflake.com/en/sql-reference/operators-flow and .../sql-reference/sql/call-with."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC_OFFSET: Final = 1440
 """Of TIMESTAMP_TZ: minutes that stand for UTC."""
@@ -61,7 +64,7 @@ def read(
     asked: Asked, values: Values, *, client: "RESTClient", pause: Callable[[float], None]
 ) -> list[dict[str, object]]:
     """The rows of a page. pause: sleeps for so many seconds. Raises VendorError."""
-    statement = sql.read_only(asked.statement(values, named=r":\1"))
+    statement = _read_only(asked.statement(values, named=r":\1"))
     # Marks are bound in the order in which they stand.
     marks = re.findall(r":(cursor|limit)\b", statement)
     bound = {
@@ -99,6 +102,15 @@ def read(
         if n_bytes > sql.PAGE_BYTES_MAX:
             raise sql.too_much()
     return [_row(first.shape.row_type, row) for row in rows[: asked.limit]]
+
+
+def _read_only(statement: str) -> str:
+    """The statement, if its words only read: the API has no transaction that sees to it. Raises VendorError."""
+    if _WRITES.search(statement):
+        raise VendorError(
+            "not_configured", "the query has to be one SELECT, with no ->>, CALL, PROCEDURE or SYSTEM$ in it"
+        )
+    return sql.read_only(statement)
 
 
 def _read(answer: requests.Response, kind: type[_T]) -> _T:

@@ -229,10 +229,31 @@ def test_a_connection_is_tried_and_a_wrong_key_is_told(played: Snowflake) -> Non
             assert not any(PEM[40:80] in check.detail for check in checks)
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM t", "CALL wipe()", "-- SELECT\nDROP TABLE t"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM t",
+        "CALL wipe()",
+        "-- SELECT\nDROP TABLE t",
+        "WITH p AS PROCEDURE () RETURNS TEXT LANGUAGE SQL AS 'DELETE FROM t' CALL p()",
+        "WITH p AS /**/ (SELECT 'a')call/**/wipe()",
+        "SELECT 1 ->> DROP TABLE t",
+        "SELECT SYSTEM$CANCEL_ALL_QUERIES(1)",
+    ],
+)
 def test_nothing_but_reading_is_sent(played: Snowflake, statement: str) -> None:
     stream = replace(QUERIES, query=statement)
     access = replace(played.access(), manifest=replace(played.access().manifest, streams=(stream,)))
     with GuardedSession(INSIDE, rates=Rates(time.monotonic), per_minute=100_000) as asking:
         assert [check.code for check in probe(access, session=asking)] == ["not_configured"]
     assert played.sent == []
+
+
+def test_a_query_may_name_what_it_looks_for(played: Snowflake) -> None:
+    query = f"{QUERIES.query} -- not QUERY_TYPE = 'CALL', no PROCEDURE_NAME"
+    access = replace(
+        played.access(),
+        manifest=replace(MANIFEST, base_url=played.url, streams=(replace(QUERIES, query=query),)),
+    )
+    with GuardedSession(INSIDE, rates=Rates(time.monotonic), per_minute=100_000) as asking:
+        assert {check.code for check in probe(access, session=asking)} == {None}
