@@ -208,6 +208,7 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             gateway.access.mark,
             gateway.postbox.run,
             gateway.once.purge,
+            gateway.scribe.run,
             steward.run,
             announcer.run,
             gateway.pasts.run,
@@ -264,7 +265,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         ),
         connections=Connections(people, vault, guarded, rng=rng),
         postbox=postbox,
-        scribe=Scribe(people),
+        scribe=Scribe(people, clock=resources.clock),
         pasts=Pasts(resources, projection(), url=settings.database_url),
         rng=rng,
     )

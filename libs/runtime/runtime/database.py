@@ -90,6 +90,20 @@ async def read_rows(
     return await on_working_connection(source, read)
 
 
+async def write_row(source: Pool, workspace_id: str, write: Callable[[Connection], Awaitable[None]]) -> None:
+    """One statement in a `tenant` transaction of its own: one round trip instead of three.
+
+    write: executes it and reads nothing of it; it may run twice. Raises UnavailableError like `tenant`.
+    """
+
+    async def attempt() -> None:
+        async with source.connection() as conn, conn.pipeline():
+            await conn.execute("SELECT set_config('app.current_workspace', $1, true)", (workspace_id,))
+            await write(conn)
+
+    await on_working_connection(source, attempt)
+
+
 async def on_working_connection(source: Pool, attempt: Callable[[], Awaitable[R]]) -> R:
     """Do it again when the first connection was of before the server's restart.
 

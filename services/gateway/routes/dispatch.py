@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
@@ -225,29 +226,24 @@ class _Request:
         return msgspec.structs.replace(reply, headers={**reply.headers, "ETag": etag_of(reply.body)})
 
     async def _handled(self, call: AnyCall) -> Reply:
-        try:
-            made = await self._made(call)
-        except NotVisibleYetError as error:
-            location = error.location or self._request.scope["path"]
-            made = Answer(202, Accepted(status="accepted", location=location), {"Location": location})
-        except BaseException as error:
-            if not isinstance(error, AppError) or error.status >= 500:
-                # It may have come behind the deed.
-                await self._written_down(call, outcome="unknown")
-            raise
-        await self._written_down(call)
+        async with self._written_down(call):
+            try:
+                made = await self._made(call)
+            except NotVisibleYetError as error:
+                location = error.location or self._request.scope["path"]
+                made = Answer(202, Accepted(status="accepted", location=location), {"Location": location})
         reply = _encoded(self._operation, made)
         return msgspec.structs.replace(reply, headers={**self._headers, **reply.headers})
 
-    async def _written_down(self, call: AnyCall, **outcome: str) -> None:
+    def _written_down(self, call: AnyCall) -> AbstractAsyncContextManager[None]:
         """Note a deed in the audit log: names of fields, never what is in them."""
         deed = self._operation.deed
         if deed is None:
-            return
+            return nullcontext()
         target_id = call.workspace_id if deed.of is None else call.path[deed.of]
         act = Act(principal=call.principal, ip=call.ip, now=self._gateway.resources.clock())
-        metadata = {"fields": _given(call.body), **outcome}
-        await self._gateway.scribe.note(act, deed.action, deed.category, (deed.target, target_id), metadata)
+        metadata = {"fields": _given(call.body)}
+        return self._gateway.scribe.deed(act, deed.action, deed.category, (deed.target, target_id), metadata)
 
     async def _made(self, call: AnyCall) -> Struct | Answer | None:
         """What the handler makes, of the rows as they are or as they were."""

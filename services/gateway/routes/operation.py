@@ -54,7 +54,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     pool: the read model. people: identity. access: whom a token speaks for now. postbox: letters on their way.
     vault: seals secrets that have to be read again. factors: people's second factors.
     sign_in: browsers, through identity providers. connections: workspaces' own providers.
-    scribe: lines of the audit log behind what is done. pasts: the read model as it was. rng: chance for ids; secrets come from the module secrets.
+    scribe: lines of the audit log about deeds. pasts: the read model as it was. rng: chance for ids; secrets come from the module secrets.
     quota: how many events the plan still allows. once: what must not run twice. catalogue: the types of sources.
     """
 
@@ -115,11 +115,11 @@ class Answer(Struct, frozen=True):
 
 
 class Deed(Struct, frozen=True):
-    """A line of the audit log that the door writes once the operation is done: who, from where, which fields.
+    """A line of the audit log that the door writes about the operation: who, from where, which fields.
 
     For what another service decides, whose event names the same actor; whoever writes rows of identity writes its line
     itself, in the same transaction. Of an operation that failed at our end, so that nobody knows whether it is done,
-    the line says `outcome: unknown`. target: what the line is about, with its id in the path's parameter `of`; without
+    the line says `outcome: unknown` (`Scribe.deed`). target: what the line is about, with its id in the path's parameter `of`; without
     that it is the workspace.
     """
 

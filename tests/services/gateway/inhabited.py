@@ -247,6 +247,11 @@ class Inhabited:
             " VALUES (%s, new_id('mail_'), 'x', now() + interval '1 year', now())",
             space,
         )
+        self.sql(
+            "INSERT INTO audit_intents (workspace_id, intent_id, begun_at, actor_id, action, category, target_type,"
+            " target_id, metadata) VALUES (%s, 'x', now() + interval '1 year', 'x', 'x', 'other', 'x', 'x', '{}')",
+            space,
+        )
         asyncio.run(self._tell())
         connected = sources.connect(self.stack, space, self.word, recommendation_id=self.ids["rec_"][0])
         asyncio.run(connected)

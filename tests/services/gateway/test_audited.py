@@ -2,16 +2,17 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
 import httpx
 import msgspec
 import pytest
+from runtime.database import pool
 from runtime.errors import NotFoundError, UnavailableError
+from testkit.servers import Database
 from testkit.stack import Stack
 
 from services.gateway.app import OPERATIONS
@@ -20,7 +21,7 @@ from services.gateway.identity.people import acting, scribe
 from services.gateway.routes import dispatch
 from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery
 
-from .tenants import onboard, sign_in
+from .tenants import execute, onboard, sign_in
 from .test_api import words
 
 LEAVES_NO_LINE = {
@@ -129,33 +130,48 @@ def test_a_deed_names_what_is_in_the_path() -> None:
 
 
 async def test_a_line_that_cannot_be_written_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is written later; and what fails at our end leaves one too, as it may have come behind the deed."""
+    """It is written later; what fails at our end leaves one too, and nothing is done that cannot be named first."""
     written: list[Any] = []
-    failing = 1
-    ends: list[Exception | None] = [None, UnavailableError("later"), NotFoundError("nobody")]
+    named: list[Any] = []
+    asked_at = 0
 
-    @asynccontextmanager
-    async def away(*_: object) -> AsyncIterator[Any]:
-        nonlocal failing
-        failing -= 1
-        if failing >= 0:
+    async def now_and_then(_pool: object, _space: str, write: Callable[[Any], Awaitable[None]]) -> None:
+        nonlocal asked_at
+        asked_at += 1
+        if asked_at in (2, 8):
             raise UnavailableError("The database does not answer now.")
-        yield None
+        await write(None)
 
-    async def audit(_conn: object, **line: object) -> None:
-        written.append(line["metadata"])
+    async def insert_intent(_conn: object, **row: object) -> None:
+        named.append(row["metadata"])
+
+    async def close_intent(_conn: object, *, outcome: str, **_: object) -> None:
+        written.append(outcome)
+
+    async def delete_intent(*_: object, **__: object) -> None:
+        written.append("struck")
+
+    done: list[None] = []
+    ends: list[Exception | None] = [None, UnavailableError("later"), NotFoundError("nobody"), None]
 
     async def handle(*_: object) -> None:
+        done.append(None)
         if (end := ends.pop(0)) is not None:
             raise end
 
-    monkeypatch.setattr(scribe, "tenant", away)
+    monkeypatch.setattr(scribe, "write_row", now_and_then)
     monkeypatch.setattr(scribe, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(acting._queries, "audit", audit)
+    monkeypatch.setattr(scribe._queries, "insert_intent", insert_intent)
+    monkeypatch.setattr(scribe._queries, "close_intent", close_intent)
+    monkeypatch.setattr(scribe._queries, "delete_intent", delete_intent)
     [operation] = [each for each in OPERATIONS if each.id == "dismissPrediction"]
     operation = msgspec.structs.replace(operation, handle=handle, replies={204: None})
+
+    def clock() -> datetime:
+        return datetime(2026, 11, 22, tzinfo=UTC)
+
     gateway: Any = SimpleNamespace(
-        resources=SimpleNamespace(clock=lambda: datetime(2026, 11, 22, tzinfo=UTC)), scribe=scribe.Scribe(Any)
+        resources=SimpleNamespace(clock=clock), scribe=scribe.Scribe(Any, clock=clock)
     )
     asked: Any = SimpleNamespace(scope={"state": {"visit": Visit("", {}, {}, None, None)}})
     call: Any = Call(
@@ -163,11 +179,52 @@ async def test_a_line_that_cannot_be_written_changes_no_answer(monkeypatch: pyte
     )
     request = dispatch._Request(operation, gateway, asked, shown_by=None)
     assert (await request._handled(call)).status == 204
-    assert written == [b'{"fields":null}'.decode()]
+    assert (named, written) == (['{"fields":null}'], ["{}"])
     for refused in (UnavailableError, NotFoundError):
         with pytest.raises(refused):
             await request._handled(call)
-    assert written[1:] == ['{"fields":null,"outcome":"unknown"}']
+    assert written[1:] == ['{"outcome":"unknown"}', "struck"]
+    with pytest.raises(UnavailableError):
+        await request._handled(call)
+    assert (len(done), len(written)) == (3, 3), "done without being named"
+
+
+async def test_a_process_that_dies_in_a_deed_leaves_its_line_to_another(database: Database) -> None:
+    """One line, which says that nobody knows; whoever was only slow writes no second one, and the chain is whole."""
+    tenant = await onboard(database.owner_url)
+    now = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    principal = msgspec.structs.replace(
+        dispatch._PUBLIC, workspace_id=tenant.workspace_id, user_id=tenant.owner_id
+    )
+    act = acting.Act(principal=principal, ip="", now=now)
+
+    async def written() -> list[dict[str, Any]]:
+        statement = (
+            "SELECT metadata FROM audit_log WHERE workspace_id = %s AND action = 'issue.commented'"
+            " ORDER BY entry_number"
+        )
+        return [row[0] for row in await execute(database.owner_url, statement, tenant.workspace_id)]
+
+    async with pool(database.app_url, schema="identity") as people:
+        first = scribe.Scribe(people, clock=lambda: now)
+        later = scribe.Scribe(people, clock=lambda: now + timedelta(minutes=6))
+        deed = first.deed(act, "issue.commented", "create", ("issue", "iss_1"), {"fields": "text"})
+        async with deed:
+            await first.close_left()
+            assert await written() == []
+            await asyncio.gather(later.close_left(), later.close_left())
+            unknown = {"fields": "text", "outcome": "unknown", "begun_at": "2026-11-22T12:00:00Z"}
+            assert await written() == [unknown]
+        assert await written() == [unknown]
+        with pytest.raises(NotFoundError):
+            async with first.deed(act, "issue.commented", "create", ("issue", "iss_2"), {}):
+                raise NotFoundError("nobody")
+        async with first.deed(act, "issue.commented", "create", ("issue", "iss_3"), {"fields": "text"}):
+            pass
+        await later.close_left()
+    assert await written() == [unknown, {"fields": "text"}]
+    [whole] = await execute(database.owner_url, "SELECT problem FROM verify_audit(%s)", tenant.workspace_id)
+    assert whole == (None,)
 
 
 def lines(api: httpx.Client, action: str) -> list[dict[str, Any]]:

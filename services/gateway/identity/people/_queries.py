@@ -857,3 +857,79 @@ async def audit(
         if fetched is None:
             raise LookupError("audit gave no row")
         return fetched
+
+
+_INSERT_INTENT = """
+INSERT INTO audit_intents (workspace_id, intent_id, begun_at, actor_id, action, category, target_type, target_id,
+    metadata, ip)
+VALUES ($1, $2, $3, $4, $5,
+    $6, $7, $8, $9::jsonb, $10)
+ON CONFLICT (workspace_id, intent_id) DO NOTHING
+"""
+
+
+async def insert_intent(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    intent_id: str,
+    begun_at: datetime,
+    actor_id: str,
+    action: str,
+    category: str,
+    target_type: str,
+    target_id: str,
+    metadata: str,
+    ip: str | None,
+) -> None:
+    """Name a deed that is about to be done; again is no second one."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_INTENT, (workspace_id, intent_id, begun_at, actor_id, action, category, target_type, target_id, metadata, ip))
+
+
+_CLOSE_INTENT = """
+WITH gone AS (
+    DELETE FROM audit_intents WHERE workspace_id = $2 AND intent_id = $3
+    RETURNING actor_id, action, category, target_type, target_id, metadata, ip
+)
+SELECT audit_here(g.actor_id, g.action, g.category, g.target_type, g.target_id,
+    g.metadata || $1::jsonb, g.ip) FROM gone AS g
+"""
+
+
+async def close_intent(
+    conn: AsyncConnection[Any],
+    *,
+    outcome: str,
+    workspace_id: str,
+    intent_id: str,
+) -> None:
+    """Turn a deed that is done into a line of the audit log, unless that has happened."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_CLOSE_INTENT, (outcome, workspace_id, intent_id))
+
+
+_DELETE_INTENT = """
+DELETE FROM audit_intents WHERE workspace_id = $1 AND intent_id = $2
+"""
+
+
+async def delete_intent(conn: AsyncConnection[Any], *, workspace_id: str, intent_id: str) -> None:
+    """Forget a deed that was refused."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_DELETE_INTENT, (workspace_id, intent_id))
+
+
+_CLOSE_LEFT_INTENT = """
+SELECT close_left_intent($1::timestamptz)::boolean AS is_closed
+"""
+
+
+async def close_left_intent(conn: AsyncConnection[Any], *, before: datetime) -> bool:
+    """Write the line of one deed, of any workspace, whose process died; whether there was one."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_CLOSE_LEFT_INTENT, (before,))
+        fetched: bool | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("close_left_intent gave no row")
+        return fetched

@@ -233,3 +233,29 @@ RETURNING *;
 -- name: Audit :one
 SELECT audit_here(sqlc.arg(actor)::text, sqlc.arg(action)::text, sqlc.arg(category)::text, sqlc.arg(target_type)::text,
     sqlc.arg(target_id)::text, sqlc.arg(metadata)::text::jsonb, sqlc.narg(ip)::text)::text AS entry_id;
+
+-- Name a deed that is about to be done; again is no second one.
+-- name: InsertIntent :exec
+INSERT INTO audit_intents (workspace_id, intent_id, begun_at, actor_id, action, category, target_type, target_id,
+    metadata, ip)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(intent_id), sqlc.arg(begun_at), sqlc.arg(actor_id), sqlc.arg(action),
+    sqlc.arg(category), sqlc.arg(target_type), sqlc.arg(target_id), sqlc.arg(metadata)::jsonb, sqlc.narg(ip))
+ON CONFLICT (workspace_id, intent_id) DO NOTHING;
+
+-- Turn a deed that is done into a line of the audit log, unless that has happened.
+-- name: CloseIntent :exec
+WITH gone AS (
+    DELETE FROM audit_intents WHERE workspace_id = sqlc.arg(workspace_id) AND intent_id = sqlc.arg(intent_id)
+    RETURNING actor_id, action, category, target_type, target_id, metadata, ip
+)
+SELECT audit_here(g.actor_id, g.action, g.category, g.target_type, g.target_id,
+    g.metadata || sqlc.arg(outcome)::jsonb, g.ip) FROM gone AS g;
+
+-- Forget a deed that was refused.
+-- name: DeleteIntent :exec
+DELETE FROM audit_intents WHERE workspace_id = sqlc.arg(workspace_id) AND intent_id = sqlc.arg(intent_id);
+
+-- Write the line of one deed, of any workspace, whose process died; whether there was one.
+-- always
+-- name: CloseLeftIntent :one
+SELECT close_left_intent(sqlc.arg(before)::timestamptz)::boolean AS is_closed;
