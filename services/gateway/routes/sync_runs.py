@@ -77,7 +77,10 @@ class SyncRun(Struct, frozen=True, kw_only=True):
     chunks_done: Annotated[int, Meta(description="Stretches of time that are done.")]
     chunks: int
     error_code: Annotated[str | None, Meta(description="A stable code, such as rate_limited.")]
-    details: Annotated[str | None, Meta(description="Of a failure, with the vendor's words.")]
+    details: Annotated[
+        str | None,
+        Meta(description="Of a failure, or of what a run had to leave out, with the vendor's words."),
+    ]
     window_start: Annotated[datetime | None, Meta(description="Of a backfill.")]
     window_end: datetime | None
     requested_by: Annotated[str | None, Meta(description="Null: the schedule.")]

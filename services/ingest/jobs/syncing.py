@@ -32,7 +32,7 @@ from services.ingest.state import NOTHING_YET, Connector, SyncRun
 from services.ingest.vault import Vault
 from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.faults import VendorError
-from services.ingest.vendors.polling import Access, Window, beginning, high_water
+from services.ingest.vendors.polling import ABSENT, Access, Window, beginning, high_water
 
 AT_ONCE: Final = 8
 PER_WORKSPACE: Final = 4
@@ -227,6 +227,7 @@ class _Run:
         self._workspace_id = workspace_id
         self._context = CommandContext(workspace_id=workspace_id, correlation_id=run.request.run_id)
         self._progress: dict[str, _Progress] = {}
+        self._left_out: dict[str, str] = {}
         self._remapped: connector.SyncCounts = NOTHING_YET
         self._version = 0
         self._has_told = False
@@ -302,19 +303,31 @@ class _Run:
         if self._request.kind is not connector.SyncKind.SCHEDULED:
             await self._say_progress()
         for stream in source.streams:
-            while (progress := self._progress[stream.name]).chunk < len(progress.stretches):
-                try:
-                    await self._read_stretch(source, access, stream)
-                except VendorError as error:
-                    if not self._progress[stream.name].is_whole or error.code not in _OF_LENGTH:
-                        raise
-                    # It may be too much at once for this vendor.
-                    self._progress[stream.name] = replace(
-                        self._progress[stream.name], is_whole=False, chunk=0, page=None, newest=None
-                    )
-                if self._request.kind is connector.SyncKind.BACKFILL:
-                    await self._say_progress()
-                    await self._let_others_go_first()
+            try:
+                await self._read(source, access, stream)
+            except VendorError as error:
+                is_wanted = not stream.optional or stream.name in source.settings.streams
+                if is_wanted or error.code not in ABSENT:
+                    raise
+                self._left_out[stream.name] = error.detail
+                progress = self._progress[stream.name]
+                self._progress[stream.name] = replace(progress, chunk=len(progress.stretches), page=None)
+
+    async def _read(self, source: Source, access: Access, stream: Stream) -> None:
+        """Read one stream, stretch by stretch."""
+        while (progress := self._progress[stream.name]).chunk < len(progress.stretches):
+            try:
+                await self._read_stretch(source, access, stream)
+            except VendorError as error:
+                if not self._progress[stream.name].is_whole or error.code not in _OF_LENGTH:
+                    raise
+                # It may be too much at once for this vendor.
+                self._progress[stream.name] = replace(
+                    self._progress[stream.name], is_whole=False, chunk=0, page=None, newest=None
+                )
+            if self._request.kind is connector.SyncKind.BACKFILL:
+                await self._say_progress()
+                await self._let_others_go_first()
 
     async def _plan(self, source: Source) -> None:
         """For each stream where to begin, or where an earlier try of this run was."""
@@ -419,9 +432,15 @@ class _Run:
     def _withheld(self) -> str:
         """What people are told of a run that read all that the vendor gives, and that is not all."""
         cut = [name for name, progress in self._progress.items() if progress.cut_chunk is not None]
-        if not cut:
-            return ""
-        return f"Not all was read: the vendor gives only a part of what there is. Streams: {', '.join(cut)}."
+        said = []
+        if cut:
+            said.append(
+                f"Not all was read: the vendor gives only a part of what there is. Streams: {', '.join(cut)}."
+            )
+        if self._left_out:
+            said.append(f"Left out, for the vendor does not give them: {', '.join(self._left_out)}.")
+            said += list(dict.fromkeys(self._left_out.values()))
+        return " ".join(said)
 
     async def _let_others_go_first(self) -> None:
         """A backfill may take days; what is new comes first."""

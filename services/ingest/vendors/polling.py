@@ -56,6 +56,9 @@ BACK_OFF_SECONDS: Final = 1.0
 TRIES: Final[Mapping[Code, int]] = {"rate_limited": 5, "vendor_failed": 4, "unreachable": 4, "bad_answer": 2}
 """How often a page is asked for, by what went wrong; everything else is not tried again."""
 
+ABSENT: Final[frozenset[Code]] = frozenset({"credentials_rejected", "not_configured"})
+"""How a vendor answers for a list that an account does not have or does not show us: 403, 404, 410."""
+
 T = TypeVar("T")
 
 _SIZES: Final = re.compile(
@@ -214,9 +217,11 @@ def probe(access: Access, *, session: requests.Session, now: datetime | None = N
         checks.append(_check("credentials", lambda: _test(access, session)))
     if not checks or checks[0].is_good:
         end = now or datetime.now(UTC)
-        checks += [
-            _check(each.name, partial(_glance, access, each, end, session)) for each in manifest.streams
-        ]
+        for stream in manifest.streams:
+            check = _check(stream.name, partial(_glance, access, stream, end, session))
+            if stream.optional and check.code in ABSENT:
+                check = Check(stream.name, f"left out: {check.detail}")
+            checks.append(check)
     return checks
 
 

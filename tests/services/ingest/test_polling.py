@@ -32,6 +32,7 @@ from services.ingest.vendors import session as sessions
 from services.ingest.vendors.polling import Access, Page, VendorError, Window, high_water, pages, probe
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, retry_after
+from services.ingest.vendors.templates import Values, window_values
 from services.ingest.vendors.windows import Place
 from tests.services.ingest.vendor import SECRET, Kept, Vendor, vendor
 
@@ -319,6 +320,31 @@ def test_a_probe_tries_credentials_and_then_each_stream(playing: Vendor) -> None
         wrong = replace(access, manifest=manifest_of("gitlab"), config={"host": "127.0.0.1", "project": "1"})
         (only,) = probe(wrong, session=asking)
     assert (only.name, only.code) == ("credentials", "unreachable")
+
+
+def test_a_probe_passes_over_a_list_that_an_account_does_not_have(playing: Vendor) -> None:
+    manifest, stream = made("offset")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(4))
+    away = replace(stream, name="away", optional=True, endpoint=replace(stream.endpoint, path="/nowhere"))
+    access = replace(access, manifest=replace(access.manifest, test=None, streams=(stream, away)))
+    with session() as asking:
+        checks = probe(access, session=asking)
+        assert [(check.name, check.is_good) for check in checks] == [("things", True), ("away", True)]
+        assert checks[1].detail.startswith("left out: ")
+
+
+@pytest.mark.parametrize("type_", ["jira", "jira_dc"])
+def test_jira_is_told_a_moment_that_is_the_same_in_all_time_zones(type_: str) -> None:
+    """A quoted date in JQL is one of the time zone of whoever asks, which is seldom UTC.
+
+    Source: https://support.atlassian.com/jira-software-cloud/docs/jql-fields/#Updated.
+    """
+    manifest = manifest_of(type_)
+    (stream,) = manifest.streams
+    window = window_values(stream, DAY, DAY)
+    assert stream.endpoint is not None
+    asked = Values(manifest, {}, window=window).tree(stream.endpoint.json)
+    assert f" AND updated >= {int(DAY.timestamp() * 1000)} ORDER BY" in str(asked)
 
 
 def test_an_unknown_position_is_not_taken() -> None:

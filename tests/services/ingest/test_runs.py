@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 from typing import cast
 from unittest.mock import AsyncMock, MagicMock
 
+import msgspec
 import psycopg
 import pytest
 from contracts import connector
 from testkit.builders import recorded
 
+from services.ingest.connectors.manifest import Stream
 from services.ingest.jobs import syncing
 from services.ingest.jobs.intake import Taken
 from services.ingest.jobs.queue import Later, StepAside
@@ -36,6 +38,8 @@ class Played:
     """A run of what is new over pages that a test makes up. windows: those that were asked for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+        self.settings = SETTINGS
+        self.stream = ""
         self.windows: list[Window] = []
         self.said: list[connector.Event | None] = []
         self.page_seconds = 0.0
@@ -50,7 +54,7 @@ class Played:
     async def play(self) -> connector.SyncEnded:
         """Do it; how it ended."""
         made = connector.ConnectorCreated(
-            connector_id="con_1", settings=SETTINGS, status=connector.ConnectorStatus.CONNECTED
+            connector_id="con_1", settings=self.settings, status=connector.ConnectorStatus.CONNECTED
         )
         asked = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=connector.SyncKind.MANUAL)
         run = SyncRun(request=asked, requested_at=NOW)
@@ -79,13 +83,14 @@ class Played:
     async def _pages(
         self,
         _: object,
-        __: object,
+        stream: Stream,
         window: Window,
         *,
         position: object,
         goes_on: Callable[[], bool],
     ) -> AsyncIterator[Page]:
         assert position is None
+        self.stream = stream.name
         self.windows.append(window)
         is_asked = False
         for page in self._ask(window):
@@ -131,6 +136,35 @@ async def test_a_first_run_asks_once_and_in_stretches_only_where_that_is_too_muc
     assert len(limited.windows) == 14
     assert limited.windows[1] == Window(NOW - FIRST_WINDOW, NOW - FIRST_WINDOW + CHUNK)
     assert limited.windows[-1].end == NOW
+
+
+async def test_a_list_that_an_account_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless somebody wants it by name; a vendor that is down is no such thing."""
+
+    def alerts(*, optional: bool, code: str = "credentials_rejected", chosen: bool = False) -> Played:
+        def ask(window: Window) -> tuple[Page, ...]:
+            if played.stream == "alerts":
+                raise VendorError(code, "answered 403: Alerts are disabled")  # type: ignore[arg-type]
+            return (Page([], None),)
+
+        played = Played(monkeypatch, ask)
+        (failures,) = cast(list[dict[str, object]], MANIFEST["streams"])
+        streams = [{**failures, "name": "alerts", "optional": optional}, failures]
+        played.settings = msgspec.structs.replace(
+            SETTINGS, manifest={**MANIFEST, "streams": streams}, streams=("alerts",) if chosen else ()
+        )
+        return played
+
+    end = await alerts(optional=True).play()
+    assert end.outcome is connector.SyncOutcome.SUCCEEDED
+    assert "Left out" in end.detail
+    assert "alerts. answered 403: Alerts are disabled" in end.detail
+    for missed in (
+        alerts(optional=False),
+        alerts(optional=True, code="vendor_failed"),
+        alerts(optional=True, chosen=True),
+    ):
+        assert (await missed.play()).outcome is connector.SyncOutcome.FAILED
 
 
 async def test_a_run_that_takes_long_lets_others_have_a_turn_behind_a_page(
