@@ -170,10 +170,10 @@ async def list_changes(conn: AsyncConnection[Any], *, since: date, row_limit: in
 
 
 _ADD_CONNECTOR = """
-INSERT INTO connectors (workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, n_failed,
-    partition, changed_seq)
+INSERT INTO connectors (workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since,
+    failed_run_ids, partition, changed_seq)
 VALUES ($1, $2, $3, $4, $5, '', '{}',
-    $6, 0, $7, $8)
+    $6, '{}', $7, $8)
 ON CONFLICT (workspace_id, connector_id) DO NOTHING
 """
 
@@ -293,8 +293,8 @@ async def add_run(
 
 
 _NOTE_RUN = """
-UPDATE connectors SET last_run_at = $1, changed_seq = $2
-WHERE workspace_id = $3 AND connector_id = $4
+UPDATE connectors SET last_run_at = $1, last_run_id = $2, changed_seq = $3
+WHERE workspace_id = $4 AND connector_id = $5
 """
 
 
@@ -302,13 +302,14 @@ async def note_run(
     conn: AsyncConnection[Any],
     *,
     at: datetime | None,
+    run_id: str | None,
     seq: int,
     workspace_id: str,
     connector_id: str,
 ) -> None:
     """Note when a connector was last asked to run (SyncRequested)."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_NOTE_RUN, (at, seq, workspace_id, connector_id))
+        await cursor.execute(_NOTE_RUN, (at, run_id, seq, workspace_id, connector_id))
 
 
 _END_RUN = """
@@ -322,31 +323,65 @@ async def end_run(conn: AsyncConnection[Any], *, workspace_id: str, run_id: str)
         await cursor.execute(_END_RUN, (workspace_id, run_id))
 
 
-_COUNT_FAILURE = """
+_NOTE_SUCCESS = """
+UPDATE connectors SET succeeded_run_id = $1, failed_run_ids = '{}', changed_seq = $2
+WHERE workspace_id = $3 AND connector_id = $4
+"""
+
+
+async def note_success(
+    conn: AsyncConnection[Any],
+    *,
+    run_id: str | None,
+    seq: int,
+    workspace_id: str,
+    connector_id: str,
+) -> None:
+    """Note a run that succeeded, which ends the row of those that failed (SyncEnded)."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_NOTE_SUCCESS, (run_id, seq, workspace_id, connector_id))
+
+
+_NOTE_FAILURE = """
 UPDATE connectors
-SET n_failed = CASE WHEN $1::boolean THEN least(n_failed + 1, $2::integer) ELSE 0 END,
+SET failed_run_ids = failed_run_ids[cardinality(failed_run_ids) + 2 - $1::integer:] || $2::text,
     changed_seq = $3
 WHERE workspace_id = $4 AND connector_id = $5
 """
 
 
-async def count_failure(
+async def note_failure(
     conn: AsyncConnection[Any],
     *,
-    has_failed: bool,
     at_most: int,
+    run_id: str,
     seq: int,
     workspace_id: str,
     connector_id: str,
 ) -> None:
-    """Count the runs of a connector that have failed in a row, up to so many; one that succeeds ends the row (SyncEnded)."""
+    """Note a run that failed, behind the last of those that did so in a row (SyncEnded)."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_COUNT_FAILURE, (has_failed, at_most, seq, workspace_id, connector_id))
+        await cursor.execute(_NOTE_FAILURE, (at_most, run_id, seq, workspace_id, connector_id))
+
+
+_LIST_NEEDED_RUNS = """
+SELECT DISTINCT needed.run_id::text AS run_id
+FROM connectors, unnest(failed_run_ids || ARRAY[last_run_id, succeeded_run_id]) AS needed(run_id)
+WHERE workspace_id = $1 AND needed.run_id = ANY($2::text[])
+"""
+
+
+async def list_needed_runs(conn: AsyncConnection[Any], *, workspace_id: str, run_ids: list[str]) -> list[str]:
+    """Those of some runs that the rows of connectors rest on."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_LIST_NEEDED_RUNS, (workspace_id, run_ids))
+        fetched: list[str] = await cursor.fetchall()
+        return fetched
 
 
 _LIST_CHANGED_CONNECTORS = """
-SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
-    changed_seq
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at,
+    cardinality(failed_run_ids) AS n_failed, changed_seq
 FROM connectors
 WHERE partition = $1 AND changed_seq > $2
 ORDER BY changed_seq, workspace_id, connector_id
@@ -369,8 +404,8 @@ async def list_changed_connectors(
 
 
 _GET_CONNECTOR = """
-SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
-    changed_seq
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at,
+    cardinality(failed_run_ids) AS n_failed, changed_seq
 FROM connectors
 WHERE workspace_id = $1 AND connector_id = $2
 """

@@ -9,10 +9,12 @@ from contracts import workspace
 from eventlog import Projection
 from msgspec import Struct
 from runtime.broker import CommandContext, Endpoint, ask
-from runtime.database import Pool
+from runtime.database import Pool, tenant
+from runtime.errors import UnavailableError
 from runtime.outbound import Outbound
 from runtime.service import Hook, Resources, Service
 
+from services.ingest import _queries
 from services.ingest.endpoints import Desk, Retirement, endpoints
 from services.ingest.endpoints.authorization import Authorizations
 from services.ingest.endpoints.connectors import Connectors
@@ -77,7 +79,7 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
     shared = _shared(settings, resources)
     parts = [_connecting(shared), _receiving(shared), _ticketing(shared)]
     desk = Desk(resources.event_log, clock=resources.clock, rng=shared.rng)
-    retirement = Retirement(resources.event_log, clock=resources.clock)
+    retirement = Retirement(resources.event_log, needed=partial(_needed_runs, shared), clock=resources.clock)
     return Service(
         name=NAME,
         projection=projection(),
@@ -128,14 +130,24 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
     )
 
 
+async def _caught_up(resources: Resources, workspace_id: str) -> bool:
+    """Whether the rows hold all that a workspace's log has, after a moment at most."""
+    end = await resources.event_log.last_seq(resources.event_log.partition_of(workspace_id))
+    return await resources.reached(workspace_id, end, timeout=ROWS_SECONDS)
+
+
+async def _needed_runs(shared: _Shared, workspace_id: str, run_ids: Sequence[str]) -> list[str]:
+    """Those of some runs that rows of connectors rest on. Raises UnavailableError where nobody can tell now."""
+    if not await _caught_up(shared.resources, workspace_id):
+        raise UnavailableError("The rows are behind the log; ask again.")
+    async with tenant(shared.rows, workspace_id) as conn:
+        return await _queries.list_needed_runs(conn, workspace_id=workspace_id, run_ids=list(run_ids))
+
+
 def _connecting(shared: _Shared) -> _Part:
     """Connectors, what they sign in with, what they have sent, and their runs."""
     settings, resources = shared.settings, shared.resources
     asking = Asking(shared.grants, settings.reach, threads=AT_ONCE, probes=PROBES_AT_ONCE)
-
-    async def caught_up(workspace_id: str) -> bool:
-        end = await resources.event_log.last_seq(resources.event_log.partition_of(workspace_id))
-        return await resources.reached(workspace_id, end, timeout=ROWS_SECONDS)
 
     connectors = Connectors(
         shared.sources,
@@ -144,7 +156,7 @@ def _connecting(shared: _Shared) -> _Part:
         asking,
         shared.queue,
         rows=shared.rows,
-        caught_up=caught_up,
+        caught_up=partial(_caught_up, resources),
         clock=resources.clock,
         rng=shared.rng,
     )

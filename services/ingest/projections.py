@@ -150,21 +150,21 @@ async def _run_requested(event: Recorded[Event], data: connector.SyncRequested, 
         partition=event.partition,
     )
     if data.kind in POLLS:
-        await _queries.note_run(conn, **ids, at=event.recorded_at, seq=event.seq)
+        await _queries.note_run(conn, **ids, run_id=data.run_id, at=event.recorded_at, seq=event.seq)
 
 
 async def _run_ended(event: Recorded[Event], data: connector.SyncEnded, conn: Connection) -> None:
-    await _queries.end_run(conn, workspace_id=event.workspace_id, run_id=data.run_id)
-    if data.outcome is connector.SyncOutcome.CANCELLED:
-        return
-    await _queries.count_failure(
-        conn,
-        workspace_id=event.workspace_id,
-        connector_id=data.connector_id,
-        has_failed=data.outcome is connector.SyncOutcome.FAILED,
-        at_most=FAILED_RUNS_MAX,
-        seq=event.seq,
-    )
+    run = {"workspace_id": event.workspace_id, "run_id": data.run_id}
+    await _queries.end_run(conn, **run)
+    match data.outcome:
+        case connector.SyncOutcome.SUCCEEDED:
+            await _queries.note_success(conn, **run, connector_id=data.connector_id, seq=event.seq)
+        case connector.SyncOutcome.FAILED:
+            await _queries.note_failure(
+                conn, **run, connector_id=data.connector_id, at_most=FAILED_RUNS_MAX, seq=event.seq
+            )
+        case connector.SyncOutcome.CANCELLED:
+            pass
 
 
 def _json(settings: connector.ConnectorSettings) -> str:

@@ -53,10 +53,10 @@ LIMIT sqlc.arg('row_limit');
 
 -- Add a connector (ConnectorCreated).
 -- name: AddConnector :exec
-INSERT INTO connectors (workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, n_failed,
-    partition, changed_seq)
+INSERT INTO connectors (workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since,
+    failed_run_ids, partition, changed_seq)
 VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), sqlc.arg(type), sqlc.arg(settings), sqlc.arg(status), '', '{}',
-    sqlc.arg(at), 0, sqlc.arg(partition), sqlc.arg(seq))
+    sqlc.arg(at), '{}', sqlc.arg(partition), sqlc.arg(seq))
 ON CONFLICT (workspace_id, connector_id) DO NOTHING;
 
 -- Set what is decided about a connector; another schedule counts from now (ConnectorConfigured).
@@ -90,25 +90,36 @@ ON CONFLICT (workspace_id, run_id) DO NOTHING;
 
 -- Note when a connector was last asked to run (SyncRequested).
 -- name: NoteRun :exec
-UPDATE connectors SET last_run_at = sqlc.arg(at), changed_seq = sqlc.arg(seq)
+UPDATE connectors SET last_run_at = sqlc.arg(at), last_run_id = sqlc.arg(run_id), changed_seq = sqlc.arg(seq)
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 
 -- Delete a run that is over (SyncEnded).
 -- name: EndRun :exec
 DELETE FROM open_runs WHERE workspace_id = sqlc.arg(workspace_id) AND run_id = sqlc.arg(run_id);
 
--- Count the runs of a connector that have failed in a row, up to so many; one that succeeds ends the row (SyncEnded).
--- name: CountFailure :exec
+-- Note a run that succeeded, which ends the row of those that failed (SyncEnded).
+-- name: NoteSuccess :exec
+UPDATE connectors SET succeeded_run_id = sqlc.arg(run_id), failed_run_ids = '{}', changed_seq = sqlc.arg(seq)
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Note a run that failed, behind the last of those that did so in a row (SyncEnded).
+-- name: NoteFailure :exec
 UPDATE connectors
-SET n_failed = CASE WHEN sqlc.arg(has_failed)::boolean THEN least(n_failed + 1, sqlc.arg(at_most)::integer) ELSE 0 END,
+SET failed_run_ids = failed_run_ids[cardinality(failed_run_ids) + 2 - sqlc.arg(at_most)::integer:] || sqlc.arg(run_id)::text,
     changed_seq = sqlc.arg(seq)
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
+
+-- Those of some runs that the rows of connectors rest on.
+-- name: ListNeededRuns :many
+SELECT DISTINCT needed.run_id::text AS run_id
+FROM connectors, unnest(failed_run_ids || ARRAY[last_run_id, succeeded_run_id]) AS needed(run_id)
+WHERE workspace_id = sqlc.arg(workspace_id) AND needed.run_id = ANY(sqlc.arg(run_ids)::text[]);
 
 -- Connectors of a partition that changed behind a sequence, in the order of their changes.
 -- row: ConnectorRow
 -- name: ListChangedConnectors :many
-SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
-    changed_seq
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at,
+    cardinality(failed_run_ids) AS n_failed, changed_seq
 FROM connectors
 WHERE partition = sqlc.arg(partition) AND changed_seq > sqlc.arg(after)
 ORDER BY changed_seq, workspace_id, connector_id
@@ -117,8 +128,8 @@ LIMIT sqlc.arg(row_limit);
 -- One connector of a workspace; none where there is no such one.
 -- row: ConnectorRow
 -- name: GetConnector :one
-SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at, n_failed,
-    changed_seq
+SELECT workspace_id, connector_id, type, settings, status, reason, secrets, scheduled_since, last_run_at,
+    cardinality(failed_run_ids) AS n_failed, changed_seq
 FROM connectors
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 

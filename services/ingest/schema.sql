@@ -32,7 +32,9 @@ CREATE TABLE connectors (
     secrets text[] NOT NULL,                  -- names of those that it has
     scheduled_since timestamptz NOT NULL,     -- since when its schedule counts
     last_run_at timestamptz,                  -- when a run was last asked for, by its schedule or by hand
-    n_failed integer NOT NULL,                -- runs that have failed in a row, as far as it matters
+    last_run_id text,                         -- that run
+    succeeded_run_id text,                    -- the last run that succeeded
+    failed_run_ids text[] NOT NULL,           -- runs that have failed in a row since, the latest as far as it matters
     partition integer NOT NULL,               -- of the log
     changed_seq bigint NOT NULL,              -- stream sequence of the last event that changed the row
     PRIMARY KEY (workspace_id, connector_id)

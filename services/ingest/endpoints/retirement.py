@@ -1,8 +1,9 @@
 """What retention asks of ingest: hide issues and prompts at their age, delete issues later; delete runs of long ago."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 
 from contracts import Event, Recorded, connector, derived_id, ingest, record
 from eventlog import Append, Conflict, ConflictError, EventLog
@@ -29,14 +30,22 @@ _PURGES_AT_ONCE = 8
 class Retirement:
     """Answers over one event log; whatever is asked can be asked again, by several at once.
 
-    clock: the time in UTC.
+    What is purged is told first, as a fact that no read model can then miss, and then deleted. Only the last fact of a
+    workspace can be one whose events are still there, so only that is looked at again.
+    needed: those of some runs of a workspace that ingest's rows rest on. clock: the time in UTC.
     """
 
-    def __init__(self, log: EventLog, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        needed: Callable[[str, Sequence[str]], Awaitable[Collection[str]]],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._log = log
+        self._needed = needed
         self._clock = clock
-        self._deleted: dict[str, int] = {}
-        self._deleted_runs: dict[str, int] = {}
+        self._deleted: dict[tuple[str, str], int] = {}
 
     async def expire_issues(self, cmd: ingest.ExpireIssues, context: CommandContext) -> ingest.IssuesRetired:
         """Hide those that nobody has changed; one that somebody changes at this moment stays.
@@ -59,17 +68,16 @@ class Retirement:
     async def purge_issues(self, cmd: ingest.PurgeIssues, context: CommandContext) -> ingest.IssuesRetired:
         """Delete those whose grace is over, after what an earlier request began and did not end.
 
-        First the fact is told, which no read model can then miss, then the events are deleted. Only the last fact can
-        be one whose events are still there, so only that is looked at again.
         Raises InvalidIssueError and LogUnreachableError.
         """
         ids = _distinct("issue_ids", cmd.issue_ids, PURGED_MAX)
         return await or_unreachable(self._purge(ids, cmd.expired_before, context))
 
     async def purge_runs(self, cmd: connector.PurgeRuns, context: CommandContext) -> connector.RunsPurged:
-        """Delete runs that are over for long, in the same order; nobody writes to a run that is over.
+        """Delete runs that are over for long, but what the row of their connector rests on; nobody writes to one that
+        is over.
 
-        Raises InvalidConnectorError and LogUnreachableError.
+        Raises InvalidConnectorError, UnavailableError and LogUnreachableError.
         """
         if len(cmd.run_ids) > RUNS_MAX:
             raise InvalidConnectorError({"run_ids": f"has {len(cmd.run_ids)} ids; send at most {RUNS_MAX}"})
@@ -77,41 +85,18 @@ class Retirement:
 
     async def _purge_runs(self, cmd: connector.PurgeRuns, context: CommandContext) -> connector.RunsPurged:
         workspace_id = context.workspace_id
-        latest = await self._log.latest(workspace_id, RUN, workspace_id)
-        if latest is not None:
-            await self._delete_runs(latest, latest.seq)
-        histories = await self._log.histories(workspace_id, RUN, list(dict.fromkeys(cmd.run_ids)))
+        version = await self._end_last(RUN, workspace_id)
+        ids = list(dict.fromkeys(cmd.run_ids))
+        needed = await self._needed(workspace_id, ids) if ids else ()
+        histories = await self._log.histories(workspace_id, RUN, [id_ for id_ in ids if id_ not in needed])
         over = tuple(
             history[0].aggregate_id for history in histories if is_purgeable(history, before=cmd.ended_before)
         )
         if not over:
             return connector.RunsPurged(n_runs=0, sequence=0)
-        version = 0 if latest is None else latest.seq
         event = connector.SyncRunsPurged(workspace_id=workspace_id, run_ids=over)
-        fact = self._recorded(event, workspace_id, version, context)
-        try:
-            sequence = await self._log.append(Append(fact, version))
-        except ConflictError:
-            # Somebody else is at it; what is left is asked for again.
-            return connector.RunsPurged(n_runs=0, sequence=0)
-        await self._delete_runs(fact, sequence)
-        return connector.RunsPurged(n_runs=len(over), sequence=sequence)
-
-    async def _delete_runs(self, fact: Recorded[Event], sequence: int) -> None:
-        """Delete the events of the runs that a fact names, once in this process."""
-        if (
-            not isinstance(fact.data, connector.SyncRunsPurged)
-            or self._deleted_runs.get(fact.workspace_id) == sequence
-        ):
-            return
-        bound = asyncio.Semaphore(_PURGES_AT_ONCE)
-
-        async def one(run_id: str) -> None:
-            async with bound:
-                await self._log.purge(fact.workspace_id, RUN, run_id)
-
-        await asyncio.gather(*map(one, fact.data.run_ids))
-        self._deleted_runs[fact.workspace_id] = sequence
+        sequence = await self._tell_and_delete(event, version, context)
+        return connector.RunsPurged(n_runs=len(over) if sequence else 0, sequence=sequence)
 
     async def _expire(
         self, ids: Sequence[str], unchanged_since: datetime, context: CommandContext
@@ -130,7 +115,7 @@ class Retirement:
         self, ids: Sequence[str], asked_before: datetime, context: CommandContext
     ) -> ingest.PromptsRetired:
         workspace_id = context.workspace_id
-        version = await self._end_last(workspace_id)
+        version = await self._end_last(RETENTION, workspace_id)
         histories = await self._log.histories(workspace_id, PROMPT, ids)
         event = expire_prompts(histories, workspace_id=workspace_id, asked_before=asked_before)
         if event is None:
@@ -143,19 +128,11 @@ class Retirement:
             raise StateConflictError("Somebody else retires something here; ask again.") from error
         return ingest.PromptsRetired(n_prompts=len(event.analysis_ids), sequence=sequence)
 
-    async def _end_last(self, workspace_id: str) -> int:
-        """Delete what the last fact says is purged, before it is the last no more; its sequence, 0 for none."""
-        latest = await self._log.latest(workspace_id, RETENTION, workspace_id)
-        if latest is None:
-            return 0
-        await self._delete(latest, latest.seq)
-        return latest.seq
-
     async def _purge(
         self, ids: Sequence[str], expired_before: datetime, context: CommandContext
     ) -> ingest.IssuesRetired:
         workspace_id = context.workspace_id
-        version = await self._end_last(workspace_id)
+        version = await self._end_last(RETENTION, workspace_id)
         histories = await self._log.histories(workspace_id, AGGREGATE, ids)
         kept = [
             (issue, history)
@@ -169,33 +146,59 @@ class Retirement:
             issues=tuple(issue for issue, _ in kept),
             counted_from=counted_from([history for _, history in kept]),
         )
-        fact = self._recorded(event, workspace_id, version, context)
+        sequence = await self._tell_and_delete(event, version, context)
+        return ingest.IssuesRetired(n_issues=len(kept) if sequence else 0, sequence=sequence)
+
+    async def _end_last(self, aggregate: str, workspace_id: str) -> int:
+        """Delete what the last fact says is purged, before it is the last no more; its sequence, 0 for none."""
+        latest = await self._log.latest(workspace_id, aggregate, workspace_id)
+        if latest is None:
+            return 0
+        await self._delete(latest, latest.seq)
+        return latest.seq
+
+    async def _tell_and_delete(
+        self, event: ingest.IssuesPurged | connector.SyncRunsPurged, version: int, context: CommandContext
+    ) -> int:
+        """The sequence of the fact; 0 where somebody else is at it: what is left is asked for again."""
+        fact = self._recorded(event, context.workspace_id, version, context)
         try:
             sequence = await self._log.append(Append(fact, version))
         except ConflictError:
-            # Somebody else is at it; what is left is asked for again.
-            return ingest.IssuesRetired(n_issues=0, sequence=0)
+            return 0
         await self._delete(fact, sequence)
-        return ingest.IssuesRetired(n_issues=len(kept), sequence=sequence)
+        return sequence
 
     async def _delete(self, fact: Recorded[Event], sequence: int) -> None:
-        """Delete the events that a fact says are purged: whatever is told about these issues, by whomever.
+        """Delete the events that a fact says are purged: whatever is told about them, by whomever.
 
         sequence: of the fact; what this process has deleted once is not looked for again.
         """
-        if not isinstance(fact.data, ingest.IssuesPurged) or self._deleted.get(fact.workspace_id) == sequence:
+        key = (fact.workspace_id, type(fact.data).__name__)
+        if self._deleted.get(key) == sequence:
             return
+        deletions: list[Callable[[], Awaitable[object]]]
+        match fact.data:
+            case ingest.IssuesPurged(issues=issues):
+                deletions = [partial(self._delete_issue, fact, issue) for issue in issues]
+            case connector.SyncRunsPurged(run_ids=run_ids):
+                deletions = [partial(self._log.purge, fact.workspace_id, RUN, run_id) for run_id in run_ids]
+            case _:
+                return
         bound = asyncio.Semaphore(_PURGES_AT_ONCE)
 
-        async def one(issue: ingest.PurgedIssue) -> None:
+        async def one(delete: Callable[[], Awaitable[object]]) -> None:
             async with bound:
-                for analysis_id in issue.analysis_ids:
-                    await self._log.purge(fact.workspace_id, PROMPT, analysis_id)
-                await self._log.purge(fact.workspace_id, "*", issue.issue_id, before=issue.last_sequence + 1)
-                await self._begin_anew(fact, issue.issue_id)
+                await delete()
 
-        await asyncio.gather(*map(one, fact.data.issues))
-        self._deleted[fact.workspace_id] = sequence
+        await asyncio.gather(*map(one, deletions))
+        self._deleted[key] = sequence
+
+    async def _delete_issue(self, fact: Recorded[Event], issue: ingest.PurgedIssue) -> None:
+        for analysis_id in issue.analysis_ids:
+            await self._log.purge(fact.workspace_id, PROMPT, analysis_id)
+        await self._log.purge(fact.workspace_id, "*", issue.issue_id, before=issue.last_sequence + 1)
+        await self._begin_anew(fact, issue.issue_id)
 
     async def _begin_anew(self, fact: Recorded[Event], issue_id: str) -> None:
         """Report an issue that was restored while it was being purged: to whoever counts, it has begun again.

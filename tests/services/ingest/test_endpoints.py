@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from unittest.mock import AsyncMock
 
 import pytest
 from contracts import Event, Recorded, ingest, issue_id
@@ -265,7 +266,7 @@ async def test_an_analysis_is_begun_once_and_answered_once(desk: Desk, event_log
 
 
 async def test_endpoints_answer_and_refuse_over_the_bus(nc: Client, event_log: EventLog) -> None:
-    retirement = Retirement(event_log, clock=lambda: NOW)
+    retirement = Retirement(event_log, needed=AsyncMock(return_value=()), clock=lambda: NOW)
     server = await serve(nc, "ingest", "1.0.0", endpoints(desk_on(event_log), retirement))
     try:
         reply = await ask(

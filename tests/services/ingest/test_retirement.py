@@ -1,7 +1,9 @@
 """Issues end: hidden when nobody touched them, purged when their grace is over, and never what somebody needs."""
 
 import random
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 from contracts import Event, Recorded, connector, ingest, issue_id
@@ -26,6 +28,15 @@ def desk_at(log: EventLog, now: datetime) -> Desk:
     return Desk(log, clock=lambda: now, rng=random.Random(1))
 
 
+async def none_needed(workspace_id: str, run_ids: Sequence[str]) -> Sequence[str]:
+    """No row rests on any."""
+    return ()
+
+
+def retirement_of(log: EventLog, *, now: datetime = NOW) -> Retirement:
+    return Retirement(log, needed=none_needed, clock=lambda: now)
+
+
 async def report(log: EventLog, *external_ids: str, now: datetime, **fields: object) -> list[str]:
     body = body_of(*(record(external_id, **fields) for external_id in external_ids))
     reply = await desk_at(log, now).report_issues(body, CONTEXT)
@@ -34,12 +45,12 @@ async def report(log: EventLog, *external_ids: str, now: datetime, **fields: obj
 
 async def expire(log: EventLog, *ids: str, since: datetime, now: datetime = NOW) -> int:
     command = ingest.ExpireIssues(issue_ids=ids, unchanged_since=since)
-    return (await Retirement(log, clock=lambda: now).expire_issues(command, CONTEXT)).n_issues
+    return (await retirement_of(log, now=now).expire_issues(command, CONTEXT)).n_issues
 
 
 async def purge(log: EventLog, *ids: str, before: datetime = LATER) -> int:
     command = ingest.PurgeIssues(issue_ids=ids, expired_before=before)
-    return (await Retirement(log, clock=lambda: NOW).purge_issues(command, CONTEXT)).n_issues
+    return (await retirement_of(log).purge_issues(command, CONTEXT)).n_issues
 
 
 async def purges(log: EventLog) -> list[ingest.IssuesPurged]:
@@ -150,7 +161,7 @@ async def test_a_report_during_a_purge_stays(event_log: EventLog) -> None:
     )
     assert restored.data.issue.title == "Kept"
     await report(event_log, "A-1", now=NOW, title="Changed")
-    assert await Retirement(event_log, clock=lambda: NOW).purge_issues(
+    assert await retirement_of(event_log).purge_issues(
         ingest.PurgeIssues(issue_ids=(id_,), expired_before=LATER), CONTEXT
     ) == ingest.IssuesRetired(n_issues=0, sequence=0)
     assert len(await history_of(event_log, "A-1")) == 3
@@ -178,7 +189,7 @@ async def cut_off(*_: object, **__: object) -> int:
     raise LogUnavailableError("gone")
 
 
-async def test_a_purge_of_runs_leaves_what_is_open_or_too_new_and_goes_on_where_a_crash_left_it(
+async def test_a_purge_of_runs_leaves_what_is_open_new_or_needed_and_goes_on_where_a_crash_left_it(
     event_log: EventLog,
 ) -> None:
     """The fact is told first; whoever asks next deletes what it names."""
@@ -199,20 +210,20 @@ async def test_a_purge_of_runs_leaves_what_is_open_or_too_new_and_goes_on_where_
         await run("old", ended_at=at(2)),
         await run("new", ended_at=at(9)),
         await run("open", ended_at=None),
+        await run("needed", ended_at=at(2)),
     ]
+    retirement = Retirement(event_log, needed=AsyncMock(return_value=["syn_needed"]), clock=lambda: NOW)
     command = connector.PurgeRuns(run_ids=(*names, "syn_none"), ended_before=at(5))
 
     real, event_log.purge = event_log.purge, cut_off  # type: ignore[method-assign]  # it dies at the first deletion
     with pytest.raises(UnavailableError):
-        await Retirement(event_log, clock=lambda: NOW).purge_runs(command, CONTEXT)
+        await retirement.purge_runs(command, CONTEXT)
     event_log.purge = real  # type: ignore[method-assign]
     assert len(await event_log.history("ws_1", "sync_run", names[0])) == 2
-    after = await Retirement(event_log, clock=lambda: NOW).purge_runs(
-        connector.PurgeRuns(ended_before=at(5)), CONTEXT
-    )
+    after = await retirement_of(event_log).purge_runs(connector.PurgeRuns(ended_before=at(5)), CONTEXT)
     assert after == connector.RunsPurged(n_runs=0, sequence=0)
-    assert [len(each) for each in await event_log.histories("ws_1", "sync_run", names)] == [0, 2, 1]
+    assert [len(each) for each in await event_log.histories("ws_1", "sync_run", names)] == [0, 2, 1, 2]
     with pytest.raises(InvalidConnectorError):
-        await Retirement(event_log, clock=lambda: NOW).purge_runs(
+        await retirement_of(event_log).purge_runs(
             connector.PurgeRuns(run_ids=("syn_x",) * 501, ended_before=NOW), CONTEXT
         )

@@ -15,6 +15,7 @@ from runtime.errors import UnavailableError
 from testkit.builders import recorded
 from testkit.servers import Database
 
+from services.ingest import _queries
 from services.ingest.app import projection
 from services.ingest.connectors import schedules
 from services.ingest.jobs.queue import STREAM, JobQueue
@@ -101,14 +102,16 @@ def made(id_: str = "con_1") -> connector.ConnectorCreated:
     )
 
 
-def over(run_id: str) -> connector.SyncEnded:
+def over(
+    run_id: str, outcome: connector.SyncOutcome = connector.SyncOutcome.SUCCEEDED
+) -> connector.SyncEnded:
     counts = connector.SyncCounts(
         n_records=0, n_created=0, n_updated=0, n_unchanged=0, n_ignored=0, n_rejected=0
     )
     return connector.SyncEnded(
         run_id=run_id,
         connector_id="con_1",
-        outcome=connector.SyncOutcome.SUCCEEDED,
+        outcome=outcome,
         counts=counts,
         reason="",
         detail="",
@@ -177,6 +180,24 @@ async def test_connector_that_cannot_run_is_not_asked(office: Office, status: st
     await office.tick(scheduler)
     await office.tick(scheduler, after=timedelta(days=1))
     assert await office.runs() == []
+
+
+async def test_rows_rest_on_the_last_poll_the_last_success_and_what_failed_since(office: Office) -> None:
+    outcome = connector.SyncOutcome
+    ends = [outcome.SUCCEEDED, outcome.SUCCEEDED, *[outcome.FAILED] * 4, outcome.CANCELLED, outcome.CANCELLED]
+    await office.happened(made())
+    for number, ended in enumerate(ends):
+        request = connector.SyncRequested(
+            run_id=f"syn_{number}", connector_id="con_1", kind=connector.SyncKind.SCHEDULED
+        )
+        await office.happened(request, over(f"syn_{number}", ended))
+    asked = [f"syn_{number}" for number in range(len(ends))]
+    async with office.rows.connection() as conn:
+        needed = await _queries.list_needed_runs(conn, workspace_id=WORKSPACE, run_ids=asked)
+        row = await _queries.get_connector(conn, workspace_id=WORKSPACE, connector_id="con_1")
+    assert sorted(needed) == ["syn_1", "syn_3", "syn_4", "syn_5", "syn_7"]
+    assert row is not None
+    assert row.n_failed == 3
 
 
 async def test_run_whose_job_was_never_put_gets_one(office: Office) -> None:

@@ -837,8 +837,9 @@ class RecordsPurged(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PurgeRuns(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Delete runs that are over for long, with their events. Endpoint: ingest.purge_runs.
 
-    run_ids: Ids of runs, 0 to 500; one that is open, or ended since then, is left alone. Whoever asks sees to it that of each
-    connector the last poll, the last one that succeeded and the last 20 that ended stay.
+    run_ids: Ids of runs, 0 to 500; one that is open, or ended since then, is left alone, and so is what ingest's own rows
+    rest on: of each connector the last poll, the last one that succeeded and the last three that failed in a row since.
+    Whoever asks sees to it that the last 20 that ended stay.
     ended_before: Only those that ended before then.
     """
 
