@@ -77,10 +77,13 @@ class Later(Exception):  # noqa: N818  # no error: the job is wanted again
 
 
 class StepAside(Later):
-    """Raised by whoever works on a job that takes long: it goes on when those that wait now have had a turn."""
+    """Raised by whoever works on a job that takes long: it goes on when those that wait now have had a turn.
 
-    def __init__(self) -> None:
-        super().__init__(0.0)
+    seconds: no sooner than that, where it could not get on. Whoever used less of a turn than others goes on so much sooner.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(seconds)
 
 
 class JobQueue:
@@ -277,11 +280,12 @@ class _Hands:
         before = seconds if self._turn_seconds is None else self._turn_seconds
         self._turn_seconds = 0.8 * before + 0.2 * seconds
 
-    async def _until_next_turn(self, job: Job) -> float:
+    async def _until_next_turn(self, job: Job, used: float) -> float:
         """Seconds in which those that wait now have had a turn, as turns have been; too soon would be before them.
 
         Those of its own workspace, at that one's share of hands; those of others only while no hand is idle, and of
-        each workspace no more than may have one at once.
+        each workspace no more than may have one at once. used: seconds that its own turn took; the less of a turn that
+        is, the less it waits.
         """
         now = self._monotonic()
         # What did not come again was taken by another process.
@@ -299,21 +303,24 @@ class _Hands:
                 n_unseen = await self._n_pending()
             unseen = min(n_unseen * turn / self._at_once, UNSEEN_SECONDS_MAX)
             wait = max(wait, n_others * turn / self._at_once + unseen)
-        wait = min(wait, STEP_ASIDE_SECONDS_MAX)
+        wait = min(wait * min(1.0, used / turn if turn else 1.0), STEP_ASIDE_SECONDS_MAX)
         self._had_turn[job.job_id] = (job.workspace_id, now + wait)
         return wait
 
     async def _do(self, message: Msg, job: Job) -> None:
         signs = asyncio.create_task(give_signs([message], every=self._sign_every))
-        begun_at = self._monotonic()
+        begun_at, used = self._monotonic(), 0.0
         try:
             try:
                 await self._handle(job)
             finally:
-                self._note_turn(self._monotonic() - begun_at)
-        except StepAside:
-            self._n_failed.pop((job.workspace_id, job.job_id), None)
-            await _answer(message.nak(delay=await self._until_next_turn(job)))
+                used = self._monotonic() - begun_at
+                self._note_turn(used)
+        except StepAside as aside:
+            if not aside.seconds:
+                self._n_failed.pop((job.workspace_id, job.job_id), None)
+            wait = max(aside.seconds, await self._until_next_turn(job, used))
+            await _answer(message.nak(delay=wait))
         except Later as later:
             await _answer(message.nak(delay=later.seconds))
         except asyncio.CancelledError:

@@ -31,7 +31,7 @@ from services.ingest.reporting.sources import CONNECTOR
 from services.ingest.state import NOTHING_YET, Connector, SyncRun
 from services.ingest.vault import Vault
 from services.ingest.vendors.asking import Asking
-from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.faults import AccountBusyError, VendorError
 from services.ingest.vendors.polling import ABSENT, Access, Window, beginning, high_water
 
 AT_ONCE: Final = 8
@@ -504,7 +504,9 @@ class _Run:
         return state.is_deleted or (state.is_paused and self._request.kind is not connector.SyncKind.REMAP)
 
     def _wait_if_limited(self, error: VendorError) -> None:
-        """A vendor that has enough of us is asked later, unless that goes on for a day."""
+        """A vendor that has enough of us is asked later, unless that goes on for a day; our own pace may take days."""
+        if isinstance(error, AccountBusyError):
+            raise StepAside(min(error.seconds, WAIT_SECONDS_MAX)) from error
         if error.code == LIMITED_REASON and not self._is_old:
             wait = DEFAULT_WAIT_SECONDS if error.retry_after is None else max(1.0, error.retry_after)
             log.info("run.limited", run_id=self._request.run_id, seconds=wait)

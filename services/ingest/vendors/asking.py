@@ -19,6 +19,7 @@ from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import Grants
 from services.ingest.vendors.polling import Access, Check, Page, Window
 from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.session import GuardedSession
 
 PAUSE_SECONDS_MAX: Final = 60.0
 """How long a thread may wait for a vendor; whoever is told to wait longer gives it back."""
@@ -60,7 +61,7 @@ class Asking:
         """The pages of a stream's window from a position on; while one is worked on, the next is asked for.
 
         goes_on: asked before each page is given, whether the next will be wanted; otherwise it is asked for only then.
-        Raises VendorError.
+        Raises VendorError; AccountBusyError where a page would have to wait for its account's turn.
         """
         with self._session(access) as session:
             found = polling.pages(
@@ -68,9 +69,9 @@ class Asking:
             )
             asked: asyncio.Future[Page | None] | None = None
             try:
-                while (page := await (asked := asked or self._ask(found))) is not None:
+                while (page := await (asked := asked or self._ask(found, session))) is not None:
                     # A generator in a thread can be asked for one thing at a time, and this one is ready.
-                    asked = self._ask(found) if goes_on() else None
+                    asked = self._ask(found, session) if goes_on() else None
                     yield page
             finally:
                 # Nobody wants it any more; the session ends, and its thread is free then.
@@ -105,11 +106,12 @@ class Asking:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._probing.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, found: Iterator[Page]) -> "asyncio.Future[Page | None]":
+    def _ask(self, found: Iterator[Page], session: GuardedSession) -> "asyncio.Future[Page | None]":
+        session.give_way()
         return asyncio.get_running_loop().run_in_executor(self._threads, next, found, None)
 
     @contextmanager
-    def _session(self, access: Access) -> Iterator[requests.Session]:
+    def _session(self, access: Access) -> Iterator[GuardedSession]:
         """A session that ends with the block, and with it whatever a thread still asks."""
         session = polling.open_session(access, reach=self._reach, rates=self._rates, pause=self._pause)
         self._sessions.add(session)

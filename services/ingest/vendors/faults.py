@@ -49,6 +49,14 @@ class VendorError(Exception):
         super().__init__(f"{code}: {self.detail}")
 
 
+class AccountBusyError(VendorError):
+    """A vendor was not asked, since by our own pace its account is not to be asked so soon. seconds: until it may be."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("rate_limited", "others ask this account as well", retry_after=seconds)
+        self.seconds = seconds
+
+
 def words(text: str, secrets: Iterable[str]) -> str:
     """What a vendor says, on one line, without markup, without what we sent in confidence, and not much of it."""
     return " ".join(_TAGS.sub(" ", hidden(text, secrets)).split())[: DETAIL_CHARACTERS_MAX - 100]

@@ -30,9 +30,9 @@ from services.ingest.connectors.manifest import (
     Stream,
 )
 from services.ingest.vendors import mysql, postgresql, snowflake, sql
+from services.ingest.vendors.faults import AccountBusyError, words
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
-from services.ingest.vendors.faults import words
 from services.ingest.vendors.lines import Lines
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, account_of
@@ -50,8 +50,8 @@ BEGINNING: Final = datetime(2015, 1, 1, tzinfo=UTC)
 """Where a window without a beginning begins: a vendor that is told nothing may choose one (PagerDuty: a month ago)."""
 PAGES_MAX: Final = 100_000
 """Of one call: a vendor that always names another page ends there."""
-RATE_WAIT_SECONDS_MAX: Final = 60.0
-"""How long a run waits where a vendor says when; longer is for whoever plans runs."""
+RATE_WAIT_SECONDS_MAX: Final = 5.0
+"""How long a thread waits where a vendor says when; longer is for whoever plans runs."""
 BACK_OFF_SECONDS: Final = 1.0
 TRIES: Final[Mapping[Code, int]] = {"rate_limited": 5, "vendor_failed": 4, "unreachable": 4, "bad_answer": 2}
 """How often a page is asked for, by what went wrong; everything else is not tried again."""
@@ -258,7 +258,7 @@ def _patiently(ask: Callable[[], T], pause: Callable[[float], None], chance: Cal
             return ask()
         except VendorError as error:
             n_tries += 1
-            if n_tries >= TRIES.get(error.code, 1):
+            if n_tries >= TRIES.get(error.code, 1) or isinstance(error, AccountBusyError):
                 raise
             wait = BACK_OFF_SECONDS * 2 ** (n_tries - 1) * (0.5 + chance() / 2)
             if error.retry_after is not None:

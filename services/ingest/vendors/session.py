@@ -23,14 +23,16 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-from services.ingest.vendors.faults import VendorError, words
+from services.ingest.vendors.faults import AccountBusyError, VendorError, words
 from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.trust import trusting
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 TURN_SECONDS_MAX: Final = 60.0
-"""How long a thread waits for its account's turn; longer is for whoever plans runs, and no turn is taken then."""
+GIVING_WAY_SECONDS: Final = 0.25
+"""How long a thread waits for its account's turn, and where it gives way; longer is for whoever plans runs, and no turn
+is taken then."""
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
 WORDS_BYTES: Final = 256 * 1024
@@ -83,6 +85,11 @@ class GuardedSession(requests.Session):
         self._rates, self._account, self._per_minute = rates, account, per_minute
         self._secrets = tuple(secrets)
         self._pause = pause
+        self._patience = TURN_SECONDS_MAX
+
+    def give_way(self) -> None:
+        """Let the next request fail with AccountBusyError where its turn is not soon; those behind it wait for theirs."""
+        self._patience = GIVING_WAY_SECONDS
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """The request as it is sent. Raises VendorError where what was given makes none."""
@@ -94,9 +101,10 @@ class GuardedSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
         """The answer, read to its end. Raises VendorError."""
-        if (wait := self._rates.wait(self._account, self._per_minute, most=TURN_SECONDS_MAX)) > 0:
-            if wait > TURN_SECONDS_MAX:
-                raise VendorError("rate_limited", "others ask this account as well", retry_after=wait)
+        patience, self._patience = self._patience, TURN_SECONDS_MAX
+        if (wait := self._rates.wait(self._account, self._per_minute, most=patience)) > 0:
+            if wait > patience:
+                raise AccountBusyError(wait)
             self._pause(wait)
         kwargs |= {"allow_redirects": False, "stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
         kwargs |= {"verify": True, "proxies": {}}

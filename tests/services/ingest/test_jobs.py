@@ -116,16 +116,34 @@ async def test_the_crowd_of_another_workspace_puts_nobody_to_sleep() -> None:
     assert await _slept(n_crowd=5_000, of="ws_0") == STEP_ASIDE_SECONDS_MAX
 
 
-async def _slept(*, n_pending: int = 0, n_busy: int = 1, n_crowd: int = 0, of: str = "ws_1") -> float:
-    """How long a job of four seconds steps aside, of two hands of which ws_0 has n_busy and n_crowd wait for it."""
+async def test_a_job_that_used_little_of_its_turn_goes_on_so_much_sooner() -> None:
+    """But no sooner than it says; otherwise whoever waits for a vendor would come last, or at once."""
+    assert round(await _slept(n_pending=20, used=1.0), 6) == 10.0
+    assert await _slept(n_pending=20, used=1.0, aside=30.0) == 30.0
+
+
+async def _slept(
+    *,
+    n_pending: int = 0,
+    n_busy: int = 1,
+    n_crowd: int = 0,
+    of: str = "ws_1",
+    used: float = 4.0,
+    aside: float = 0.0,
+) -> float:
+    """How long a job steps aside where turns took four seconds, of two hands of which ws_0 has n_busy and n_crowd wait
+    for it.
+
+    used: what its own turn takes. aside: the seconds that it asks for.
+    """
     now = 0.0
 
     async def handle(job: Job) -> None:
         nonlocal now
         if job.job_id.startswith("crowd"):
             await asyncio.Event().wait()
-        now += 4.0
-        raise StepAside
+        now += used
+        raise StepAside(aside)
 
     def message(workspace_id: str, job_id: str) -> AsyncMock:
         subject = f"job.sync.{workspace_id}.{job_id}"
@@ -143,6 +161,7 @@ async def _slept(*, n_pending: int = 0, n_busy: int = 1, n_crowd: int = 0, of: s
         await hands.take(message("ws_0", f"crowd_{number}"))
     for number in range(n_crowd):
         hands._step_aside("ws_0", f"aside_{number}")
+    hands._turn_seconds = 4.0
     long = message(of, "long")
     hands._per_workspace += of == "ws_0"
     await hands.take(long)

@@ -1,6 +1,6 @@
 """What a run concludes from what a vendor shows, over pages that a test makes up."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import cast
 from unittest.mock import AsyncMock, MagicMock
@@ -17,7 +17,7 @@ from services.ingest.jobs.intake import Taken
 from services.ingest.jobs.queue import Later, StepAside
 from services.ingest.jobs.syncing import CHUNK, FIRST_WINDOW, TURN, Tools
 from services.ingest.state import NOTHING_YET, SyncRun, fold_connector
-from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.faults import AccountBusyError, VendorError
 from services.ingest.vendors.polling import Page, Window
 from tests.services.ingest.builders import NOW, WORKSPACE
 from tests.services.ingest.failing_shop import MANIFEST
@@ -31,7 +31,7 @@ SETTINGS = connector.ConnectorSettings(
 )
 
 
-Ask = Callable[[Window], tuple[Page, ...]]
+Ask = Callable[[Window], Iterable[Page]]
 
 
 class Played:
@@ -45,7 +45,7 @@ class Played:
         self.page_seconds = 0.0
         self.intake_seconds = 0.0
         self.n_asked = 0
-        self._now = NOW
+        self.requested_at = self._now = NOW
         self.records = AsyncMock()
         self.records.resumes.return_value = self.records.high_waters.return_value = {}
         self._ask = ask
@@ -57,7 +57,7 @@ class Played:
             connector_id="con_1", settings=self.settings, status=connector.ConnectorStatus.CONNECTED
         )
         asked = connector.SyncRequested(run_id="syn_1", connector_id="con_1", kind=connector.SyncKind.MANUAL)
-        run = SyncRun(request=asked, requested_at=NOW)
+        run = SyncRun(request=asked, requested_at=self.requested_at)
 
         async def decide_run(_: str, __: object, decide: Callable[[SyncRun], connector.Event | None]) -> int:
             self.said.append(decide(run))
@@ -191,6 +191,23 @@ async def test_a_page_that_was_asked_for_ahead_is_taken_in_before_a_run_steps_as
         await played.play()
     assert played.records.checkpoint.await_args.args[2].resume["page"] == {"next": 2}
     assert played.n_asked == 2
+
+
+async def test_a_run_whose_account_is_asked_enough_gives_its_hand_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is read is kept; and however long our own pace makes it take, it is not given up for that."""
+
+    def ask(_: Window) -> Iterator[Page]:
+        yield Page([], {"next": 1})
+        raise AccountBusyError(7.0)
+
+    played = Played(monkeypatch, ask)
+    played.requested_at = NOW - timedelta(days=2)
+    with pytest.raises(StepAside) as caught:
+        await played.play()
+    assert caught.value.seconds == 7.0
+    assert played.records.checkpoint.await_args.args[2].resume["page"] == {"next": 1}
 
 
 async def test_a_run_stops_at_the_page_at_which_its_lock_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 import gzip
 import html
 import json
+import random
 import socket
 import threading
 import time
 import traceback
 from base64 import b64encode, urlsafe_b64encode
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, quote_plus
@@ -30,9 +32,9 @@ from services.ingest.connectors.registry import manifest_of
 from services.ingest.errors import InvalidConnectorError
 from services.ingest.vendors import polling, wire
 from services.ingest.vendors import session as sessions
-from services.ingest.vendors.faults import hidden
+from services.ingest.vendors.faults import AccountBusyError, hidden
 from services.ingest.vendors.polling import Access, VendorError, Window, pages
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rates import UNDERWAY_SECONDS, Rates
 from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import SigV4
 from services.ingest.vendors.templates import Values
@@ -305,11 +307,43 @@ def test_requests_of_an_account_keep_its_pace_over_all_threads() -> None:
     """A burst, then a request every so often; another account does not wait."""
     now = [100.0]
     rates = Rates(lambda: now[0])
-    waits = [rates.wait("a", 60) for _ in range(9)]
-    assert waits == [0, 0, 0, 0, 0, 0, 1, 2, 3]
+    waits = [rates.wait("a", 60) for _ in range(5)]
+    assert waits == pytest.approx([0, 0, 0.3, 1.4, 2.5])
     assert rates.wait("b", 60) == 0
     now[0] += 60
     assert rates.wait("a", 60) == 0
+
+
+@pytest.mark.parametrize("per_minute", [1, 2, 7, 10, 60, 300, 1_200])
+def test_no_minute_of_an_account_has_more_requests_than_it_may_be_asked(per_minute: int) -> None:
+    """By the vendor's own count, where requests take up to three seconds to it; and nearly as many are asked."""
+    rng = random.Random(per_minute)
+    now = 0.0
+    rates = Rates(lambda: now)
+    arrived: list[float] = []
+    while now < 600.0:
+        now += 10.0 if rng.random() * per_minute < 0.3 else 0.0
+        now += rates.wait("a", per_minute)
+        arrived.append(now + rng.random() * UNDERWAY_SECONDS)
+    arrived.sort()
+    within = [bisect_left(arrived, first + 60.0) - number for number, first in enumerate(arrived)]
+    assert per_minute * 0.85 <= max(within) <= per_minute
+
+
+def test_where_a_session_gives_way_its_next_request_alone_waits_for_no_turn() -> None:
+    """So whoever has begun a page that takes several requests brings it to its end."""
+    waited: list[float] = []
+    with (
+        answering(lambda _: (200, {}, b"{}")) as (url, asked),
+        GuardedSession(INSIDE, rates=Rates(lambda: 0.0), per_minute=10, pause=waited.append) as asking,
+    ):
+        for path in ("/0", "/1"):
+            asking.give_way()
+            with suppress(AccountBusyError):
+                asking.get(f"{url}{path}")
+        asking.get(f"{url}/2")
+    assert asked == ["/0", "/2"]
+    assert waited == [pytest.approx(6.6)]
 
 
 def test_an_account_is_who_signs_in() -> None:
@@ -370,8 +404,11 @@ def test_jira_with_a_persons_token_is_asked_at_atlassian(monkeypatch: pytest.Mon
 
 
 def test_who_would_wait_too_long_takes_nobody_s_turn() -> None:
-    """Six a minute, of which the first ones are free."""
-    rates = Rates(lambda: 0.0)
+    """It is told when to come back, each behind the one before, so that they do not come all at once."""
+    now = [0.0]
+    rates = Rates(lambda: now[0])
     waits = [rates.wait("a", 6, most=10.0) for _ in range(4)]
-    assert waits == [4.0, 14.0, 14.0, 14.0]
-    assert rates.wait("a", 6) == 14.0
+    assert waits == [0.0, 11.0, 22.0, 33.0]
+    assert rates.wait("a", 6) == 11.0
+    now[0] += 60
+    assert rates.wait("a", 6, most=10.0) == 0.0
