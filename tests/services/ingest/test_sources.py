@@ -11,7 +11,7 @@ from contracts import connector, ingest
 
 from services.ingest.connectors.__main__ import main
 from services.ingest.connectors.connecting import Source
-from services.ingest.connectors.expressions import Expression, ExpressionError
+from services.ingest.connectors.expressions import STEPS_MAX, Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping, RecordPath, SeverityRule, StatusRule
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
 from services.ingest.connectors.payloads import read_delivery, records_in
@@ -172,6 +172,57 @@ def test_what_is_no_failure_is_left_out() -> None:
     run = {"id": 2, "workflow_id": 3, "conclusion": "success"}
     assert map_record(github, pull, now=NOW) == Ignored(pull)
     assert map_record(github, run, now=NOW) == Ignored(run)
+
+
+@pytest.mark.parametrize(
+    ("type_", "payload", "ids"),
+    [
+        ("zendesk", {"detail": {"id": "9", "subject": "Fire", "type": "PROBLEM"}}, ["9"]),
+        ("zendesk", {"type": "zen:event-type:user.created", "detail": {"id": "9", "role": "end-user"}}, []),
+        ("zendesk", {"type": "zen:event-type:article.published", "detail": {"id": "9"}}, []),
+        ("zendesk", {"id": "9", "title": "Written by a trigger", "ticket_type": "Problem"}, ["9"]),
+        ("pagerduty", {"event_type": "incident.triggered", "data": {"id": "9", "type": "incident"}}, ["9"]),
+        ("pagerduty", {"event_type": "incident.annotated", "data": {"id": "9", "type": "incident_note"}}, []),
+        ("pagerduty", {"event_type": "incident.responder.added", "data": {"type": "incident_responder"}}, []),
+    ],
+)
+def test_what_a_vendor_tells_beside_failures_becomes_none(
+    type_: str, payload: dict[str, object], ids: list[str]
+) -> None:
+    """Zendesk's events of people and articles, PagerDuty's of notes and responders.
+
+    Source: developer.zendesk.com/api-reference/webhooks/event-types, developer.pagerduty.com/docs/webhooks-overview.
+    """
+    if type_ == "zendesk" and "detail" in payload:
+        payload = {"type": "zen:event-type:ticket.created", "zendesk_event_version": "2022-11-06", **payload}
+    manifest = manifest_of(type_)
+    assert manifest.webhook is not None
+    records = read_delivery(
+        manifest.webhook, {"event": payload} if type_ == "pagerduty" else payload, {}
+    ).records
+    found = [map_record(manifest, record, now=NOW) for record in records]
+    issues = [outcome.issue for outcome in found if isinstance(outcome, Mapped)]
+    assert [issue.external_id for issue in issues] == ids
+    assert not any(isinstance(outcome, Rejected) for outcome in found)
+    assert {issue.error_type for issue in issues} <= {"problem", None}
+
+
+@pytest.mark.parametrize(
+    ("type_", "polled", "service"),
+    [
+        ("github", {"id": 1, "title": "x", "html_url": "https://github.com/acme/shop/issues/1"}, "acme/shop"),
+        ("github", {"rule": {"id": "r"}, "html_url": "https://ghe.example/a/b/code-scanning/4"}, "a/b"),
+        ("github", {"id": 1, "title": "x"}, None),
+        ("gitlab", {"iid": 1, "title": "x", "references": {"full": "acme/web/shop#1"}}, "acme/web/shop"),
+    ],
+)
+def test_a_list_names_the_service_as_webhooks_do(
+    type_: str, polled: dict[str, object], service: str | None
+) -> None:
+    """So that an issue does not go from one to the other with each of them."""
+    outcome = map_record(manifest_of(type_), polled, now=NOW)
+    assert isinstance(outcome, Mapped), outcome
+    assert outcome.issue.service == service
 
 
 def test_long_texts_are_cut_and_nothing_of_a_title_is_lost() -> None:
@@ -371,6 +422,7 @@ def test_an_expression_that_does_not_suit_a_record_rejects_the_record_alone() ->
         "|".join(["[@,@][]"] * 30), "|".join(["[@,@]"] * 30), "|".join(["to_string([@,@])"] * 30),
         "join(text, items)", "items[*].[@,@,@,@]", "items[*].`[1,2,3,4,5,6,7,8,9]`", "[items, items] == items",
         "ceil(to_number('nan'))", "items[::0]", "sum([to_number('1e308'), huge])", "abs(deep)",
+        "split(line, ',')", "split(text, '')", "lower(items)",
     ],
 )  # fmt: skip
 def test_what_an_expression_costs_is_bounded_and_what_it_cannot_compute_is_its_own_error(text: str) -> None:
@@ -379,7 +431,7 @@ def test_what_an_expression_costs_is_bounded_and_what_it_cannot_compute_is_its_o
     for _ in range(2_000):
         deep = [deep]
     many = list(range(20_000))
-    record = {"text": "x" * 2_000, "items": many, "huge": 10**400, "deep": deep}
+    record = {"text": "x" * 2_000, "line": "," * STEPS_MAX, "items": many, "huge": 10**400, "deep": deep}
     with pytest.raises(ExpressionError):
         Expression(text).find(record)
 
