@@ -1,6 +1,6 @@
 """Signing in and out: an issuer's token becomes a pair of ours, a refresh token the next pair."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -15,6 +15,13 @@ from services.gateway.routes.sessions import end_session
 
 Token = Annotated[str, Meta(min_length=1, max_length=16_384)]
 
+SubjectTokenType: TypeAlias = Literal[
+    "urn:ietf:params:oauth:token-type:jwt",
+    "urn:ietf:params:oauth:token-type:id_token",
+    "urn:ietf:params:oauth:token-type:access_token",
+]
+"""RFC 8693, section 3; its refresh tokens and SAML assertions are nothing that we can check."""
+
 
 class TokenExchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A token exchange as in RFC 8693."""
@@ -26,7 +33,10 @@ class TokenExchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             " for the demo's owner."
         ),
     ]
-    subject_token_type: Annotated[str, Meta(max_length=200)] = "urn:ietf:params:oauth:token-type:jwt"  # noqa: S105  # a type's name
+    subject_token_type: Annotated[
+        SubjectTokenType,
+        Meta(description="All are taken as what they are here: a JWT of the issuer, which its claims tell."),
+    ] = "urn:ietf:params:oauth:token-type:jwt"  # a type's name
     workspace_id: Annotated[
         Annotated[str, Meta(min_length=1, max_length=64)] | None,
         Meta(description="Default: the first workspace that the person belongs to."),

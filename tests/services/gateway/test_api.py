@@ -463,6 +463,14 @@ def test_signing_in_gives_the_whole_pair(stack: Stack) -> None:
         assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
         assert answer["refresh_token"].startswith("clp_refresh_")
         assert client.post("/v1/auth/exchange", json={"subject_token": ""}).status_code == 400
+        for kind, status in (("jwt", 200), ("id_token", 200), ("access_token", 200), ("saml2", 400)):
+            typed = {
+                "subject_token": "x",
+                "subject_token_type": f"urn:ietf:params:oauth:token-type:{kind}",
+            }
+            typed_answer = client.post("/v1/auth/exchange", json=typed)
+            assert typed_answer.status_code == status, kind
+            assert status == 200 or "subject_token_type" in typed_answer.json()["error"]["details"]
         assert client.post("/v1/auth/refresh", json={"refresh_token": "x"}).json()["code"] == "invalid_grant"
         payload = json.loads(base64.urlsafe_b64decode(answer["access_token"].split(".")[1] + "=="))
         assert set(payload) == {"iss", "sub", "ws", "sid", "iat", "exp", "typ"}
