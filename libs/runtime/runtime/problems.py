@@ -117,6 +117,8 @@ def answer_error(request: AnyRequest, error: Exception) -> Response[Problem]:
     if isinstance(refusal, InternalError):
         log.exception("request.failed", path=path, error=described(error), exc_info=error)
         metrics.remember_error(f"{request.method} {path}: {described(error)}")
+    elif refusal.status >= 500:
+        log.warning("request.unavailable", method=request.method, path=path, error=described(error))
     return _of_refusal(path, refusal)
 
 

@@ -414,6 +414,25 @@ async def test_a_letter_of_a_gateway_that_died_is_sent_by_another(world: World) 
     assert len(transport.sent) == 1
 
 
+@pytest.mark.parametrize("faults", [[], [MailError("451 busy")]], ids=["sent", "postponed"])
+async def test_a_link_that_is_renewed_while_its_letter_is_sent(world: World, faults: list[MailError]) -> None:
+    """Both take the invitation before its letter, so neither waits for the other in a circle."""
+    box = world.postbox(Refusing(*faults))
+    invitation_id = await world.invite(box)
+    async with tenant(world.pool, world.tenant.workspace_id) as conn:
+        # As `invitations.renew` does it, with the letter's end in between.
+        await conn.execute("UPDATE invitations SET created_at = created_at")
+        sending = asyncio.create_task(box.send_one())
+        waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+        await eventually(lambda: execute(world.owner_url, waiting))
+        await _queries.delete_mail_of_invitation(
+            conn, workspace_id=world.tenant.workspace_id, invitation_id=invitation_id
+        )
+    assert await sending
+    assert await world.delivery(invitation_id) == ("queued", None)
+    assert await world.queued() == []
+
+
 async def test_a_letter_whose_key_is_gone_is_given_up(world: World) -> None:
     """And says what to do."""
     box = world.postbox(Refusing())

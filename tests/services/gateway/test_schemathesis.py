@@ -97,9 +97,21 @@ def test_the_document_tells_no_lie(fresh: Stack, tmp_path: Path, run: Run) -> No
         timeout=run.seconds + 180,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert done.returncode == 0, f"{what_failed(done.stdout)}\n{done.stderr[-2000:]}\n{what_broke(fresh)}"
     still = httpx.get(f"{fresh.url}/v1/workspace", headers=headers, timeout=30)
     assert still.status_code == (200 if run.role else 401), "what came after the caller's end proves nothing"
+
+
+def what_failed(printed: str) -> str:
+    """Each failure with its request, without the advice behind them."""
+    _, found, failures = printed.partition("= FAILURES =")
+    return (failures if found else printed)[:20_000]
+
+
+def what_broke(stack: Stack) -> str:
+    """The gateway's last lines about requests that it could not answer."""
+    lines = stack.services["gateway"].output().splitlines()
+    return "\n".join([line for line in lines if '"level":"error"' in line][-5:])
 
 
 def access_token(stack: Stack, role: str) -> str:

@@ -655,6 +655,23 @@ async def take_mail(conn: AsyncConnection[Any], *, now: datetime, until: datetim
         return fetched
 
 
+_LOCK_INVITATION_OF_MAIL = """
+SELECT i.invitation_id FROM invitations AS i
+JOIN mail_queue AS q ON q.workspace_id = i.workspace_id AND q.invitation_id = i.invitation_id
+WHERE i.workspace_id = $1 AND q.mail_id = $2
+FOR UPDATE OF i
+"""
+
+
+async def lock_invitation_of_mail(conn: AsyncConnection[Any], *, workspace_id: str, mail_id: str) -> int:
+    """Hold the invitation that a message is about. Whoever changes an invitation holds it before its messages; so must
+    whoever sends one, or the two wait for each other.
+    """
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_LOCK_INVITATION_OF_MAIL, (workspace_id, mail_id))
+        return cursor.rowcount
+
+
 _POSTPONE_MAIL = """
 UPDATE mail_queue SET next_attempt_at = $1
 WHERE workspace_id = $2 AND mail_id = $3

@@ -118,26 +118,25 @@ class Postbox:
             else:
                 await self._postpone(taken, str(error))
         else:
-            async with tenant(self._pool, taken.workspace_id) as conn:
-                await _queries.settle_mail(
-                    conn,
-                    workspace_id=taken.workspace_id,
-                    mail_id=taken.mail_id,
-                    delivery="sent",
-                    delivery_error=None,
-                )
+            await self._settle(taken, delivery="sent", reason=None)
             log.info("mail.sent", workspace_id=taken.workspace_id, mail_id=taken.mail_id)
         return True
 
-    async def _fail(self, taken: _queries.TakeMailRow, reason: str) -> None:
+    async def _settle(self, taken: _queries.TakeMailRow, *, delivery: str, reason: str | None) -> None:
         async with tenant(self._pool, taken.workspace_id) as conn:
+            await _queries.lock_invitation_of_mail(
+                conn, workspace_id=taken.workspace_id, mail_id=taken.mail_id
+            )
             await _queries.settle_mail(
                 conn,
                 workspace_id=taken.workspace_id,
                 mail_id=taken.mail_id,
-                delivery="failed",
+                delivery=delivery,
                 delivery_error=reason,
             )
+
+    async def _fail(self, taken: _queries.TakeMailRow, reason: str) -> None:
+        await self._settle(taken, delivery="failed", reason=reason)
         log.warning(
             "mail.failed", workspace_id=taken.workspace_id, mail_id=taken.mail_id, reason=_anonymous(reason)
         )
@@ -145,6 +144,9 @@ class Postbox:
     async def _postpone(self, taken: _queries.TakeMailRow, reason: str) -> None:
         pause = timedelta(seconds=FIRST_PAUSE_SECONDS * 2 ** (taken.n_attempts - 1))
         async with tenant(self._pool, taken.workspace_id) as conn:
+            await _queries.lock_invitation_of_mail(
+                conn, workspace_id=taken.workspace_id, mail_id=taken.mail_id
+            )
             await _queries.postpone_mail(
                 conn,
                 next_attempt_at=self._clock() + pause,

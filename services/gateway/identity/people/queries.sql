@@ -161,6 +161,14 @@ SELECT workspace_id::text AS workspace_id, mail_id::text AS mail_id, message_sea
     n_attempts::integer AS n_attempts
 FROM take_mail(sqlc.arg(now)::timestamptz, sqlc.arg(until)::timestamptz);
 
+-- Hold the invitation that a message is about. Whoever changes an invitation holds it before its messages; so must
+-- whoever sends one, or the two wait for each other.
+-- name: LockInvitationOfMail :execrows
+SELECT i.invitation_id FROM invitations AS i
+JOIN mail_queue AS q ON q.workspace_id = i.workspace_id AND q.invitation_id = i.invitation_id
+WHERE i.workspace_id = sqlc.arg(workspace_id) AND q.mail_id = sqlc.arg(mail_id)
+FOR UPDATE OF i;
+
 -- Try a message again later.
 -- name: PostponeMail :execrows
 UPDATE mail_queue SET next_attempt_at = sqlc.arg(next_attempt_at)
