@@ -53,16 +53,19 @@ GIVEN_UP_AFTER: Final = timedelta(days=1)
 """How long a ticket is looked for whose tracker cannot be asked."""
 FOLLOWED_EVERY: Final = timedelta(minutes=15)
 ROUND_SECONDS: Final = 30.0
-SETTLED_MAX: Final = 20
+LAPSED_MAX: Final = 1_000
+SETTLED_MAX: Final = 10
 FOLLOWED_MAX: Final = 50
 OPEN_MAX: Final = 5_000
-"""Most tickets of one round: those that are settled, those of one connector that are asked for, and those looked at."""
+"""Most tickets of one round: those whose making was interrupted, of those the ones of one workspace that are settled, the
+open ones of one connector that are asked for, and those looked at."""
 TRACKERS_MAX: Final = 8
 TRACKERS_PER_WORKSPACE: Final = 2
 TRACKERS_PER_ROUND: Final = 4
 FOLLOW_SECONDS: Final = 20.0
 """Trackers that are asked at once, of all and of one workspace, how many of one workspace are in a round, and how long
-each is: slow ones hold up their own tickets and those of their workspace, and no round for long."""
+each is: slow ones hold up their own tickets and those of their workspace, and no round for long. As many tickets are
+settled beside them, each for so long."""
 ASKED_MAX: Final = 50_000
 """Tickets and connectors whose last time is known; what is forgotten counts as never asked."""
 
@@ -145,21 +148,35 @@ class Ticketing:
 
         One that is not there is let go: whoever asked was told that it was not known, and may ask again.
         """
-        n_found = 0
-        for workspace_id, ticket_id in await self._pushes.lapsed(limit=SETTLED_MAX):
+        workspaces: dict[str, list[str]] = {}
+        for workspace_id, ticket_id in await self._pushes.lapsed(limit=LAPSED_MAX):
+            workspaces.setdefault(workspace_id, []).append(ticket_id)
+        hands = asyncio.Semaphore(TRACKERS_MAX)
+        settling = []
+        for workspace_id, ticket_ids in workspaces.items():
+            share = asyncio.Semaphore(TRACKERS_PER_WORKSPACE)
+            settling += [self._take_up(workspace_id, each, share, hands) for each in ticket_ids[:SETTLED_MAX]]
+        return sum(await asyncio.gather(*settling))
+
+    async def _take_up(
+        self, workspace_id: str, ticket_id: str, share: asyncio.Semaphore, hands: asyncio.Semaphore
+    ) -> bool:
+        """Whether what another try left behind was found. share: of its workspace in the hands that settle."""
+        async with share, hands:
             ours = await self._pushes.take_up(workspace_id, ticket_id)
             if ours is None:
-                continue
+                return False
             context = CommandContext(
                 workspace_id=workspace_id, correlation_id=ticket_id, actor=ours.requested_by
             )
             try:
-                n_found += await self._settled(ours, context)
+                async with asyncio.timeout(FOLLOW_SECONDS):
+                    return await self._settled(ours, context)
             except Exception as error:  # noqa: BLE001  # edge: one ticket's trouble ends neither the round nor the process
                 log.warning("ticket.not_settled", ticket_id=ticket_id, error=_said(error))
                 if self._clock() - ours.begun_at >= GIVEN_UP_AFTER:
                     await self._pushes.end(ours)
-        return n_found
+                return False
 
     async def follow(self, found: Sequence[_queries.OpenTicket]) -> int:
         """Ask where open tickets stand, each at most every FOLLOWED_EVERY, the longest unasked first; how many changed.

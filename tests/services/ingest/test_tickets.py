@@ -415,6 +415,46 @@ async def test_ticket_that_nobody_asks_for_again_is_settled_in_the_background(
     assert (there.ticket.is_found, there.ticket.created_by, len(trackers.made)) == (True, "usr_1", 1)
 
 
+async def test_tickets_of_slow_trackers_are_settled_beside_those_of_others(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of a workspace at once, ten of it in a round, each for so long; others' are found meanwhile."""
+    monkeypatch.setattr(ticketing, "FOLLOW_SECONDS", 0.2)
+    begun, quick = Pushes(office._pool, clock=office.clock), f"tkt_{99:026}"
+    slow = [f"tkt_{number:026}" for number in range(ticketing.SETTLED_MAX + 2)]
+    for workspace_id, ids in ((f"ws_{0:026}", slow), (WORKSPACE, [quick])):
+        for ticket_id in ids:
+            await begun.begin(
+                workspace_id,
+                ticket_id,
+                recommendation_id="rec_1",
+                connector_id=CONNECTOR,
+                target={},
+                requested_by=None,
+            )
+    office.clock.now += timedelta(seconds=60)
+    settler, asked, running, most, is_free = office.process(), list[str](), 0, 0, False
+
+    async def settled(ours: pushes.Push, _: CommandContext) -> bool:
+        nonlocal running, most, is_free
+        if ours.ticket_id == quick:
+            is_free = len(asked) < ticketing.SETTLED_MAX
+            return True
+        asked.append(ours.ticket_id)
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running -= 1
+        return False
+
+    monkeypatch.setattr(settler, "_settled", settled)
+    async with asyncio.timeout(20):
+        assert await settler.settle() == 1
+    assert (len(asked), most, is_free) == (ticketing.SETTLED_MAX, ticketing.TRACKERS_PER_WORKSPACE, True)
+
+
 async def test_tracker_that_cannot_be_asked_is_not_asked_twice(
     office: Office, trackers: Trackers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
