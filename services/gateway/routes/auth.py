@@ -36,7 +36,7 @@ class TokenExchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subject_token_type: Annotated[
         SubjectTokenType,
         Meta(description="All are taken as what they are here: a JWT of the issuer, which its claims tell."),
-    ] = "urn:ietf:params:oauth:token-type:jwt"  # a type's name
+    ] = "urn:ietf:params:oauth:token-type:jwt"  # noqa: S105  # a type's name
     workspace_id: Annotated[
         Annotated[str, Meta(min_length=1, max_length=64)] | None,
         Meta(description="Default: the first workspace that the person belongs to."),
@@ -167,9 +167,10 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         tag="Auth",
         summary="Rotate a refresh token.",
         scope=None,
+        description="While access is suspended 403; the refresh token stays good for when it is not any more.",
         body=TokenRefresh,
         replies={200: Tokens, 204: None},
-        refusals=(401,),
+        refusals=(401, 403),
         handle=refresh,
     ),
     Operation(
