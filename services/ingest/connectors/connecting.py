@@ -315,8 +315,10 @@ def _own_manifest(settings: connector.ConnectorSettings, problems: dict[str, str
         return _read(content, f"{settings.type}.yaml")
     except (ManifestError, RecursionError) as error:
         faults = error.problems if isinstance(error, ManifestError) else ()
-        for fault in faults[:FIELDS_MAX]:
-            problems[f"manifest.{fault.path}".rstrip(".")] = fault.problem
+        for fault in faults:
+            # One place may have two, such as two placeholders that stand for nothing.
+            place = f"manifest.{fault.path}".rstrip(".")
+            problems[place] = f"{problems[place]}; {fault.problem}" if place in problems else fault.problem
         problems.setdefault("manifest", "cannot be read as a manifest")
         return None
 

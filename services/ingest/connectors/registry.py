@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from services.ingest.commands.sources import known_source
+from services.ingest.connectors.faults import faults_of
 from services.ingest.connectors.manifest import (
     ApiKey,
     AuthorizationCode,
@@ -21,6 +23,7 @@ from services.ingest.connectors.manifest import (
     Manifest,
     Token,
     decode,
+    decode_hook,
     encode_hook,
 )
 
@@ -32,7 +35,9 @@ DATABASES: Final = ("sql", "mysql", "snowflake")
 CUSTOM_PREFIX: Final = "custom_"
 """How the types of manifests begin that a workspace has for itself; their issues are of source custom_api."""
 
-_LOCATED: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+PROBLEMS_MAX: Final = 20
+"""Problems of one manifest that are told at once."""
+
 _PLACEHOLDER: Final = re.compile(r"\{(config|secret|target)\.([a-z0-9_]+)\}")
 _BRACED: Final = re.compile(r"\{\w+\}")
 _DANGLING: Final = re.compile(r"\{(config|secret)\.(?![a-z0-9_]+\})|\{config(?!\.)")
@@ -62,14 +67,23 @@ class UnknownTypeError(Exception):
 
 
 def read(content: bytes, *, file: str) -> Manifest:
-    """The manifest in a file's content; raises ManifestError with every problem, the first one if it is not YAML."""
+    """The manifest in a file's content.
+
+    Raises ManifestError with up to PROBLEMS_MAX problems, where it is not YAML with the first one; what only shows when
+    all of it is of the right types comes behind that.
+    """
     try:
         manifest = decode(content)
+    except msgspec.ValidationError as error:
+        found = faults_of(msgspec.yaml.decode(content), Manifest, hook=decode_hook)
+        faults = [*islice(found, PROBLEMS_MAX)] or [("", str(error))]
+        raise ManifestError(*(Problem(file, path, problem) for path, problem in faults)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        located = _LOCATED.fullmatch(str(error))
-        path, problem = (located["path"] or "", located["problem"]) if located else ("", str(error))
-        raise ManifestError(Problem(file, path, problem)) from error
-    problems = [Problem(file, path, problem) for path, problem in _faults(manifest, Path(file).stem)]
+        raise ManifestError(Problem(file, "", str(error))) from error
+    problems = [
+        Problem(file, path, problem)
+        for path, problem in islice(_faults(manifest, Path(file).stem), PROBLEMS_MAX)
+    ]
     if problems:
         raise ManifestError(*problems)
     return manifest

@@ -91,7 +91,7 @@ def test_a_vendors_record_becomes_the_issue_that_is_expected(type_: str) -> None
 @pytest.mark.parametrize(
     ("change", "path", "problem"),
     [
-        ("name: Mine", "", "Object contains unknown field `nmae`"),
+        ("name: Mine", ["nmae", "name"], "Object contains unknown field `nmae`"),
         ("external_id: id", "mappings[0].external_id", "is not JMESPath"),
         ("category: data", "category", "Invalid enum value"),
         ("type: custom_api", "type", "is not in KNOWN_SOURCES"),
@@ -100,7 +100,9 @@ def test_a_vendors_record_becomes_the_issue_that_is_expected(type_: str) -> None
         ("docs_url: https", "docs_url", "Expected `str` matching regex"),
     ],
 )
-def test_a_faulty_manifest_is_refused_by_file_and_place(change: str, path: str, problem: str) -> None:
+def test_a_faulty_manifest_is_refused_by_file_and_place(
+    change: str, path: str | list[str], problem: str
+) -> None:
     """Whoever writes one is told where to look."""
     faulty = {
         "name: Mine": "nmae: Mine",
@@ -115,8 +117,41 @@ def test_a_faulty_manifest_is_refused_by_file_and_place(change: str, path: str, 
     assert isinstance(read(SMALL.encode(), file="custom_api.yaml"), Manifest)
     with pytest.raises(ManifestError) as caught:
         read(SMALL.replace(change, faulty).encode(), file=file)
-    assert [(file, path)] == [(found.file, found.path) for found in caught.value.problems]
+    paths = [path] if isinstance(path, str) else path
+    assert [(file, each) for each in paths] == [(found.file, found.path) for found in caught.value.problems]
     assert problem in caught.value.problems[0].problem
+
+
+def test_all_mistakes_of_a_manifest_are_told_at_once() -> None:
+    """Up to twenty, also inside lists and of whatever kind."""
+    faulty = {
+        "category: data": "category: dta\nrate_per_minute: 0\nheaders: {A: 1}",
+        "external_id: id": "external_id: 'id[', tilte: a, severity: {bands: [[1, p9]]}, metadata: {a: '['}",
+        "auth: [{kind: none}]": "auth: [{kind: nobody}, {kind: aws, servce: s3}]",
+    }
+    content = SMALL
+    for change, lines in faulty.items():
+        assert change in content
+        content = content.replace(change, lines)
+    with pytest.raises(ManifestError) as caught:
+        read(content.encode(), file="custom_api.yaml")
+    assert {problem.path for problem in caught.value.problems} == {
+        "category",
+        "rate_per_minute",
+        "headers.A",
+        "mappings[0].external_id",
+        "mappings[0].tilte",
+        "mappings[0].severity.path",
+        "mappings[0].severity.bands[0][1]",
+        "mappings[0].metadata.a",
+        "auth[0].kind",
+        "auth[1].servce",
+        "auth[1].service",
+    }
+    unknown = "".join(f"{letter}: 1\n" for letter in "abcdefghijklmnopqrstuvwxyz")
+    with pytest.raises(ManifestError) as caught:
+        read(f"{SMALL}{unknown}".encode(), file="custom_api.yaml")
+    assert [problem.path for problem in caught.value.problems] == [*"abcdefghijklmnopqrst"]
 
 
 @pytest.mark.parametrize("lines", ["webhook: {records: [{path: a}], verify: []}", "verified: true"])
