@@ -14,6 +14,7 @@ from runtime.errors import ForbiddenError, StateConflictError, UnavailableError
 
 from services.gateway.errors import InvalidGrantError, SessionEndedError, SsoRequiredError
 from services.gateway.identity import _queries
+from services.gateway.identity.access import _queries as access
 from services.gateway.identity.jwks import Subject
 from services.gateway.identity.people.invitations import accept
 from services.gateway.identity.scopes import ROLES
@@ -199,7 +200,7 @@ class Sessions:
     async def refresh(self, refresh_token: str, *, device: Device | None = None) -> TokenPair:
         """The next pair of a session. A token that was used before ends the session: somebody has a copy.
 
-        Raises InvalidGrantError, SessionEndedError.
+        Raises InvalidGrantError, SessionEndedError; ForbiddenError while access is suspended, which leaves the token good.
         """
         token_hash = hash_token(refresh_token)
         async with self._pool.connection() as conn:
@@ -280,7 +281,10 @@ class Sessions:
         token_hash: str,
         device: Device,
     ) -> TokenPair | None:
-        """The next pair; None, and the session ended, when the token was used before or nobody may come in by it."""
+        """The next pair; None, and the session ended, when the token was used before or nobody may come in by it.
+
+        Raises ForbiddenError, and so leaves all as it was, while the person, member, workspace or client is suspended.
+        """
         now = self._clock()
         workspace_id, session_id = found.workspace_id, found.session_id
         await _queries.identify(conn, user_id=found.user_id, workspace_id=workspace_id)
@@ -292,6 +296,11 @@ class Sessions:
             await self._end(conn, found, reason="refresh_token_reused", device=device)
             return None
         if seat is None:
+            standing = await access.get_session_standing(
+                conn, workspace_id=workspace_id, user_id=found.user_id, session_id=session_id
+            )
+            if standing is not None:
+                raise ForbiddenError("Your access to this workspace is suspended.")
             await self._end(conn, found, reason="no_access", device=device)
             return None
         connection_id = await _queries.prolong_session(

@@ -33,7 +33,7 @@ from services.gateway.identity.seed import seed_workspace
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.tokens import Principal, read_access_token
 from services.gateway.settings import GatewaySettings, check
-from tests.services.gateway.tenants import onboard
+from tests.services.gateway.tenants import execute, join, onboard
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 SECRET = "a-secret-for-tests-of-32-characters"
@@ -283,17 +283,37 @@ async def test_an_address_that_is_not_verified_binds_nobody(
         await service.exchange(issuer.token("one", email="owner@demo.example", **claims), workspace_id=None)
 
 
-async def test_a_suspended_workspace_lets_nobody_in_or_go_on(people: Pool, database: Database) -> None:
-    """Neither a new session nor the next pair of one."""
-    await seed_workspace(database.owner_url)
+@pytest.mark.parametrize("table", ["workspaces", "organizations", "memberships", "users"])
+async def test_while_suspended_nobody_comes_in_and_sessions_go_on_afterwards(
+    people: Pool, database: Database, table: str
+) -> None:
+    """No new session and no next pair, but the refresh token is good again with the access; a copy ends it even then."""
+    tenant = await onboard(database.owner_url)
+    _, email = await join(database.owner_url, tenant, "analyst")
     service = sessions(people, Clock(), use_mock=True)
-    pair = await service.exchange("anything", workspace_id=None)
-    async with await AsyncConnection.connect(database.owner_url, options="-c search_path=identity") as conn:
-        changed = await conn.execute("UPDATE workspaces SET status = 'suspended'")
-        assert changed.rowcount == 1
-    for workspace_id in (None, seed.WORKSPACE_ID):
+    # A workspace keeps an owner.
+    which = " WHERE role = 'analyst'" if table == "memberships" else ""
+
+    async def become(status: str) -> None:
+        statement = f"UPDATE {table} SET status = %s{which} RETURNING 1"
+        assert await execute(database.owner_url, statement, status)
+
+    first = await service.exchange(email, workspace_id=None)
+    pair = await service.refresh(first.refresh_token)
+    await become("suspended")
+    for workspace_id in (None, tenant.workspace_id):
         with pytest.raises(ForbiddenError):
-            await service.exchange("anything", workspace_id=workspace_id)
+            await service.exchange(email, workspace_id=workspace_id)
+    for _ in range(2):
+        with pytest.raises(ForbiddenError, match="suspended"):
+            await service.refresh(pair.refresh_token)
+    await become("active")
+    pair = await service.refresh(pair.refresh_token)
+    assert pair.principal.session_id == first.principal.session_id
+    await become("suspended")
+    with pytest.raises(InvalidGrantError, match="used before"):
+        await service.refresh(first.refresh_token)
+    await become("active")
     with pytest.raises(InvalidGrantError):
         await service.refresh(pair.refresh_token)
 
