@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 from psycopg_pool import PoolTimeout
 from runtime.database import Pool, tenant
-from runtime.errors import UnavailableError, ValidationFailedError
+from runtime.errors import AppError, UnavailableError, ValidationFailedError
 
 from services.gateway.edge import _queries
 from services.gateway.edge.cookies import SetCookie
@@ -30,6 +30,8 @@ LEASE = timedelta(seconds=60)
 """Longer than any request may run; after it the key of a process that died is free."""
 RUN_SECONDS_MAX = 45.0
 WAIT_SECONDS_MAX = 10.0
+TURN_SECONDS_MAX = 25.0
+"""How long somebody waits for others, who each hold it for a moment only; a client gives up after 30."""
 ANSWER_BYTES_MAX = 256 * 1024
 PURGE_SECONDS = 600.0
 PURGED_AT_ONCE = 5_000
@@ -106,7 +108,7 @@ class Once:
         Raises IdempotencyConflictError for other content or an answer that was not kept, RequestRunningError when the
         first one still runs after 10 s, and whatever `work` raises; then, as after any status but 2xx, the key is free.
         """
-        found = await self._claim(identity, sha256(content).digest())
+        found = await self._claim(identity, sha256(content).digest(), patience=WAIT_SECONDS_MAX)
         if isinstance(found, Reply):
             return found
         try:
@@ -125,13 +127,16 @@ class Once:
         return reply
 
     @asynccontextmanager
-    async def alone(self, workspace_id: str, path: str) -> AsyncIterator[None]:
+    async def alone(self, workspace_id: str, path: str, *, busy: AppError) -> AsyncIterator[None]:
         """Nobody else who asks for the same is inside at the same time, in any process.
 
-        Raises RequestRunningError when it does not come free within 10 s.
+        busy: what the caller refuses with, and this raises, when it does not come free within 25 s.
         """
         identity = Identity(workspace_id=workspace_id, principal_id="", method="", path=path, key="")
-        claim = await self._claim(identity, b"")
+        try:
+            claim = await self._claim(identity, b"", patience=TURN_SECONDS_MAX)
+        except RequestRunningError as error:
+            raise busy from error
         assert isinstance(claim, _Claim)
         try:
             async with asyncio.timeout(RUN_SECONDS_MAX):
@@ -161,10 +166,10 @@ class Once:
             log.warning("idempotency.purge_failed", error=str(error))
             return total
 
-    async def _claim(self, identity: Identity, request_hash: bytes) -> _Claim | Reply:
+    async def _claim(self, identity: Identity, request_hash: bytes, *, patience: float) -> _Claim | Reply:
         """The right to run it, or the answer it had; waits while another runs it, and takes over when that one died."""
         claim_id = secrets.token_bytes(16)
-        pause, give_up_at = _FIRST_PAUSE_SECONDS, asyncio.get_running_loop().time() + WAIT_SECONDS_MAX
+        pause, give_up_at = _FIRST_PAUSE_SECONDS, asyncio.get_running_loop().time() + patience
         while True:
             row = await self._look(identity, request_hash, claim_id)
             if row is not None:

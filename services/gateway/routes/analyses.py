@@ -77,7 +77,8 @@ async def _room_for_one(gateway: Gateway, workspace_id: str, issue_id: str) -> A
 
     Raises AnalysisLimitError, unless one of this issue runs: then there is nothing to begin.
     """
-    async with gateway.once.alone(workspace_id, "analyses"):
+    busy = UnavailableError("Many analyses of this workspace are being begun. Try again in a moment.")
+    async with gateway.once.alone(workspace_id, "analyses", busy=busy):
         log = gateway.resources.event_log
         end = await log.last_seq(log.partition_of(workspace_id))
         if not await gateway.resources.reached(workspace_id, end, timeout=WAIT_SECONDS_MAX):

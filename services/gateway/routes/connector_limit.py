@@ -26,7 +26,8 @@ async def room_for_one(gateway: Gateway, principal: Principal) -> AsyncIterator[
     space, now = principal.workspace_id, gateway.resources.clock()
     async with tenant(gateway.people, space) as conn:
         plan = await tenancy.get_plan(conn, workspace_id=space, month=now.date().replace(day=1))
-    async with gateway.once.alone(principal.organization_id or space, "connectors"):
+    busy = UnavailableError("Many connectors of this organization are being made. Try again in a moment.")
+    async with gateway.once.alone(principal.organization_id or space, "connectors", busy=busy):
         log = gateway.resources.event_log
         end = await log.last_seq(log.partition_of(space))
         if not await gateway.resources.reached(space, end, timeout=WAIT_SECONDS_MAX):

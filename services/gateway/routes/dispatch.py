@@ -31,6 +31,7 @@ from services.gateway.errors import (
     MfaRequiredError,
     PayloadTooLargeError,
     PreconditionFailedError,
+    RequestRunningError,
     UnsupportedMediaTypeError,
 )
 from services.gateway.identity.people.acting import Act
@@ -195,7 +196,10 @@ class _Request:
         expected = self._visit.header(b"if-match")
         if expected is None or self._operation.method == "POST":
             return self._tagged(await self._handled(call))
-        async with self._gateway.once.alone(call.workspace_id, self._request.scope["path"]):
+        busy = RequestRunningError(
+            "Others are changing this now, each if it is as they know it. Try again in a moment."
+        )
+        async with self._gateway.once.alone(call.workspace_id, self._request.scope["path"], busy=busy):
             etag = await self._present_etag(call)
             if not is_expected(expected, etag):
                 raise PreconditionFailedError(

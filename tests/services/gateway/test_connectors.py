@@ -123,7 +123,7 @@ async def test_no_plan_has_more_than_five_hundred_whoever_asks_at_once(
     )
     monkeypatch.setattr(connector_limit._queries, "count_connectors", counted)
     gateway = MagicMock()
-    gateway.once.alone = lambda *_: lock
+    gateway.once.alone = lambda *_, **__: lock
     gateway.resources.event_log.last_seq = gateway.resources.reached = AsyncMock(return_value=True)
 
     async def make() -> None:

@@ -449,7 +449,7 @@ async def test_only_one_is_inside_at_a_time(pool: Pool, tenant: Tenant) -> None:
 
     async def enter(once: Once) -> None:
         nonlocal inside, most
-        async with once.alone(tenant.workspace_id, "/v1/issues/iss_1"):
+        async with once.alone(tenant.workspace_id, "/v1/issues/iss_1", busy=UnavailableError("wait")):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0)
@@ -457,3 +457,16 @@ async def test_only_one_is_inside_at_a_time(pool: Pool, tenant: Tenant) -> None:
 
     await asyncio.gather(*(enter(once) for once in gateways(pool, Clock()) * 3))
     assert most == 1
+
+
+async def test_whoever_waits_too_long_for_others_hears_the_callers_words(
+    pool: Pool, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that the same request still runs, which it does not."""
+    monkeypatch.setattr(idempotency, "TURN_SECONDS_MAX", 0.1)
+    busy = UnavailableError("Many are at it. Try again in a moment.")
+    first, second = gateways(pool, Clock())
+    async with first.alone(tenant.workspace_id, "analyses", busy=busy):
+        with pytest.raises(UnavailableError, match="Many are at it"):
+            async with second.alone(tenant.workspace_id, "analyses", busy=busy):
+                raise AssertionError("two are inside")
