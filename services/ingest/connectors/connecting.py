@@ -196,16 +196,25 @@ def address_of(source: Source) -> str:
     """Where the source's credentials are sent to, as it is kept beside them."""
     fields = deciding_config(source.manifest, source.settings.auth)
     config = {key: source.settings.config.get(key) for key in sorted(fields)}
-    return msgspec.json.encode(_Address(_digest(source.settings.manifest), config)).decode()
+    return msgspec.json.encode(_Address(_fit(source), config)).decode()
 
 
 def is_sent_to(source: Source, address: str) -> bool:
     """Whether the source sends its credentials to the address that was kept beside them."""
     kept = msgspec.json.decode(address, type=_Address)
-    if kept.manifest != _digest(source.settings.manifest):
+    # Up to 2026-11-22 all of a manifest was kept.
+    if kept.manifest not in {_fit(source), _digest(source.settings.manifest)}:
         return False
     fields = deciding_config(source.manifest, source.settings.auth) & kept.config.keys()
     return all(source.settings.config.get(key) == kept.config[key] for key in fields)
+
+
+def sends_elsewhere(before: Source, after: Source) -> bool:
+    """Whether credentials that were given for one would go to another address with the other, or would not fit it."""
+    if _fit(before) != _fit(after):
+        return True
+    fields = deciding_config(after.manifest, after.settings.auth)
+    return any(before.settings.config.get(key) != after.settings.config.get(key) for key in fields)
 
 
 class _Address(Struct, frozen=True):
@@ -213,6 +222,24 @@ class _Address(Struct, frozen=True):
 
     manifest: str
     config: dict[str, str | None]
+
+
+def _fit(source: Source) -> str:
+    """What of a custom type's manifest decides where credentials go and which they are; empty for the catalogue's."""
+    if source.settings.manifest is None:
+        return ""
+    manifest = source.manifest
+    ways = [
+        (
+            type(auth).__name__,
+            getattr(auth, "authorize_url", ""),
+            getattr(auth, "token_url", ""),
+            [field.key for field in asked_secrets(auth)],
+        )
+        for auth in manifest.auth
+    ]
+    has_authority = any(field.key == CA_CERTIFICATE for field in manifest.config)
+    return _digest((msgspec.to_builtins(manifest.base_url), manifest.adapter, ways, has_authority))
 
 
 def _digest(manifest: object) -> str:

@@ -146,7 +146,7 @@ class Connectors:
             )
 
         async with AsyncExitStack() as both:
-            if given or self._sends_elsewhere(state, settings):
+            if given or self._sends_elsewhere(state, source):
                 # What was there stays there unless the log takes the rest.
                 held = await both.enter_async_context(
                     self._vault.held(context.workspace_id, cmd.connector_id)
@@ -294,17 +294,15 @@ class Connectors:
         except (SealError, msgspec.DecodeError) as error:
             raise InvalidConnectorError({CREDENTIALS: "are no object of texts; send them as such"}) from error
 
-    def _sends_elsewhere(self, state: Connector, settings: connector.ConnectorSettings) -> bool:
+    def _sends_elsewhere(self, state: Connector, source: connecting.Source) -> bool:
         """Whether the connector's secrets would be sent to another address than the one they were given for."""
-        held = [name for name in state.secrets if not name.startswith("webhook_")]
-        if not held:
+        if all(name.startswith("webhook_") for name in state.secrets):
             return False
-        before, after = state.settings, settings
-        if before.manifest != after.manifest:
+        try:
+            before = connecting.source_of(state.connector_id, state.settings)
+        except InvalidConnectorError:
             return True
-        manifest = connecting.source_of(state.connector_id, settings).manifest
-        fields = connecting.deciding_config(manifest, settings.auth)
-        return any(before.config.get(key) != after.config.get(key) for key in fields)
+        return connecting.sends_elsewhere(before, source)
 
     async def _exchanged(
         self, held: Held, state: Connector, source: connecting.Source, given: Mapping[str, str]
@@ -316,7 +314,7 @@ class Connectors:
         """
         names = set(held.secrets)
         changes: dict[str, str | None] = {**given, GIVEN_FOR: connecting.address_of(source)}
-        if self._sends_elsewhere(state, source.settings):
+        if self._sends_elsewhere(state, source):
             asked = {field.key for field in connecting.asked_secrets(source.auth)}
             if asked and not given:
                 problem = (

@@ -46,8 +46,16 @@ class Values:
         return self._values["config"].get(key, "")
 
     def path(self, template: str) -> str:
-        """The same for a path of an address: values cannot begin a query or a fragment."""
-        return _MARK.sub(lambda match: quote(self._value(match), safe=_IN_A_PATH), template)
+        """The same for a path of an address: values cannot begin a query or a fragment.
+
+        Raises VendorError("not_configured") for an address of its own, to which the credentials would go.
+        """
+        path = _MARK.sub(lambda match: quote(self._value(match), safe=_IN_A_PATH), template)
+        if urlsplit(path).scheme in ("http", "https"):
+            raise VendorError(
+                "not_configured", "a path is no address: where requests go is base_url's to say"
+            )
+        return path
 
     def tree(self, template: object) -> object:
         """The same for every text in a JSON value; a copy, so that whoever gets it may change it."""

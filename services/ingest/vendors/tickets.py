@@ -133,6 +133,9 @@ class Tracker:
         both = {**self._source.manifest.headers, **request.headers}
         headers |= {name.lower(): fill_text(text, values_of(self._source)) for name, text in both.items()}
         signed, params = self._signed()
+        if not request.path.startswith("/"):
+            # What follows the host would be part of its name.
+            raise VendorError("not_configured", "a path begins with /")
         url = base + request.path
         for name, value in params.items():
             url += f"{'&' if '?' in url else '?'}{quote(name, safe='')}={quote(value, safe='')}"

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from contracts import connector
 from msgspec.structs import replace
+from runtime.outbound import EVERYWHERE, Outbound
 
 from services.ingest.commands.connectors import (
     cancel_run,
@@ -16,9 +17,12 @@ from services.ingest.commands.connectors import (
     request_run,
 )
 from services.ingest.connectors import connecting, schedules
-from services.ingest.connectors.registry import catalogue
+from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError
 from services.ingest.state import NOTHING_YET, Connector, Standing, SyncRun, evolve_connector
+from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.templates import Values
+from services.ingest.vendors.tickets import Tracker
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.failing_shop import MANIFEST
 
@@ -195,6 +199,71 @@ def test_settings_are_kept_with_the_manifest_s_defaults() -> None:
     assert (kept.display_name, kept.config["jql"]) == ("Ours", "issuetype in (Bug, Incident)")
     shop = replace(SETTINGS, type="custom_shop", manifest=MANIFEST, config={"base_url": "http://10.0.0.1:80"})
     assert connecting.checked(shop).type == "custom_shop"
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "is_elsewhere"),
+    [
+        ({"mappings": [{"external_id": "id", "title": "what"}], "rate_per_minute": 7}, {}, False),
+        ({"auth": [{"kind": "api_key", "params": {"key": "{secret.token}"}}]}, {}, False),
+        ({"auth": [{"kind": "api_key", "headers": {"X": "{secret.key}"}}]}, {}, True),
+        ({"auth": [{"kind": "basic", "password": "{secret.token}", "username": "x"}]}, {}, True),
+        ({"base_url": "https://evil.example"}, {}, True),
+        ({}, {"host": "evil.example"}, True),
+        ({"adapter": "instance"}, {}, True),
+    ],
+)
+def test_credentials_stay_with_another_manifest_that_they_fit(
+    changes: dict[str, object], config: dict[str, str], is_elsewhere: bool
+) -> None:
+    """And never go to another address than they were given for, whichever of the two says it."""
+    manifest = {
+        **MANIFEST,
+        "auth": [{"kind": "api_key", "headers": {"Authorization": "Bearer {secret.token}"}}],
+        "config": [{"key": "host", "title": "Host"}],
+        "base_url": "https://{config.host}",
+    }
+    before, after = (
+        connecting.source_of(
+            "con_1",
+            connecting.checked(
+                replace(
+                    SETTINGS,
+                    type="custom_shop",
+                    auth=0,
+                    manifest={**manifest, **changed},
+                    config={"host": "acme.example", **given},
+                )
+            ),
+        )
+        for changed, given in (({}, {}), (changes, config))
+    )
+    assert connecting.sends_elsewhere(before, after) == is_elsewhere
+    assert connecting.is_sent_to(after, connecting.address_of(before)) != is_elsewhere
+
+
+async def test_no_path_leads_elsewhere() -> None:
+    """Neither one that is an address by itself, nor one that lengthens the host's name."""
+    values = Values(manifest_of("github"), {"owner": "HTTPS://evil.example", "repo": "shop"})
+    with pytest.raises(VendorError, match="base_url"):
+        values.path("{config.owner}/{config.repo}")
+    assert values.path("/repos/{config.owner}") == "/repos/HTTPS://evil.example"
+    source = connecting.source_of(
+        "con_1", replace(SETTINGS, type="github", auth=0, config={"owner": "acme", "repo": "shop"})
+    )
+    assert source.manifest.push is not None
+    assert source.manifest.push.find is not None
+    find = replace(source.manifest.push.find, path=".evil.example/search")
+    tracker = Tracker(source, replace(source.manifest.push, find=find), {"token": "t"}, Outbound(EVERYWHERE))
+    with pytest.raises(VendorError, match="begins with /"):
+        await tracker.find(
+            {
+                "config.base_url": "https://api.example",
+                "config.owner": "acme",
+                "config.repo": "shop",
+                "marker": "m",
+            }
+        )
 
 
 def test_every_type_can_be_described_and_asked_for_its_secrets() -> None:
