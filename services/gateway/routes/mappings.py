@@ -37,8 +37,21 @@ class PreviewRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     type: Type
     records: Annotated[
         list[Any] | dict[str, Any],
-        Meta(description="A list of records, or one payload of which the type's webhook takes them."),
+        Meta(
+            description="A list of records, one page of them, one record, or the body of a webhook's delivery."
+        ),
     ]
+    is_delivery: Annotated[
+        bool,
+        Meta(
+            description="`records` is the body of one delivery: what it would bring is mapped, nothing where its event is "
+            "not followed. Of a form, its fields."
+        ),
+    ] = False
+    headers: Annotated[
+        dict[Annotated[str, Meta(max_length=100)], Annotated[str, Meta(max_length=1_000)]],
+        Meta(max_length=20, description="Of that delivery, such as one that names the event; in any case."),
+    ] = {}
     mapping: Expressions = {}
     manifest: Annotated[dict[str, Any] | None, Meta(description="In place of the type's.")] = None
 
@@ -133,6 +146,8 @@ async def preview(gateway: Gateway, call: Call[NoQuery, PreviewRequest]) -> Mapp
         manifest=call.body.manifest,
         mapping=call.body.mapping,
         sample=sample.decode(),
+        is_delivery=call.body.is_delivery,
+        headers=call.body.headers,
     )
     return _shown(await command(gateway, call.principal, request, reply=connector.MappingPreviewed))
 

@@ -14,7 +14,9 @@ from runtime.broker import CommandContext, Endpoint
 
 from services.ingest.connectors.catalogue import described
 from services.ingest.connectors.connecting import source_of
-from services.ingest.connectors.payloads import records_in
+from services.ingest.connectors.expressions import ExpressionError
+from services.ingest.connectors.manifest import Manifest
+from services.ingest.connectors.payloads import read_delivery, records_in
 from services.ingest.connectors.previewing import preview, preview_change
 from services.ingest.connectors.registry import UnknownTypeError
 from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError
@@ -75,7 +77,8 @@ class Keeping:
     ) -> connector.MappingPreviewed:
         """What a mapping makes of a sample, or would change in what is kept of a connector; nothing is stored.
 
-        A sample is a list of records, a page, a webhook's body or one record. Of kept records the first KEPT_MAX in the
+        A sample is a list of records, a page, a webhook's body or one record; a delivery is read as the inbound webhook
+        reads it, with its headers. Of kept records the first KEPT_MAX in the
         order of their ids are taken, and those that change are shown first.
         Raises InvalidConnectorError and ConnectorNotFoundError.
         """
@@ -147,7 +150,10 @@ class Keeping:
             type=cmd.type, display_name="", auth=0, mapping=cmd.mapping, manifest=cmd.manifest
         )
         manifest = source_of("", settings).manifest
-        records = records_in(manifest, _decoded(cmd.sample)).records
+        payload = _decoded(cmd.sample)
+        records = (
+            _delivered(manifest, payload, cmd) if cmd.is_delivery else records_in(manifest, payload).records
+        )
         if len(records) > SAMPLE_RECORDS_MAX:
             raise InvalidConnectorError(
                 {"sample": f"has {len(records)} records; send at most {SAMPLE_RECORDS_MAX}"}
@@ -185,6 +191,17 @@ class Keeping:
         if found is None or found.is_deleted:
             raise ConnectorNotFoundError(connector_id)
         return found
+
+
+def _delivered(manifest: Manifest, payload: object, cmd: connector.PreviewMapping) -> tuple[object, ...]:
+    """The records that a webhook's delivery would bring. Raises InvalidConnectorError for a type without webhook."""
+    if manifest.webhook is None:
+        raise InvalidConnectorError({"is_delivery": f"{manifest.name} sends no webhooks; leave it out"})
+    try:
+        return read_delivery(manifest.webhook, payload, cmd.headers).records
+    except ExpressionError:
+        # What cannot be read is a record itself, as of a real delivery.
+        return (cmd.sample,)
 
 
 def _previewed(mapped: Sequence[connector.MappedRecord]) -> connector.MappingPreviewed:

@@ -291,6 +291,29 @@ def test_a_mapping_is_tried_before_it_is_saved(api: httpx.Client) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "connector_refused")
 
 
+def test_a_delivery_is_tried_as_it_would_be_taken_in(api: httpx.Client) -> None:
+    """By its event and data path; a body is no record by itself, and an event that is not followed brings nothing."""
+    issue = {
+        "id": 7,
+        "number": 7,
+        "title": "Ledger is down",
+        "state": "open",
+        "html_url": "https://github.com/acme/shop/issues/7",
+    }
+    delivery = {
+        "type": "github",
+        "is_delivery": True,
+        "records": {"action": "opened", "issue": issue, "repository": {"full_name": "acme/shop"}},
+        "headers": {"X-GitHub-Event": "issues"},
+    }
+    [mapped] = api.post("/v1/connectors/preview", json=delivery).json()["data"]
+    assert mapped["issue"]["title"] == "Ledger is down"
+    other = {**delivery, "headers": {"x-github-event": "star"}}
+    assert api.post("/v1/connectors/preview", json=other).json()["records"] == 0
+    refused = api.post("/v1/connectors/preview", json={**delivery, "type": "bigquery"})
+    assert refused.json()["error"]["details"].keys() == {"is_delivery"}
+
+
 class Tracker(BaseHTTPRequestHandler):
     """GitHub, as far as a ticket needs it. made: the bodies of the issues that were asked for."""
 

@@ -700,6 +700,8 @@ class PreviewMapping(Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     mapping: Fields of a mapping, over the manifest's.
     sample: Records as the source sends them, a JSON list or object of at most 1 MiB; empty: the records that a connector has.
     connector_id: Whose kept records are taken where there is no sample.
+    is_delivery: Whether the sample is the body of one webhook delivery, taken for what it would bring.
+    headers: Headers of that delivery, by name.
     """
 
     type: str
@@ -707,6 +709,8 @@ class PreviewMapping(Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     mapping: dict[str, str] = field(default_factory=dict)
     sample: str
     connector_id: str | None = None
+    is_delivery: bool | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class MappedRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
