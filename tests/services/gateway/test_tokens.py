@@ -7,7 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from psycopg import AsyncConnection
 from testkit.stack import Stack
+from testkit.waiting import eventually
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -187,6 +189,33 @@ def test_a_service_account_acts_by_itself(
         "service_account.updated",
         "service_account.deleted",
     ]
+
+
+async def test_a_token_for_an_account_that_is_being_deleted(stack: Stack, owner: httpx.Client) -> None:
+    """Is refused as a change at the same moment, whichever rows the deletion takes first."""
+    answer = await asyncio.to_thread(owner.post, "/v1/service-accounts", json={"name": "going"})
+    account = answer.json()["id"]
+    async with await AsyncConnection.connect(
+        stack.database.owner_url, options="-c search_path=identity"
+    ) as deleting:
+        await deleting.execute("DELETE FROM service_accounts WHERE service_account_id = %s", [account])
+        making = asyncio.create_task(
+            asyncio.to_thread(
+                owner.post,
+                f"/v1/service-accounts/{account}/tokens",
+                json={"name": "late", "scopes": ["issues:read"]},
+            )
+        )
+        waiting = (
+            "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        )
+
+        async def waits() -> bool:
+            return await (await deleting.execute(waiting)).fetchone() is not None
+
+        await eventually(waits)
+    refused = await making
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict"), refused.text
 
 
 def test_nobody_sees_the_accounts_and_tokens_of_others(

@@ -363,3 +363,34 @@ async def test_a_client_made_in_sql_is_usable_before_the_log_knows_of_it(stack: 
         return await execute(stack.database.owner_url, untold, tenant.workspace_id) == [(0,)]
 
     await eventually(is_told)
+
+
+async def test_two_changes_of_a_workspace_do_not_wait_in_a_circle(stack: Stack) -> None:
+    """One changes settings and then writes its line, the other holds the workspace while it waits for the settings."""
+    tenant = await onboard(stack.database.owner_url)
+    async with await AsyncConnection.connect(
+        stack.database.owner_url, options="-c search_path=identity"
+    ) as conn:
+        await conn.execute(
+            "UPDATE workspace_settings SET proof_window_days = 15 WHERE workspace_id = %s",
+            [tenant.workspace_id],
+        )
+        naming = asyncio.create_task(asyncio.to_thread(_named, stack, tenant, "At once"))
+        waiting = (
+            "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        )
+
+        async def waits() -> bool:
+            return await (await conn.execute(waiting)).fetchone() is not None
+
+        await eventually(waits)
+        await conn.execute(
+            "SELECT audit(%s, NULL, 'workspace.settings.updated', 'update', 'workspace', %s)",
+            [tenant.workspace_id, tenant.workspace_id],
+        )
+    assert (await naming).status_code == 200
+
+
+def _named(stack: Stack, tenant: Tenant, name: str) -> httpx.Response:
+    with signed_in(stack, tenant) as client:
+        return client.patch("/v1/workspace", json={"name": name})

@@ -222,7 +222,7 @@ async def revoke_connection_sessions(
 
 
 _GET_SSO_ENFORCED = """
-SELECT sso_enforced FROM workspaces WHERE workspace_id = $1 FOR UPDATE
+SELECT sso_enforced FROM workspaces WHERE workspace_id = $1 FOR NO KEY UPDATE
 """
 
 

@@ -59,7 +59,7 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND connection_id = sqlc.arg(connect
 
 -- Whether the workspace lets people in by its own provider only; locked, so that of two last ones one stays.
 -- name: GetSsoEnforced :one
-SELECT sso_enforced FROM workspaces WHERE workspace_id = sqlc.arg(workspace_id) FOR UPDATE;
+SELECT sso_enforced FROM workspaces WHERE workspace_id = sqlc.arg(workspace_id) FOR NO KEY UPDATE;
 
 -- The connection that is named, or with an empty name all that speak for the transaction's person.
 -- row: Link

@@ -255,7 +255,7 @@ SELECT w.workspace_id, w.organization_id, w.slug, w.name, w.description, w.indus
     greatest(w.updated_at, s.updated_at)::timestamptz AS updated_at
 FROM workspaces AS w JOIN workspace_settings AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = $1
-FOR UPDATE
+FOR NO KEY UPDATE
 """
 
 
