@@ -128,14 +128,14 @@ class AuthorizationGoneError(StateConflictError):
     """A sign-in with this state was never begun, was ended already, or took longer than ten minutes."""
 
     def __init__(self) -> None:
-        super().__init__("this sign-in has ended: it is good once, and for ten minutes; begin again")
+        super().__init__("This sign-in has ended: it is good once, and for ten minutes. Begin a new one.")
 
 
 class AuthorizationRefusedError(StateConflictError):
     """The person or the vendor did not agree; with the vendor's words."""
 
     def __init__(self, words: str) -> None:
-        super().__init__(f"the vendor did not agree: {words}", details={"vendor": words})
+        super().__init__(f"The vendor did not agree: {words}.", details={"vendor": words})
 
 
 class VendorRefusedError(StateConflictError):

@@ -1,10 +1,8 @@
 """What a manifest says to whoever chooses a source: what is asked, and what it can do. Pure."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
 from contracts import connector
 
 from services.ingest.connectors import registry
@@ -18,10 +16,8 @@ from services.ingest.connectors.manifest import (
     JwtBearer,
     Manifest,
     NoAuth,
-    encode_hook,
 )
 
-_TARGET: Final = re.compile(r"\{target\.([a-z0-9_]+)\}")
 _TITLES: Final[dict[type, str]] = {
     AuthorizationCode: "Sign in with the vendor",
     ClientCredentials: "OAuth client",
@@ -54,7 +50,7 @@ def describe(manifest: Manifest) -> connector.SourceType:
         streams=tuple(stream.name for stream in manifest.streams),
         webhook_schemes=_schemes(manifest),
         is_tracker=manifest.push is not None,
-        target=_target(manifest),
+        target=() if manifest.push is None else _fields(manifest.push.target),
     )
 
 
@@ -69,17 +65,6 @@ def _auth(way: Auth) -> connector.SourceAuth:
 def _schemes(manifest: Manifest) -> tuple[str, ...]:
     schemes = () if manifest.webhook is None else manifest.webhook.verify
     return tuple(dict.fromkeys(str(scheme.__struct_config__.tag) for scheme in schemes))
-
-
-def _target(manifest: Manifest) -> tuple[connector.SourceField, ...]:
-    """Whatever the templates of a ticket hold of the kind, in the order in which they do."""
-    if manifest.push is None:
-        return ()
-    names = dict.fromkeys(_TARGET.findall(msgspec.json.encode(manifest.push, enc_hook=encode_hook).decode()))
-    return tuple(
-        connector.SourceField(key=name, title=name.replace("_", " ").capitalize(), is_required=True)
-        for name in names
-    )
 
 
 def _fields(fields: Iterable[ConfigField]) -> tuple[connector.SourceField, ...]:

@@ -189,6 +189,11 @@ class Connectors:
         try:
             access = await self._asking.access(context.workspace_id, source)
             found = await self._asking.probe(context.workspace_id, access)
+            token = access.secrets.get("access_token")
+            if token is not None and any(check.code == "credentials_rejected" for check in found):
+                # A token may have been taken back before its time; its grant may still be good.
+                access = await self._asking.access(context.workspace_id, source, rejected=token)
+                found = await self._asking.probe(context.workspace_id, access)
         except VendorError as error:
             reason, detail = error.code, error.detail
             checks.append(connector.ConnectionCheck(name=CREDENTIALS, is_good=False, detail=detail))

@@ -32,7 +32,7 @@ from services.ingest.errors import (
 )
 from services.ingest.reporting import SERVICE, Sources, or_unreachable
 from services.ingest.state import fold_ticket
-from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.faults import RefusedError, VendorError
 from services.ingest.vendors.oauth import Grants, values_of
 from services.ingest.vendors.pushes import Push, Pushes
 from services.ingest.vendors.refusing import refusal
@@ -277,7 +277,8 @@ class Ticketing:
             else:
                 # An earlier try may have made it, and we could not see.
                 await self._pushes.release(ours, after=SETTLED_AFTER)
-            await self._tell(ours.connector_id, error, context)
+            if not isinstance(error, RefusedError):
+                await self._tell(ours.connector_id, error, context)
             raise refusal(error) from error
         return await self._written(ours, source, found, context, is_new=is_new)
 

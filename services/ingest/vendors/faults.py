@@ -57,6 +57,10 @@ class AccountBusyError(VendorError):
         self.seconds = seconds
 
 
+class RefusedError(VendorError):
+    """A vendor says what is wrong with what was asked of it; nothing was done, and its connector is as good as before."""
+
+
 def words(text: str, secrets: Iterable[str]) -> str:
     """What a vendor says, on one line, without markup, without what we sent in confidence, and not much of it."""
     return " ".join(_TAGS.sub(" ", hidden(text, secrets)).split())[: DETAIL_CHARACTERS_MAX - 100]

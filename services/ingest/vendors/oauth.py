@@ -465,7 +465,8 @@ async def _judged(ask: Callable[[], Awaitable[object]], *, kind: str, hidden: tu
             f"{error.error}: {error.description}" if error.description else str(error.error), secrets=hidden
         )
         if word.lower() in _GRANT_GONE and kind == "oauth2_code":
-            raise VendorError("oauth_expired", said) from None
+            gone = f"the vendor does not take this sign-in any more, sign in again; it said {said}"
+            raise VendorError("oauth_expired", gone) from None
         if word.lower() in _CLIENT_REFUSED | _GRANT_GONE:
             raise VendorError("credentials_rejected", said) from None
         raise VendorError("vendor_failed", said) from None

@@ -22,7 +22,7 @@ from services.ingest.connectors.manifest import (
     TicketStatus,
 )
 from services.ingest.connectors.templates import TemplateError, fill_address, fill_text
-from services.ingest.vendors.faults import VendorError, words
+from services.ingest.vendors.faults import RefusedError, VendorError, words
 from services.ingest.vendors.oauth import trusting, values_of
 from services.ingest.vendors.wire import retry_after, send
 
@@ -59,6 +59,8 @@ class Tracker:
             raise
         if answer.status >= 500 or answer.status in _STATUS_UNKNOWN:
             raise UnsettledError("vendor_failed", self._said(answer))
+        if 400 <= answer.status < 500:
+            raise RefusedError("not_configured", self._said(answer))
         body = self._body(answer)
         found = self._made(self._push, body, given)
         if found is None:
@@ -97,6 +99,8 @@ class Tracker:
         except (ExpressionError, TemplateError) as error:
             raise UnsettledError("bad_answer", str(error)) from error
         refused = "" if found else _refused(body)
+        if refused and part is self._push:
+            raise RefusedError("not_configured", self._words(refused))
         if refused:
             raise VendorError("vendor_failed", self._words(refused))
         return found

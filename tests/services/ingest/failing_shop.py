@@ -55,7 +55,7 @@ class Shop:
 
     held: while it is cleared, pages of failures are not answered, from held_from on. n_limited: so many pages are
     refused with 429 first. is_locked: no token is good. is_broken: it answers 500. A grant is given once and lives for
-    a second.
+    grant_seconds.
     """
 
     def __init__(self) -> None:
@@ -69,6 +69,7 @@ class Shop:
         self.is_locked = False
         self.is_broken = False
         self.n_grants = 0
+        self.grant_seconds = 1
         self.url = ""
 
     def answer(self, path: str, query: dict[str, list[str]], token: str) -> tuple[int, object]:
@@ -77,7 +78,7 @@ class Shop:
             self.n_grants += 1
             if self.n_grants > 1:
                 return 400, {"error": "invalid_grant"}
-            return 200, {"access_token": TOKEN, "refresh_token": "r-1", "expires_in": 1}
+            return 200, {"access_token": TOKEN, "refresh_token": "r-1", "expires_in": self.grant_seconds}
         if self.is_locked or token != f"Bearer {TOKEN}":
             return 401, {"error": "no such token"}
         if path == "/me":

@@ -17,6 +17,7 @@ from services.ingest.commands.connectors import (
     request_run,
 )
 from services.ingest.connectors import connecting, schedules
+from services.ingest.connectors.catalogue import describe
 from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError
 from services.ingest.state import NOTHING_YET, Connector, Standing, SyncRun, evolve_connector
@@ -271,6 +272,12 @@ def test_every_type_can_be_described_and_asked_for_its_secrets() -> None:
         for number, auth in enumerate(manifest.auth):
             connecting.asked_secrets(auth)
             connecting.deciding_config(manifest, number)
+
+
+def test_the_catalogue_tells_what_a_ticket_needs() -> None:
+    project, kind = describe(manifest_of("jira")).target
+    assert (project.key, project.default) == ("project", None)
+    assert (kind.title, kind.default) == ("Type of the issue", "Task")
 
 
 def test_credentials_are_checked_by_name_and_never_repeated() -> None:

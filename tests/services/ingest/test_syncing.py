@@ -320,7 +320,8 @@ async def test_connector_stands_where_the_vendor_puts_it(service: Ingest, shop: 
     assert await service.status(id_) == "connected"
 
 
-async def test_connector_whose_grant_is_gone_waits_for_a_person(service: Ingest, shop: Shop) -> None:
+async def signed_in(service: Ingest, shop: Shop) -> str:
+    """A connector whose person has agreed."""
     id_ = await service.connect(shop, auth=1, client_id="a", client_secret="b")
     started = await service.ask(
         connector.StartAuthorization(connector_id=id_, redirect_uri="https://causeloop.example/callback"),
@@ -329,6 +330,24 @@ async def test_connector_whose_grant_is_gone_waits_for_a_person(service: Ingest,
     finish = connector.FinishAuthorization(state=started.state, sealed_code=service.sealed_text("c", "code"))
     finished = await service.ask(finish, connector.AuthorizationFinished)
     assert finished.status == "connected"
+    return id_
+
+
+async def test_a_test_renews_a_token_that_was_taken_back_and_says_when_its_grant_is_gone(
+    service: Ingest, shop: Shop
+) -> None:
+    """So that nobody is told to bring other credentials."""
+    shop.grant_seconds = 3_600
+    id_ = await signed_in(service, shop)
+    shop.is_locked = True
+    tested = await service.ask(connector.TestConnector(connector_id=id_), connector.ConnectorTested)
+    assert (tested.is_good, tested.status) == (False, "oauth_expired")
+    assert shop.n_grants == 2
+    assert "sign in again" in tested.checks[0].detail
+
+
+async def test_connector_whose_grant_is_gone_waits_for_a_person(service: Ingest, shop: Shop) -> None:
+    id_ = await signed_in(service, shop)
 
     async def is_expired() -> bool:
         return (await service.synced(id_)).reason == "oauth_expired"

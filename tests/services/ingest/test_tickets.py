@@ -13,7 +13,6 @@ from eventlog import EventLog
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
-from runtime.errors import AppError
 from runtime.outbound import EVERYWHERE, Outbound
 from runtime.sealing import read_master_keys
 
@@ -476,7 +475,7 @@ async def test_refusal_is_told_with_the_trackers_words_and_without_secrets(
 ) -> None:
     await office.connect("github")
     trackers.failure = (422, f"Validation Failed: label, said {SECRET}")
-    with pytest.raises(AppError) as refused:
+    with pytest.raises(VendorRefusedError) as refused:
         await office.process().push(order("github"), CONTEXT)
     assert "Validation Failed" in refused.value.message
     assert SECRET not in repr(refused.value) + str(refused.value.details)
