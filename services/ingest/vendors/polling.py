@@ -168,7 +168,7 @@ def pages(
         place = at_most(place, stream)
         asked = place
         answer = _patiently(lambda: source.ask(asked), pause, chance)  # noqa: B023  # called at once
-        given = (asked.windows, asked.partition, answer.records)
+        given = (asked.windows, asked.partition, asked.n_readings, answer.records)
         if answer.records and given == before:
             # A vendor that does not know the parameter gives its first page for ever.
             raise VendorError("bad_answer", f"{access.manifest.name} gives the same page as the next one")

@@ -1,4 +1,15 @@
-"""Where a run goes on behind an answer: to the next page, to what is missing of its window, to the next list. Pure."""
+"""Where a run goes on behind an answer: to the next page, to what is missing of its window, to the next list. Pure.
+
+Where pages are counted, a record that changes while they are read goes from its place, all behind it move up, and the
+next page begins behind one that nobody has read. What is promised of a list that is sorted by its cursor, `ascending`,
+and that can be told where to begin: every record that stays where it is while the list is read is given, however large
+pages are and however many records share a moment. A first page has no gap, so the list begins anew at its last record.
+What cannot begin anew, for all its records are of one moment, or the vendor begins where it likes, is read page by page
+and then again, until two readings give the same: then nothing was gone from what was read, so nothing moved up.
+
+Not promised: what changes in each of READINGS_MAX readings may miss a record, so may a list in another order, or one
+that cannot be told where to begin; of a moment with more records than the vendor gives of a window, the rest is withheld.
+"""
 
 import json
 import re
@@ -15,6 +26,11 @@ from services.ingest.connectors.words import moment
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.templates import resolution
 
+READINGS_MAX: Final = 8
+"""How often a stretch of counted pages is read at most, for one that changes all the time; without that it is twice."""
+SEEN_MAX: Final = 2_000
+"""Of how many records it is known that they came; one that is longer ago comes twice, and is stored once by its id."""
+
 _STEPS: Final = re.compile(r"""(?<=')[^']+(?=')|(?<=")[^"]+(?=")|[^.\[\]'"]+""")
 
 
@@ -24,6 +40,8 @@ class Place(Struct, frozen=True):
     windows: what is still to read, the first is being read. next: the vendor's word for the page, None the first.
     n_records: read of this window. partition: which of several lists is being read. seen: marks of the records that were
     read before and come again. is_counted: pages are counted to the end, for the vendor does not begin where it is told.
+    trail: what the pages of this window had so far, as a hash, "" for none. former: the trail of the whole of it when it
+    was read before. n_readings: how often it was.
     """
 
     windows: tuple[tuple[datetime, datetime], ...]
@@ -32,6 +50,9 @@ class Place(Struct, frozen=True):
     partition: int = 0
     seen: tuple[str, ...] = ()
     is_counted: bool = False
+    trail: str = ""
+    former: str | None = None
+    n_readings: int = 0
 
 
 class Answer(Struct, frozen=True):
@@ -66,20 +87,45 @@ def behind(
     whole: tuple[tuple[datetime, datetime], ...],
     n_partitions: int,
 ) -> tuple[Place | None, bool]:
-    """The place behind an answer, None at the end; and whether the vendor withholds records."""
+    """The place behind an answer, None at the end; and whether the vendor withholds records.
+
+    Raises VendorError("bad_answer") for a vendor that turns no page.
+    """
+    after, is_cut = _behind(stream, place, answer, whole, n_partitions)
+    if place.next is None or not _can_begin_anew(stream) or (after is not None and after.next is not None):
+        return after, is_cut
+    # The last of several counted pages: between them a record may have moved up.
+    trail = _trail(place, answer)
+    if trail == place.former or place.n_readings + 1 >= READINGS_MAX:
+        return after, is_cut
+    seen, n_readings = _seen(place.seen, answer.records), place.n_readings + 1
+    return Place(
+        place.windows, None, 0, place.partition, seen, place.is_counted, former=trail, n_readings=n_readings
+    ), False
+
+
+def _behind(
+    stream: Stream,
+    place: Place,
+    answer: Answer,
+    whole: tuple[tuple[datetime, datetime], ...],
+    n_partitions: int,
+) -> tuple[Place | None, bool]:
+    """The same, as if no record had moved up."""
     (start, end), *others = place.windows
     n_records = place.n_records + len(answer.records)
     cut: tuple[tuple[datetime, datetime], ...] | None = None
+    is_skipping = False
     if answer.next is not None and not _is_before(stream, answer.records, start):
         if not _is_at_cap(stream, answer, n_records):
             if answer.next == place.next:
                 raise VendorError("bad_answer", "the vendor names the same page as the next one")
             return _further(stream, place, answer, n_records), False
-        cut = _cut(stream, start, end, answer.records)
+        cut, is_skipping = _cut(stream, start, end, answer.records)
     elif answer.next is None and _is_full(stream, answer):
-        cut = _cut(stream, start, end, answer.records)
+        cut, is_skipping = _cut(stream, start, end, answer.records)
     windows = (*(cut or ()), *others)
-    is_cut = cut == ()
+    is_cut = cut == () or (is_skipping and not _is_short(stream, place, answer))
     if windows:
         return Place(windows, partition=place.partition), is_cut
     if place.partition + 1 < n_partitions:
@@ -88,46 +134,61 @@ def behind(
 
 
 def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Place:
-    """The next page of a window, or a window that begins with the last record of this page.
-
-    Where pages are counted, a record that is changed meanwhile moves to the end of a list that is sorted by change, all
-    behind it move up, and the next page begins behind one that nobody has read.
-    """
+    """The next page of a window, or a window that begins with the last record of this page."""
     (start, end), *others = place.windows
     moments = moments_of(stream, answer.records)
     is_counted = place.is_counted or (bool(moments) and min(moments) < start - resolution(stream))
     counted = msgspec.structs.replace(place, next=answer.next, n_records=n_records, is_counted=is_counted)
+    if _can_begin_anew(stream):
+        seen = _seen(place.seen, answer.records)
+        counted = msgspec.structs.replace(counted, seen=seen, trail=_trail(place, answer))
     is_sorted = len(moments) == len(answer.records) > 0 and moments == sorted(moments)
-    if (
-        is_counted
-        or not is_sorted
-        or stream.order != "ascending"
-        or not isinstance(endpoint_of(stream).paginator, Offset | PageNumber)
-        or not endpoint_of(stream).says("start")
-    ):
+    if is_counted or not is_sorted or not _can_begin_anew(stream):
         return counted
     # A step earlier, for some vendors begin behind the moment that they are told.
-    last = moments[-1] - resolution(stream)
+    step = resolution(stream)
+    last = moments[-1] - step
     if last <= start:
         return counted
-    again = (record for record, moment in zip(answer.records, moments, strict=True) if moment >= last)
-    return Place(((last, end), *others), partition=place.partition, seen=tuple(map(mark_of, again)))
+    # What comes again begins another step earlier, for the vendor is told the moment rounded down.
+    again = [record for record, moment in zip(answer.records, moments, strict=True) if moment > last - step]
+    return Place(((last, end), *others), partition=place.partition, seen=_seen(place.seen, again))
 
 
-def mark_of(record: object) -> str:
-    """What a record is known by when it comes again as it was; empty for one that cannot be written down."""
+def _can_begin_anew(stream: Stream) -> bool:
+    """Whether pages of a list are counted that is sorted by its cursor and can be told where to begin."""
+    endpoint = endpoint_of(stream)
+    is_counted = isinstance(endpoint.paginator, Offset | PageNumber)
+    return is_counted and stream.order == "ascending" and endpoint.says("start")
+
+
+def _seen(before: Sequence[str], records: Sequence[object]) -> tuple[str, ...]:
+    """Marks of what came before and of these."""
+    marks = (mark for mark in map(mark_of, records) if mark is not None)
+    return tuple(dict.fromkeys((*before, *marks)))[-SEEN_MAX:]
+
+
+def _trail(place: Place, answer: Answer) -> str:
+    """What the pages of a window had, up to and with this one."""
+    marks = [mark_of(record) or "" for record in answer.records]
+    return sha256(" ".join([place.trail, *marks]).encode()).hexdigest()[:16]
+
+
+def mark_of(record: object) -> str | None:
+    """What a record is known by when it comes again as it was; None for one that cannot be written down."""
     try:
         text = json.dumps(record, sort_keys=True)
     except (ValueError, RecursionError):
-        return ""
+        return None
     return sha256(text.encode()).hexdigest()[:16]
 
 
 def unseen(place: Place, records: list[object]) -> list[object]:
-    """Those that did not come before."""
+    """Those that did not come before; what cannot be written down is never known to have come."""
     if not place.seen:
         return records
-    return [record for record in records if mark_of(record) not in place.seen]
+    seen = frozenset(place.seen)
+    return [record for record in records if mark_of(record) not in seen]
 
 
 def _is_at_cap(stream: Stream, answer: Answer, n_records: int) -> bool:
@@ -149,24 +210,38 @@ def _is_full(stream: Stream, answer: Answer) -> bool:
     return is_single and stream.records_max is not None and len(answer.records) >= stream.records_max
 
 
+def _is_short(stream: Stream, place: Place, answer: Answer) -> bool:
+    """Whether a page has less than would fit, so that it is the last though the vendor does not say so."""
+    paginator = endpoint_of(stream).paginator
+    if isinstance(paginator, Offset):
+        return len(answer.records) < paginator.limit
+    if isinstance(paginator, PageNumber) and isinstance(place.next, int):
+        return len(answer.records) * (place.next - paginator.base_page) < place.n_records
+    return False
+
+
 def _cut(
     stream: Stream, start: datetime, end: datetime, records: Sequence[object]
-) -> tuple[tuple[datetime, datetime], ...]:
-    """The windows that hold what is missing of one whose cap is reached; none where the vendor offers no way."""
+) -> tuple[tuple[tuple[datetime, datetime], ...], bool]:
+    """The windows that hold what is missing of one whose cap is reached, none where the vendor offers no way.
+
+    And whether what is left of a moment that alone is over the cap is in none of them.
+    """
     step = resolution(stream)
     moments = moments_of(stream, records)
     if stream.order == "ascending" and moments and endpoint_of(stream).says("start"):
         last = max(moments)
-        last = last if last >= start + step else start + step
-        return ((last, end),) if last < end else ()
+        first = max(last, start + step) if last - step <= start else last - step
+        # A vendor that is before the window all the time does not begin where it is told.
+        return (((first, end),), first > last) if start <= last and first < end else ((), False)
     if stream.order == "descending" and moments and endpoint_of(stream).says("end"):
         first = min(moments)
-        first = first if first <= end - step else end - step
-        return ((start, first),) if first > start else ()
+        last = min(first, end - step)
+        return (((start, last),), last < first) if last > start else ((), False)
     if not (endpoint_of(stream).says("start") and endpoint_of(stream).says("end")) or end - start < 2 * step:
-        return ()
+        return (), False
     middle = start + (end - start) / 2
-    return ((start, middle), (middle, end))
+    return ((start, middle), (middle, end)), False
 
 
 def _is_before(stream: Stream, records: Sequence[object], start: datetime) -> bool:

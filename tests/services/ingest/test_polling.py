@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -33,7 +33,7 @@ from services.ingest.vendors.polling import Access, Page, VendorError, Window, h
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, retry_after
 from services.ingest.vendors.templates import Values, window_values
-from services.ingest.vendors.windows import Place
+from services.ingest.vendors.windows import READINGS_MAX, Place
 from tests.services.ingest.vendor import SECRET, Kept, Vendor, vendor
 
 INSIDE = Reach.read(["127.0.0.0/8"])
@@ -143,23 +143,30 @@ def made(style: str, *, has_window: bool = True, order: Any = "ascending") -> tu
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_goes_wrong_all_that_is_served_is_stored(playing: Vendor, data: st.DataObject) -> None:
-    """Way of paging × window × size of pages × faults × records twice or edited × killed and resumed."""
+    """Way of paging × window × moments × size of pages × faults × records twice or edited × killed and resumed."""
     style = data.draw(st.sampled_from(sorted(STYLES)), "style")
     capped = "capped" in style
     manifest, stream = made(style, has_window=capped or data.draw(st.booleans(), "has a window"))
-    records = kept(data.draw(st.integers(0, 14), "records"))
+    seconds = st.just(600.0) if capped else st.sampled_from([600.0, 1.0, 0.4, 0.0])
+    gaps = data.draw(st.lists(seconds, max_size=14), "seconds between records")
+    records = [Kept(str(n), DAY + timedelta(seconds=600 + sum(gaps[:n]))) for n in range(len(gaps))]
     access, stream = playing.play(
         manifest, stream, size=data.draw(st.integers(1, 6), "size"), records=records
     )
+    begins: list[Literal["told", "behind", "anywhere"]] = ["told", "behind", "anywhere"]
+    playing.begins = data.draw(st.sampled_from(begins[:2] if capped else begins), "begins")
     kinds = st.sampled_from([429, 500, "dropped", "truncated", "html"])
     faults = data.draw(st.dictionaries(st.integers(0, 12), kinds, max_size=4), "faults")
     # One of these alone is tried once more; two in a row are the vendor's word.
     playing.faults = {n: kind for n, kind in faults.items() if n - 1 not in faults}
     playing.repeats = data.draw(st.booleans(), "repeats")
-    # A page of one record leaves nothing to begin anew with, so an edit behind it can still cost another record.
-    if records and playing.size > 1:
-        edited = st.tuples(st.integers(0, 8), st.sampled_from([row.id for row in records]))
-        playing.edits = data.draw(st.lists(edited, max_size=3), "edited")
+    if records:
+        edited = st.tuples(st.integers(0, 12), st.sampled_from([row.id for row in records]))
+        # Each can spoil a reading, and the two that come behind have to agree. All they move is of one moment, of which
+        # a vendor with a cap would withhold some.
+        n_edits = {"page_number_capped": playing.size, "offset_capped": 5}.get(style, READINGS_MAX)
+        playing.edits = data.draw(st.lists(edited, max_size=min(n_edits, READINGS_MAX - 2)), "edited")
+        playing.edits_leave = data.draw(st.booleans(), "edits leave")
     kills = data.draw(st.sets(st.integers(0, 6)), "killed behind pages")
     stored: dict[str, str] = {}
     position: dict[str, object] | None = None
@@ -183,8 +190,9 @@ def test_whatever_goes_wrong_all_that_is_served_is_stored(playing: Vendor, data:
                 done = position is None
                 if n_pages in kills:
                     break
-    assert set(stored) == {row.id for row in records}
-    assert set(stored) == set(playing.served)
+    left = {id_ for _, id_ in playing.edits} if playing.edits_leave else set()
+    assert set(stored) | left == {row.id for row in records}
+    assert set(stored) | left == set(playing.served) | left
     assert playing.refused == []
 
 

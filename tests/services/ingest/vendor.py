@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -62,6 +62,8 @@ class Vendor:
 
     faults: by number of the request, from 0: 429, 500, "dropped", "truncated", "html", "silent".
     repeats: each page begins with the last record of the one before.
+    begins: where a list that can be told where to begin does so, "behind" with the first record that is later.
+    edits_leave: what is edited was so behind the window's end.
     """
 
     def __init__(self, url: str) -> None:
@@ -81,6 +83,8 @@ class Vendor:
         self.served: list[str] = []
         self.refused: list[str] = []
         self.edits: list[tuple[int, str]] = []
+        self.begins: Literal["told", "behind", "anywhere"] = "told"
+        self.edits_leave = False
 
     def play(
         self, manifest: Manifest, stream: Stream, *, size: int, records: Sequence[Kept]
@@ -126,7 +130,8 @@ class Vendor:
                 # Whoever counts pages and cannot say where to begin misses what moves up.
                 if self.window_end is not None and (not is_counted or self.endpoint.says("start")):
                     # As by a vendor that sorts by the last change, which was a moment ago.
-                    record.at = self.window_end - (timedelta(minutes=5) if is_counted else timedelta(0))
+                    late = timedelta(minutes=5) if is_counted else timedelta(0)
+                    record.at = self.window_end + (timedelta(hours=1) if self.edits_leave else -late)
 
     def _page(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes
@@ -192,7 +197,8 @@ class Vendor:
         rows = [
             row
             for row in sorted(self.records, key=lambda row: (row.at, row.id))
-            if (start is None or row.at >= start)
+            if (start is None or self.begins == "anywhere" or row.at >= start)
+            and not (self.begins == "behind" and row.at == start)
             and (end is None or row.at <= end)
             and row.part in ("", part)
         ]
