@@ -119,7 +119,7 @@ class ConnectorRow(Struct, frozen=True):
 class Schedule(Struct, frozen=True, kw_only=True):
     """When it is polled: by one of the two."""
 
-    interval_seconds: int | None
+    poll_interval_seconds: int | None
     cron: Annotated[str | None, Meta(description="Minute, hour, day of month, month, day of week.")]
     timezone: Annotated[str, Meta(description="IANA time zone that cron is meant in.")]
 
@@ -186,14 +186,14 @@ class ConnectorQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ScheduleRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When to poll: `cron` or `interval_seconds`."""
+    """When to poll: `cron` or `poll_interval_seconds`."""
 
     cron: Annotated[
         str | None,
         Meta(description="Minute, hour, day of month, month, day of week."),
     ] = None
     timezone: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$(?!\n)")] = "UTC"
-    interval_seconds: Seconds | None = None
+    poll_interval_seconds: Seconds | None = None
 
 
 class NewConnector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -267,7 +267,7 @@ def present(gateway: Gateway, row: ConnectorRow) -> Connector:
         "secrets": msgspec.json.decode(row.secrets),
         "config": msgspec.json.decode(row.config),
         "schedule": schedule,
-        "poll_interval_seconds": None if schedule is None else schedule.interval_seconds,
+        "poll_interval_seconds": None if schedule is None else schedule.poll_interval_seconds,
         "streams": msgspec.json.decode(row.streams),
         "mapping": msgspec.json.decode(row.mapping),
         "manifest": None if row.manifest is None else msgspec.json.decode(row.manifest),
@@ -285,7 +285,9 @@ def inbound_url(gateway: Gateway, connector_id: str) -> str:
 
 def _schedule_of(text: str) -> Schedule:
     schedule = msgspec.json.decode(text, type=connector.ConnectorSchedule)
-    return msgspec.convert(msgspec.structs.asdict(schedule), Schedule)
+    return Schedule(
+        poll_interval_seconds=schedule.interval_seconds, cron=schedule.cron, timezone=schedule.timezone
+    )
 
 
 def _last_run(row: ConnectorRow) -> LastRun | None:
@@ -378,11 +380,11 @@ def _schedule_wanted(
     if poll_interval_seconds is not None:
         fault = "give poll_interval_seconds or schedule, not both"
         raise ConnectorRefusedError(fault, details={"poll_interval_seconds": fault})
-    if (schedule.cron is None) == (schedule.interval_seconds is None):
-        fault = "give cron or interval_seconds, one of the two"
+    if (schedule.cron is None) == (schedule.poll_interval_seconds is None):
+        fault = "give cron or poll_interval_seconds, one of the two"
         raise ConnectorRefusedError(f"schedule: {fault}.", details={"cron": fault})
     return connector.ConnectorSchedule(
-        cron=schedule.cron, interval_seconds=schedule.interval_seconds, timezone=schedule.timezone
+        cron=schedule.cron, interval_seconds=schedule.poll_interval_seconds, timezone=schedule.timezone
     )
 
 

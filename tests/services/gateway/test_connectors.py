@@ -57,7 +57,7 @@ def test_a_connectors_credentials_go_to_ingest_and_are_never_seen_again(stack: S
             "health": "pending",
             "secrets": ["token"],
         }
-        assert made["schedule"] == {"interval_seconds": 1800, "cron": None, "timezone": "UTC"}
+        assert made["schedule"] == {"poll_interval_seconds": 1800, "cron": None, "timezone": "UTC"}
         assert made["inbound_url"].endswith(f"/v1/webhooks/inbound/{made['id']}")
         [listed] = client.get("/v1/connectors").json()["data"]
         assert listed == made
@@ -207,8 +207,11 @@ def test_analysts_connect_and_run_and_admins_decide(stack: Stack) -> None:
     with entered(stack, tenant) as client:
         nightly = {"cron": "0 6 * * 1-5", "timezone": "Europe/Zurich"}
         set_ = client.put(f"{path}/schedule", json=nightly)
-        assert set_.json()["schedule"] == {**nightly, "interval_seconds": None}
+        assert set_.json()["schedule"] == {**nightly, "poll_interval_seconds": None}
         assert client.put(f"{path}/schedule", json={"cron": "never"}).status_code == 422
+        # The same name as beside it, in POST and PATCH.
+        often = client.put(f"{path}/schedule", json={"poll_interval_seconds": 600}).json()
+        assert (often["poll_interval_seconds"], often["schedule"]["poll_interval_seconds"]) == (600, 600)
         stale = client.patch(path, json={"display_name": "X"}, headers={"If-Match": '"stale"'})
         assert stale.status_code == 412
         moved = client.patch(path, json={"config": {"host": "elsewhere.invalid:1"}})

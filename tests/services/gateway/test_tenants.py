@@ -37,7 +37,7 @@ BODIES: Mapping[str, dict[str, Any]] = {
     "/v1/governance/rtbf/requests/{request_id}/reject": {"reason": "x"},
     "/v1/predictions/{prediction_id}/feedback": {"outcome": "hit"},
     "/v1/recommendations/{recommendation_id}": {"status": "accepted"},
-    "/v1/connectors/{connector_id}/schedule": {"interval_seconds": 3600},
+    "/v1/connectors/{connector_id}/schedule": {"poll_interval_seconds": 3600},
     "/v1/connectors/{connector_id}/backfill": {"from": "2026-01-01T00:00:00Z"},
 }
 """Bodies that get past the decoder, for operations that need one and have an id in their path."""
