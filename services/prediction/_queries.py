@@ -56,6 +56,16 @@ class ListOpenPredictionsRow(Struct, frozen=True):
     feedback: str | None
 
 
+class ListForecastsRow(Struct, frozen=True):
+    """One row of list_forecasts."""
+
+    workspace_id: str
+    pattern_id: str
+    made_at: datetime
+    forecast_id: str
+    has_come_true: bool
+
+
 class OutlooksRow(Struct, frozen=True):
     """One row of the table outlooks."""
 
@@ -480,6 +490,33 @@ async def list_open_predictions(conn: AsyncConnection[Any]) -> list[ListOpenPred
     async with AsyncRawCursor(conn, row_factory=args_row(ListOpenPredictionsRow)) as cursor:
         await cursor.execute(_LIST_OPEN_PREDICTIONS)
         fetched: list[ListOpenPredictionsRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_FORECASTS = """
+SELECT f.workspace_id, f.pattern_id, f.made_at, f.forecast_id::text AS forecast_id, f.has_come_true::boolean AS has_come_true
+FROM (
+    SELECT workspace_id, pattern_id, made_at,
+        min(prediction_id) FILTER (WHERE window_days = $1::integer) AS forecast_id,
+        coalesce(bool_or(outcome = 'hit'), false) AS has_come_true,
+        row_number() OVER (PARTITION BY workspace_id, pattern_id ORDER BY made_at DESC) AS place
+    FROM predictions GROUP BY workspace_id, pattern_id, made_at
+) AS f
+WHERE f.forecast_id IS NOT NULL AND f.place <= $2::integer
+ORDER BY f.workspace_id, f.pattern_id, f.made_at
+"""
+
+
+async def list_forecasts(
+    conn: AsyncConnection[Any],
+    *,
+    shortest_days: int,
+    at_most: int,
+) -> list[ListForecastsRow]:
+    """The last forecasts of every pattern, oldest first, by the id of their shortest window, and whether one of them came true."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListForecastsRow)) as cursor:
+        await cursor.execute(_LIST_FORECASTS, (shortest_days, at_most))
+        fetched: list[ListForecastsRow] = await cursor.fetchall()
         return fetched
 
 

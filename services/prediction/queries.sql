@@ -185,6 +185,19 @@ SELECT workspace_id, prediction_id, pattern_id, window_days, probability, made_a
        feedback
 FROM predictions WHERE outcome IS NULL AND expired_at IS NULL ORDER BY workspace_id, prediction_id;
 
+-- The last forecasts of every pattern, oldest first, by the id of their shortest window, and whether one of them came true.
+-- name: ListForecasts :many
+SELECT f.workspace_id, f.pattern_id, f.made_at, f.forecast_id::text AS forecast_id, f.has_come_true::boolean AS has_come_true
+FROM (
+    SELECT workspace_id, pattern_id, made_at,
+        min(prediction_id) FILTER (WHERE window_days = sqlc.arg(shortest_days)::integer) AS forecast_id,
+        coalesce(bool_or(outcome = 'hit'), false) AS has_come_true,
+        row_number() OVER (PARTITION BY workspace_id, pattern_id ORDER BY made_at DESC) AS place
+    FROM predictions GROUP BY workspace_id, pattern_id, made_at
+) AS f
+WHERE f.forecast_id IS NOT NULL AND f.place <= sqlc.arg(at_most)::integer
+ORDER BY f.workspace_id, f.pattern_id, f.made_at;
+
 -- The last forecasts of all patterns.
 -- name: ListOutlooks :many
 SELECT * FROM outlooks ORDER BY workspace_id, pattern_id, window_days;

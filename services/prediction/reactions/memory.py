@@ -7,9 +7,11 @@ from typing import TypeAlias
 
 from contracts import Event, Recorded
 from contracts.generated.pattern import PatternStatus
+from contracts.generated.prediction import Outcome
 from msgspec import Struct
 
-from services.prediction.commands import Outlook
+from services.prediction.commands import Outlook, prediction_id
+from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
 from services.prediction.engine.recurrence import Model
 from services.prediction.state import Prediction
 
@@ -46,7 +48,8 @@ class Hit(Struct, frozen=True):
 class Tracked(Struct, kw_only=True):
     """A pattern that was shown: its size now and at its last forecast, and its open predictions by id.
 
-    n_renewals: forecasts for want of an open one, since it was last quiet for a day.
+    n_renewals: forecasts that followed from the one before, since it was last forecast a day after that; at most MAX_DOUBLINGS.
+    has_come_true: one of its last forecast has. Both follow from its predictions, so that a restart changes nothing.
     """
 
     workspace_id: str
@@ -57,6 +60,7 @@ class Tracked(Struct, kw_only=True):
     forecast_at: datetime | None = None
     forecast_id: str = ""
     n_renewals: int = 0
+    has_come_true: bool = False
     merged_into: str | None = None
     outlooks: dict[int, Outlook] = {}
     open: dict[str, Prediction] = {}
@@ -70,6 +74,18 @@ class Tracked(Struct, kw_only=True):
     def is_forecast(self) -> bool:
         """Whether its status calls for forecasts."""
         return self.status in FORECAST
+
+    def take_forecast(self, *, at: datetime, forecast_id: str, max_age: timedelta) -> None:
+        """It was forecast, after those that were taken before; the same one again changes nothing."""
+        if forecast_id == self.forecast_id:
+            return
+        if self.forecast_at is None or at - self.forecast_at >= max_age:
+            self.n_renewals = 0
+        elif forecast_id == prediction_id(
+            self.workspace_id, self.pattern_id, self.forecast_id, WINDOWS_DAYS[0]
+        ):
+            self.n_renewals = min(self.n_renewals + 1, MAX_DOUBLINGS)
+        self.forecast_at, self.forecast_id, self.has_come_true = at, forecast_id, False
 
     def has_grown(self, by: float) -> bool:
         """Whether it has at least `by` times the members of its last forecast."""
@@ -87,8 +103,11 @@ class Learned(Struct, frozen=True):
 class Memory:
     """Shown patterns, what is undecided, and when something becomes due by time alone."""
 
-    def __init__(self, *, renewal_spacing: timedelta = timedelta(hours=6)) -> None:
+    def __init__(
+        self, *, renewal_spacing: timedelta = timedelta(hours=6), max_age: timedelta = timedelta(hours=24)
+    ) -> None:
         self._renewal_spacing = renewal_spacing
+        self._max_age = max_age
         self.patterns: dict[Key, Tracked] = {}
         self.due: dict[Key, Due] = {}
         self.hits: dict[Key, Hit] = {}
@@ -159,12 +178,16 @@ class Memory:
             if before.is_censored and not state.is_censored:
                 heappush(self._ends, (state.expires_at, workspace_id, state.prediction_id))
 
-    def drop_open(self, workspace_id: str, prediction_id: str) -> None:
-        """Forget a prediction that was decided."""
+    def drop_open(self, workspace_id: str, prediction_id: str, *, outcome: Outcome | None = None) -> None:
+        """Forget a prediction that was decided; outcome None: it is shown no longer, or gone."""
         self.hits.pop((workspace_id, prediction_id), None)
         tracked = self._owners.pop((workspace_id, prediction_id), None)
-        if tracked is not None:
-            tracked.open.pop(prediction_id, None)
+        if tracked is None:
+            return
+        state = tracked.open.pop(prediction_id, None)
+        if outcome is Outcome.HIT and state is not None and state.made_at == tracked.forecast_at:
+            tracked.has_come_true = True
+        self.renew_later(tracked)
 
     def forget(self, workspace_id: str) -> None:
         """Drop everything of a workspace that is no more; what is due by time alone then finds nothing."""
@@ -185,22 +208,23 @@ class Memory:
 
     def hand_over(self, source: Tracked, target: Tracked) -> None:
         """The issues of the target decide about the source's open predictions from now on."""
-        for prediction_id in source.open:
-            self._owners[source.workspace_id, prediction_id] = target
+        for open_id in source.open:
+            self._owners[source.workspace_id, open_id] = target
         target.open.update(source.open)
         source.open.clear()
 
     def set_forecast(self, tracked: Tracked, *, at: datetime, forecast_id: str, n_issues: int) -> None:
         """The pattern has been forecast; it grows old from now on."""
-        tracked.forecast_at, tracked.forecast_id, tracked.forecast_n_issues = at, forecast_id, n_issues
+        tracked.take_forecast(at=at, forecast_id=forecast_id, max_age=self._max_age)
+        tracked.forecast_n_issues = n_issues
         heappush(self._ages, (at, tracked.key))
 
-    def note_true(self, tracked: Tracked) -> None:
-        """A forecast of the pattern came true; when that leaves none open, it is forecast anew, soon or after a while."""
+    def renew_later(self, tracked: Tracked) -> None:
+        """Where the last forecast came true and none is open, the pattern is forecast anew, soon or after a while."""
         at = tracked.forecast_at
-        if tracked.is_forecast and not tracked.open and at is not None:
+        if tracked.is_forecast and tracked.has_come_true and not tracked.open and at is not None:
             # Twice as long each time, until it has been quiet for a day: bursts must not be most of the record.
-            wait = min(RENEWAL_FIRST * 2 ** min(tracked.n_renewals, MAX_DOUBLINGS), self._renewal_spacing)
+            wait = min(RENEWAL_FIRST * 2**tracked.n_renewals, self._renewal_spacing)
             heappush(self._came_true, (at + wait, at, tracked.key))
 
     def without_forecast(self, *, now: datetime, limit: int) -> list[Tracked]:
@@ -216,14 +240,13 @@ class Memory:
                 and tracked.forecast_at == at
                 and not tracked.open
             ):
-                tracked.n_renewals += 1
                 found[key] = tracked
         return list(found.values())
 
     def ask_for_the_neglected(self, *, growth: float) -> None:
         """Make due what another leader knew to be due and did not get to; seeing the cause again asks better."""
         for key, tracked in self.patterns.items():
-            self.note_true(tracked)
+            self.renew_later(tracked)
             if tracked.is_forecast and (tracked.forecast_at is None or tracked.has_grown(growth)):
                 is_growth = tracked.forecast_at is not None
                 self.due[key] = Due(tracked.forecast_id or tracked.pattern_id, None, is_growth=is_growth)
@@ -235,7 +258,6 @@ class Memory:
             at, key = heappop(self._ages)
             tracked = self.patterns.get(key)
             if tracked is not None and tracked.is_forecast and tracked.forecast_at == at:
-                tracked.n_renewals = 0
                 found.append(tracked)
         return found
 

@@ -4,7 +4,6 @@ from typing import assert_never
 
 from contracts import Event, Recorded, pattern, prediction, workspace
 from contracts.generated.pattern import PatternStatus
-from contracts.generated.prediction import Outcome
 
 from services.prediction.commands import Outlook, model_of
 from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
@@ -121,6 +120,7 @@ def _status_changed(
             memory.due.pop(tracked.key, None)
         if data.to_status in (PatternStatus.RESOLVED, PatternStatus.MERGED):
             tracked.outlooks.clear()
+        memory.renew_later(tracked)
     if data.from_status in GROWN_UP or data.to_status in GROWN_UP:
         _ask(memory, event, tracked, is_fresh=is_fresh)
 
@@ -159,10 +159,7 @@ def _observe_prediction(
         case prediction.PredictionMade():
             _made(memory, event, data, is_fresh=is_fresh)
         case prediction.PredictionResolved():
-            memory.drop_open(event.workspace_id, data.prediction_id)
-            tracked = memory.holder(event.workspace_id, data.pattern_id)
-            if tracked is not None and data.outcome is Outcome.HIT:
-                memory.note_true(tracked)
+            memory.drop_open(event.workspace_id, data.prediction_id, outcome=data.outcome)
         case prediction.PredictionExpired():
             memory.drop_open(event.workspace_id, data.prediction_id)
         case prediction.PredictionsPurged():

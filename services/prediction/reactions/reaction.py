@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from contracts import Event, Recorded, derived_id, prediction, record
+from contracts.generated.prediction import Outcome
 from eventlog import Append, Conflict, ConflictError, EventLog
 from msgspec import Struct
 from runtime.database import Pool
@@ -111,6 +112,7 @@ class Forecaster:
                 conn,
                 is_ours=lambda workspace_id: self._log.partition_of(workspace_id) == partition,
                 renewal_spacing=self._rules.renewal_spacing,
+                max_age=self._rules.max_age,
             )
         self._memory.ask_for_the_neglected(growth=self._rules.growth)
         log.info(
@@ -226,7 +228,8 @@ class Forecaster:
                     if fresh is not None:
                         pending.append((workspace_id, fresh, hit))
                 else:
-                    self._memory.drop_open(workspace_id, state.prediction_id)
+                    outcome = Outcome.MISS if hit is None else Outcome.HIT
+                    self._memory.drop_open(workspace_id, state.prediction_id, outcome=outcome)
             log.info("predictions.resolved", n_resolved=len(decided) - len(pending), n_again=len(pending))
         if pending:
             # The projector starts us again from the rows, and then everything is decided anew.
@@ -255,7 +258,8 @@ class Forecaster:
         """The prediction as the log has it now; None when somebody has resolved it already."""
         fresh = fold(await self._log.history(workspace_id, "prediction", state.prediction_id))
         if fresh is None or fresh.outcome is not None:
-            self._memory.drop_open(workspace_id, state.prediction_id)
+            outcome = None if fresh is None else fresh.outcome
+            self._memory.drop_open(workspace_id, state.prediction_id, outcome=outcome)
             return None
         self._memory.replace_open(workspace_id, fresh)
         return fresh

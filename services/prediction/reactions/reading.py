@@ -15,9 +15,10 @@ from msgspec import Struct
 from services.prediction import _queries
 from services.prediction.commands import Outlook, model_of
 from services.prediction.engine.episodes import episodes
+from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
 from services.prediction.engine.scoring import Score, Tally
 from services.prediction.engine.trigger import MIN_EPISODES, Occurrence
-from services.prediction.reactions.memory import Key, Learned, Memory, Tracked
+from services.prediction.reactions.memory import MAX_DOUBLINGS, Key, Learned, Memory, Tracked
 from services.prediction.state import Prediction
 
 SCORED_FOR = timedelta(days=365)
@@ -34,10 +35,10 @@ class Material(Struct):
 
 
 async def load_memory(
-    conn: Connection, *, is_ours: Callable[[str], bool], renewal_spacing: timedelta
+    conn: Connection, *, is_ours: Callable[[str], bool], renewal_spacing: timedelta, max_age: timedelta
 ) -> Memory:
-    """The memory as the rows have it, of the workspaces that are ours."""
-    memory = Memory(renewal_spacing=renewal_spacing)
+    """The memory as the rows have it, of the workspaces that are ours. renewal_spacing, max_age: of the `Rules`."""
+    memory = Memory(renewal_spacing=renewal_spacing, max_age=max_age)
     for setting in await _queries.list_workspaces(conn):
         memory.zones[setting.workspace_id] = setting.timezone
         memory.thresholds[setting.workspace_id] = setting.alert_probability
@@ -45,9 +46,14 @@ async def load_memory(
         if is_ours(fitted.workspace_id):
             data = msgspec.json.decode(fitted.model, type=prediction.ModelFitted)
             memory.models[fitted.workspace_id] = Learned(fitted.model_id, fitted.fitted_at, model_of(data))
+    earlier: dict[Key, list[_queries.ListForecastsRow]] = {}
+    forecasts = await _queries.list_forecasts(conn, shortest_days=WINDOWS_DAYS[0], at_most=MAX_DOUBLINGS + 1)
+    for made_once in forecasts:
+        earlier.setdefault((made_once.workspace_id, made_once.pattern_id), []).append(made_once)
     for row in await _queries.list_shown_patterns(conn):
         if is_ours(row.workspace_id):
-            _add_pattern(memory, row)
+            past = earlier.get((row.workspace_id, row.pattern_id), [])
+            _add_pattern(memory, row, past, max_age=max_age)
     for outlook in await _queries.list_outlooks(conn):
         tracked = memory.patterns.get((outlook.workspace_id, outlook.pattern_id))
         if tracked is not None:
@@ -58,7 +64,13 @@ async def load_memory(
     return memory
 
 
-def _add_pattern(memory: Memory, row: _queries.ListShownPatternsRow) -> None:
+def _add_pattern(
+    memory: Memory,
+    row: _queries.ListShownPatternsRow,
+    past: Sequence[_queries.ListForecastsRow],
+    *,
+    max_age: timedelta,
+) -> None:
     tracked = Tracked(
         workspace_id=row.workspace_id,
         pattern_id=row.pattern_id,
@@ -68,6 +80,9 @@ def _add_pattern(memory: Memory, row: _queries.ListShownPatternsRow) -> None:
     )
     memory.add(tracked)
     if row.forecast_at is not None:
+        for one in past:
+            tracked.take_forecast(at=one.made_at, forecast_id=one.forecast_id, max_age=max_age)
+            tracked.has_come_true = one.has_come_true
         memory.set_forecast(
             tracked,
             at=row.forecast_at,

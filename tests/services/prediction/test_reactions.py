@@ -17,6 +17,7 @@ from services.prediction.engine.recurrence import Model
 from services.prediction.projections import PROJECTION
 from services.prediction.reactions.learning import Past, learn_apart
 from services.prediction.reactions.memory import Memory
+from services.prediction.reactions.reading import load_memory
 
 from .conftest import WORKSPACE, Rig, assessment, at, by_window, detected, envelope, linked, moved
 
@@ -149,6 +150,55 @@ async def test_a_pattern_whose_forecast_came_true_is_forecast_again(rig: Rig) ->
     async with rig.running():
         rig.clock.now = at(3 * minute)
         await rig.until(MADE, 9)
+
+
+async def test_a_restart_changes_nothing_of_when_a_pattern_is_forecast_again(rig: Rig) -> None:
+    """As often as it has been forecast again, so long is the next wait; one that missed waits for no restart either."""
+    minute = timedelta(minutes=1)
+    async with rig.running():
+        await detect(rig, "pat_quiet")
+        await rig.until(MADE, 3)
+    async with rig.running():
+        await detect(rig, days=tuple(-day for day in range(1, 40)))
+        await rig.until(MADE, 6)
+    n_made, n_resolved = 6, 0
+    for number, minutes in enumerate((1, 3, 7)):
+        # Every other forecast is made by another leader.
+        async with rig.running():
+            rig.clock.now = at(0) + minutes * minute - timedelta(seconds=20)
+            hit = linked("pat_a", rig.clock.now - timedelta(seconds=5), n_issues=40 + number)
+            await rig.tell("pat_a", hit)
+            n_resolved += 3
+            await rig.until(RESOLVED, n_resolved)
+            await rig.settled()
+        loaded = await remembered(rig)
+        assert loaded.patterns[WORKSPACE, "pat_a"].n_renewals == number
+        loaded.ask_for_the_neglected(growth=9.0)
+        due_at = at(0) + minutes * minute
+        assert loaded.without_forecast(now=due_at - timedelta(seconds=1), limit=9) == []
+        assert [one.pattern_id for one in loaded.without_forecast(now=due_at, limit=9)] == ["pat_a"]
+        async with rig.running():
+            rig.clock.now = due_at
+            n_made += 3
+            await rig.until(MADE, n_made)
+            await rig.settled()
+    # Nothing is open of a pattern whose last forecast came to nothing, and nobody asks for another at a start.
+    async with rig.pool.connection() as conn:
+        await conn.execute("UPDATE predictions SET outcome = 'miss' WHERE pattern_id = 'pat_quiet'")
+    loaded = await remembered(rig)
+    loaded.ask_for_the_neglected(growth=9.0)
+    assert loaded.without_forecast(now=at(1), limit=9) == []
+
+
+async def remembered(rig: Rig) -> Memory:
+    """What another leader would know at its start."""
+    async with rig.pool.connection() as conn:
+        return await load_memory(
+            conn,
+            is_ours=lambda _: True,
+            renewal_spacing=rig.rules.renewal_spacing,
+            max_age=rig.rules.max_age,
+        )
 
 
 async def test_an_event_before_the_forecast_is_no_hit(rig: Rig) -> None:
