@@ -2594,18 +2594,22 @@ INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, wi
     n_rejected, reason, detail, updated_at, expired_at)
 SELECT r.workspace_id, r.run_id, r.connector_id, r.seq, r.kind, r.status, r.window_start, r.window_end, r.requested_by,
     r.requested_at, r.started_at, r.ended_at, r.n_chunks_done, r.n_chunks, r.n_records, r.n_created, r.n_updated,
-    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at, r.expired_at
+    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at,
+    coalesce(r.expired_at, CASE WHEN c.connector_id IS NULL THEN r.requested_at END)
 FROM json_to_recordset($1::json) AS r(
     workspace_id text, run_id text, connector_id text, seq bigint, kind text, status text, window_start timestamptz,
     window_end timestamptz, requested_by text, requested_at timestamptz, started_at timestamptz, ended_at timestamptz,
     n_chunks_done integer, n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint,
     n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz, expired_at timestamptz)
+LEFT JOIN connectors AS c ON c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id
 ON CONFLICT (workspace_id, run_id) DO NOTHING
 """
 
 
 async def insert_sync_runs(conn: AsyncConnection[Any], *, rows: str) -> None:
-    """SyncRequested, with what the same batch says of the run."""
+    """SyncRequested, with what the same batch says of the run; one that was asked for behind the end of its connector is
+    shown to nobody.
+    """
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_SYNC_RUNS, (rows,))
 

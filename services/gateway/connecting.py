@@ -50,7 +50,7 @@ class Connectors:
             self._add_connector(event, data)
 
     async def write(self, conn: AsyncConnection[Any]) -> None:
-        """Write it; what was deleted goes first, for a run that was asked for after that is shown."""
+        """Write it; connectors first, for a run that was asked for behind the end of its own is shown to nobody."""
         for statement, rows in (
             (_queries.delete_connectors, self._deleted),
             (_queries.expire_sync_runs, self._deleted),

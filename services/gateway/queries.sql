@@ -1104,19 +1104,22 @@ WHERE s.workspace_id = sqlc.arg(workspace_id) AND s.ended_at < sqlc.arg(quiet_be
   AND (s.ended_at, s.seq) > (sqlc.arg(after_at)::timestamptz, sqlc.arg(after_seq)::bigint)
 ORDER BY s.ended_at, s.seq LIMIT sqlc.arg(n);
 
--- SyncRequested, with what the same batch says of the run.
+-- SyncRequested, with what the same batch says of the run; one that was asked for behind the end of its connector is
+-- shown to nobody.
 -- name: InsertSyncRuns :exec
 INSERT INTO sync_runs (workspace_id, run_id, connector_id, seq, kind, status, window_start, window_end, requested_by,
     requested_at, started_at, ended_at, n_chunks_done, n_chunks, n_records, n_created, n_updated, n_unchanged, n_ignored,
     n_rejected, reason, detail, updated_at, expired_at)
 SELECT r.workspace_id, r.run_id, r.connector_id, r.seq, r.kind, r.status, r.window_start, r.window_end, r.requested_by,
     r.requested_at, r.started_at, r.ended_at, r.n_chunks_done, r.n_chunks, r.n_records, r.n_created, r.n_updated,
-    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at, r.expired_at
+    r.n_unchanged, r.n_ignored, r.n_rejected, r.reason, r.detail, r.updated_at,
+    coalesce(r.expired_at, CASE WHEN c.connector_id IS NULL THEN r.requested_at END)
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     workspace_id text, run_id text, connector_id text, seq bigint, kind text, status text, window_start timestamptz,
     window_end timestamptz, requested_by text, requested_at timestamptz, started_at timestamptz, ended_at timestamptz,
     n_chunks_done integer, n_chunks integer, n_records bigint, n_created bigint, n_updated bigint, n_unchanged bigint,
     n_ignored bigint, n_rejected bigint, reason text, detail text, updated_at timestamptz, expired_at timestamptz)
+LEFT JOIN connectors AS c ON c.workspace_id = r.workspace_id AND c.connector_id = r.connector_id
 ON CONFLICT (workspace_id, run_id) DO NOTHING;
 
 -- SyncProgressed, SyncEnded: the columns that are there; it started when it first went on.

@@ -480,7 +480,7 @@ CREATE TABLE sync_runs (
     reason text NOT NULL,                     -- a code, of a failure
     detail text NOT NULL,
     updated_at timestamptz NOT NULL,
-    expired_at timestamptz,                   -- since when its connector is deleted and it waits to be purged
+    expired_at timestamptz,                   -- since when its connector is deleted, or it was asked for behind that
     PRIMARY KEY (workspace_id, run_id)
 );
 COMMENT ON TABLE sync_runs IS 'When a connector was asked for what is new, and what came of it.';

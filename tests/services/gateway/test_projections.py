@@ -553,6 +553,8 @@ async def test_a_connector_shows_its_latest_run_and_what_a_deleted_one_leaves(
     assert shown["last_succeeded_at"] is not None
     (ticket,) = await rows(conn, "SELECT state, external_status FROM tickets")
     assert ticket == {"state": "done", "external_status": "Closed"}
+    served = await rows(conn, "SELECT run_id FROM sync_runs WHERE expired_at IS NULL")
+    assert [row["run_id"] for row in served] == ["syn_1"]
 
 
 async def test_the_application_cannot_write_and_sees_one_workspace(
