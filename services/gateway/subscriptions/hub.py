@@ -36,7 +36,8 @@ LISTENERS_MAX = 100
 """Of one workspace in one process."""
 PROJECTION_SECONDS = 30.0
 MEMBERS_SHOWN_MAX = 200
-_AGGREGATES = ("issue", "pattern", "prediction", "recommendation")
+AGGREGATES = ("issue", "pattern", "prediction", "recommendation", "connector", "sync_run", "ticket")
+"""What listeners are told of."""
 
 
 class Subscriber:
@@ -162,7 +163,7 @@ class Hub:
                     position = await event_log.last_seq(partition)
                     follower.begun.set()
                 batches = event_log.read(
-                    partition, after=position, aggregates=_AGGREGATES, workspace_id=workspace_id
+                    partition, after=position, aggregates=AGGREGATES, workspace_id=workspace_id
                 )
                 async with aclosing(batches):
                     async for batch in batches:

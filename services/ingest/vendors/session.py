@@ -21,6 +21,7 @@ from runtime.outbound import OutboundError, Reach
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as SlowError
 from urllib3.util.connection import create_connection
 
 from services.ingest.vendors.faults import AccountBusyError, VendorError, words
@@ -123,7 +124,12 @@ class GuardedSession(requests.Session):
         except UnicodeError as error:
             # A header beyond Latin-1; the error holds all of it.
             raise _unmakeable(error) from None
-        except (requests.RequestException, HTTPError, OSError) as error:
+        except HTTPError as error:
+            # It had begun: what is sent before an answer fails as requests' own.
+            is_slow = isinstance(error, SlowError)
+            said = "did not answer in time" if is_slow else "broke off in the middle of its answer"
+            raise VendorError("unreachable", f"{host} {said}") from error
+        except (requests.RequestException, OSError) as error:
             raise VendorError("unreachable", f"{host} cannot be reached: {type(error).__name__}") from error
         response.raw = BytesIO(body)
         response.headers.pop("Content-Encoding", None)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from contracts import AGGREGATES as CONTRACT
 from contracts import prediction
 from eventlog import Batch
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from runtime.service import Resources
 from services.gateway.errors import RateLimitedError
 from services.gateway.identity.scopes import SCOPES
 from services.gateway.subscriptions.frames import Frame, Packed, frames_of
-from services.gateway.subscriptions.hub import LISTENERS_MAX, QUEUE_FRAMES_MAX, Hub, Subscriber
+from services.gateway.subscriptions.hub import AGGREGATES, LISTENERS_MAX, QUEUE_FRAMES_MAX, Hub, Subscriber
 
 from . import builders as b
 
@@ -154,6 +155,7 @@ def test_nobody_is_told_of_a_forecast_that_is_held_out() -> None:
 
 def test_listeners_hear_of_connectors_runs_and_tickets() -> None:
     """Each by what a GET of the same needs: a run's end under its own name, a ticket with its recommendation."""
+    assert {CONTRACT[type(event.data)] for event in b.connecting_story()} <= set(AGGREGATES)
     frames = [frame for event in b.connecting_story() for frame in frames_of(event)]
     heard = {frame.type: frame for frame in frames}
     assert {"connector.created", "connector.updated", "connector.status.changed", "connector.deleted"} <= set(

@@ -96,6 +96,19 @@ async def test_a_client_follows_the_loop_live(stack: Stack, access_token: str) -
         await listener.hear("heartbeat", ok=True)
 
 
+async def test_a_client_hears_of_connectors(stack: Stack, access_token: str) -> None:
+    async with (
+        connect(address(stack, f"?token={access_token}")) as socket,
+        httpx.AsyncClient(base_url=stack.url, headers={"Authorization": f"Bearer {access_token}"}) as client,
+    ):
+        listener = Listener(socket)
+        await listener.hear("connected")
+        body = {"type": "custom_api", "display_name": unique("Ledger")}
+        made = (await client.post("/v1/connectors", json=body, timeout=30)).json()
+        heard = await listener.hear("connector.created", id=made["id"])
+        assert heard["type"] == "custom_api"
+
+
 async def test_the_token_may_come_as_a_subprotocol(stack: Stack, access_token: str) -> None:
     """`bearer, <token>`, answered with `bearer`."""
     protocols: Any = ["bearer", access_token]

@@ -143,6 +143,13 @@ def test_the_checked_address_is_connected_to_under_the_vendors_name(monkeypatch:
         assert asking.get(f"http://vendor.example:{port}/").text == f"vendor.example:{port}"
 
 
+def test_an_answer_that_breaks_off_is_told_as_such() -> None:
+    with answering(lambda _: (200, {"Content-Length": "100"}, b"[1, ")) as (url, _):
+        error = failure(url)
+    assert error.code == "unreachable"
+    assert error.detail == "127.0.0.1 broke off in the middle of its answer"
+
+
 def test_a_redirect_is_not_followed() -> None:
     with answering(lambda _: (302, {"Location": "http://127.0.0.1:1/inside"}, b"")) as (url, asked):
         assert failure(url + "/list").code == "bad_answer"
