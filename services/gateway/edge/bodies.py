@@ -45,7 +45,12 @@ def faults_in(raw: bytes, kind: object, error: msgspec.DecodeError | UnicodeDeco
     """
     faults = details_of(error)
     if isinstance(error, msgspec.ValidationError) and len(raw) <= _BYTES_LOOKED_AT_AGAIN_MAX:
-        _add_others(faults, msgspec.json.decode(raw), kind)
+        try:
+            body = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError) as behind:
+            # The decoder did not get to where the text is no JSON any more, or holds a number beyond all numbers.
+            return faults | details_of(behind)
+        _add_others(faults, body, kind)
     return faults
 
 

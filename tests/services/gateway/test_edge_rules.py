@@ -130,6 +130,11 @@ class Folder(Struct, forbid_unknown_fields=True):
         (b'{"name": 1, "size": "x", "pad": "' + b"x" * 70_000 + b'"}', "name"),
         (b"[1]", "body"),
         (b"{", "body"),
+        (b"{}x", "name body"),
+        (b'{"name": 1, "size', "name body"),
+        (b'{"name": 1, "owner": "\xff"}', "name body"),
+        (b'{"name": 1, "size": 1e400}', "name []"),
+        (b'"\xed\xa0\x80"', "body"),
         (
             b'{"' + b'": 1, "'.join(b"f%d" % n for n in range(30)) + b'": 1}',
             " ".join(f"f{n}" for n in range(20)),
