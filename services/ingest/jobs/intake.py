@@ -16,7 +16,7 @@ from runtime.broker import CommandContext
 from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
 from services.ingest.errors import PlanFullError
-from services.ingest.records import Known, Raw, Records, Rejection, fingerprint
+from services.ingest.records import Known, Raw, Records, Rejection
 from services.ingest.reporting import Turn, report
 
 BATCH_MAX: Final = 500
@@ -120,38 +120,38 @@ class Intake:
         reason = ""
         if not is_anew:
             n_allowed, reason = await self._room(source, context, fresh)
-            fresh, refused = fresh[:n_allowed], [raw for _, raw in fresh[n_allowed:]]
+            fresh, refused = fresh[:n_allowed], [raw.record for _, raw in fresh[n_allowed:]]
         if fresh:
             issues = [_dated(issue, raw, known, now=now) for issue, raw in fresh]
             reply = await report(self._log, issues, Turn(context, now))
             sequence = reply.sequence
             accepted = []
-            for result, (issue, raw) in zip(reply.results, fresh, strict=True):
+            for result, (_, raw) in zip(reply.results, fresh, strict=True):
                 if result.outcome is ingest.ReportOutcome.REJECTED:
                     path, _, fault = (result.reason or "").partition(": ")
-                    rejections.append(Rejection(raw, path, fault))
+                    rejections.append(Rejection(raw.record, path, fault))
                 else:
                     tally[f"n_{result.outcome.value}"] += 1
-                    accepted.append(Raw(issue.external_id or "", raw))
+                    accepted.append(raw)
             if not is_anew:
                 # After the report: what is kept was reported, so that it may be passed over when it comes again.
                 await self._records.keep(
                     context.workspace_id, source.connector_id, stream, accepted, received_at=now
                 )
                 for kept in accepted:
-                    self._counted.pop(_key(source, context, kept.external_id, kept.record), None)
+                    self._counted.pop(_key(source, context, kept), None)
         tally["n_rejected"] += len(rejections)
         if rejections:
             await self._records.reject(context.workspace_id, source.connector_id, stream, rejections)
         return _Reached(sequence, refused, reason)
 
     async def _room(
-        self, source: Source, context: CommandContext, fresh: Sequence[tuple[ingest.IssueReport, object]]
+        self, source: Source, context: CommandContext, fresh: Sequence[tuple[ingest.IssueReport, Raw]]
     ) -> tuple[int, str]:
         """How many of these, from the first on, may be taken, and why no more; each is counted once, however often it
         is tried.
         """
-        keys = [_key(source, context, issue.external_id or "", raw) for issue, raw in fresh]
+        keys = [_key(source, context, raw) for _, raw in fresh]
         uncounted = [number for number, key in enumerate(keys) if key not in self._counted]
         if not uncounted:
             return len(fresh), ""
@@ -165,13 +165,14 @@ class Intake:
 
     async def _mapped(
         self, source: Source, records: Sequence[object], tally: Tally[str], *, now: datetime
-    ) -> tuple[list[tuple[ingest.IssueReport, object]], list[Rejection]]:
-        mapped: list[tuple[ingest.IssueReport, object]] = []
+    ) -> tuple[list[tuple[ingest.IssueReport, Raw]], list[Rejection]]:
+        mapped: list[tuple[ingest.IssueReport, Raw]] = []
         rejections: list[Rejection] = []
         for number, record in enumerate(records, 1):
             match map_record(source.manifest, record, now=now):
                 case Mapped(issue, raw):
-                    mapped.append((source.qualified(issue), raw))
+                    qualified = source.qualified(issue)
+                    mapped.append((qualified, Raw(qualified.external_id or "", raw)))
                 case Ignored():
                     tally["n_ignored"] += 1
                 case Rejected(reason, path, raw):
@@ -181,9 +182,9 @@ class Intake:
         return mapped, rejections
 
 
-def _key(source: Source, context: CommandContext, external_id: str, record: object) -> _Key:
+def _key(source: Source, context: CommandContext, raw: Raw) -> _Key:
     """What is counted once: this content of this issue."""
-    return (context.workspace_id, source.connector_id, external_id, fingerprint(record))
+    return (context.workspace_id, source.connector_id, raw.external_id, raw.sha256)
 
 
 _NAMES: Final = ("n_created", "n_updated", "n_unchanged", "n_ignored", "n_rejected")
@@ -196,24 +197,23 @@ def added(one: connector.SyncCounts, other: connector.SyncCounts) -> connector.S
 
 
 def _fresh(
-    mapped: Sequence[tuple[ingest.IssueReport, object]], known: Mapping[str, Known]
-) -> Iterator[tuple[ingest.IssueReport, object]]:
+    mapped: Sequence[tuple[ingest.IssueReport, Raw]], known: Mapping[str, Known]
+) -> Iterator[tuple[ingest.IssueReport, Raw]]:
     """What is not kept as it comes; once something of an issue is fresh, so is all of it that follows."""
     changed: set[str] = set()
     for issue, raw in mapped:
-        external_id = issue.external_id or ""
-        if external_id in changed or not _is_known(known, issue, raw):
-            changed.add(external_id)
+        if raw.external_id in changed or not _is_known(known, raw):
+            changed.add(raw.external_id)
             yield issue, raw
 
 
-def _is_known(known: Mapping[str, Known], issue: ingest.IssueReport, raw: object) -> bool:
-    found = known.get(issue.external_id or "")
-    return found is not None and found.sha256 == fingerprint(raw)
+def _is_known(known: Mapping[str, Known], raw: Raw) -> bool:
+    found = known.get(raw.external_id)
+    return found is not None and found.sha256 == raw.sha256
 
 
 def _dated(
-    issue: ingest.IssueReport, raw: object, known: Mapping[str, Known], *, now: datetime
+    issue: ingest.IssueReport, raw: Raw, known: Mapping[str, Known], *, now: datetime
 ) -> ingest.IssueReport:
     """The issue with a time of its revision: where the source says none, when this content came first.
 
@@ -221,6 +221,6 @@ def _dated(
     """
     if issue.source_updated_at is not None:
         return issue
-    found = known.get(issue.external_id or "")
-    is_same = found is not None and found.sha256 == fingerprint(raw)
+    found = known.get(raw.external_id)
+    is_same = found is not None and found.sha256 == raw.sha256
     return replace(issue, source_updated_at=found.received_at if is_same and found is not None else now)

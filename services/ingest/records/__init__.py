@@ -17,7 +17,7 @@ from services.ingest.records import _queries
 from services.ingest.records._queries import ListKnownRow as Known
 from services.ingest.records._queries import ListLettersRow as Letter
 
-__all__ = ["Kept", "Known", "Letter", "Mark", "Raw", "Records", "Rejection", "Retry", "fingerprint"]
+__all__ = ["Kept", "Known", "Letter", "Mark", "Raw", "Records", "Rejection", "Retry"]
 
 RAW_BYTES_MAX: Final = 1024 * 1024
 """Bytes of a record's JSON up to which it is kept to be mapped again; a larger one is taken in all the same."""
@@ -30,12 +30,22 @@ DELIVERY_DAYS: Final = 7
 """How long a webhook's id is known, so that the same is not taken twice."""
 PAGE: Final = 100
 
+_json: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
-class Raw(Struct, frozen=True):
-    """A record as it came, by the id that its issue is known by."""
 
-    external_id: str
-    record: object
+class Raw:
+    """A record as it came, by the id that its issue is known by.
+
+    text: its JSON, the same for the same. sha256: of that, in hex; tells its content from another's.
+    """
+
+    __slots__ = ("external_id", "record", "sha256", "text")
+
+    def __init__(self, external_id: str, record: object) -> None:
+        self.external_id = external_id
+        self.record = record
+        self.text = _encoded(record)
+        self.sha256 = _sha256(self.text)
 
 
 class Kept(Struct, frozen=True):
@@ -109,9 +119,8 @@ class Records:
         """Keep the latest of each record; how many are new or differ. received_at: default now."""
         rows = {}
         for raw in records:
-            text = _encoded(raw.record)
-            if len(text.encode()) <= RAW_BYTES_MAX:
-                row = {"external_id": raw.external_id, "sha256": _sha256(text), "record": text}
+            if len(raw.text.encode()) <= RAW_BYTES_MAX:
+                row = {"external_id": raw.external_id, "sha256": raw.sha256, "record": raw.text}
                 rows[raw.external_id] = row
         if not rows:
             return 0
@@ -342,11 +351,6 @@ class Records:
             )
 
 
-def fingerprint(record: object) -> str:
-    """What tells a record's content from another's: SHA-256 of its JSON, in hex."""
-    return _sha256(_encoded(record))
-
-
 def _encoded(record: object) -> str:
     """A record as JSON, the same for the same; what is no character, as half of a pair, stays an escape."""
     text = _json(record)
@@ -359,10 +363,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _line(text: str) -> str:

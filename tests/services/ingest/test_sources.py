@@ -24,7 +24,7 @@ from services.ingest.connectors.registry import (
     types,
 )
 from services.ingest.connectors.words import moment, severity, status
-from services.ingest.records import fingerprint
+from services.ingest.records import Raw
 
 NOW = datetime(2026, 12, 31, tzinfo=UTC)
 FOLDER = Path(__file__).parent / "sources"
@@ -491,7 +491,7 @@ def test_no_record_stops_the_others_whatever_is_in_it() -> None:
         for value in (10**400, float("nan"), float("-inf"), "\ud83d", {"text": "\ud83d"}, deep):
             outcome = map_record(manifest, {**base, name: value}, now=NOW)
             assert isinstance(outcome, Mapped | Rejected)
-            fingerprint(outcome.raw)
+            Raw("", outcome.raw)
     cut = map_record(manifest, {**base, "id": "7\ud83d", "body": "Off \ud83d"}, now=NOW)
     assert isinstance(cut, Mapped)
     assert (cut.issue.external_id, cut.issue.body) == ("7?", "Off ?")
