@@ -202,6 +202,14 @@ class JobQueue:
                 await subscription.unsubscribe()
 
 
+class _HadTurn(Struct, frozen=True):
+    """Whose job stepped aside after a turn. due: when it is offered again. latest: when it gives way no longer."""
+
+    workspace_id: str
+    due: float
+    latest: float
+
+
 class _Hands:
     """Those of one process: so many at once, so many of them for one workspace. n_pending: jobs that nobody has seen."""
 
@@ -224,7 +232,7 @@ class _Hands:
         self._sign_every = sign_every
         self._busy: Tally[str] = Tally()
         self._aside: dict[str, dict[str, float]] = {}
-        self._had_turn: dict[str, tuple[str, float]] = {}
+        self._had_turn: dict[str, _HadTurn] = {}
         self._n_failed: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
@@ -238,7 +246,11 @@ class _Hands:
     async def take(self, message: Msg) -> None:
         """Begin with a job, or let it step aside."""
         _, _, workspace_id, job_id = message.subject.split(".")
-        self._had_turn.pop(job_id, None)
+        had = self._had_turn.pop(job_id, None)
+        if had is not None and (wait := self._give_way(had, message.metadata.num_pending)):
+            self._had_turn[job_id] = _HadTurn(workspace_id, self._monotonic() + wait, had.latest)
+            await message.nak(delay=wait)
+            return
         if self._busy[workspace_id] >= self._per_workspace:
             await message.nak(delay=self._step_aside(workspace_id, job_id))
             return
@@ -248,6 +260,18 @@ class _Hands:
         task = asyncio.create_task(self._do(message, job), name=f"job-{job_id}")
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(done, workspace_id))
+
+    def _give_way(self, had: _HadTurn, n_unseen: int) -> float:
+        """For how many seconds a job steps aside once more, since so many have never had a turn: what is offered again
+        comes before them.
+        """
+        left = had.latest - self._monotonic()
+        if n_unseen < self._at_once - len(self._tasks) or left <= 0:
+            return 0.0
+        unseen = min(n_unseen * (self._turn_seconds or 0.0) / self._at_once, UNSEEN_SECONDS_MAX)
+        n_waiting = len(self._had_turn)
+        apart = min(CROWDED_DELAY_SECONDS + CROWDED_STEP_SECONDS * n_waiting, CROWDED_DELAY_SECONDS_MAX)
+        return min(max(unseen, apart), left)
 
     def _step_aside(self, workspace_id: str, job_id: str) -> float:
         """For how many seconds; the more others of its workspace have done so, the longer."""
@@ -290,8 +314,8 @@ class _Hands:
         now = self._monotonic()
         # What did not come again was taken by another process.
         late = now - CROWDED_DELAY_SECONDS_MAX
-        self._had_turn = {id_: (of, due) for id_, (of, due) in self._had_turn.items() if due >= late}
-        waiting = Tally(of for of, _ in self._had_turn.values())
+        self._had_turn = {id_: had for id_, had in self._had_turn.items() if had.due >= late}
+        waiting = Tally(had.workspace_id for had in self._had_turn.values())
         for of, jobs in self._aside.items():
             waiting[of] += sum(due >= late for due in jobs.values())
         turn = self._turn_seconds or 0.0
@@ -303,8 +327,11 @@ class _Hands:
                 n_unseen = await self._n_pending()
             unseen = min(n_unseen * turn / self._at_once, UNSEEN_SECONDS_MAX)
             wait = max(wait, n_others * turn / self._at_once + unseen)
-        wait = min(wait * min(1.0, used / turn if turn else 1.0), STEP_ASIDE_SECONDS_MAX)
-        self._had_turn[job.job_id] = (job.workspace_id, now + wait)
+        share = min(1.0, used / turn if turn else 1.0)
+        wait = min(wait * share, STEP_ASIDE_SECONDS_MAX)
+        self._had_turn[job.job_id] = _HadTurn(
+            job.workspace_id, now + wait, now + STEP_ASIDE_SECONDS_MAX * share
+        )
         return wait
 
     async def _do(self, message: Msg, job: Job) -> None:

@@ -91,7 +91,11 @@ async def test_the_more_jobs_step_aside_the_later_they_come_again() -> None:
 
     hands = _Hands(handle, AsyncMock(), at_once=3, per_workspace=1, sign_every=30.0)
     jobs = [
-        AsyncMock(subject=f"job.sync.ws_1.syn_{number}", data=b"", metadata=MagicMock(num_delivered=1))
+        AsyncMock(
+            subject=f"job.sync.ws_1.syn_{number}",
+            data=b"",
+            metadata=MagicMock(num_delivered=1, num_pending=0),
+        )
         for number in range(101)
     ]
     for _ in range(2):
@@ -122,6 +126,49 @@ async def test_a_job_that_used_little_of_its_turn_goes_on_so_much_sooner() -> No
     assert await _slept(n_pending=20, used=1.0, aside=30.0) == 30.0
 
 
+async def test_a_job_that_had_a_turn_gives_way_to_those_that_had_none() -> None:
+    """Redelivered, it is offered before them; not beyond five minutes, and not while hands are idle for them."""
+    now = 0.0
+
+    async def handle(job: Job) -> None:
+        nonlocal now
+        if job.job_id != "long":
+            await asyncio.Event().wait()
+        now += 4.0
+        raise StepAside
+
+    def message(job_id: str, *, n_pending: int) -> AsyncMock:
+        metadata = MagicMock(num_delivered=1, num_pending=n_pending)
+        return AsyncMock(subject=f"job.sync.ws_1.{job_id}", data=b"", metadata=metadata)
+
+    hands = _Hands(
+        handle,
+        AsyncMock(return_value=0),
+        at_once=2,
+        per_workspace=2,
+        sign_every=30.0,
+        monotonic=lambda: now,
+    )
+    first = message("long", n_pending=30)
+    await hands.take(first)
+    await eventually(lambda: first.nak.await_count)
+    await hands.take(message("other", n_pending=30))
+    for n_pending, wait in ((30, 60.0), (3, 6.0), (1, 2.0)):
+        again = message("long", n_pending=n_pending)
+        await hands.take(again)
+        again.nak.assert_awaited_once_with(delay=wait)
+    none_waits = message("long", n_pending=0)
+    await hands.take(none_waits)
+    await eventually(lambda: none_waits.nak.await_count)
+    assert now == 8.0
+    now += STEP_ASIDE_SECONDS_MAX
+    long_enough = message("long", n_pending=30)
+    await hands.take(long_enough)
+    await eventually(lambda: long_enough.nak.await_count)
+    assert now == 8.0 + STEP_ASIDE_SECONDS_MAX + 4.0
+    await hands.drop()
+
+
 async def _slept(
     *,
     n_pending: int = 0,
@@ -147,7 +194,7 @@ async def _slept(
 
     def message(workspace_id: str, job_id: str) -> AsyncMock:
         subject = f"job.sync.{workspace_id}.{job_id}"
-        return AsyncMock(subject=subject, data=b"", metadata=MagicMock(num_delivered=1))
+        return AsyncMock(subject=subject, data=b"", metadata=MagicMock(num_delivered=1, num_pending=0))
 
     hands = _Hands(
         handle,
@@ -187,7 +234,9 @@ async def test_only_failures_lengthen_the_back_off() -> None:
     hands = _Hands(handle, AsyncMock(return_value=0), at_once=1, per_workspace=1, sign_every=30.0)
     waits = []
     for number in range(1, len(outcomes) + 1):
-        job = AsyncMock(subject="job.sync.ws_1.syn_1", data=b"", metadata=MagicMock(num_delivered=number))
+        job = AsyncMock(
+            subject="job.sync.ws_1.syn_1", data=b"", metadata=MagicMock(num_delivered=number, num_pending=0)
+        )
         await hands.take(job)
         await hands.one_free()
         waits.append(job.nak.await_args.kwargs["delay"])
