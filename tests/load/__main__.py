@@ -2,7 +2,7 @@
 
 Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
 gateways, exact counts), clients (made in SQL, soon usable), webhooks (vendors' calls to the queue), sources (200
-connectors at once; with --records and --minutes: so many records each, for so long), grouping (the engine alone with up
+connectors at once; with --records and --minutes: so many records each, for so long, with accounts that may be asked seldom), grouping (the engine alone with up
 to 10^5 patterns, without servers; takes minutes).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
@@ -41,6 +41,7 @@ from services.ingest.settings import IngestSettings
 from . import bare
 from . import clients as new_clients
 from . import sources as connectors
+from . import sustained as lasting
 from . import tenants as many
 from . import webhooks as hooks
 from .failures import batches, failures
@@ -371,7 +372,11 @@ def _cpu_seconds(bench: Bench) -> dict[str, float]:
     owners |= {"nats-server": bench.stack.nats.pid, "postgres": bench.stack.postgres.pid}
     used = {}
     for name, pid in owners.items():
-        lines = [Path(f"/proc/{member}/stat").read_text() for member in _family(pid)]
+        lines = []
+        for member in _family(pid):
+            # One that has ended since is in its parent's.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                lines.append(Path(f"/proc/{member}/stat").read_text())
         fields = [line.rpartition(")")[2].split()[11:15] for line in lines]
         used[name] = sum(int(ticks) for four in fields for ticks in four) / os.sysconf("SC_CLK_TCK")
     return used
@@ -453,40 +458,32 @@ async def sustained(bench: Bench, *, records: int, minutes: float) -> None:
     """Two hundred connectors with so many records each, stopped after so many minutes."""
     ingest = bench.stack.services["ingest"]
     environment = bench.stack.environment(ingest.port, {"ingest": ingest.port})
-    masters = load(IngestSettings, environment).master_keys()
     pids = {
         "ingest": ingest.pid,
         "nats-server": bench.stack.nats.pid,
         "postgres": bench.stack.postgres.pid,
     }
 
-    def memory_mb() -> dict[str, float]:
-        return {name: _pss_mb(pid) for name, pid in pids.items()}
-
-    async def kept() -> dict[str, int]:
+    async def read() -> dict[str, int]:
         async with await psycopg.AsyncConnection.connect(bench.stack.database.owner_url) as conn:
             cursor = await conn.execute(
-                "SELECT workspace_id, count(*) FROM sources.raw_records GROUP BY workspace_id"
+                "SELECT workspace_id, sum((resume::jsonb #>> '{counts,n_records}')::bigint)::bigint"
+                " FROM sources.stream_positions WHERE run_id <> '' GROUP BY workspace_id"
             )
             return dict(await cursor.fetchall())
 
-    made = connectors.Sustaining(bench.nc, bench.log, masters, memory_mb, kept)
-    async with bench.paused("gateway", "pattern", "prediction", "recommendation"):
-        found = await connectors.sustain(made, records=records, minutes=minutes)
-    small = sorted(each for each in found.small_seconds if each is not None)
-    bench.report(
-        "sources",
-        f"{found.n_records / found.seconds:.0f} records/s over {found.seconds:.0f} s,"
-        f" by minute {' '.join(f'{rate:.0f}' for rate in found.rates)};"
-        f" tenants of equal size {found.tenants.fewest} / {found.tenants.middle} / {found.tenants.most}"
-        f" (fewest / middle / most); {len(small)} of {len(found.small_seconds)} small ones done, the middle after"
-        f" {small[len(small) // 2] if small else float('nan'):.1f} s, the last after {max(small, default=float('nan')):.1f};"
-        f" vendor asked {found.asked / found.seconds:.1f} times a second, one account at most {found.most} times in a"
-        f" minute of {connectors.PER_MINUTE} allowed; MB by minute: "
-        + "; ".join(
-            f"{name} {' '.join(f'{used:.0f}' for used in each)}" for name, each in found.memory_mb.items()
-        ),
+    made = lasting.Bench(
+        nc=bench.nc,
+        log=bench.log,
+        masters=load(IngestSettings, environment).master_keys(),
+        memory=lambda: {name: _pss_mb(pid) for name, pid in pids.items()},
+        cpu=lambda: {name: used for name, used in _cpu_seconds(bench).items() if name in pids},
+        read=read,
+        folder=bench.stack.exports.parent,
+        tell=partial(print, flush=True),
     )
+    async with bench.paused("gateway", "pattern", "prediction", "recommendation"):
+        bench.report("sources", await lasting.sustain(made, records=records, minutes=minutes))
 
 
 async def sources(bench: Bench) -> None:

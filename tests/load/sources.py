@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -27,10 +27,8 @@ SMALL = 20
 """Connectors of one workspace that are asked for first, and workspaces that have one each."""
 RECORDS = 200
 LONG = 20_000
-TENANTS = 20
-CONNECTORS_EACH = 10
-PER_MINUTE = 1_200
-"""Workspaces of equal size and their connectors, and how often a minute the vendor may be asked, under a load that lasts."""
+PER_MINUTE = 10_000
+"""How often a minute the vendor may be asked: more often than we can."""
 THREADS = 4
 MANIFEST: dict[str, object] = {
     "type": "custom_load",
@@ -40,7 +38,7 @@ MANIFEST: dict[str, object] = {
     "config": [{"key": "base_url", "title": "Address"}],
     "base_url": "{config.base_url}",
     "auth": [{"kind": "api_key", "headers": {"Authorization": "Bearer {secret.token}"}}],
-    "rate_per_minute": 10_000,
+    "rate_per_minute": PER_MINUTE,
     "streams": [
         {
             "name": "records",
@@ -75,32 +73,6 @@ class Measured(Struct, frozen=True):
     memory_mb: tuple[float, float, float]
 
 
-class Tenants(Struct, frozen=True, kw_only=True):
-    """Records that tenants of equal size have after a time: the fewest, the middle, the most."""
-
-    fewest: int
-    middle: int
-    most: int
-
-
-class Sustained(Struct, frozen=True, kw_only=True):
-    """What came of a time under load.
-
-    rates: records/s by minute. memory_mb: by process, at the end of each minute. small_seconds: until each of the small
-    workspaces, asked for when the others were a minute under way, was done; None: it was not. asked, most: requests that
-    the vendor counted in all, and at most of one account within a minute.
-    """
-
-    seconds: float
-    n_records: int
-    rates: Sequence[float]
-    memory_mb: Mapping[str, Sequence[float]]
-    tenants: Tenants
-    small_seconds: Sequence[float | None]
-    asked: int
-    most: int
-
-
 @contextmanager
 def vendor() -> Iterator[str]:
     """The address of a vendor in a process of its own."""
@@ -125,19 +97,19 @@ class Connected(Struct, frozen=True):
 async def measure(nc: Client, log: EventLog, masters: MasterKeys, memory: Callable[[], float]) -> Measured:
     """Make the connectors, run all at once, then one that has much; and read the same without us."""
     with vendor() as url:
-        workspaces = [_workspace(0)] * CROWD + [_workspace(number) for number in range(1, SMALL + 1)]
-        tokens = [f"{RECORDS}-{number:03d}" for number in range(len(workspaces))]
+        workspaces = [workspace(0)] * CROWD + [workspace(number) for number in range(1, SMALL + 1)]
+        tokens = [f"{RECORDS}-{PER_MINUTE}-{number:03d}" for number in range(len(workspaces))]
         connected = [
-            await _connect(nc, masters, workspace_id, url, token)
+            await connect(nc, masters, workspace_id, url, token)
             for workspace_id, token in zip(workspaces, tokens, strict=True)
         ]
         # The first run loads what it is polled with.
-        warm = await _connect(nc, masters, _workspace(999), url, "1-warm")
+        warm = await connect(nc, masters, workspace(999), url, f"1-{PER_MINUTE}-warm")
         await _run(nc, log, [warm])
         before = memory()
         ends = await _run(nc, log, connected)
         after_all = memory()
-        long = await _connect(nc, masters, _workspace(998), url, f"{LONG}-long")
+        long = await connect(nc, masters, workspace(998), url, f"{LONG}-{PER_MINUTE}-long")
         peak = after_all
         running = asyncio.create_task(_run(nc, log, [long]))
         while not running.done():
@@ -146,92 +118,17 @@ async def measure(nc: Client, log: EventLog, masters: MasterKeys, memory: Callab
         await running
         n_records = len(connected) * RECORDS
         all_seconds = max(ends.values())
-        last_small = max(ends[each.connector_id] for each in connected if each.workspace_id != _workspace(0))
+        last_small = max(ends[each.connector_id] for each in connected if each.workspace_id != workspace(0))
         raw = await _bare(nc, url, tokens)
     return Measured(n_records / all_seconds, raw, last_small, all_seconds, (before, after_all, peak))
 
 
-class Sustaining(Struct, frozen=True):
-    """What a load that lasts is made with, and what is seen of it.
-
-    memory: MB by process. kept: records that are kept, by workspace.
-    """
-
-    nc: Client
-    log: EventLog
-    masters: MasterKeys
-    memory: Callable[[], Mapping[str, float]]
-    kept: Callable[[], Awaitable[Mapping[str, int]]]
-
-
-async def sustain(
-    bench: Sustaining, *, records: int, minutes: float, per_minute: int = PER_MINUTE
-) -> Sustained:
-    """Two hundred connectors of twenty workspaces, each with so many records to give, for so many minutes.
-
-    A minute later twenty workspaces with one connector of 200 records each. Nothing is waited for at the end.
-    """
-    manifest = MANIFEST | {"rate_per_minute": per_minute}
-    with vendor() as url:
-        tenants = [_workspace(number) for number in range(1, TENANTS + 1)]
-        spaces = [workspace_id for workspace_id in tenants for _ in range(CONNECTORS_EACH)]
-        connected = [
-            await _connect(bench.nc, bench.masters, space, url, f"{records}-{number}", manifest=manifest)
-            for number, space in enumerate(spaces)
-        ]
-        small = [
-            await _connect(
-                bench.nc,
-                bench.masters,
-                _workspace(500 + number),
-                url,
-                f"{RECORDS}-s{number}",
-                manifest=manifest,
-            )
-            for number in range(SMALL)
-        ]
-        started = time.perf_counter()
-        await asyncio.gather(*(_start(bench.nc, each) for each in connected))
-        rates: list[float] = []
-        memory: dict[str, list[float]] = {name: [] for name in bench.memory()}
-        ends: dict[str, float] = {}
-        done = 0
-        following: asyncio.Task[dict[str, float]] | None = None
-        before = started
-        while (now := time.perf_counter()) - started < minutes * 60:
-            await asyncio.sleep(min(60.0, max(0.1, minutes * 60 - (now - started))))
-            kept = await bench.kept()
-            now = time.perf_counter()
-            rates.append((sum(kept.values()) - done) / (now - before))
-            done, before = sum(kept.values()), now
-            for name, used in bench.memory().items():
-                memory[name].append(used)
-            if following is None:
-                following = asyncio.create_task(_run(bench.nc, bench.log, small, into=ends))
-        seconds = time.perf_counter() - started
-        if following is not None:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-        kept = await bench.kept()
-        counts = (await asyncio.to_thread(requests.get, f"{url}/counts", timeout=60)).json()
-    by_tenant = sorted(kept.get(workspace_id, 0) for workspace_id in tenants)
-    return Sustained(
-        seconds=seconds,
-        n_records=sum(kept.values()),
-        rates=rates,
-        memory_mb=memory,
-        tenants=Tenants(fewest=by_tenant[0], middle=by_tenant[len(by_tenant) // 2], most=by_tenant[-1]),
-        small_seconds=[ends.get(each.connector_id) for each in small],
-        asked=counts["total"],
-        most=counts["most"],
-    )
-
-
-def _workspace(number: int) -> str:
+def workspace(number: int) -> str:
+    """The id of a workspace."""
     return f"ws_{number:026d}"
 
 
-async def _connect(
+async def connect(
     nc: Client,
     masters: MasterKeys,
     workspace_id: str,
@@ -240,6 +137,7 @@ async def _connect(
     *,
     manifest: dict[str, object] = MANIFEST,
 ) -> Connected:
+    """A connector of the vendor at this address that nothing runs by itself. token: what it signs in with."""
     settings = connector.ConnectorSettings(
         type="custom_load", display_name=token, config={"base_url": url}, auth=0, manifest=manifest
     )
@@ -260,24 +158,20 @@ async def _connect(
     return Connected(workspace_id, made.connector_id)
 
 
-async def _start(nc: Client, each: Connected) -> None:
+async def start(nc: Client, each: Connected) -> None:
+    """Ask for a run of it."""
     command = connector.StartSync(connector_id=each.connector_id, kind=connector.SyncKind.MANUAL)
     context = CommandContext(workspace_id=each.workspace_id, correlation_id="load")
     endpoint = connector.ENDPOINTS[connector.StartSync]
     await ask(nc, command, endpoint=endpoint, reply=connector.SyncAccepted, context=context, timeout=30)
 
 
-async def _run(
-    nc: Client, log: EventLog, connected: Sequence[Connected], *, into: dict[str, float] | None = None
-) -> dict[str, float]:
-    """Run them all; when each was done, in seconds since the first was asked for. Raises where one was not.
-
-    into: where that is written as it comes.
-    """
+async def _run(nc: Client, log: EventLog, connected: Sequence[Connected]) -> dict[str, float]:
+    """Run them all; when each was done, in seconds since the first was asked for. Raises where one was not."""
     begun_at = await log.last_seq(0)
     started = time.perf_counter()
-    starting = asyncio.gather(*(_start(nc, each) for each in connected))
-    ends: dict[str, float] = {} if into is None else into
+    starting = asyncio.gather(*(start(nc, each) for each in connected))
+    ends: dict[str, float] = {}
     wanted = {each.connector_id for each in connected}
     async for batch in log.read(0, after=begun_at, aggregates=("sync_run",)):
         for event in batch.events:

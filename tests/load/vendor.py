@@ -1,7 +1,8 @@
 """A vendor in a process of its own: `python -m tests.load.vendor`, which prints its port and serves until it is ended.
 
-Every token has as many records as it says: "100-a" a hundred; all of them changed six hours ago. `/counts` says how many
-requests there were, and the most of one token within a minute.
+Every token has as many records as it says, and may ask as often within any 60 seconds: "100-30-a" a hundred, and thirty
+times; all of them changed six hours ago. Beyond that it is answered 429. `/counts` says what was asked, by how often a
+token may.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict, deque
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,30 +44,67 @@ def _page(total: int, start: int) -> bytes:
     return json.dumps({"records": records, "next": str(end) if end < total else None}).encode()
 
 
+class Account:
+    """What one token has asked. n, n_refused: requests. most: of them within any 60 seconds, those not refused."""
+
+    def __init__(self, token: str) -> None:
+        self.per_minute = int(token.split("-")[1])
+        self.n = self.n_refused = self.most = 0
+        self._begun = time.monotonic()
+        self._minute: deque[float] = deque()
+
+    def note(self) -> bool:
+        """One more, now; whether it is within the limit."""
+        now = time.monotonic()
+        while self._minute and self._minute[0] <= now - 60.0:
+            self._minute.popleft()
+        self.n += 1
+        if len(self._minute) >= self.per_minute:
+            self.n_refused += 1
+            return False
+        self._minute.append(now)
+        self.most = max(self.most, len(self._minute))
+        return True
+
+    @property
+    def a_minute(self) -> float:
+        """Requests a minute since the first."""
+        return self.n * 60.0 / max(1.0, time.monotonic() - self._begun)
+
+
 class Asked:
-    """Requests by token and second."""
+    """What all tokens have asked."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_second: dict[str, Counter[int]] = defaultdict(Counter)
+        self._accounts: dict[str, Account] = {}
 
-    def note(self, token: str) -> None:
-        """One more, now."""
+    def note(self, token: str) -> bool:
+        """One more, now; whether it is within the token's limit."""
         with self._lock:
-            self._by_second[token][int(time.monotonic())] += 1
+            account = self._accounts.get(token)
+            if account is None:
+                account = self._accounts[token] = Account(token)
+            return account.note()
 
-    def counts(self) -> dict[str, int]:
-        """All, and the most of one token within 60 seconds."""
+    def counts(self) -> dict[str, dict[str, float]]:
+        """By how often an account may ask within a minute: how many accounts, their requests, how many of those were
+        refused, the most of one within any 60 seconds, and how many one asks a minute since its first.
+        """
         with self._lock:
-            most = max(
-                (
-                    sum(n for second, n in seconds.items() if begin <= second < begin + 60)
-                    for seconds in self._by_second.values()
-                    for begin in seconds
-                ),
-                default=0,
-            )
-            return {"total": sum(each.total() for each in self._by_second.values()), "most": most}
+            alike: dict[int, list[Account]] = defaultdict(list)
+            for account in self._accounts.values():
+                alike[account.per_minute].append(account)
+            return {
+                str(per_minute): {
+                    "n_accounts": len(each),
+                    "n": sum(account.n for account in each),
+                    "n_refused": sum(account.n_refused for account in each),
+                    "most": max(account.most for account in each),
+                    "a_minute": sum(account.a_minute for account in each) / len(each),
+                }
+                for per_minute, each in alike.items()
+            }
 
 
 ASKED = Asked()
@@ -84,14 +122,16 @@ class Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(ASKED.counts()).encode())
             return
         token = self.headers["Authorization"].removeprefix("Bearer ")
-        ASKED.note(token)
+        if not ASKED.note(token):
+            self._send(b"{}", status=429)
+            return
         query = parse_qs(urlsplit(self.path).query)
         until = datetime.fromisoformat(query["until"][0]) if "until" in query else datetime.now(UTC)
         body = page(token, int(query.get("page", ["0"])[0])) if until > _BEGUN else NOTHING
         self._send(body)
 
-    def _send(self, body: bytes) -> None:
-        self.send_response(200)
+    def _send(self, body: bytes, *, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
