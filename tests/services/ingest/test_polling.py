@@ -208,6 +208,15 @@ def test_a_record_that_changes_while_pages_are_counted_costs_no_other(playing: V
     assert found[-1].position is None
 
 
+def test_a_second_reading_may_begin_with_the_page_that_the_first_one_ended_with(playing: Vendor) -> None:
+    """What stood before it has left; that is no vendor that turns no page."""
+    manifest, stream = made("offset_total")
+    access, stream = playing.play(manifest, stream, size=1, records=[Kept("0", DAY), Kept("1", DAY)])
+    playing.edits, playing.edits_leave = [(2, "0")], True
+    found = read(access, stream)
+    assert (ids(found), found[-1].position, playing.n_requests) == (["0", "1"], None, 3)
+
+
 @pytest.mark.parametrize("order", ["ascending", "descending", None])
 @pytest.mark.parametrize("style", ["offset_capped", "page_number_capped", "cursor", "single_page"])
 def test_a_window_that_holds_more_than_the_vendor_gives_is_cut(

@@ -109,6 +109,7 @@ class Listing:
                 given.append((record["id"], record["at"]))
             after, is_cut = behind(self.stream, place, answer, whole, 1)
             assert not is_cut
+            assert after is None or len(after.seen) <= SEEN_MAX
             place = after and msgspec.json.decode(msgspec.json.encode(after), type=Place)
         return given
 
