@@ -1,6 +1,7 @@
 """One change to up to a hundred issues; each is judged by itself."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias, assert_never
 
 from contracts import ingest, pattern
@@ -10,8 +11,10 @@ from runtime.errors import AppError, ForbiddenError
 
 from services.gateway import _queries
 from services.gateway.edge.preconditions import patience
+from services.gateway.identity.people.scribe import Outcome
 from services.gateway.routes.issues import Identifier
 from services.gateway.routes.operation import (
+    Answer,
     AnyOperation,
     Call,
     Deed,
@@ -95,8 +98,8 @@ class BulkAnswer(Struct, frozen=True, kw_only=True):
     is_visible: Annotated[bool, Meta(description="Every GET shows it; false: it will in a moment.")]
 
 
-async def change_issues(gateway: Gateway, call: Call[NoQuery, Bulk]) -> BulkAnswer:
-    """Change each issue by itself and say what became of it."""
+async def change_issues(gateway: Gateway, call: Call[NoQuery, Bulk]) -> Answer:
+    """Change each issue by itself and say what became of it; where all are refused, nothing was done."""
     if isinstance(call.body, LinkPattern | UnlinkPattern) and "patterns:write" not in call.principal.scopes:
         raise ForbiddenError("This needs the scope patterns:write.", details={"scope": "patterns:write"})
     ids = list(dict.fromkeys(call.body.ids))
@@ -105,28 +108,40 @@ async def change_issues(gateway: Gateway, call: Call[NoQuery, Bulk]) -> BulkAnsw
     known = {row.issue_id for row in found}
     under_way = asyncio.Semaphore(AT_ONCE_MAX)
 
-    async def one(issue_id: str) -> int | BulkError:
+    async def one(issue_id: str) -> int | AppError:
         try:
             if issue_id not in known:
                 raise not_found("issue", issue_id)
             async with under_way:
                 return await _change(gateway, call, issue_id)
         except AppError as error:
-            return BulkError(code=error.code, message=str(error))
+            return error
 
     outcomes = await asyncio.gather(*map(one, ids))
     sequence = max((outcome for outcome in outcomes if isinstance(outcome, int)), default=0)
     is_visible = await gateway.resources.reached(call.workspace_id, sequence, timeout=patience.get())
-    errors = [None if isinstance(outcome, int) else outcome for outcome in outcomes]
-    return BulkAnswer(
+    errors = [outcome if isinstance(outcome, AppError) else None for outcome in outcomes]
+    answer = BulkAnswer(
         done=errors.count(None),
         failed=len(errors) - errors.count(None),
         results=tuple(
-            BulkResult(id=issue_id, outcome="done" if error is None else "failed", error=error)
+            BulkResult(id=issue_id, outcome="done", error=None)
+            if error is None
+            else BulkResult(
+                id=issue_id, outcome="failed", error=BulkError(code=error.code, message=str(error))
+            )
             for issue_id, error in zip(ids, errors, strict=True)
         ),
         is_visible=is_visible,
     )
+    return Answer(200, answer, outcome=_outcome(errors))
+
+
+def _outcome(errors: Sequence[AppError | None]) -> Outcome:
+    """Of all of them together; what failed at our end may be done nevertheless."""
+    if None in errors:
+        return "done"
+    return "unknown" if any(error is not None and error.status >= 500 for error in errors) else "refused"
 
 
 async def _change(gateway: Gateway, call: Call[NoQuery, Bulk], issue_id: str) -> int:

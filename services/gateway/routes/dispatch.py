@@ -35,6 +35,7 @@ from services.gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from services.gateway.identity.people.acting import Act
+from services.gateway.identity.people.scribe import Ending
 from services.gateway.identity.scopes import ANYBODY, PLATFORM, SELF
 from services.gateway.identity.tokens import Principal
 from services.gateway.routes.operation import (
@@ -230,20 +231,22 @@ class _Request:
         return msgspec.structs.replace(reply, headers={**reply.headers, "ETag": etag_of(reply.body)})
 
     async def _handled(self, call: AnyCall) -> Reply:
-        async with self._written_down(call):
+        async with self._written_down(call) as ending:
             try:
                 made = await self._made(call)
             except NotVisibleYetError as error:
                 location = error.location or self._request.scope["path"]
                 made = Answer(202, Accepted(status="accepted", location=location), {"Location": location})
+            if isinstance(made, Answer):
+                ending.outcome = made.outcome
         reply = _encoded(self._operation, made)
         return msgspec.structs.replace(reply, headers={**self._headers, **reply.headers})
 
-    def _written_down(self, call: AnyCall) -> AbstractAsyncContextManager[None]:
+    def _written_down(self, call: AnyCall) -> AbstractAsyncContextManager[Ending]:
         """Note a deed in the audit log: names of fields, never what is in them."""
         deed = self._operation.deed
         if deed is None:
-            return nullcontext()
+            return nullcontext(Ending())
         target_id = call.workspace_id if deed.of is None else call.path[deed.of]
         act = Act(principal=call.principal, ip=call.ip, now=self._gateway.resources.clock())
         metadata = {"fields": _given(call.body)}

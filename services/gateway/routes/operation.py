@@ -26,7 +26,7 @@ from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.mfa.factors import SecondFactors
 from services.gateway.identity.people.acting import Category
 from services.gateway.identity.people.postbox import Postbox
-from services.gateway.identity.people.scribe import Scribe
+from services.gateway.identity.people.scribe import Outcome, Scribe
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.signin.connections import Connections
 from services.gateway.identity.signin.signin import SignIn
@@ -106,12 +106,16 @@ class Call(Struct, Generic[Q_co, B_co], frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True):
-    """A reply with another status than the operation's first, with headers or with cookies."""
+    """A reply with another status than the operation's first, with headers or with cookies.
+
+    outcome: of its deed, for the audit log.
+    """
 
     status: int
     body: Struct | None
     headers: Mapping[str, str] = {}
     cookies: tuple[SetCookie, ...] = ()
+    outcome: Outcome = "done"
 
 
 class Deed(Struct, frozen=True):

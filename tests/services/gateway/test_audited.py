@@ -18,8 +18,8 @@ from testkit.stack import Stack
 from services.gateway.app import OPERATIONS
 from services.gateway.edge.door import Visit
 from services.gateway.identity.people import acting, scribe
-from services.gateway.routes import dispatch
-from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery
+from services.gateway.routes import bulk, dispatch
+from services.gateway.routes.operation import Answer, AnyOperation, Call, Gateway, NoQuery
 
 from .tenants import execute, onboard, sign_in
 from .test_api import words
@@ -187,6 +187,21 @@ async def test_a_line_that_cannot_be_written_changes_no_answer(monkeypatch: pyte
     with pytest.raises(UnavailableError):
         await request._handled(call)
     assert (len(done), len(written)) == (3, 3), "done without being named"
+
+    async def none_of_them(*_: object) -> Answer:
+        return Answer(200, None, outcome="refused")
+
+    refusing = msgspec.structs.replace(operation, handle=none_of_them)
+    await dispatch._Request(refusing, gateway, asked, shown_by=None)._handled(call)
+    assert written[3:] == ["struck"]
+
+
+def test_a_bulk_change_is_done_with_any_of_them_and_refused_with_none() -> None:
+    """What failed at our end may be done nevertheless."""
+    refused, failed = NotFoundError("nobody"), UnavailableError("later")
+    assert bulk._outcome([refused, None, failed]) == "done"
+    assert bulk._outcome([refused, refused]) == "refused"
+    assert bulk._outcome([refused, failed]) == "unknown"
 
 
 async def test_a_process_that_dies_in_a_deed_leaves_its_line_to_another(database: Database) -> None:

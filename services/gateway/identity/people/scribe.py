@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 import psycopg
 import structlog
+from msgspec import Struct
 from psycopg_pool import PoolTimeout
 from runtime.database import Connection, Pool, write_row
 from runtime.errors import AppError, UnavailableError
@@ -20,6 +21,13 @@ from services.gateway.identity.people.acting import Act, Category
 log = structlog.get_logger()
 
 Outcome: TypeAlias = Literal["done", "refused", "unknown"]
+
+
+class Ending(Struct):
+    """How a deed ended that raised nothing: as whoever does it says, such as where all of its parts were refused."""
+
+    outcome: Outcome = "done"
+
 
 WAIT_SECONDS: Final = 2.0
 """How long an answer waits for its line, so that whoever reads the log next finds it there."""
@@ -49,8 +57,8 @@ class Scribe:
         category: Category,
         target: tuple[str, str],
         metadata: Mapping[str, str | None],
-    ) -> AsyncIterator[None]:
-        """Write down what is done inside, unless it is refused there; a line that has to wait changes no answer.
+    ) -> AsyncIterator[Ending]:
+        """Write down what is done inside, unless it raises a refusal or says that it is one; a line that has to wait changes no answer.
 
         Of what fails at our end, or is never ended, the line says `outcome: unknown`: it may have come behind the deed.
         target and metadata: as `Act.write_down` takes them.
@@ -77,13 +85,14 @@ class Scribe:
             await write_row(self._people, act.workspace_id, name)
         except psycopg.Error as error:
             raise UnavailableError("The audit log cannot be written now, so nothing was done.") from error
+        ending = Ending()
         try:
-            yield
+            yield ending
         except BaseException as error:
             is_refused = isinstance(error, AppError) and error.status < 500
             await self._end(act.workspace_id, intent_id, "refused" if is_refused else "unknown")
             raise
-        await self._end(act.workspace_id, intent_id, "done")
+        await self._end(act.workspace_id, intent_id, ending.outcome)
 
     async def run(self) -> None:
         """Write the lines of processes that died, now and then, until cancelled."""
