@@ -246,6 +246,7 @@ class Stream(_Part, frozen=True, kw_only=True):
     records_max: the vendor gives no more of one window than about so many, on a single page exactly so many. days_max: nor a longer window.
     cursor_alone: behind the first page nothing but the cursor is sent.
     stop_after_empty_page: the vendor names a next page for ever.
+    reread_days: the list is by when a failure began, and changes later: a poll reads so many days again.
     optional: an account may not have it, or not let us see it; the other lists are read all the same.
     details: the list holds ids. partition: the config field whose values, between commas, are asked one by one;
     each record is told its own under `partition_as`.
@@ -260,6 +261,7 @@ class Stream(_Part, frozen=True, kw_only=True):
     days_max: Annotated[int, Meta(ge=1)] | None = None
     cursor_alone: bool = False
     stop_after_empty_page: bool = False
+    reread_days: Annotated[int, Meta(ge=1, le=90)] | None = None
     optional: bool = False
     details: Details | None = None
     partition: Slug | None = None

@@ -353,6 +353,8 @@ class _Run:
             start, end = self._request.window_start, self._request.window_end or now
             return _Progress(start=start, end=end, is_bounded=is_bounded)
         start = beginning(known) or now - FIRST_WINDOW
+        if known is not None and stream.reread_days is not None:
+            start = known - timedelta(days=stream.reread_days)
         return _Progress(
             start=start, end=now, is_bounded=is_bounded, is_whole=is_bounded and now - start > CHUNK
         )

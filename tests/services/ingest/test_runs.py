@@ -167,6 +167,24 @@ async def test_a_list_that_an_account_does_not_have_is_left_out(monkeypatch: pyt
         assert (await missed.play()).outcome is connector.SyncOutcome.FAILED
 
 
+@pytest.mark.parametrize(
+    ("more", "before"), [({}, timedelta(minutes=10)), ({"reread_days": 14}, timedelta(days=14))]
+)
+async def test_a_poll_begins_where_what_is_known_may_have_changed(
+    monkeypatch: pytest.MonkeyPatch, more: dict[str, object], before: timedelta
+) -> None:
+    """Without forgetting what is known, and a page is asked for once however long that is."""
+    played = Played(monkeypatch, lambda _: (Page([], None),))
+    (failures,) = cast(list[dict[str, object]], MANIFEST["streams"])
+    played.settings = msgspec.structs.replace(
+        SETTINGS, manifest={**MANIFEST, "streams": [{**failures, **more}]}
+    )
+    known = NOW - timedelta(hours=1)
+    played.records.high_waters.return_value = {"failures": known}
+    await played.play()
+    assert played.windows == [Window(known - before, NOW)]
+
+
 async def test_a_run_that_takes_long_lets_others_have_a_turn_behind_a_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
