@@ -243,6 +243,25 @@ def test_what_a_vendor_tells_beside_failures_becomes_none(
 
 
 @pytest.mark.parametrize(
+    ("type_", "payload", "header"),
+    [
+        ("jira", {"webhookEvent": "jira:issue_deleted", "issue": {"key": "A-1", "fields": {"summary": "x", "status": {"name": "To Do"}}}}, ""),
+        ("jira_dc", {"webhookEvent": "jira:issue_deleted", "issue": {"key": "A-1", "fields": {"summary": "x", "status": {"name": "To Do"}}}}, ""),
+        ("linear", {"type": "Issue", "action": "remove", "data": {"id": "1", "title": "x", "state": {"type": "started"}}}, ""),
+        ("github", {"action": "deleted", "issue": {"id": 1, "title": "x", "state": "open"}}, "issues"),
+        ("zendesk", {"id": 1, "subject": "x", "status": "deleted"}, ""),
+    ],
+)  # fmt: skip
+def test_what_is_deleted_at_the_vendor_is_closed(type_: str, payload: object, header: str) -> None:
+    manifest = manifest_of(type_)
+    assert manifest.webhook is not None
+    (record,) = read_delivery(manifest.webhook, payload, {"x-github-event": header}).records
+    outcome = map_record(manifest, record, now=NOW)
+    assert isinstance(outcome, Mapped), outcome
+    assert outcome.issue.status == "closed"
+
+
+@pytest.mark.parametrize(
     ("type_", "polled", "service"),
     [
         ("github", {"id": 1, "title": "x", "html_url": "https://github.com/acme/shop/issues/1"}, "acme/shop"),
