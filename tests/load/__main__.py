@@ -2,8 +2,8 @@
 
 Parts: accept (a), live (a), project (b), rebuild (c), latency (d), memory (f), growth (e; takes long), tenants (two
 gateways, exact counts), clients (made in SQL, soon usable), webhooks (vendors' calls to the queue), sources (200
-connectors at once; with --records and --minutes: so many records each, for so long, with accounts that may be asked seldom), grouping (the engine alone with up
-to 10^5 patterns, without servers; takes minutes).
+connectors at once; with --records and --minutes: so many records each, for so long, some of them at accounts that may
+be asked seldom), grouping (the engine alone with up to 10^5 patterns, without servers; takes minutes).
 Machines are noisy, so only ratios of one run mean anything; docs/benchmarks.md keeps the results.
 """
 
@@ -454,7 +454,7 @@ async def _is_empty(bench: Bench) -> bool:
     return not (await bench.nc.jetstream().stream_info("DELIVERIES")).state.messages
 
 
-async def sustained(bench: Bench, *, records: int, minutes: float) -> None:
+async def sustained(bench: Bench, *, records: int, minutes: float, free: int) -> None:
     """Two hundred connectors with so many records each, stopped after so many minutes."""
     ingest = bench.stack.services["ingest"]
     environment = bench.stack.environment(ingest.port, {"ingest": ingest.port})
@@ -483,7 +483,7 @@ async def sustained(bench: Bench, *, records: int, minutes: float) -> None:
         tell=partial(print, flush=True),
     )
     async with bench.paused("gateway", "pattern", "prediction", "recommendation"):
-        bench.report("sources", await lasting.sustain(made, records=records, minutes=minutes))
+        bench.report("sources", await lasting.sustain(made, records=records, minutes=minutes, free=free))
 
 
 async def sources(bench: Bench) -> None:
@@ -558,11 +558,17 @@ def main() -> None:
     )
     parser.add_argument("--records", type=int, help="of sources: so many for each connector, with --minutes")
     parser.add_argument("--minutes", type=float, default=10.0, help="of sources with --records: when to stop")
+    parser.add_argument(
+        "--free",
+        type=int,
+        default=lasting.FREE,
+        help="of sources with --records: connectors of each workspace beside the two that wait for their account",
+    )
     given = parser.parse_args()
     chosen = given.parts or [part for part in PARTS if part != "growth"]
     parts = {name: PARTS[name] for name in chosen if name != ENGINE}
     if given.records is not None:
-        parts["sources"] = partial(sustained, records=given.records, minutes=given.minutes)
+        parts["sources"] = partial(sustained, records=given.records, minutes=given.minutes, free=given.free)
     asyncio.Runner(loop_factory=uvloop.new_event_loop).run(run(parts))
     if ENGINE in chosen:
         subprocess.run([sys.executable, "-m", f"{__package__}.{ENGINE}"], check=True)

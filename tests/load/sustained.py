@@ -60,8 +60,10 @@ class Pace(Struct, frozen=True, kw_only=True):
     a_minute: float
 
 
-async def sustain(bench: Bench, *, records: int, minutes: float) -> str:
+async def sustain(bench: Bench, *, records: int, minutes: float, free: int = FREE) -> str:
     """Each of 200 connectors has so many records to give; what came of it after so many minutes, in words.
+
+    free: connectors of each workspace that nothing but we ourselves slow down; 0: those alone that wait for their account.
 
     A minute after the beginning twenty workspaces with one connector of 200 records each are asked for as well. Nothing
     is waited for at the end.
@@ -69,7 +71,7 @@ async def sustain(bench: Bench, *, records: int, minutes: float) -> str:
     with vendor() as url:
         tenants = [workspace(number) for number in range(1, TENANTS + 1)]
         connected = [
-            each for number in range(TENANTS) for each in await _connected(bench, url, records, number)
+            each for number in range(TENANTS) for each in await _connected(bench, url, records, number, free)
         ]
         small = [
             await _connect(bench, workspace(500 + number), url, f"{RECORDS}-{FREE_PER_MINUTE}-s{number}")
@@ -97,9 +99,9 @@ async def sustain(bench: Bench, *, records: int, minutes: float) -> str:
     )
 
 
-async def _connected(bench: Bench, url: str, records: int, number: int) -> list[Connected]:
-    """The ten connectors of one of the workspaces of equal size."""
-    accounts = [(f"f{number}x{each}", FREE_PER_MINUTE) for each in range(FREE)]
+async def _connected(bench: Bench, url: str, records: int, number: int, free: int) -> list[Connected]:
+    """The connectors of one of the workspaces of equal size."""
+    accounts = [(f"f{number}x{each}", FREE_PER_MINUTE) for each in range(free)]
     accounts += [(f"a{number}", SLOW_PER_MINUTE), (f"b{number % SHARED_ACCOUNTS}", SHARED_PER_MINUTE)]
     return [
         await _connect(bench, workspace(number + 1), url, f"{records}-{per_minute}-{name}")
