@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import jwt
 import msgspec
@@ -28,13 +28,17 @@ BODY_BYTES_MAX = 1024 * 1024
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
+KEPT: Final = r"^[^\x00\ud800-\udfff]*$"
+"""What a database can keep; JSON can say more."""
+
+
 class Subject(Struct, frozen=True):
     """Whom the issuer vouches for. nonce: of the sign-in that the token was made in."""
 
-    sub: Annotated[str, Meta(min_length=1, max_length=255)]
-    email: Annotated[str, Meta(max_length=320)] | None = None
+    sub: Annotated[str, Meta(min_length=1, max_length=255, pattern=KEPT)]
+    email: Annotated[str, Meta(max_length=320, pattern=KEPT)] | None = None
     email_verified: bool = False
-    name: str | None = None
+    name: Annotated[str, Meta(pattern=KEPT)] | None = None
     iss: str = ""
     aud: str | tuple[str, ...] = ()
     azp: str | None = None

@@ -13,7 +13,7 @@ from services.gateway.routes.operation import Answer, AnyOperation, Call, Gatewa
 from services.gateway.routes.profile import Profile, read_profile
 from services.gateway.routes.sessions import end_session
 
-Token = Annotated[str, Meta(min_length=1, max_length=16_384)]
+Token = Annotated[str, Meta(min_length=1, max_length=16_384, pattern=r"^[^\x00]*$")]
 
 SubjectTokenType: TypeAlias = Literal[
     "urn:ietf:params:oauth:token-type:jwt",

@@ -462,7 +462,8 @@ def test_signing_in_gives_the_whole_pair(stack: Stack) -> None:
         }  # fmt: skip
         assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
         assert answer["refresh_token"].startswith("clp_refresh_")
-        assert client.post("/v1/auth/exchange", json={"subject_token": ""}).status_code == 400
+        for token in ("", "\x00", "a\x00b"):
+            assert client.post("/v1/auth/exchange", json={"subject_token": token}).status_code == 400
         for kind, status in (("jwt", 200), ("id_token", 200), ("access_token", 200), ("saml2", 400)):
             typed = {
                 "subject_token": "x",

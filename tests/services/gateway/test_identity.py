@@ -272,6 +272,16 @@ async def test_an_issuers_person_is_bound_by_address_once(
         await service.exchange(mine, workspace_id="ws_other")
 
 
+@pytest.mark.parametrize("claims", [{"sub": "a\x00"}, {"email": "a\x00@x.example"}, {"name": "\ud800"}])
+async def test_a_claim_that_nothing_can_keep_is_refused(
+    people: Pool, issuer: Issuer, claims: dict[str, Any]
+) -> None:
+    """JSON may say U+0000 and half a character, PostgreSQL takes neither."""
+    service = sessions(people, Clock(), checks=verifier(issuer), clerk_jwks_url=issuer.url)
+    with pytest.raises(InvalidGrantError, match="not good"):
+        await service.exchange(issuer.token("one", email_verified=True, **claims), workspace_id=None)
+
+
 @pytest.mark.parametrize("claims", [{}, {"email_verified": False}])
 async def test_an_address_that_is_not_verified_binds_nobody(
     people: Pool, database: Database, issuer: Issuer, claims: dict[str, Any]

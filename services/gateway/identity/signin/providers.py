@@ -12,7 +12,7 @@ from runtime.errors import UnavailableError
 from runtime.outbound import Outbound, OutboundError
 
 from services.gateway.errors import InvalidGrantError
-from services.gateway.identity.jwks import KeySet, Subject, Verifier, issuer_of
+from services.gateway.identity.jwks import KEPT, KeySet, Subject, Verifier, issuer_of
 
 METADATA_SECONDS = 3600.0
 PROVIDERS_KEPT_MAX = 256
@@ -49,9 +49,9 @@ class _Tokens(Struct, frozen=True):
 
 class _Details(Struct, frozen=True):
     sub: str
-    email: str | None = None
+    email: Annotated[str, Meta(max_length=320, pattern=KEPT)] | None = None
     email_verified: bool = False
-    name: str | None = None
+    name: Annotated[str, Meta(pattern=KEPT)] | None = None
 
 
 class Provider:
