@@ -424,6 +424,13 @@ class CountConnectorsRow(Struct, frozen=True):
     first_run_status: str
 
 
+class ListIssueConnectorsRow(Struct, frozen=True):
+    """One row of list_issue_connectors."""
+
+    issue_id: str
+    connector_id: str | None
+
+
 _INSERT_ISSUES = """
 INSERT INTO issues (workspace_id, issue_id, seq, source, external_id, title, body, severity, status, is_status_chosen, service,
     component, error_type, environment, version, team, assignee, external_url, connector_id, metadata, is_analyzing,
@@ -2720,4 +2727,23 @@ async def count_connectors(conn: AsyncConnection[Any], *, workspace_id: str) -> 
     async with AsyncRawCursor(conn, row_factory=args_row(CountConnectorsRow)) as cursor:
         await cursor.execute(_COUNT_CONNECTORS, (workspace_id,))
         fetched: CountConnectorsRow | None = await cursor.fetchone()
+        return fetched
+
+
+_LIST_ISSUE_CONNECTORS = """
+SELECT issue_id, connector_id FROM issues
+WHERE workspace_id = $1 AND issue_id = ANY ($2::text[])
+"""
+
+
+async def list_issue_connectors(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    issue_ids: list[str],
+) -> list[ListIssueConnectorsRow]:
+    """Which connectors issues came through."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListIssueConnectorsRow)) as cursor:
+        await cursor.execute(_LIST_ISSUE_CONNECTORS, (workspace_id, issue_ids))
+        fetched: list[ListIssueConnectorsRow] = await cursor.fetchall()
         return fetched

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from litestar.types import ASGIApp
 from runtime import VERSION
 from runtime.database import Pool
-from runtime.outbound import EVERYWHERE, INTERNET, Outbound
+from runtime.outbound import EVERYWHERE, INTERNET, Outbound, Reach
 from runtime.service import Resources, Service
 
 from services.gateway.catalogue import Catalogue
@@ -39,6 +39,7 @@ from services.gateway.identity.signin.providers import Client, Issuers, Provider
 from services.gateway.identity.signin.signin import SignIn
 from services.gateway.identity.tenancy.outbox import Relay
 from services.gateway.identity.vault.keys import Vault
+from services.gateway.identity.webhooks.sending import Sender
 from services.gateway.mail import Catcher, Smtp, Transport, read_smtp_url
 from services.gateway.openapi import document
 from services.gateway.past import Pasts
@@ -86,6 +87,8 @@ from services.gateway.routes import (
     sync_runs,
     tickets,
     tokens,
+    webhook_deliveries,
+    webhooks,
     welcome,
     workspaces,
 )
@@ -98,8 +101,10 @@ from services.gateway.routes.mailbox import mailbox_routes
 from services.gateway.routes.operation import AnyOperation, Gateway
 from services.gateway.routes.scim import scim_routes
 from services.gateway.settings import GatewaySettings, check
+from services.gateway.subscriptions.herald import Herald
 from services.gateway.subscriptions.hub import Hub
 from services.gateway.subscriptions.jobs import Announcer
+from services.gateway.subscriptions.messenger import Messenger
 from services.gateway.subscriptions.socket import Gate, stream_handler
 from services.gateway.subscriptions.tickets import Tickets
 
@@ -126,6 +131,8 @@ OPERATIONS: Sequence[AnyOperation] = (
     *connector_access.OPERATIONS,
     *sync_runs.OPERATIONS,
     *mappings.OPERATIONS,
+    *webhooks.OPERATIONS,
+    *webhook_deliveries.OPERATIONS,
     *patterns.OPERATIONS,
     *pattern_members.OPERATIONS,
     *fixes.OPERATIONS,
@@ -176,6 +183,8 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
     relay = Relay(resources.event_log, url=settings.database_url)
     steward = _steward(gateway)
     announcer = Announcer(gateway, hub, url=settings.database_url)
+    messenger = Messenger(gateway, gateway.webhooks)
+    herald = Herald(gateway, on_queued=messenger.wake)
 
     return Service(
         name=NAME,
@@ -211,6 +220,8 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             gateway.scribe.run,
             steward.run,
             announcer.run,
+            herald.run,
+            messenger.run,
             gateway.pasts.run,
             _analyst(gateway).run,
         ],
@@ -265,6 +276,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         ),
         connections=Connections(people, vault, guarded, rng=rng),
         postbox=postbox,
+        webhooks=Sender(people, vault, Outbound(Reach.read(settings.outbound_allow)), clock=resources.clock),
         scribe=Scribe(people, clock=resources.clock),
         pasts=Pasts(resources, projection(), url=settings.database_url),
         rng=rng,

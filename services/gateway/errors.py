@@ -121,6 +121,13 @@ class ConnectorRefusedError(AppError):
     status = 422
 
 
+class WebhookRefusedError(AppError):
+    """A webhook would go where nothing may be sent, or ask for what it can never get; `details` names each place."""
+
+    code = "webhook_refused"
+    status = 422
+
+
 class IdempotencyConflictError(AppError):
     """An Idempotency-Key that was used for another request, or whose answer is not kept."""
 

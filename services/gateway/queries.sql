@@ -1185,3 +1185,8 @@ SELECT count(*) AS n_connectors, count(*) FILTER (WHERE status = 'connected') AS
             WHERE r.workspace_id = sqlc.arg('workspace_id') ORDER BY r.seq LIMIT 1))::text AS first_run_status
 FROM connectors
 WHERE workspace_id = sqlc.arg('workspace_id');
+
+-- Which connectors issues came through.
+-- name: ListIssueConnectors :many
+SELECT issue_id, connector_id FROM issues
+WHERE workspace_id = sqlc.arg(workspace_id) AND issue_id = ANY (sqlc.arg(issue_ids)::text[]);

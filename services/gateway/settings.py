@@ -25,6 +25,7 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
     trusted_proxies: networks of the proxies in front, as 10.0.0.0/8; only they are believed about X-Forwarded-For.
     ip_requests_per_minute: of one address without good credentials, or signing in.
     webhook_deliveries_per_minute: of vendors to one connector.
+    outbound_allow: networks inside, as 10.0.0.0/8, that workspaces' webhooks may be sent to, also by http.
     clerk_jwks_url: where the issuer's signing keys are; empty: only USE_MOCK can exchange tokens.
     clerk_audience: required `aud`; empty: not checked.
     clerk_authorized_parties: accepted `azp`; empty: not checked.
@@ -49,6 +50,7 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     ip_requests_per_minute: Annotated[int, Meta(ge=1)] = 600
     webhook_deliveries_per_minute: Annotated[int, Meta(ge=1)] = 12_000
+    outbound_allow: tuple[str, ...] = ()
     clerk_jwks_url: str = ""
     clerk_audience: str = ""
     clerk_authorized_parties: tuple[str, ...] = ()
@@ -134,7 +136,7 @@ def check(settings: GatewaySettings) -> None:
     check_mail(settings)
     settings.master_keys()
     _check_addresses(settings)
-    _check_proxies(settings)
+    _check_networks(settings)
     if not settings.is_production:
         return
     if settings.jwt_secret == DEFAULT_JWT_SECRET or len(settings.jwt_secret) < SECRET_LENGTH_MIN:
@@ -176,12 +178,16 @@ def _check_addresses(settings: GatewaySettings) -> None:
         raise StartError("OIDC_ISSUER needs OIDC_CLIENT_ID, which its tokens are made out to.")
 
 
-def _check_proxies(settings: GatewaySettings) -> None:
-    for text in settings.trusted_proxies:
-        try:
-            ip_network(text)
-        except ValueError as error:
-            raise StartError(f"TRUSTED_PROXIES takes networks such as 10.0.0.0/8: {error}.") from error
+def _check_networks(settings: GatewaySettings) -> None:
+    for variable, networks in (
+        ("TRUSTED_PROXIES", settings.trusted_proxies),
+        ("OUTBOUND_ALLOW", settings.outbound_allow),
+    ):
+        for text in networks:
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise StartError(f"{variable} takes networks such as 10.0.0.0/8: {error}.") from error
 
 
 def is_loopback(host: str) -> bool:

@@ -19,6 +19,7 @@ ROLES = ["causeloop_owner", "causeloop_projector", "causeloop_app"]
 NOBODYS = {
     "identity.schema_migrations",
     "sources.schema_migrations",
+    "identity.webhook_positions",
     *(f"{service}.checkpoint" for service in SERVICES),
 }
 """Tables that hold nothing of a tenant or of a person: which migrations ran, and how far a projector has read."""

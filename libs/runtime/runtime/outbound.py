@@ -166,10 +166,12 @@ class Outbound:
         form: Mapping[str, str] | None = None,
         content: bytes | None = None,
         seconds: float = SECONDS,
+        body_bytes: int | None = None,
     ) -> Answer:
         """What is answered to one request, whatever the status; a redirect is not followed. Raises OutboundError.
 
-        seconds: from the look-up of the name to the last byte.
+        seconds: from the look-up of the name to the last byte. body_bytes: read no more of the answer than that, and
+        nothing that is compressed; None: all, and more than BODY_BYTES_MAX is an error.
         """
         ends_at = asyncio.get_running_loop().time() + seconds
         try:
@@ -196,7 +198,7 @@ class Outbound:
                     extensions=_named(url),
                 ) as response,
             ):
-                body = await _bounded(response)
+                body = await (_bounded(response) if body_bytes is None else _beginning(response, body_bytes))
         except (UnicodeError, httpx.LocalProtocolError) as error:
             # Their words repeat the header that cannot be sent.
             raise UnmakeableError(f"the request cannot be made: {type(error).__name__}") from None
@@ -208,6 +210,14 @@ class Outbound:
         return Answer(
             response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
         )
+
+    async def check(self, url: str, *, seconds: float = SECONDS) -> None:
+        """Raise OutboundError unless the address may be asked, and its name is known now."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._checked(url)
+        except TimeoutError as error:
+            raise OutboundError("the name of the host was not found in time") from error
 
     async def _checked(self, url: str) -> tuple[httpx.URL, str]:
         """The address with the IP address that is connected to in place of the name, and the Host header.
@@ -253,6 +263,17 @@ def is_public(address: Address) -> bool:
 def _named(url: str) -> dict[str, str]:
     """The name that the certificate has to be for, though an IP address is connected to."""
     return {"sni_hostname": httpx.URL(url).host}
+
+
+async def _beginning(response: httpx.Response, n_bytes: int) -> bytes:
+    """The first bytes of an answer of which nothing depends on the rest."""
+    body = bytearray()
+    if response.headers.get("Content-Encoding", "identity") == "identity":
+        async for part in response.aiter_raw():
+            body += part
+            if len(body) >= n_bytes:
+                break
+    return bytes(body[:n_bytes])
 
 
 async def _bounded(response: httpx.Response) -> bytes:

@@ -260,8 +260,18 @@ def redirect_uri(gateway: Gateway) -> str:
 
 async def rotate_secret(gateway: Gateway, call: Call[NoQuery, SecretRequest]) -> WebhookSecret:
     """Another secret for its webhooks."""
-    row = await find(gateway, call)
-    bus, given = gateway.vault.masters.bus, call.body.secret
+    return await rotated(gateway, call, call.path["connector_id"], call.body.secret)
+
+
+async def rotated(
+    gateway: Gateway,
+    call: Call[Any, Any],  # Any: whatever was asked
+    connector_id: str,
+    given: str | None,
+) -> WebhookSecret:
+    """Another secret for a connector's webhooks, the given one or one of ours. Raises NotFoundError."""
+    row = await read_one(gateway, call.workspace_id, LISTING, connector_id)
+    bus = gateway.vault.masters.bus
     sealed = None if given is None else bus.seal(given, workspace_id=call.workspace_id, what="webhook_secret")
     rotated = await command(
         gateway,

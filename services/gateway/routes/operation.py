@@ -32,6 +32,7 @@ from services.gateway.identity.signin.connections import Connections
 from services.gateway.identity.signin.signin import SignIn
 from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
+from services.gateway.identity.webhooks.sending import Sender
 from services.gateway.past import Pasts
 from services.gateway.settings import GatewaySettings
 
@@ -54,7 +55,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     pool: the read model. people: identity. access: whom a token speaks for now. postbox: letters on their way.
     vault: seals secrets that have to be read again. factors: people's second factors.
     sign_in: browsers, through identity providers. connections: workspaces' own providers.
-    scribe: lines of the audit log about deeds. pasts: the read model as it was. rng: chance for ids; secrets come from the module secrets.
+    webhooks: sends to addresses outside. scribe: lines of the audit log about deeds. pasts: the read model as it was. rng: chance for ids; secrets come from the module secrets.
     quota: how many events the plan still allows. once: what must not run twice. catalogue: the types of sources.
     """
 
@@ -72,6 +73,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     sign_in: SignIn
     connections: Connections
     postbox: Postbox
+    webhooks: Sender
     scribe: Scribe
     pasts: Pasts
     rng: random.Random

@@ -279,7 +279,7 @@ def present(
     return msgspec.convert(fields, Recommendation)
 
 
-async def _ranked(
+async def ranked(
     gateway: Gateway, workspace_id: str, rows: Sequence[RecommendationRow]
 ) -> tuple[Recommendation, ...]:
     """Rows as the API shows them, with their positions by score among the workspace's open recommendations."""
@@ -315,7 +315,7 @@ async def list_recommendations(gateway: Gateway, call: Call[RecommendationQuery,
     """A page of recommendations."""
     found = await list_page(gateway, call, LISTING)
     return RecommendationPage(
-        data=await _ranked(gateway, call.workspace_id, found.rows),
+        data=await ranked(gateway, call.workspace_id, found.rows),
         page=page_info(found),
         reason=None if found.total else await _why_none(gateway, call.workspace_id, call.query.pattern_id),
     )
@@ -373,13 +373,13 @@ def _not_sure(whose: str) -> NoneRecommended:
 async def get_recommendation(gateway: Gateway, call: Call[PastQuery, None]) -> Recommendation:
     """One recommendation."""
     row = await read_one(gateway, call.workspace_id, LISTING, call.path["recommendation_id"])
-    (shown,) = await _ranked(gateway, call.workspace_id, [row])
+    (shown,) = await ranked(gateway, call.workspace_id, [row])
     return shown
 
 
 async def _changed(gateway: Gateway, call: Call[NoQuery, Struct], request: Struct) -> Recommendation:
     row, _ = await carry_out(gateway, call, LISTING, request, reply=recommendation.RecommendationChanged)
-    (shown,) = await _ranked(gateway, call.workspace_id, [row])
+    (shown,) = await ranked(gateway, call.workspace_id, [row])
     return shown
 
 

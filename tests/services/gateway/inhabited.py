@@ -252,6 +252,14 @@ class Inhabited:
             " target_id, metadata) VALUES (%s, 'x', now() + interval '1 year', 'x', 'x', 'other', 'x', 'x', '{}')",
             space,
         )
+        hook = {
+            "url": "http://127.0.0.1:9/hook",
+            "event_types": ["issue.created"],
+            "description": self.word,
+            "is_active": False,
+        }
+        webhook = self._did(self.owner, "POST", "/v1/webhooks", hook)["id"]
+        self._did(self.owner, "POST", f"/v1/webhooks/{webhook}/test")
         asyncio.run(self._tell())
         connected = sources.connect(self.stack, space, self.word, recommendation_id=self.ids["rec_"][0])
         asyncio.run(connected)
@@ -361,6 +369,8 @@ PREFIXES = {
     "version_id": "gvr_",
     "connector_id": "con_",
     "run_id": "syn_",
+    "webhook_id": "whk_",
+    "delivery_id": "whd_",
 }
 """What the ids begin with that a parameter takes; a new parameter has to be added, or its routes are not proved."""
 

@@ -13,6 +13,7 @@ from testkit.stack import Stack
 from tests.services.gateway.inhabited import Inhabited, Two
 
 NOBODYS = {
+    "identity.webhook_positions",
     "identity.schema_migrations",
     "sources.schema_migrations",
     *(f"{service}.checkpoint" for service in SERVICES),

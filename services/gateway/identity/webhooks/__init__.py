@@ -1,0 +1,1 @@
+"""Outbound webhooks: where to, what was sent, and how it is signed."""

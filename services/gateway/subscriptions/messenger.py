@@ -1,0 +1,212 @@
+"""From the queue of deliveries to the webhooks: fair among workspaces, one at a time to each, again after a failure."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import psycopg
+import structlog
+from psycopg_pool import PoolTimeout
+from runtime.database import tenant
+from runtime.errors import UnavailableError
+from runtime.sealing import SealError
+
+from services.gateway.identity.webhooks import _queries
+from services.gateway.identity.webhooks.messages import Envelope
+from services.gateway.identity.webhooks.sending import Receiver, Sender
+from services.gateway.listing import fetch_one
+from services.gateway.routes import issues, patterns, predictions, recommendations, sync_runs
+from services.gateway.routes.operation import Gateway
+from services.gateway.routes.proofs import proofs_by_pattern, shown_proof
+
+log = structlog.get_logger("gateway.webhooks")
+
+AT_ONCE_MAX: Final = 32
+"""Webhooks that one gateway sends to at the same time."""
+OF_A_WORKSPACE_MAX: Final = 4
+TURN_DELIVERIES_MAX: Final = 20
+TURN_SECONDS: Final = 40.0
+LEASE_SECONDS: Final = 90.0
+"""How long a webhook is one gateway's: longer than a turn and the attempt that it ends with take."""
+LOOK_SECONDS: Final = 1.0
+VISIBLE_SECONDS: Final = 10.0
+PURGE_SECONDS: Final = 3600.0
+KEPT_SUCCEEDED: Final = timedelta(days=2)
+KEPT: Final = timedelta(days=7)
+_WORLD_FAILED = (UnavailableError, PoolTimeout, psycopg.Error, OSError)
+_GONE: Final = "What it is about is gone, or not to be seen."
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a delivery says. connector_id: whose it is; None: no connector's."""
+
+    data: Mapping[str, object]
+    connector_id: str | None = None
+
+
+class Messenger:
+    """Sends what is due. Each gateway has one; they share the webhooks, and none sends to what another is at."""
+
+    def __init__(self, gateway: Gateway, sender: Sender) -> None:
+        self._gateway = gateway
+        self._sender = sender
+        self._busy: Counter[str] = Counter()
+        self._turns: set[asyncio.Task[None]] = set()
+        self._told = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the queue now."""
+        self._told.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; what was being sent then is sent again, with the same id."""
+        purge_at = 0.0
+        try:
+            while True:
+                self._told.clear()
+                try:
+                    while len(self._turns) < AT_ONCE_MAX and await self._begin_turn():
+                        pass
+                    if asyncio.get_running_loop().time() >= purge_at:
+                        await self._purge()
+                        purge_at = asyncio.get_running_loop().time() + PURGE_SECONDS
+                except _WORLD_FAILED as error:
+                    log.warning("webhooks.queue_unreachable", error=repr(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._told.wait(), LOOK_SECONDS)
+        finally:
+            for turn in self._turns:
+                turn.cancel()
+            await asyncio.gather(*self._turns, return_exceptions=True)
+
+    async def _begin_turn(self) -> bool:
+        now = self._gateway.resources.clock()
+        full = [each for each, n in self._busy.items() if n >= OF_A_WORKSPACE_MAX]
+        async with self._gateway.people.connection() as conn:
+            taken = await _queries.take_turn(
+                conn, now_at=now, until=now + timedelta(seconds=LEASE_SECONDS), without=full
+            )
+        if taken is None:
+            return False
+        turn = asyncio.create_task(self._turn_or_log(taken))
+        self._turns.add(turn)
+        self._busy[taken.workspace_id] += 1
+
+        def ended(_: object) -> None:
+            self._turns.discard(turn)
+            self._busy -= Counter([taken.workspace_id])
+            self._told.set()
+
+        turn.add_done_callback(ended)
+        return True
+
+    async def _turn_or_log(self, taken: _queries.Turn) -> None:
+        """The edge: one webhook that goes wrong is left alone until its lease is over, and holds up no other."""
+        with structlog.contextvars.bound_contextvars(webhook_id=taken.webhook_id):
+            try:
+                await self._turn(taken)
+            except (*_WORLD_FAILED, SealError) as error:
+                log.warning("webhooks.turn_interrupted", error=repr(error))
+            except Exception:
+                log.exception("webhooks.turn_failed")
+
+    async def _turn(self, taken: _queries.Turn) -> None:
+        receiver = await self._sender.find(taken.workspace_id, taken.webhook_id)
+        if receiver is None:
+            return
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + TURN_SECONDS
+        async with tenant(self._gateway.people, taken.workspace_id) as conn:
+            due = await _queries.list_due(
+                conn,
+                workspace_id=taken.workspace_id,
+                webhook_id=taken.webhook_id,
+                now_at=self._gateway.resources.clock(),
+                page_size=TURN_DELIVERIES_MAX,
+            )
+        for delivery in due:
+            if loop.time() >= ends_at or not await self._deliver(receiver, delivery):
+                break
+        await self._sender.end_turn(receiver)
+
+    async def _deliver(self, receiver: Receiver, delivery: _queries.Due) -> bool:
+        """Whether the next one may follow: not when the receiver fails, or our rows are behind."""
+        workspace_id = receiver.workspace_id
+        if not await self._gateway.resources.reached(
+            workspace_id, delivery.event_sequence, timeout=VISIBLE_SECONDS
+        ):
+            return False
+        content = await content_of(self._gateway, workspace_id, delivery)
+        if content is None:
+            async with tenant(self._gateway.people, workspace_id) as conn:
+                await _queries.skip_delivery(
+                    conn, error=_GONE, workspace_id=workspace_id, delivery_id=delivery.delivery_id
+                )
+            return True
+        envelope = Envelope(
+            id=delivery.event_id,
+            type=delivery.event_type,
+            workspace_id=workspace_id,
+            connector_id=content.connector_id,
+            created_at=delivery.occurred_at,
+            data=content.data,
+        )
+        attempt = await self._sender.post(receiver, envelope, delivery_id=delivery.delivery_id)
+        await self._sender.note(receiver, delivery.delivery_id, attempt, n_before=delivery.n_attempts)
+        return attempt.is_good
+
+    async def _purge(self) -> None:
+        async with self._gateway.people.connection() as conn:
+            n_purged = await _queries.purge_deliveries(
+                conn, now_at=self._gateway.resources.clock(), succeeded=KEPT_SUCCEEDED, others=KEPT
+            )
+        if n_purged:
+            log.info("webhooks.deliveries_purged", n=n_purged)
+
+
+async def content_of(gateway: Gateway, workspace_id: str, delivery: _queries.Due) -> Content | None:
+    """The resource as GET shows it now, with what the event adds; None: it is gone, or not to be seen."""
+    found = await _resource(gateway, workspace_id, delivery)
+    if found is None:
+        return None
+    details = msgspec.json.decode(delivery.details, type=dict[str, object])
+    data = msgspec.to_builtins(found, builtin_types=(datetime,))
+    connector_id = data.get("connector_id")
+    return Content(data | details, connector_id if isinstance(connector_id, str) else None)
+
+
+async def _resource(gateway: Gateway, workspace_id: str, delivery: _queries.Due) -> msgspec.Struct | None:
+    pool, subject_id = gateway.pool, delivery.subject_id
+    match delivery.event_type.partition(".")[0]:
+        case "issue":
+            issue = await fetch_one(pool, issues.LISTING, workspace_id=workspace_id, identifier=subject_id)
+            return None if issue is None else issues.detail(issue, style="code")
+        case "pattern":
+            pattern = await fetch_one(
+                pool, patterns.LISTING, workspace_id=workspace_id, identifier=subject_id
+            )
+            return None if pattern is None else patterns.present(pattern)
+        case "prediction":
+            made = await fetch_one(
+                pool, predictions.LISTING, workspace_id=workspace_id, identifier=subject_id
+            )
+            return None if made is None else predictions.present(made)
+        case "recommendation":
+            row = await fetch_one(
+                pool, recommendations.LISTING, workspace_id=workspace_id, identifier=subject_id
+            )
+            return None if row is None else (await recommendations.ranked(gateway, workspace_id, [row]))[0]
+        case "fix":
+            pattern_id = msgspec.json.decode(delivery.details, type=dict[str, str])["pattern_id"]
+            proofs = (await proofs_by_pattern(gateway, workspace_id, [pattern_id])).get(pattern_id, [])
+            now = gateway.resources.clock()
+            return next((shown_proof(proof, now=now) for proof in proofs if proof.fix_id == subject_id), None)
+        case "connector":
+            run = await fetch_one(pool, sync_runs.LISTING, workspace_id=workspace_id, identifier=subject_id)
+            return None if run is None else sync_runs.present(run)
+        case _:
+            return None
