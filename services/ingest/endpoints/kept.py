@@ -131,7 +131,14 @@ class Keeping:
         )
         sequence = 0
         for stream, group in groupby(sorted(letters, key=lambda each: each.stream), lambda each: each.stream):
-            taken = await self._intake.take_in(source, stream, [each.record for each in group], context)
+            tried = list(group)
+            taken = await self._intake.take_in(
+                source,
+                stream,
+                [each.record for each in tried],
+                context,
+                came_at=[each.received_at for each in tried],
+            )
             sequence = max(sequence, taken.sequence)
         n_mapped = await self._records.accept(context.workspace_id, cmd.connector_id, letters)
         return connector.DeadLettersRetried(

@@ -428,14 +428,18 @@ class Receiver:
         keys = [key for delivery in deliveries for key in delivery.keys]
         taken = set(await self._records.taken_deliveries(workspace_id, connector_id, keys))
         found: list[object] = []
+        came_at: list[datetime] = []
         for delivery in deliveries:
             if taken.isdisjoint(delivery.keys):
-                found += _records_of(known, delivery)
+                records = _records_of(known, delivery)
+                found += records
+                came_at += [delivery.received_at] * len(records)
             taken.update(delivery.keys)
         if found:
             context = CommandContext(workspace_id=workspace_id, correlation_id=deliveries[0].keys[0])
             try:
-                await self._intake.take_in(known.source, STREAM_NAME, found, context)
+                # One that went back is not newer than those that were taken in meanwhile.
+                await self._intake.take_in(known.source, STREAM_NAME, found, context, came_at=came_at)
             except PlanFullError as error:
                 # The vendor was told that we have them, and will not send them again.
                 await self._reject(workspace_id, connector_id, error.refused, error.message)

@@ -72,11 +72,13 @@ class Intake:
         records: Sequence[object],
         context: CommandContext,
         *,
+        came_at: Sequence[datetime] = (),
         is_anew: bool = False,
     ) -> Taken:
         """Map records, report the issues, keep both the records and those that are none; of any length.
 
-        stream: by which they came; "webhook" for one that was pushed. is_anew: they are kept already and are mapped
+        stream: by which they came; "webhook" for one that was pushed. came_at: when each of them did, where they have
+        waited since: whichever is taken in first, what came later counts, unless the source says otherwise. is_anew: they are kept already and are mapped
         once more; otherwise one that is kept as it comes says nothing new. A bad record becomes a dead letter and stops
         nothing. Taking the same in again changes nothing. Raises LogUnreachableError and UnavailableError, and
         PlanFullError where not all that is new fits into the plan's month; what came before is in, and taking all of
@@ -87,8 +89,10 @@ class Intake:
         refused: list[object] = []
         reason = ""
         for start in range(0, len(records), BATCH_MAX):
-            batch = records[start : start + BATCH_MAX]
-            reached = await self._batch(source, stream, batch, context, tally, is_anew=is_anew)
+            part = slice(start, start + BATCH_MAX)
+            reached = await self._batch(
+                source, stream, records[part], context, tally, came_at=came_at[part], is_anew=is_anew
+            )
             sequence = max(sequence, reached.sequence)
             # What follows may say nothing new, and costs nothing then.
             refused += reached.refused
@@ -107,10 +111,12 @@ class Intake:
         context: CommandContext,
         tally: Tally[str],
         *,
+        came_at: Sequence[datetime],
         is_anew: bool,
     ) -> _Reached:
         now = self._clock()
-        mapped, rejections = await self._mapped(source, records, tally, now=now)
+        came = list(zip(records, came_at or [now] * len(records), strict=True))
+        mapped, rejections = await self._mapped(source, came, tally, now=now)
         ids = [issue.external_id or "" for issue, _ in mapped]
         known = await self._records.known(context.workspace_id, source.connector_id, ids)
         fresh = mapped if is_anew else list(_fresh(mapped, known))
@@ -122,7 +128,7 @@ class Intake:
             n_allowed, reason = await self._room(source, context, fresh)
             fresh, refused = fresh[:n_allowed], [raw.record for _, raw in fresh[n_allowed:]]
         if fresh:
-            issues = [_dated(issue, raw, known, now=now) for issue, raw in fresh]
+            issues = [_dated(issue, raw, known) for issue, raw in fresh]
             reply = await report(self._log, issues, Turn(context, now))
             sequence = reply.sequence
             accepted = []
@@ -135,9 +141,7 @@ class Intake:
                     accepted.append(raw)
             if not is_anew:
                 # After the report: what is kept was reported, so that it may be passed over when it comes again.
-                await self._records.keep(
-                    context.workspace_id, source.connector_id, stream, accepted, received_at=now
-                )
+                await self._records.keep(context.workspace_id, source.connector_id, stream, accepted)
                 for kept in accepted:
                     self._counted.pop(_key(source, context, kept), None)
         tally["n_rejected"] += len(rejections)
@@ -164,15 +168,15 @@ class Intake:
         return n_allowed, said.reason
 
     async def _mapped(
-        self, source: Source, records: Sequence[object], tally: Tally[str], *, now: datetime
+        self, source: Source, came: Sequence[tuple[object, datetime]], tally: Tally[str], *, now: datetime
     ) -> tuple[list[tuple[ingest.IssueReport, Raw]], list[Rejection]]:
         mapped: list[tuple[ingest.IssueReport, Raw]] = []
         rejections: list[Rejection] = []
-        for number, record in enumerate(records, 1):
+        for number, (record, came_at) in enumerate(came, 1):
             match map_record(source.manifest, record, now=now):
                 case Mapped(issue, raw):
                     qualified = source.qualified(issue)
-                    mapped.append((qualified, Raw(qualified.external_id or "", raw)))
+                    mapped.append((qualified, Raw(qualified.external_id or "", raw, came_at)))
                 case Ignored():
                     tally["n_ignored"] += 1
                 case Rejected(reason, path, raw):
@@ -212,9 +216,7 @@ def _is_known(known: Mapping[str, Known], raw: Raw) -> bool:
     return found is not None and found.sha256 == raw.sha256
 
 
-def _dated(
-    issue: ingest.IssueReport, raw: Raw, known: Mapping[str, Known], *, now: datetime
-) -> ingest.IssueReport:
+def _dated(issue: ingest.IssueReport, raw: Raw, known: Mapping[str, Known]) -> ingest.IssueReport:
     """The issue with a time of its revision: where the source says none, when this content came first.
 
     Without one, whoever edits an issue would lose the edit at the next poll: the same content would count as newer.
@@ -223,4 +225,5 @@ def _dated(
         return issue
     found = known.get(raw.external_id)
     is_same = found is not None and found.sha256 == raw.sha256
-    return replace(issue, source_updated_at=found.received_at if is_same and found is not None else now)
+    at = found.received_at if is_same and found is not None else raw.received_at
+    return replace(issue, source_updated_at=at)

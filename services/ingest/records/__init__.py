@@ -36,13 +36,14 @@ _json: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encod
 class Raw:
     """A record as it came, by the id that its issue is known by.
 
-    text: its JSON, the same for the same. sha256: of that, in hex; tells its content from another's.
+    received_at: None stands for when it is kept. text: its JSON, the same for the same. sha256: of that, in hex; tells its content from another's.
     """
 
-    __slots__ = ("external_id", "record", "sha256", "text")
+    __slots__ = ("external_id", "received_at", "record", "sha256", "text")
 
-    def __init__(self, external_id: str, record: object) -> None:
+    def __init__(self, external_id: str, record: object, received_at: datetime | None = None) -> None:
         self.external_id = external_id
+        self.received_at = received_at
         self.record = record
         self.text = _encoded(record)
         self.sha256 = _sha256(self.text)
@@ -65,12 +66,13 @@ class Rejection(Struct, frozen=True):
 
 
 class Retry(Struct, frozen=True):
-    """A dead letter that is tried again."""
+    """A dead letter that is tried again. received_at: when its record came first."""
 
     letter_id: str
     stream: str
     record: object
     n_attempts: int
+    received_at: datetime
 
 
 class Mark(Struct, frozen=True, kw_only=True):
@@ -113,15 +115,20 @@ class Records:
         connector_id: str,
         stream: str,
         records: Sequence[Raw],
-        *,
-        received_at: datetime | None = None,
     ) -> int:
-        """Keep the latest of each record; how many are new or differ. received_at: default now."""
-        rows = {}
-        for raw in records:
+        """Keep the latest of each record; how many are new or differ. One that came before what is kept is not."""
+        now = self._clock()
+        rows: dict[str, dict[str, object]] = {}
+        for received_at, raw in sorted(
+            ((raw.received_at or now, raw) for raw in records), key=lambda each: each[0]
+        ):
             if len(raw.text.encode()) <= RAW_BYTES_MAX:
-                row = {"external_id": raw.external_id, "sha256": raw.sha256, "record": raw.text}
-                rows[raw.external_id] = row
+                rows[raw.external_id] = {
+                    "external_id": raw.external_id,
+                    "sha256": raw.sha256,
+                    "record": raw.text,
+                    "received_at": received_at.isoformat(),
+                }
         if not rows:
             return 0
         async with tenant(self._pool, workspace_id) as conn:
@@ -130,7 +137,6 @@ class Records:
                 workspace_id=workspace_id,
                 connector_id=connector_id,
                 stream=stream,
-                received_at=received_at or self._clock(),
                 rows=_json(list(rows.values())),
             )
 
@@ -228,7 +234,10 @@ class Records:
                 letter_ids=list(letter_ids),
                 n=limit,
             )
-        return [Retry(row.letter_id, row.stream, json.loads(row.record), row.n_attempts) for row in rows]
+        return [
+            Retry(row.letter_id, row.stream, json.loads(row.record), row.n_attempts, row.received_at)
+            for row in rows
+        ]
 
     async def accept(self, workspace_id: str, connector_id: str, retried: Sequence[Retry]) -> int:
         """Delete those of these letters that have not been rejected once more since they were read; how many."""

@@ -43,6 +43,7 @@ class ListWholeLettersRow(Struct, frozen=True):
     stream: str
     record: str
     n_attempts: int
+    received_at: datetime
 
 
 class ListPositionsRow(Struct, frozen=True):
@@ -56,11 +57,11 @@ class ListPositionsRow(Struct, frozen=True):
 _KEEP_RECORDS = """
 INSERT INTO raw_records AS k (workspace_id, connector_id, external_id, stream, sha256, record, received_at)
 SELECT $1, $2, r.external_id, $3, r.sha256, r.record,
-    $4
-FROM json_to_recordset($5::json) AS r(external_id text, sha256 text, record text)
+    r.received_at
+FROM json_to_recordset($4::json) AS r(external_id text, sha256 text, record text, received_at timestamptz)
 ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
     stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at
-WHERE k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream
+WHERE (k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream) AND k.received_at <= excluded.received_at
 """
 
 
@@ -70,12 +71,11 @@ async def keep_records(
     workspace_id: str,
     connector_id: str,
     stream: str,
-    received_at: datetime,
     rows: str,
 ) -> int:
     """Keep the latest of each record; only those that are new or differ are written."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_KEEP_RECORDS, (workspace_id, connector_id, stream, received_at, rows))
+        await cursor.execute(_KEEP_RECORDS, (workspace_id, connector_id, stream, rows))
         return cursor.rowcount
 
 
@@ -232,7 +232,7 @@ async def list_letters(
 
 
 _LIST_WHOLE_LETTERS = """
-SELECT letter_id, stream, record, n_attempts FROM dead_letters
+SELECT letter_id, stream, record, n_attempts, received_at FROM dead_letters
 WHERE workspace_id = $1 AND connector_id = $2 AND is_whole
     AND (cardinality($3::text[]) = 0 OR letter_id = ANY($3::text[]))
 ORDER BY letter_id LIMIT $4

@@ -2,11 +2,11 @@
 -- name: KeepRecords :execrows
 INSERT INTO raw_records AS k (workspace_id, connector_id, external_id, stream, sha256, record, received_at)
 SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), r.external_id, sqlc.arg(stream), r.sha256, r.record,
-    sqlc.arg(received_at)
-FROM json_to_recordset(sqlc.arg(rows)::json) AS r(external_id text, sha256 text, record text)
+    r.received_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(external_id text, sha256 text, record text, received_at timestamptz)
 ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
     stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at
-WHERE k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream;
+WHERE (k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream) AND k.received_at <= excluded.received_at;
 
 -- What is known of the records of these ids.
 -- name: ListKnown :many
@@ -64,7 +64,7 @@ ORDER BY letter_id DESC LIMIT sqlc.arg(n);
 
 -- Dead letters that can be tried again, the oldest first: those named, or all when none is.
 -- name: ListWholeLetters :many
-SELECT letter_id, stream, record, n_attempts FROM dead_letters
+SELECT letter_id, stream, record, n_attempts, received_at FROM dead_letters
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id) AND is_whole
     AND (cardinality(sqlc.arg(letter_ids)::text[]) = 0 OR letter_id = ANY(sqlc.arg(letter_ids)::text[]))
 ORDER BY letter_id LIMIT sqlc.arg(n);

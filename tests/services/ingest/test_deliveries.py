@@ -164,7 +164,7 @@ async def test_delivery_that_takes_long_is_not_given_away(
 ) -> None:
     monkeypatch.setattr(jobs, "ACK_WAIT_SECONDS", 0.03)
 
-    async def slow(*_: object) -> None:
+    async def slow(*_: object, **__: object) -> None:
         await asyncio.sleep(0.1)
 
     desk = Desk(nc, AsyncMock(side_effect=slow))
@@ -179,7 +179,7 @@ async def test_a_connector_that_takes_long_holds_up_no_other_and_keeps_its_own_o
     begun: list[str] = []
     let_go = asyncio.Event()
 
-    async def take_in(source: Source, *_: object) -> None:
+    async def take_in(source: Source, *_: object, **__: object) -> None:
         begun.append(source.connector_id)
         if source.connector_id == "con_1":
             await let_go.wait()
@@ -206,7 +206,7 @@ async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_ba
     monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.01)
     let_go = asyncio.Event()
 
-    async def take_in(source: Source, *_: object) -> None:
+    async def take_in(source: Source, *_: object, **__: object) -> None:
         if source.connector_id == "con_1":
             await let_go.wait()
 

@@ -146,6 +146,19 @@ async def test_edit_survives_the_same_record_and_another_mapping(
     assert (content.severity, content.team) == ("p1", "payments")
 
 
+async def test_what_has_waited_is_not_newer_than_what_came_meanwhile(
+    intake: Intake, event_log: EventLog, clock: Clock
+) -> None:
+    """A delivery that went back, or a dead letter: the issue and the record that is kept stay as they are."""
+    first, then = clock(), clock() + timedelta(minutes=1)
+    clock.now = then + timedelta(minutes=1)
+    for title, came_at in (("Solved", then), ("Down", first), ("Down", first)):
+        await intake.take_in(SENTRY, "webhook", [{"id": "A", "title": title}], CONTEXT, came_at=[came_at])
+        assert (await issue_of(event_log, "custom_api", "A")).content.title == "Solved"
+    again = await intake.take_in(SENTRY, "webhook", [{"id": "A", "title": "Solved"}], CONTEXT)
+    assert again.counts.n_unchanged == 1
+
+
 async def test_record_that_differs_counts_as_newer_than_an_edit(
     intake: Intake, event_log: EventLog, clock: Clock
 ) -> None:
