@@ -31,7 +31,7 @@ NEW_ID_EACH_TIME = {"datadog", "graylog", "launchdarkly", "teams"}
 """Types whose failures are named by the message itself, so that no two messages are of one."""
 
 
-def keys_of(type_: str, body: dict[str, object], headers: dict[str, str]) -> set[str]:
+def keys_of(type_: str, body: object, headers: dict[str, str]) -> set[str]:
     webhook = manifest_of(type_).webhook
     assert webhook is not None
     known = Addressee(workspace_id=WORKSPACE, source=ZENDESK, webhook=webhook)
@@ -63,6 +63,13 @@ def test_what_a_failure_becomes_is_no_repetition_of_its_beginning(
         for call, news in (("1", beginning), ("2", end))
     ]
     assert calls[0].isdisjoint(calls[1])
+
+
+def test_two_events_of_one_id_are_two_where_the_vendor_promises_no_other() -> None:
+    """HubSpot says that an eventId may not be unique, and sends a hundred events at once."""
+    event = {"eventId": 100, "subscriptionType": "ticket.creation", "objectId": 1}
+    one, two = (keys_of("hubspot", [{**event, "objectId": id_}], {}) for id_ in (1, 2))
+    assert one.isdisjoint(two)
 
 
 def test_no_delivery_is_known_by_the_name_of_its_failure() -> None:
