@@ -18,7 +18,7 @@ from services.ingest.commands.connectors import (
 )
 from services.ingest.connectors import connecting, schedules
 from services.ingest.connectors.catalogue import describe
-from services.ingest.connectors.registry import catalogue, manifest_of
+from services.ingest.connectors.registry import ManifestError, catalogue, manifest_of, read
 from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError
 from services.ingest.state import NOTHING_YET, Connector, Standing, SyncRun, evolve_connector
 from services.ingest.vendors.faults import VendorError
@@ -26,6 +26,7 @@ from services.ingest.vendors.templates import Values
 from services.ingest.vendors.tickets import Tracker
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.failing_shop import MANIFEST
+from tests.services.ingest.test_sources import SMALL
 
 Status = connector.ConnectorStatus
 SETTINGS = connector.ConnectorSettings(
@@ -278,6 +279,38 @@ def test_the_catalogue_tells_what_a_ticket_needs() -> None:
     project, kind = describe(manifest_of("jira")).target
     assert (project.key, project.default) == ("project", None)
     assert (kind.title, kind.default) == ("Type of the issue", "Task")
+
+
+def test_all_mistakes_of_a_manifest_are_told_at_once() -> None:
+    """Up to twenty, also inside lists and of whatever kind."""
+    faulty = {
+        "category: data": "category: dta\nrate_per_minute: 0\nheaders: {A: 1}",
+        "external_id: id": "external_id: 'id[', tilte: a, severity: {bands: [[1, p9]]}, metadata: {a: '['}",
+        "auth: [{kind: none}]": "auth: [{kind: nobody}, {kind: aws, servce: s3}]",
+    }
+    content = SMALL
+    for change, lines in faulty.items():
+        assert change in content
+        content = content.replace(change, lines)
+    with pytest.raises(ManifestError) as caught:
+        read(content.encode(), file="custom_api.yaml")
+    assert {problem.path for problem in caught.value.problems} == {
+        "category",
+        "rate_per_minute",
+        "headers.A",
+        "mappings[0].external_id",
+        "mappings[0].tilte",
+        "mappings[0].severity.path",
+        "mappings[0].severity.bands[0][1]",
+        "mappings[0].metadata.a",
+        "auth[0].kind",
+        "auth[1].servce",
+        "auth[1].service",
+    }
+    unknown = "".join(f"{letter}: 1\n" for letter in "abcdefghijklmnopqrstuvwxyz")
+    with pytest.raises(ManifestError) as caught:
+        read(f"{SMALL}{unknown}".encode(), file="custom_api.yaml")
+    assert [problem.path for problem in caught.value.problems] == [*"abcdefghijklmnopqrst"]
 
 
 def test_credentials_are_checked_by_name_and_never_repeated() -> None:

@@ -122,38 +122,6 @@ def test_a_faulty_manifest_is_refused_by_file_and_place(
     assert problem in caught.value.problems[0].problem
 
 
-def test_all_mistakes_of_a_manifest_are_told_at_once() -> None:
-    """Up to twenty, also inside lists and of whatever kind."""
-    faulty = {
-        "category: data": "category: dta\nrate_per_minute: 0\nheaders: {A: 1}",
-        "external_id: id": "external_id: 'id[', tilte: a, severity: {bands: [[1, p9]]}, metadata: {a: '['}",
-        "auth: [{kind: none}]": "auth: [{kind: nobody}, {kind: aws, servce: s3}]",
-    }
-    content = SMALL
-    for change, lines in faulty.items():
-        assert change in content
-        content = content.replace(change, lines)
-    with pytest.raises(ManifestError) as caught:
-        read(content.encode(), file="custom_api.yaml")
-    assert {problem.path for problem in caught.value.problems} == {
-        "category",
-        "rate_per_minute",
-        "headers.A",
-        "mappings[0].external_id",
-        "mappings[0].tilte",
-        "mappings[0].severity.path",
-        "mappings[0].severity.bands[0][1]",
-        "mappings[0].metadata.a",
-        "auth[0].kind",
-        "auth[1].servce",
-        "auth[1].service",
-    }
-    unknown = "".join(f"{letter}: 1\n" for letter in "abcdefghijklmnopqrstuvwxyz")
-    with pytest.raises(ManifestError) as caught:
-        read(f"{SMALL}{unknown}".encode(), file="custom_api.yaml")
-    assert [problem.path for problem in caught.value.problems] == [*"abcdefghijklmnopqrst"]
-
-
 @pytest.mark.parametrize("lines", ["webhook: {records: [{path: a}], verify: []}", "verified: true"])
 def test_a_manifest_claims_nothing_unproved(lines: str) -> None:
     """A webhook without a scheme would be believed unseen; `verified` says what was run."""
