@@ -11,7 +11,7 @@ from contracts.generated.prediction import Impact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.prediction.engine.drift import alarm
+from services.prediction.engine.drift import alarm, drift
 from services.prediction.engine.impact import impact
 from services.prediction.engine.trigger import MAX_ISSUES, Occurrence, binomial_tail, explain
 
@@ -141,6 +141,21 @@ def test_drift_cries_wolf_seldom_and_hears_a_change_soon(rate: float, delay: flo
 
     assert 0.2 <= 52 / weeks_to_alarm(rate) <= 0.5
     assert 1.0 <= weeks_to_alarm(4 * rate) <= delay
+
+
+def test_a_learned_rate_cries_wolf_as_seldom_as_the_page_says() -> None:
+    """One failure a week for two years, looked at every week: .24 changes a year that are none (docs/reference/forecast.md)."""
+    rng, n_patterns, weeks = random.Random(20261122), 40, 104
+    begin = datetime(2024, 1, 1, tzinfo=UTC)
+    told: set[tuple[int, datetime]] = set()
+    for number in range(n_patterns):
+        days = sorted(7 * (week + rng.random()) for week in range(weeks) for _ in range(poisson(rng, 1.0)))
+        starts = [begin, *(begin + timedelta(days=day) for day in days)]
+        for week in range(9, weeks):
+            now = begin + timedelta(weeks=week, days=1)
+            found = drift([start for start in starts if start <= now], now=now)
+            told |= set() if found is None else {(number, found.since)}
+    assert 0.1 <= len(told) / (n_patterns * (weeks - 8) / 52) <= 0.4
 
 
 def test_a_slow_rise_is_told_of_with_what_was_before() -> None:
