@@ -28,7 +28,7 @@ BODY_BYTES_MAX = 1024 * 1024
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
-KEPT: Final = r"^[^\x00\ud800-\udfff]*$"
+KEPT: Final = r"^[^\x00\ud800-\udfff]*$(?!\n)"
 """What a database can keep; JSON can say more."""
 
 
