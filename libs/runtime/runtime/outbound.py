@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from ssl import create_default_context
+from ssl import SSLContext, create_default_context
 from typing import Final, TypeAlias
 from urllib.parse import quote_plus
 
@@ -113,6 +113,7 @@ class Outbound:
     def __init__(self, reach: Reach, *, authority: str = "") -> None:
         self._reach = reach
         self._authority = authority
+        self._certificates: SSLContext | None = None
 
     def trusting(self, authority: str) -> "Outbound":
         """The same, for a server whose certificate has to be of this authority (PEM); empty: of a public one."""
@@ -187,7 +188,7 @@ class Outbound:
                     timeout=httpx.Timeout(seconds, connect=min(seconds, SECONDS)),
                     follow_redirects=False,
                     trust_env=False,
-                    verify=create_default_context(cadata=self._authority) if self._authority else True,
+                    verify=self._trusted(),
                 ) as client,
                 client.stream(
                     method,
@@ -210,6 +211,16 @@ class Outbound:
         return Answer(
             response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
         )
+
+    def _trusted(self) -> SSLContext:
+        """Whose certificates are good, read once: that takes 30 ms of processor."""
+        if self._certificates is None:
+            self._certificates = (
+                create_default_context(cadata=self._authority)
+                if self._authority
+                else httpx.create_ssl_context(trust_env=False)
+            )
+        return self._certificates
 
     async def check(self, url: str, *, seconds: float = SECONDS) -> None:
         """Raise OutboundError unless the address may be asked, and its name is known now."""
