@@ -291,7 +291,8 @@ UPDATE webhooks SET url = COALESCE($1, url), description = COALESCE($2, descript
         ELSE from_sequence END,
     n_failures = CASE WHEN $4::boolean THEN 0 ELSE n_failures END,
     failing_since = CASE WHEN $4::boolean THEN NULL ELSE failing_since END,
-    next_turn_at = $6, updated_at = $6
+    next_turn_at = CASE WHEN $1::text IS NULL AND $4::boolean IS NULL THEN next_turn_at
+        ELSE $6 END, updated_at = $6
 WHERE workspace_id = $7 AND webhook_id = $8
 RETURNING webhook_id, url, description, event_types, connector_id, is_active, disabled_reason, previous_until, failing_since,
     last_delivered_at, created_by, created_at, updated_at, seq

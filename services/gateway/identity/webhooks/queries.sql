@@ -76,7 +76,8 @@ UPDATE webhooks SET url = COALESCE(sqlc.narg(url), url), description = COALESCE(
         ELSE from_sequence END,
     n_failures = CASE WHEN sqlc.narg(is_active)::boolean THEN 0 ELSE n_failures END,
     failing_since = CASE WHEN sqlc.narg(is_active)::boolean THEN NULL ELSE failing_since END,
-    next_turn_at = sqlc.arg(updated_at), updated_at = sqlc.arg(updated_at)
+    next_turn_at = CASE WHEN sqlc.narg(url)::text IS NULL AND sqlc.narg(is_active)::boolean IS NULL THEN next_turn_at
+        ELSE sqlc.arg(updated_at) END, updated_at = sqlc.arg(updated_at)
 WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id)
 RETURNING webhook_id, url, description, event_types, connector_id, is_active, disabled_reason, previous_until, failing_since,
     last_delivered_at, created_by, created_at, updated_at, seq;
