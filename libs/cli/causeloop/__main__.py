@@ -18,6 +18,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "import": "import_file",
     "sources": "sources",
     "connectors": "connectors",
+    "webhooks": "webhooks",
     "export": "export",
     "events": "events",
     "replay": "replay",
@@ -34,7 +35,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 """Command → module in causeloop.commands."""
 
 _GROUPS: Final = frozenset(
-    {"events", "clients", "audit", "backtest", "sources", "connectors", "grouping", "alerts"}
+    {"events", "clients", "audit", "backtest", "sources", "connectors", "webhooks", "grouping", "alerts"}
 )
 """Commands that have commands of their own."""
 

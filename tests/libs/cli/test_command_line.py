@@ -15,7 +15,7 @@ def test_every_command_teaches_with_examples(command: str, tmp_path: Path) -> No
     """--help shows at least one command to copy, or the sub-commands."""
     group = {
         "events": ("tail",), "clients": ("onboard",), "sources": ("preview",),
-        "grouping": ("activate",), "alerts": ("threshold",),
+        "grouping": ("activate",), "alerts": ("threshold",), "webhooks": ("add",),
     }  # fmt: skip
     arguments = (command, *group.get(command, ()), "--help")
     shown = causeloop(*arguments, cwd=tmp_path)

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
+import msgspec
 import pytest
+from causeloop.__main__ import run
 from contracts import connector, derived_id, ingest
 from runtime import database as databases
 from runtime.database import tenant as of_tenant
@@ -457,6 +459,23 @@ def test_the_page_names_every_event_and_its_receiver_verifies(owner: httpx.Clien
         finally:
             running.kill()
             running.wait()
+
+
+def test_the_command_makes_lists_and_tests(
+    stack: Stack, owner: httpx.Client, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--url", stack.url, "--token", owner.headers["Authorization"].removeprefix("Bearer "), "--json"]
+
+    def says(*arguments: str, code: int = 0) -> Any:
+        assert run(["webhooks", *arguments, *place]) == code
+        return msgspec.json.decode(capsys.readouterr().out)
+
+    new = says("add", receiver.url, "fix.verified", "fix.disproved")
+    assert new["id"] in {each["id"] for each in says("list")}
+    assert says("test", new["id"])["response_status"] == 204
+    receiver.calls[0].verify(new["secret"])
+    receiver.status = 500
+    assert says("test", new["id"], code=1)["success"] is False
 
 
 def test_inbound_gives_the_connectors_secret(stack: Stack, owner: httpx.Client) -> None:
