@@ -44,6 +44,8 @@ TURN: Final = timedelta(seconds=3)
 """After so long a run lets those that wait have a turn, and goes on at its page."""
 LOOK_SECONDS: Final = 1.0
 """How often, between pages, a run is looked at that somebody may have ended."""
+TELL: Final = timedelta(minutes=1)
+"""How often people are told how much was read of a stretch that takes long."""
 FIRST_WINDOW: Final = timedelta(days=90)
 """How far back the first poll of a stream reads; a backfill reads further."""
 BUSY_SECONDS: Final = 5.0
@@ -231,6 +233,7 @@ class _Run:
         self._remapped: connector.SyncCounts = NOTHING_YET
         self._version = 0
         self._has_told = False
+        self._told_at = run.told_at
         self._is_turn_over = False
         self.has_got_on = False
         self._begun_at = self._looked_at = tools.clock()
@@ -388,6 +391,8 @@ class _Run:
                 )
                 if page.position is not None:
                     await self._keep(stream, progress)
+                    if self._told_at is not None and self._tools.clock() >= self._told_at + TELL:
+                        await self._say_progress(is_due=True)
                     if self._is_turn_over:
                         raise StepAside
         done = replace(progress, chunk=progress.chunk + 1, page=None, newest=None)
@@ -468,7 +473,8 @@ class _Run:
 
     # --- telling
 
-    async def _say_progress(self) -> None:
+    async def _say_progress(self, *, is_due: bool = False) -> None:
+        """Tell how far the run is: where it has finished a stretch, or it is due."""
         self._has_told = True
         n_done = sum(progress.chunk for progress in self._progress.values())
         n_chunks = sum(len(progress.stretches) for progress in self._progress.values())
@@ -476,8 +482,9 @@ class _Run:
         def decide(run: SyncRun) -> connector.Event | None:
             if run.ended is not None:
                 raise _OverError
-            if run.n_chunks and (run.n_chunks_done, run.n_chunks) == (n_done, n_chunks):
+            if run.n_chunks and (run.n_chunks_done, run.n_chunks) == (n_done, n_chunks) and not is_due:
                 return None
+            self._told_at = self._tools.clock()
             return progress_run(run, n_chunks_done=n_done, n_chunks=n_chunks, counts=self._counts)
 
         await self._tools.sources.decide_run(self._request.run_id, self._context, decide)

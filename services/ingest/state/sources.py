@@ -45,13 +45,14 @@ class Connector(Struct, frozen=True, kw_only=True):
 
 
 class SyncRun(Struct, frozen=True, kw_only=True):
-    """A run as it is now. ended: None while it waits or runs."""
+    """A run as it is now. told_at: when people were last told how far it is. ended: None while it waits or runs."""
 
     request: connector.SyncRequested
     requested_at: datetime
     n_chunks_done: int = 0
     n_chunks: int = 0
     counts: connector.SyncCounts = NOTHING_YET
+    told_at: datetime | None = None
     ended: connector.SyncEnded | None = None
 
 
@@ -114,7 +115,11 @@ def fold_run(history: Iterable[Recorded[Event]]) -> SyncRun | None:
                 run = SyncRun(request=event, requested_at=recorded.recorded_at)
             case connector.SyncProgressed() as event if run is not None:
                 run = replace(
-                    run, n_chunks_done=event.n_chunks_done, n_chunks=event.n_chunks, counts=event.counts
+                    run,
+                    n_chunks_done=event.n_chunks_done,
+                    n_chunks=event.n_chunks,
+                    counts=event.counts,
+                    told_at=recorded.recorded_at,
                 )
             case connector.SyncEnded() as event if run is not None:
                 run = replace(run, counts=event.counts, ended=event)

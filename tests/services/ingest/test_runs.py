@@ -185,6 +185,19 @@ async def test_a_poll_begins_where_what_is_known_may_have_changed(
     assert played.windows == [Window(known - before, NOW)]
 
 
+async def test_people_are_told_each_minute_how_much_was_read_of_a_long_stretch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(syncing, "TURN", timedelta(hours=1))
+    played = Played(
+        monkeypatch, lambda _: (*(Page([{}], {"next": number}) for number in range(9)), Page([], None))
+    )
+    played.page_seconds = 25.0
+    await played.play()
+    told = [event for event in played.said if isinstance(event, connector.SyncProgressed)]
+    assert len(told) == 1 + 225 // 75
+
+
 async def test_a_run_that_takes_long_lets_others_have_a_turn_behind_a_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
