@@ -88,6 +88,8 @@ async def _answer(gateway: Gateway, request: AnyRequest) -> Response[bytes]:
         if segments == [".search"]:
             return _error(Error(status=501, detail="Search below /Users or /Groups."))
         raise NotFoundException(detail="There is nothing at this address.")
+    if any("\x00" in part for part in segments):
+        raise NotFoundException(detail="No id has U+0000 in it.")
     async with tenant(gateway.people, principal.workspace_id) as conn:
         (await load_plan(conn, principal.workspace_id, now=act.now)).require("scim")
         directory = Directory(conn, act, base=base, rng=gateway.rng)

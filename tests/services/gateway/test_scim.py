@@ -163,6 +163,18 @@ def test_a_directory_makes_changes_suspends_and_removes(directory: Directory) ->
     ]
 
 
+def test_what_no_database_keeps_is_nobodys_id_and_no_filter(directory: Directory) -> None:
+    """U+0000 in an address or a filter is the caller's, not a failure of ours."""
+    ids = ("/Users/%00", "/Groups/x%00y")
+    for path in ids:
+        assert directory.http.get(path).status_code == directory.http.delete(path).status_code == 404
+    for text in ("\x00", "\\u0000", "\\ud800"):
+        for attribute in ("userName", "externalId", "id", "emails.value", "displayName"):
+            for operator in ("eq", "co"):
+                asked = directory.http.get("/Users", params={"filter": f'{attribute} {operator} "{text}"'})
+                assert asked.status_code in (200, 400), (attribute, operator, text, asked.text)
+
+
 def test_filters_and_pages(directory: Directory) -> None:
     """eq, co, sw, and, or, not, pr and groups of values; startIndex and count; what is no filter is refused."""
     for name in ("grace", "alan", "barbara"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -48,6 +49,7 @@ ROLE_WITHOUT_GROUP = "viewer"
 """What a provisioned member is in no group that stands for a role."""
 LOOKED_THROUGH_MAX = 2_000
 """Resources that a filter without an exact user name, external id or id is tried on; each costs 0.2 ms."""
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
 MEMBERS_MAX = 20_000
 Status: TypeAlias = Literal["active", "suspended", "invited"]
 _DEEDS: Mapping[Status, str] = {
@@ -450,7 +452,9 @@ async def _search(
         total = await count()
         return Page(await fetch({}, size, start - 1) if size else (), total, start)
     exact = dict(_exact(asked.filter.ast, keys))
-    candidates = await fetch(exact, LOOKED_THROUGH_MAX + 1, 0)
+    # A filter can name what no row can hold, and then nothing is that.
+    is_possible = not any(_UNKEPT.search(value) for value in exact.values())
+    candidates = await fetch(exact, LOOKED_THROUGH_MAX + 1, 0) if is_possible else ()
     if len(candidates) > LOOKED_THROUGH_MAX:
         raise TooManyException(
             detail="Too many resources to look through. Ask for an exact userName or externalId."
