@@ -1,11 +1,12 @@
 """The service as a process: it answers on the bus, counts, shows what came in, and stops cleanly."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
-from contracts import ingest
+from contracts import connector, ingest
 from nats.aio.client import Client
 from runtime.broker import CommandContext, ask
 from runtime.embedded import free_port
@@ -55,6 +56,12 @@ async def test_service_takes_issues_counts_them_and_stops_cleanly(
     await ask(
         nc, close, endpoint="ingest.close_issue", reply=ingest.IssueChanged, context=CONTEXT, timeout=30
     )
+
+    # It waits for its rows and looks there which runs are needed.
+    purge = connector.PurgeRuns(run_ids=("syn_none",), ended_before=datetime.now(UTC))
+    endpoint = connector.ENDPOINTS[connector.PurgeRuns]
+    purged = await ask(nc, purge, endpoint=endpoint, reply=connector.RunsPurged, context=CONTEXT, timeout=30)
+    assert purged == connector.RunsPurged(n_runs=0, sequence=0)
 
     async with httpx.AsyncClient(base_url=service.url) as client:
 
