@@ -21,6 +21,7 @@ from causeloop.__main__ import run
 from contracts import connector, derived_id, ingest
 from runtime import database as databases
 from runtime.database import tenant as of_tenant
+from runtime.database import within
 from runtime.embedded import free_port
 from runtime.outbound import Outbound, Reach
 from runtime.sealing import MasterKeys, SealingKey
@@ -221,6 +222,20 @@ def test_a_failure_is_tried_again_and_a_delivery_can_be_repeated(
         call.verify(webhook["secret"])
 
 
+def test_a_receiver_that_hangs_holds_up_no_other(owner: httpx.Client, receiver: Receiver) -> None:
+    slow = Receiver()
+    slow.gate.clear()
+    try:
+        made(owner, slow.url, "issue.created")
+        made(owner, receiver.url, "issue.created")
+        issue_ids = [report(owner) for _ in range(2)]
+        wait(lambda: slow.calls)
+        wait(lambda: [each for each in issue_ids if about(receiver.calls, each)] == issue_ids)
+        assert len(slow.calls) == 1
+    finally:
+        slow.close()
+
+
 def test_both_secrets_sign_after_a_rotation(owner: httpx.Client, receiver: Receiver) -> None:
     webhook = made(owner, receiver.url, "issue.created")
     path = f"/v1/webhooks/{webhook['id']}"
@@ -319,6 +334,26 @@ class Clock:
         return self.now
 
 
+async def keep(conn: Any, sender: Sender, space: str, webhook_id: str, *, now: datetime) -> None:
+    """A webhook as a row."""
+    _, sealed = await sender.seal_new(conn, space, webhook_id)
+    await _queries.insert_webhook(
+        conn,
+        workspace_id=space,
+        webhook_id=webhook_id,
+        url="https://example.com/",
+        description="",
+        event_types=["issue.created"],
+        connector_id=None,
+        is_active=True,
+        secret_sealed=sealed,
+        log_partition=0,
+        from_sequence=0,
+        created_by=None,
+        created_at=now,
+    )
+
+
 async def test_waits_grow_for_a_day_and_then_it_ends(database: Database) -> None:
     """Each attempt at its time; a webhook that took nothing is switched off; no turn for a suspended workspace."""
     clock, client = Clock(), await onboard(database.owner_url)
@@ -328,22 +363,7 @@ async def test_waits_grow_for_a_day_and_then_it_ends(database: Database) -> None
         vault = Vault(MasterKeys(SealingKey.made()), clock=clock)
         sender = Sender(pool, vault, Outbound(Reach()), clock=clock)
         async with of_tenant(pool, space) as conn:
-            _, sealed = await sender.seal_new(conn, space, webhook_id)
-            await _queries.insert_webhook(
-                conn,
-                workspace_id=space,
-                webhook_id=webhook_id,
-                url="https://example.com/",
-                description="",
-                event_types=["issue.created"],
-                connector_id=None,
-                is_active=True,
-                secret_sealed=sealed,
-                log_partition=0,
-                from_sequence=0,
-                created_by=None,
-                created_at=clock.now,
-            )
+            await keep(conn, sender, space, webhook_id, now=clock.now)
             await _queries.insert_delivery(
                 conn,
                 workspace_id=space,
@@ -399,20 +419,46 @@ async def test_waits_grow_for_a_day_and_then_it_ends(database: Database) -> None
 
 
 async def test_what_was_queued_is_not_queued_again(database: Database) -> None:
-    """The position moves only from where it was: for a second leader, and for one that begins from the start again."""
+    """The position moves only from where it was, for a second leader too; whom too much waits for is switched off."""
+    clock, client = Clock(), await onboard(database.owner_url)
+    space, webhook_id = client.workspace_id, derived_id("whk_", "1")
     pool = databases.pool(database.app_url, schema="identity")
     async with pool, pool.connection() as conn:
+        sender = Sender(
+            pool, Vault(MasterKeys(SealingKey.made()), clock=clock), Outbound(Reach()), clock=clock
+        )
+        async with within(conn, space):
+            await keep(conn, sender, space, webhook_id, now=clock.now)
 
         async def queue(start: int, end: int) -> bool:
+            delivery = {
+                "webhook_id": webhook_id,
+                "delivery_id": derived_id("whd_", str(end)),
+                "event_id": "evt_1",
+                "event_type": "issue.created",
+                "event_sequence": end,
+                "subject_id": "iss_1",
+                "details": {},
+                "occurred_at": clock.now.isoformat(),
+            }
             return await _queries.queue_webhooks(
                 conn,
                 log_partition=0,
                 from_position=start,
                 to_position=end,
-                deliveries="[]",
-                pending_max=1,
-                now_at=Clock().now,
+                deliveries=msgspec.json.encode([delivery]).decode(),
+                pending_max=2,
+                now_at=clock.now,
             )
+
+        async def stands() -> tuple[int, str | None]:
+            async with within(conn, space):
+                due = await _queries.list_due(
+                    conn, workspace_id=space, webhook_id=webhook_id, now_at=clock.now, page_size=9
+                )
+                webhook = await _queries.get_webhook(conn, workspace_id=space, webhook_id=webhook_id)
+            assert webhook is not None
+            return len(due), webhook.disabled_reason
 
         assert [await queue(-1, 5), await queue(-1, 5), await queue(5, 9), await queue(5, 9)] == [
             True,
@@ -421,6 +467,9 @@ async def test_what_was_queued_is_not_queued_again(database: Database) -> None:
             False,
         ]
         assert (await _queries.webhooks_begin(conn, log_partition=0)).queued_to == 9
+        assert await stands() == (2, None)
+        assert await queue(9, 12)
+        assert await stands() == (2, "backlog_full")
 
 
 async def test_a_receiver_that_does_not_answer_is_left(
