@@ -201,10 +201,12 @@ def _small(done: Sequence[float]) -> str:
 
 
 def _disk_gb(folder: Path) -> dict[str, float]:
-    """What each server has written."""
-    return {
-        name: sum(_size(each) for each in (folder / name).rglob("*")) / 1e9 for name in ("nats", "postgres")
-    }
+    """What each server has written; PostgreSQL's write-ahead log, which does not grow for ever, by itself."""
+    sizes: Tally[str] = Tally()
+    for server in ("nats", "postgres"):
+        for path in (folder / server).rglob("*"):
+            sizes["write-ahead log" if "pg_wal" in path.parts else server] += _size(path)
+    return {name: sizes[name] / 1e9 for name in ("nats", "postgres", "write-ahead log")}
 
 
 def _size(path: Path) -> int:

@@ -308,8 +308,8 @@ class _Hands:
         """Seconds in which those that wait now have had a turn, as turns have been; too soon would be before them.
 
         Those of its own workspace, at that one's share of hands; those of others only while no hand is idle, and of
-        each workspace no more than may have one at once. used: seconds that its own turn took; the less of a turn that
-        is, the less it waits.
+        each workspace no more than may have one at once, or than wait of its own. used: seconds that its own turn took;
+        the less of a turn that is, the less it waits.
         """
         now = self._monotonic()
         # What did not come again was taken by another process.
@@ -321,7 +321,8 @@ class _Hands:
         turn = self._turn_seconds or 0.0
         wait = waiting[job.workspace_id] * turn / self._per_workspace
         if len(self._tasks) >= self._at_once:
-            n_others = sum(min(n, self._per_workspace) for n in waiting.values())
+            most = max(self._per_workspace, waiting[job.workspace_id])
+            n_others = sum(min(n, most) for n in waiting.values())
             n_unseen = 0
             with suppress(nats.errors.Error, APIError, TimeoutError):
                 n_unseen = await self._n_pending()

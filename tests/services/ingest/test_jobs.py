@@ -118,6 +118,8 @@ async def test_the_crowd_of_another_workspace_puts_nobody_to_sleep() -> None:
     assert await _slept(n_crowd=5_000) == 2.0
     assert await _slept(n_pending=5_000) == UNSEEN_SECONDS_MAX
     assert await _slept(n_crowd=5_000, of="ws_0") == STEP_ASIDE_SECONDS_MAX
+    # Of others as many as of its own.
+    assert await _slept(n_crowd=100, n_crowds=2, n_own=3) == (3 + 3 + 3) * 4.0 / 2
 
 
 async def test_a_job_that_used_little_of_its_turn_goes_on_so_much_sooner() -> None:
@@ -174,6 +176,8 @@ async def _slept(
     n_pending: int = 0,
     n_busy: int = 1,
     n_crowd: int = 0,
+    n_crowds: int = 1,
+    n_own: int = 0,
     of: str = "ws_1",
     used: float = 4.0,
     aside: float = 0.0,
@@ -181,7 +185,8 @@ async def _slept(
     """How long a job steps aside where turns took four seconds, of two hands of which ws_0 has n_busy and n_crowd wait
     for it.
 
-    used: what its own turn takes. aside: the seconds that it asks for.
+    n_crowds: workspaces that these are of. n_own: others of its own that wait. used: what its own turn takes. aside: the
+    seconds that it asks for.
     """
     now = 0.0
 
@@ -206,8 +211,10 @@ async def _slept(
     )
     for number in range(n_busy):
         await hands.take(message("ws_0", f"crowd_{number}"))
+    for number in range(n_own):
+        hands._step_aside(of, f"own_{number}")
     for number in range(n_crowd):
-        hands._step_aside("ws_0", f"aside_{number}")
+        hands._step_aside(f"ws_{number % n_crowds * 7}", f"aside_{number}")
     hands._turn_seconds = 4.0
     long = message(of, "long")
     hands._per_workspace += of == "ws_0"
