@@ -27,7 +27,7 @@ from services.gateway.routes.operation import (
     settle,
 )
 from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, read_one, shown
-from services.gateway.vocabulary import VISIBLE
+from services.gateway.vocabulary import VISIBLE, Line
 
 R = TypeVar("R")
 
@@ -177,7 +177,7 @@ class ConnectorPage(Struct, frozen=True, kw_only=True):
 class ConnectorQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of connectors."""
 
-    type: Annotated[tuple[str, ...], Meta(max_length=50)] | None = None
+    type: Annotated[tuple[Line, ...], Meta(max_length=50)] | None = None
     status: Annotated[
         tuple[Literal["pending", "connected", "active", "paused", "error", "oauth_expired"], ...] | None,
         Meta(description="active is the same as connected."),

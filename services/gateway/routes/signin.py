@@ -1,6 +1,6 @@
 """Signing in by browser: to the identity provider, and back with a session in cookies."""
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -11,17 +11,19 @@ from services.gateway.identity.signin.signin import Wish
 from services.gateway.routes.auth import cookies_of, device_of
 from services.gateway.routes.operation import Answer, AnyOperation, Call, Gateway, Operation
 
+Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
+
 
 class LoginQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to sign in. Without connection and email: through the platform's provider."""
 
-    connection: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    connection: Id | None = None
     email: (
         Annotated[str, Meta(min_length=3, max_length=320, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$(?!\n)")] | None
     ) = None
-    workspace_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    workspace_id: Id | None = None
     invitation: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=200)] | None,
+        Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")] | None,
         Meta(description="The token of an invitation to accept, with the platform's provider."),
     ] = None
     redirect_to: Annotated[

@@ -17,6 +17,7 @@ from services.gateway.routes.members import act_of
 from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation, not_found
 from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
 from services.gateway.routes.webhooks import find
+from services.gateway.vocabulary import Line
 
 
 class TestResult(Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ class DeliveryQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=
     """Filters of the list of deliveries."""
 
     status: tuple[Status, ...] | None = None
-    event_type: tuple[str, ...] | None = None
+    event_type: tuple[Line, ...] | None = None
     sort: Literal["created_at", "-created_at"] = "-created_at"
 
 

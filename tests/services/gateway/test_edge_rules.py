@@ -1,5 +1,6 @@
 """What the edge decides without a server: whose address it is, what a header means, how deep a body is."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -7,10 +8,12 @@ import pytest
 from msgspec import Struct
 from runtime.errors import StartError, ValidationFailedError
 
+from services.gateway.app import OPERATIONS
 from services.gateway.edge.address import Addresses, network_of
 from services.gateway.edge.bodies import DEPTH_MAX, faults_in, is_too_deep
 from services.gateway.edge.idempotency import Identity, checked_key
 from services.gateway.edge.preconditions import etag_of, is_expected, is_same, preference_of
+from services.gateway.routes.dispatch import _parameters
 from services.gateway.settings import GatewaySettings, check
 
 PROXY, CALLER, LIAR = "10.0.0.7", "203.0.113.9", "198.51.100.1"
@@ -212,3 +215,25 @@ def test_identities_differ_in_every_part() -> None:
     ]
     hashes = {Identity(**fields).key_hash for fields in (base, *others)}
     assert len(hashes) == 1 + len(others)
+
+
+TAKEN_ANYHOW = {
+    "cursor": "opened before it is believed",
+    "category": "compared in memory",
+    **dict.fromkeys(
+        ("code", "error", "iss", "state"), "as a provider sends it; compared, handed back or shown"
+    ),
+}
+
+
+def test_no_parameter_takes_what_a_database_does_not() -> None:
+    """U+0000 in text that a statement may be given would be a failure of ours."""
+    taken = set()
+    for operation in OPERATIONS:
+        for name, parameter in _parameters(operation.query).items():
+            for text in ("\x00", "a\x00b", "aaaaaaaa\x00"):
+                value = {name: [text] if parameter.is_list else text}
+                with contextlib.suppress(msgspec.ValidationError):
+                    msgspec.convert(value, operation.query, strict=False)
+                    taken.add((operation.id, name))
+    assert {one for one in taken if one[1] not in TAKEN_ANYHOW} == set()
