@@ -22,7 +22,7 @@ class Occasion(Struct, frozen=True):
 
 
 def event_id_of(event: Recorded[Event], occasion: Occasion) -> str:
-    """The id that an occasion has for whoever hears of it: one event may be about two resources."""
+    """The id that an occasion has for whoever hears of it."""
     return derived_id("evt_", event.id, occasion.type, occasion.subject_id)
 
 
@@ -39,6 +39,11 @@ def occasions_of(event: Recorded[Event]) -> list[Occasion]:
             return [Occasion("issue.status.changed", updated.issue_id, {"changed_to": updated.status.value})]
         case ingest.IssueClosed() as closed:
             return [Occasion("issue.status.changed", closed.issue_id, {"changed_to": closed.status.value})]
+        case ingest.AnalysisStarted() as started:
+            return [Occasion("issue.status.changed", started.issue_id, {"changed_to": "analyzing"})]
+        case ingest.AnalysisRecorded() as analysed:
+            words = {"changed_to": analysed.status.value}
+            return [Occasion("issue.status.changed", analysed.issue_id, words)]
         case pattern.PatternDetected() as detected:
             return [_pattern(detected.pattern_id, "created")]
         case pattern.PatternStatusChanged() as moved:
@@ -46,12 +51,11 @@ def occasions_of(event: Recorded[Event]) -> list[Occasion]:
         case pattern.PatternDescribed() as described:
             return [_pattern(described.pattern_id, "updated")]
         case pattern.PatternsMerged() as merged:
-            return [
-                _pattern(merged.target_pattern_id, "updated"),
-                _pattern(merged.source_pattern_id, "updated"),
-            ]
+            # The end of the one that went is a move of its own.
+            return [_pattern(merged.target_pattern_id, "updated")]
         case pattern.PatternSplit() as split:
-            return [_pattern(split.pattern_id, "updated"), _pattern(split.new_pattern_id, "created")]
+            # The new one is detected by itself.
+            return [_pattern(split.pattern_id, "updated")]
         case prediction.PredictionMade() as made:
             return [] if made.held_out else [Occasion("prediction.created", made.prediction_id)]
         case prediction.AlertFired() as fired:
@@ -59,8 +63,8 @@ def occasions_of(event: Recorded[Event]) -> list[Occasion]:
         case recommendation.RecommendationMade() as advised:
             return [Occasion("recommendation.created", advised.recommendation_id)]
         case recommendation.RecommendationStatusChanged() as advice:
-            words = {"previous_status": advice.from_status.value, "changed_to": advice.to_status.value}
-            return [Occasion("recommendation.status.changed", advice.recommendation_id, words)]
+            moved_by = {"previous_status": advice.from_status.value, "changed_to": advice.to_status.value}
+            return [Occasion("recommendation.status.changed", advice.recommendation_id, moved_by)]
         case recommendation.FixVerified() as fix:
             return [Occasion("fix.verified", fix.fix_id, {"pattern_id": fix.pattern_id})]
         case recommendation.FixBroken() as fix:

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 from causeloop.__main__ import run
-from contracts import connector, derived_id, ingest
+from contracts import connector, decode, derived_id, ingest
 from runtime import database as databases
 from runtime.database import tenant as of_tenant
 from runtime.database import within
@@ -34,6 +34,7 @@ from services.gateway.identity.webhooks import _queries, sending
 from services.gateway.identity.webhooks.messages import EVENT_TYPES, Envelope
 from services.gateway.identity.webhooks.sending import Attempt, Sender
 from services.gateway.identity.webhooks.sending import Receiver as Target
+from services.gateway.subscriptions.occasions import occasions_of
 
 from . import sources
 from .receiver import Received, Receiver
@@ -41,6 +42,7 @@ from .tenants import Tenant, execute, onboard, sign_in
 
 T = TypeVar("T")
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "send-webhooks.md"
+GOLDEN = Path(__file__).parents[3] / "tests" / "contract" / "golden" / "0.1.0"
 
 
 @pytest.fixture
@@ -525,6 +527,22 @@ def test_the_command_makes_lists_and_tests(
     receiver.calls[0].verify(new["secret"])
     receiver.status = 500
     assert says("test", new["id"], code=1)["success"] is False
+
+
+def test_every_event_of_the_log_is_told_at_most_once() -> None:
+    """By the payloads of a release: a person's split or merge is one change of the pattern that stays."""
+    told: dict[str, set[tuple[str, str]]] = {}
+    for path in sorted(GOLDEN.glob("*.full.json")):
+        event = decode(path.read_bytes(), seq=1, partition=0)
+        told[path.name.split(".")[1]] = {
+            (each.type, str(each.details.get("change", ""))) for each in occasions_of(event)
+        }
+    assert max(map(len, told.values())) == 1
+    assert told["PatternDetected"] == {("pattern.detected", "created")}
+    assert told["PatternSplit"] == told["PatternsMerged"] == {("pattern.detected", "updated")}
+    assert told["IssuesLinked"] == set()
+    never_in_samples = {"connector.sync.succeeded", "connector.sync.failed", "prediction.created"}
+    assert {name for found in told.values() for name, _ in found} >= set(EVENT_TYPES) - never_in_samples
 
 
 def test_inbound_gives_the_connectors_secret(stack: Stack, owner: httpx.Client) -> None:
