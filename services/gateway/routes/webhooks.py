@@ -9,7 +9,7 @@ import msgspec
 from contracts import new_id
 from msgspec import Meta, Struct
 from runtime.database import tenant
-from runtime.errors import StateConflictError, UnavailableError, ValidationFailedError
+from runtime.errors import StateConflictError, UnavailableError
 from runtime.outbound import OutboundError
 
 from services.gateway.errors import WebhookRefusedError
@@ -218,7 +218,7 @@ async def create_webhook(gateway: Gateway, call: Call[NoQuery, WebhookRequest]) 
     wanted, act, space = call.body, act_of(gateway, call), call.workspace_id
     if wanted.url is None or wanted.event_types is None:
         missing = [name for name in ("url", "event_types") if getattr(wanted, name) is None]
-        raise ValidationFailedError(
+        raise WebhookRefusedError(
             "An outbound webhook needs url and event_types.", details=dict.fromkeys(missing, "missing")
         )
     if wanted.connector_id is not None:
@@ -260,7 +260,7 @@ async def create_webhook(gateway: Gateway, call: Call[NoQuery, WebhookRequest]) 
 async def _inbound(gateway: Gateway, call: Call[NoQuery, WebhookRequest]) -> InboundWebhook:
     connector_id = call.body.connector_id
     if connector_id is None or call.body.url is not None or call.body.event_types is not None:
-        raise ValidationFailedError(
+        raise WebhookRefusedError(
             "An inbound webhook is that of a connector: it needs connector_id, and neither url nor event_types.",
             details={"connector_id": "needed, without url and event_types"},
         )

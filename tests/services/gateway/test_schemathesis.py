@@ -105,7 +105,7 @@ def test_the_document_tells_no_lie(fresh: Stack, tmp_path: Path, run: Run) -> No
 def what_failed(printed: str) -> str:
     """Each failure with its request, without the advice behind them."""
     _, found, failures = printed.partition("= FAILURES =")
-    return (failures if found else printed)[:20_000]
+    return (failures.partition("= WARNINGS =")[0] if found else printed)[:20_000]
 
 
 def what_broke(stack: Stack) -> str:

@@ -547,7 +547,7 @@ def test_every_event_of_the_log_is_told_at_most_once() -> None:
 
 def test_inbound_gives_the_connectors_secret(stack: Stack, owner: httpx.Client) -> None:
     body = {"direction": "inbound"}
-    assert owner.post("/v1/webhooks", json=body).status_code == 400
+    assert owner.post("/v1/webhooks", json=body).status_code == 422
     body = {"direction": "inbound", "connector_id": derived_id("con_", "nobody's")}
     assert owner.post("/v1/webhooks", json=body).status_code == 404
     new = {"type": "custom_api", "display_name": uuid4().hex, "config": {}, "credentials": {}}
