@@ -136,9 +136,15 @@ async def _caught_up(resources: Resources, workspace_id: str) -> bool:
     return await resources.reached(workspace_id, end, timeout=ROWS_SECONDS)
 
 
-async def _needed_runs(shared: _Shared, workspace_id: str, run_ids: Sequence[str]) -> list[str]:
-    """Those of some runs that rows of connectors rest on. Raises UnavailableError where nobody can tell now."""
-    if not await _caught_up(shared.resources, workspace_id):
+async def _needed_runs(
+    shared: _Shared, workspace_id: str, run_ids: Sequence[str], up_to: int
+) -> Sequence[str]:
+    """Those of some runs that rows of connectors rest on, which hold a sequence of these runs.
+
+    Never the log's last one: of what ingest does not read, nothing reaches its rows. Raises UnavailableError where
+    nobody can tell now.
+    """
+    if not await shared.resources.reached(workspace_id, up_to, timeout=ROWS_SECONDS):
         raise UnavailableError("The rows are behind the log; ask again.")
     async with tenant(shared.rows, workspace_id) as conn:
         return await _queries.list_needed_runs(conn, workspace_id=workspace_id, run_ids=list(run_ids))

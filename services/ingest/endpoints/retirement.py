@@ -32,14 +32,14 @@ class Retirement:
 
     What is purged is told first, as a fact that no read model can then miss, and then deleted. Only the last fact of a
     workspace can be one whose events are still there, so only that is looked at again.
-    needed: those of some runs of a workspace that ingest's rows rest on. clock: the time in UTC.
+    needed: those of some runs of a workspace that ingest's rows rest on, once these hold a sequence. clock: the time in UTC.
     """
 
     def __init__(
         self,
         log: EventLog,
         *,
-        needed: Callable[[str, Sequence[str]], Awaitable[Collection[str]]],
+        needed: Callable[[str, Sequence[str], int], Awaitable[Collection[str]]],
         clock: Callable[[], datetime],
     ) -> None:
         self._log = log
@@ -87,11 +87,15 @@ class Retirement:
         workspace_id = context.workspace_id
         version = await self._end_last(RUN, workspace_id)
         ids = list(dict.fromkeys(cmd.run_ids))
-        needed = await self._needed(workspace_id, ids) if ids else ()
-        histories = await self._log.histories(workspace_id, RUN, [id_ for id_ in ids if id_ not in needed])
-        over = tuple(
-            history[0].aggregate_id for history in histories if is_purgeable(history, before=cmd.ended_before)
-        )
+        histories = await self._log.histories(workspace_id, RUN, ids)
+        last = {
+            history[0].aggregate_id: history[-1].seq
+            for history in histories
+            if is_purgeable(history, before=cmd.ended_before)
+        }
+        # Rows that hold the last of these runs rest on it, or on what came in its place.
+        needed = await self._needed(workspace_id, tuple(last), max(last.values())) if last else ()
+        over = tuple(run_id for run_id in last if run_id not in needed)
         if not over:
             return connector.RunsPurged(n_runs=0, sequence=0)
         event = connector.SyncRunsPurged(workspace_id=workspace_id, run_ids=over)

@@ -28,7 +28,7 @@ def desk_at(log: EventLog, now: datetime) -> Desk:
     return Desk(log, clock=lambda: now, rng=random.Random(1))
 
 
-async def none_needed(workspace_id: str, run_ids: Sequence[str]) -> Sequence[str]:
+async def none_needed(workspace_id: str, run_ids: Sequence[str], up_to: int) -> Sequence[str]:
     """No row rests on any."""
     return ()
 
@@ -212,14 +212,17 @@ async def test_a_purge_of_runs_leaves_what_is_open_new_or_needed_and_goes_on_whe
         await run("open", ended_at=None),
         await run("needed", ended_at=at(2)),
     ]
-    retirement = Retirement(event_log, needed=AsyncMock(return_value=["syn_needed"]), clock=lambda: NOW)
+    asked = AsyncMock(return_value=["syn_needed"])
+    retirement = Retirement(event_log, needed=asked, clock=lambda: NOW)
     command = connector.PurgeRuns(run_ids=(*names, "syn_none"), ended_before=at(5))
 
     real, event_log.purge = event_log.purge, cut_off  # type: ignore[method-assign]  # it dies at the first deletion
     with pytest.raises(UnavailableError):
         await retirement.purge_runs(command, CONTEXT)
     event_log.purge = real  # type: ignore[method-assign]
-    assert len(await event_log.history("ws_1", "sync_run", names[0])) == 2
+    old, needed = await event_log.histories("ws_1", "sync_run", [names[0], names[3]])
+    asked.assert_awaited_once_with("ws_1", (names[0], names[3]), needed[-1].seq)
+    assert len(old) == 2
     after = await retirement_of(event_log).purge_runs(connector.PurgeRuns(ended_before=at(5)), CONTEXT)
     assert after == connector.RunsPurged(n_runs=0, sequence=0)
     assert [len(each) for each in await event_log.histories("ws_1", "sync_run", names)] == [0, 2, 1, 2]

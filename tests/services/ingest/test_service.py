@@ -6,13 +6,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from contracts import connector, ingest
+from contracts import connector, ingest, prediction
+from eventlog import Append, EventLog
 from nats.aio.client import Client
 from runtime.broker import CommandContext, ask
 from runtime.embedded import free_port
+from testkit.builders import recorded
 from testkit.servers import Database
 from testkit.stack import ServiceProcess
 from testkit.waiting import eventually
+
+from services.ingest.state import NOTHING_YET
 
 CONTEXT = CommandContext(workspace_id="ws_1", correlation_id="req_1")
 
@@ -33,7 +37,7 @@ def service(database: Database, nats_url: str, tmp_path: Path) -> Iterator[Servi
 
 
 async def test_service_takes_issues_counts_them_and_stops_cleanly(
-    service: ServiceProcess, nc: Client
+    service: ServiceProcess, nc: Client, event_log: EventLog
 ) -> None:
     await service.start().ready()
     records = tuple(
@@ -57,11 +61,19 @@ async def test_service_takes_issues_counts_them_and_stops_cleanly(
         nc, close, endpoint="ingest.close_issue", reply=ingest.IssueChanged, context=CONTEXT, timeout=30
     )
 
-    # It waits for its rows and looks there which runs are needed.
-    purge = connector.PurgeRuns(run_ids=("syn_none",), ended_before=datetime.now(UTC))
+    # It waits for its rows and looks there which runs are needed, whatever others tell meanwhile.
+    run = {"run_id": "syn_1", "connector_id": "con_1"}
+    done = {"outcome": connector.SyncOutcome.SUCCEEDED, "counts": NOTHING_YET, "reason": "", "detail": ""}
+    for event, id_ in (
+        (connector.SyncRequested(**run, kind=connector.SyncKind.REMAP), "syn_1"),
+        (connector.SyncEnded(**run, **done), "syn_1"),
+        (prediction.PredictionDismissed(prediction_id="prd_1", reason=""), "prd_1"),
+    ):
+        end = await event_log.append(Append(recorded(event, id_, workspace_id="ws_1"), None))
+    purge = connector.PurgeRuns(run_ids=("syn_1", "syn_none"), ended_before=datetime.now(UTC))
     endpoint = connector.ENDPOINTS[connector.PurgeRuns]
     purged = await ask(nc, purge, endpoint=endpoint, reply=connector.RunsPurged, context=CONTEXT, timeout=30)
-    assert purged == connector.RunsPurged(n_runs=0, sequence=0)
+    assert purged == connector.RunsPurged(n_runs=1, sequence=end + 1)
 
     async with httpx.AsyncClient(base_url=service.url) as client:
 
