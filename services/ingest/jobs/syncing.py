@@ -94,7 +94,7 @@ class _Progress(Struct, frozen=True, kw_only=True):
     is_bounded: requests say where their window ends; all others would give what follows a stretch as well, each time.
     is_whole: the window is one stretch. chunk: which of its stretches is being read. page: where to go on in it; None: at its beginning.
     newest: the latest moment of the records read in this stretch. cut_chunk: the last stretch of which the vendor
-    withholds records; None: none.
+    withholds records; None: none. left_out: why all of it was; empty: it was not.
     """
 
     start: Timestamp | None
@@ -105,6 +105,7 @@ class _Progress(Struct, frozen=True, kw_only=True):
     page: dict[str, object] | None = None
     newest: Timestamp | None = None
     cut_chunk: int | None = None
+    left_out: str = ""
     counts: connector.SyncCounts = NOTHING_YET
 
     @property
@@ -229,7 +230,6 @@ class _Run:
         self._workspace_id = workspace_id
         self._context = CommandContext(workspace_id=workspace_id, correlation_id=run.request.run_id)
         self._progress: dict[str, _Progress] = {}
-        self._left_out: dict[str, str] = {}
         self._remapped: connector.SyncCounts = NOTHING_YET
         self._version = 0
         self._has_told = False
@@ -310,11 +310,12 @@ class _Run:
                 await self._read(source, access, stream)
             except VendorError as error:
                 is_wanted = not stream.optional or stream.name in source.settings.streams
-                if is_wanted or error.code not in ABSENT:
+                if is_wanted or error.status not in ABSENT:
                     raise
-                self._left_out[stream.name] = error.detail
+                # Kept: each turn would ask for it again, and where a turn has one request get no further.
                 progress = self._progress[stream.name]
-                self._progress[stream.name] = replace(progress, chunk=len(progress.stretches), page=None)
+                done = replace(progress, chunk=len(progress.stretches), page=None, left_out=error.detail)
+                await self._keep(stream, done)
 
     async def _read(self, source: Source, access: Access, stream: Stream) -> None:
         """Read one stream, stretch by stretch."""
@@ -324,10 +325,9 @@ class _Run:
             except VendorError as error:
                 if not self._progress[stream.name].is_whole or error.code not in _OF_LENGTH:
                     raise
-                # It may be too much at once for this vendor.
-                self._progress[stream.name] = replace(
-                    self._progress[stream.name], is_whole=False, chunk=0, page=None, newest=None
-                )
+                # It may be too much at once for this vendor, and the next turn need not ask that again.
+                progress = self._progress[stream.name]
+                await self._keep(stream, replace(progress, is_whole=False, chunk=0, page=None, newest=None))
             if self._request.kind is connector.SyncKind.BACKFILL:
                 await self._say_progress()
                 await self._let_others_go_first()
@@ -444,9 +444,10 @@ class _Run:
             said.append(
                 f"Not all was read: the vendor gives only a part of what there is. Streams: {', '.join(cut)}."
             )
-        if self._left_out:
-            said.append(f"Left out, for the vendor does not give them: {', '.join(self._left_out)}.")
-            said += list(dict.fromkeys(self._left_out.values()))
+        left_out = {name: progress.left_out for name, progress in self._progress.items() if progress.left_out}
+        if left_out:
+            said.append(f"Left out, for the vendor does not give them: {', '.join(left_out)}.")
+            said += list(dict.fromkeys(left_out.values()))
         return " ".join(said)
 
     async def _let_others_go_first(self) -> None:

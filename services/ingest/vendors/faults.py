@@ -40,10 +40,14 @@ class VendorError(Exception):
     """A vendor was not asked, did not answer, or answered what cannot be used.
 
     detail: for people, at most 500 characters, without secrets. retry_after: seconds, where the vendor said them.
+    status: by which HTTP status it refused what was asked; None: otherwise.
     """
 
-    def __init__(self, code: Code, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, code: Code, detail: str, *, retry_after: float | None = None, status: int | None = None
+    ) -> None:
         self.code: Code = code
+        self.status = status
         self.detail = detail[:DETAIL_CHARACTERS_MAX]
         self.retry_after = retry_after
         super().__init__(f"{code}: {self.detail}")

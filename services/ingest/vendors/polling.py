@@ -56,8 +56,8 @@ BACK_OFF_SECONDS: Final = 1.0
 TRIES: Final[Mapping[Code, int]] = {"rate_limited": 5, "vendor_failed": 4, "unreachable": 4, "bad_answer": 2}
 """How often a page is asked for, by what went wrong; everything else is not tried again."""
 
-ABSENT: Final[frozenset[Code]] = frozenset({"credentials_rejected", "not_configured"})
-"""How a vendor answers for a list that an account does not have or does not show us: 403, 404, 410."""
+ABSENT: Final = frozenset({403, 404, 410})
+"""How a vendor answers for a list that an account does not have or does not show us."""
 
 T = TypeVar("T")
 
@@ -218,10 +218,8 @@ def probe(access: Access, *, session: requests.Session, now: datetime | None = N
     if not checks or checks[0].is_good:
         end = now or datetime.now(UTC)
         for stream in manifest.streams:
-            check = _check(stream.name, partial(_glance, access, stream, end, session))
-            if stream.optional and check.code in ABSENT:
-                check = Check(stream.name, f"left out: {check.detail}")
-            checks.append(check)
+            ask = partial(_glance, access, stream, end, session)
+            checks.append(_check(stream.name, ask, is_optional=stream.optional))
     return checks
 
 
@@ -455,10 +453,12 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 # --- trying ----------------------------------------------------------------------------------------------------
 
 
-def _check(name: str, ask: Callable[[], object]) -> Check:
+def _check(name: str, ask: Callable[[], object], *, is_optional: bool = False) -> Check:
     try:
         ask()
     except VendorError as error:
+        if is_optional and error.status in ABSENT:
+            return Check(name, f"left out: {error.detail}")
         return Check(name, error.detail, error.code)
     return Check(name, "answered")
 

@@ -153,11 +153,11 @@ class GuardedSession(requests.Session):
         if 300 <= status < 400:
             raise VendorError("bad_answer", f"{host} answered {status}: it points to another address")
         if status in (401, 403):
-            raise VendorError("credentials_rejected", detail)
+            raise VendorError("credentials_rejected", detail, status=status)
         if status >= 500 or status == 408:
             wait = retry_after(response.headers) if "retry-after" in response.headers else None
             raise VendorError("vendor_failed", detail, retry_after=wait)
-        raise VendorError("not_configured", detail)
+        raise VendorError("not_configured", detail, status=status)
 
 
 def account_of(type_: str, base_url: str, secrets: Mapping[str, str]) -> str:

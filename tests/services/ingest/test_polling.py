@@ -340,14 +340,17 @@ def test_a_probe_tries_credentials_and_then_each_stream(playing: Vendor) -> None
 
 
 def test_a_probe_passes_over_a_list_that_an_account_does_not_have(playing: Vendor) -> None:
+    """But not over one that the vendor refuses for how we ask."""
     manifest, stream = made("offset")
     access, stream = playing.play(manifest, stream, size=3, records=kept(4))
     away = replace(stream, name="away", optional=True, endpoint=replace(stream.endpoint, path="/nowhere"))
     access = replace(access, manifest=replace(access.manifest, test=None, streams=(stream, away)))
-    with session() as asking:
-        checks = probe(access, session=asking)
-        assert [(check.name, check.is_good) for check in checks] == [("things", True), ("away", True)]
-        assert checks[1].detail.startswith("left out: ")
+    for status, is_away in ((404, True), (422, False)):
+        playing.refusal = status
+        with session() as asking:
+            checks = probe(access, session=asking)
+        assert [(check.name, check.is_good) for check in checks] == [("things", True), ("away", is_away)]
+        assert checks[1].detail.startswith("left out: ") == is_away
 
 
 @pytest.mark.parametrize("type_", ["jira", "jira_dc"])

@@ -134,17 +134,24 @@ async def test_a_first_run_asks_once_and_in_stretches_only_where_that_is_too_muc
     limited = Played(monkeypatch, ask)
     assert (await limited.play()).outcome is connector.SyncOutcome.SUCCEEDED
     assert len(limited.windows) == 14
+    first = limited.records.checkpoint.await_args_list[0].args[2].resume
+    assert (first["is_whole"], first["chunk"]) == (False, 0)
     assert limited.windows[1] == Window(NOW - FIRST_WINDOW, NOW - FIRST_WINDOW + CHUNK)
     assert limited.windows[-1].end == NOW
 
 
 async def test_a_list_that_an_account_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless somebody wants it by name; a vendor that is down is no such thing."""
+    """Unless somebody wants it by name; a vendor that is down, or that refuses how we ask, is no such thing. It is asked for
+    once, also where a turn of the account is one request."""
 
-    def alerts(*, optional: bool, code: str = "credentials_rejected", chosen: bool = False) -> Played:
+    def alerts(
+        *, optional: bool, code: str = "credentials_rejected", status: int = 403, chosen: bool = False
+    ) -> Played:
         def ask(window: Window) -> tuple[Page, ...]:
             if played.stream == "alerts":
-                raise VendorError(code, "answered 403: Alerts are disabled")  # type: ignore[arg-type]
+                raise VendorError(code, "answered 403: Alerts are disabled", status=status)  # type: ignore[arg-type]
+            if busy:
+                raise AccountBusyError(busy.pop())
             return (Page([], None),)
 
         played = Played(monkeypatch, ask)
@@ -155,13 +162,22 @@ async def test_a_list_that_an_account_does_not_have_is_left_out(monkeypatch: pyt
         )
         return played
 
-    end = await alerts(optional=True).play()
+    busy = [7.0]
+    once = alerts(optional=True)
+    with pytest.raises(StepAside):
+        await once.play()
+    mark = once.records.checkpoint.await_args.args[2]
+    once.records.resumes.return_value = {mark.stream: mark.resume}
+    end = await once.play()
+    assert len(once.windows) == 3
     assert end.outcome is connector.SyncOutcome.SUCCEEDED
     assert "Left out" in end.detail
     assert "alerts. answered 403: Alerts are disabled" in end.detail
     for missed in (
         alerts(optional=False),
-        alerts(optional=True, code="vendor_failed"),
+        alerts(optional=True, code="vendor_failed", status=503),
+        alerts(optional=True, status=401),
+        alerts(optional=True, code="not_configured", status=422),
         alerts(optional=True, chosen=True),
     ):
         assert (await missed.play()).outcome is connector.SyncOutcome.FAILED

@@ -1,7 +1,7 @@
 """A vendor on 127.0.0.1 that is played from a manifest's own words: its paginator, its window, its selector.
 
 It reads a request backwards through the endpoint's templates, so a request that the manifest does not describe is
-answered 400 and noted in `refused`.
+answered `refusal` and noted in `refused`.
 """
 
 import re
@@ -82,6 +82,7 @@ class Vendor:
         self.size, self.repeats, self.n_requests, self.window_end = 3, False, 0, None
         self.served: list[str] = []
         self.refused: list[str] = []
+        self.refusal = 400
         self.edits: list[tuple[int, str]] = []
         self.begins: Literal["told", "behind", "anywhere"] = "told"
         self.edits_leave = False
@@ -153,7 +154,7 @@ class Vendor:
         try:
             found = self._understood(method, path, query, body)
         except LookupError as error:
-            return self._refuse(400, str(error))
+            return self._refuse(self.refusal, str(error))
         return self._list(found, query, body)
 
     def _refuse(self, status: int, why: str) -> tuple[int, dict[str, str], bytes]:
