@@ -36,9 +36,9 @@ ACK_WAIT_SECONDS: Final = 15.0
 TAKEN_MAX: Final = 65_536
 FETCH_SECONDS: Final = 20.0
 STEP_ASIDE_SECONDS_MAX: Final = 300.0
-UNSEEN_SECONDS_MAX: Final = 60.0
-"""How long a run that takes long lets others have a turn, and how much of that is for jobs that nobody has seen yet: they
-may all be of one workspace, most of which step aside at once."""
+UNSEEN_SECONDS_MAX: Final = 2.0
+"""How long a run that takes long lets others have a turn, and after how much of that it looks again where there are jobs
+that nobody has seen yet: they may all be of one workspace, most of which step aside at once and leave a hand idle."""
 CROWDED_DELAY_SECONDS: Final = 2.0
 CROWDED_STEP_SECONDS: Final = 0.02
 CROWDED_DELAY_SECONDS_MAX: Final = 60.0
@@ -268,10 +268,8 @@ class _Hands:
         left = had.latest - self._monotonic()
         if n_unseen < self._at_once - len(self._tasks) or left <= 0:
             return 0.0
-        unseen = min(n_unseen * (self._turn_seconds or 0.0) / self._at_once, UNSEEN_SECONDS_MAX)
-        n_waiting = len(self._had_turn)
-        apart = min(CROWDED_DELAY_SECONDS + CROWDED_STEP_SECONDS * n_waiting, CROWDED_DELAY_SECONDS_MAX)
-        return min(max(unseen, apart), left)
+        apart = CROWDED_STEP_SECONDS * len(self._had_turn)
+        return min(UNSEEN_SECONDS_MAX + apart, CROWDED_DELAY_SECONDS_MAX, left)
 
     def _step_aside(self, workspace_id: str, job_id: str) -> float:
         """For how many seconds; the more others of its workspace have done so, the longer."""

@@ -108,9 +108,15 @@ async def test_the_more_jobs_step_aside_the_later_they_come_again() -> None:
 
 
 async def test_a_job_that_takes_long_goes_on_when_those_that_wait_have_had_a_turn() -> None:
-    """Turns took four seconds, and twenty wait for two hands; with a hand that is idle nobody waits."""
-    assert await _slept(n_pending=20) == 40.0
+    """Turns took four seconds, and ten wait for its workspace's hand; with a hand that is idle no other's count."""
+    assert await _slept(n_own=10) == 40.0
     assert await _slept(n_pending=20, n_busy=0) == 0.0
+
+
+async def test_jobs_that_nobody_has_seen_are_looked_at_every_few_seconds() -> None:
+    """They may all be of one workspace: three hundred have stepped aside before one of them would have had a turn."""
+    assert await _slept(n_pending=300) == UNSEEN_SECONDS_MAX
+    assert UNSEEN_SECONDS_MAX <= 2.0
 
 
 async def test_the_crowd_of_another_workspace_puts_nobody_to_sleep() -> None:
@@ -124,8 +130,8 @@ async def test_the_crowd_of_another_workspace_puts_nobody_to_sleep() -> None:
 
 async def test_a_job_that_used_little_of_its_turn_goes_on_so_much_sooner() -> None:
     """But no sooner than it says; otherwise whoever waits for a vendor would come last, or at once."""
-    assert round(await _slept(n_pending=20, used=1.0), 6) == 10.0
-    assert await _slept(n_pending=20, used=1.0, aside=30.0) == 30.0
+    assert round(await _slept(n_own=10, used=1.0), 6) == 10.0
+    assert await _slept(n_own=10, used=1.0, aside=30.0) == 30.0
 
 
 async def test_a_job_that_had_a_turn_gives_way_to_those_that_had_none() -> None:
@@ -155,10 +161,10 @@ async def test_a_job_that_had_a_turn_gives_way_to_those_that_had_none() -> None:
     await hands.take(first)
     await eventually(lambda: first.nak.await_count)
     await hands.take(message("other", n_pending=30))
-    for n_pending, wait in ((30, 60.0), (3, 6.0), (1, 2.0)):
+    for n_pending in [30] * 28 + [3, 1]:
         again = message("long", n_pending=n_pending)
         await hands.take(again)
-        again.nak.assert_awaited_once_with(delay=wait)
+        again.nak.assert_awaited_once_with(delay=UNSEEN_SECONDS_MAX)
     none_waits = message("long", n_pending=0)
     await hands.take(none_waits)
     await eventually(lambda: none_waits.nak.await_count)
