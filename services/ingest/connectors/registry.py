@@ -39,6 +39,12 @@ PROBLEMS_MAX: Final = 20
 """Problems of one manifest that are told at once."""
 
 _PLACEHOLDER: Final = re.compile(r"\{(config|secret|target)\.([a-z0-9_]+)\}")
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, section 5.6.2."""
+_NOT_OURS: Final = frozenset(
+    {"connection", "content-length", "forwarded", "host", "transfer-encoding", "x-forwarded-host"}
+)
+"""Headers that say which host is meant, or where a request ends: behind a shared entrance credentials would go astray."""
 _BRACED: Final = re.compile(r"\{\w+\}")
 _DANGLING: Final = re.compile(r"\{(config|secret)\.(?![a-z0-9_]+\})|\{config(?!\.)")
 
@@ -127,6 +133,7 @@ def _faults(manifest: Manifest, stem: str) -> Iterator[tuple[str, str]]:
         yield "evidence", "says which payloads were run, when and only when verified is true"
     yield from _mapping_faults(manifest)
     yield from _auth_faults(manifest)
+    yield from _header_faults(manifest)
     yield from _template_faults(manifest)
     yield from _webhook_faults(manifest)
     names = [stream.name for stream in manifest.streams]
@@ -189,6 +196,23 @@ def _auth_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 yield f"auth[{index}].{name}", "must begin with https://"
         if isinstance(auth, AuthorizationCode) and auth.authorize_url == auth.token_url:
             yield f"auth[{index}].token_url", "is the address to authorize"
+
+
+def _header_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    push = manifest.push
+    places: dict[str, object] = {
+        "": manifest,
+        **{f"auth[{index}].": auth for index, auth in enumerate(manifest.auth)},
+        **{f"streams[{index}].endpoint.": stream.endpoint for index, stream in enumerate(manifest.streams)},
+        "push.": push,
+        "push.find.": push and push.find,
+        "push.status.": push and push.status,
+    }
+    for place, part in places.items():
+        for kind in ("headers", "token_headers"):
+            for name in getattr(part, kind, ()):
+                if not _HEADER.fullmatch(name) or name.lower() in _NOT_OURS:
+                    yield f"{place}{kind}.{name}", "is no header that a manifest may set"
 
 
 def _template_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -281,6 +281,31 @@ def test_the_catalogue_tells_what_a_ticket_needs() -> None:
     assert (kind.title, kind.default) == ("Type of the issue", "Task")
 
 
+def test_no_header_says_which_host_is_meant() -> None:
+    """Credentials that are kept with a better manifest would go to somebody else behind the same entrance."""
+    endpoint = "{path: /x, paginator: {type: single_page}, headers: {'host ': a}}"
+    status = "{path: /x, words: state, headers: {hOST: a}}"
+    find = "{path: /x, id: id, headers: {X-Forwarded-Host: a}}"
+    content = SMALL.replace(
+        "auth: [{kind: none}]", "auth: [{kind: api_key, headers: {host: '{secret.a}', X-Key: a}}]"
+    ) + (
+        "headers: {Host: a, Accept: b}\nbase_url: https://a.example\n"
+        f"streams: [{{name: things, endpoint: {endpoint}}}]\n"
+        "push: {path: /x, body: {}, id: id, headers: {Transfer-Encoding: chunked}, "
+        f"find: {find}, status: {status}}}\n"
+    )
+    with pytest.raises(ManifestError) as caught:
+        read(content.encode(), file="custom_api.yaml")
+    assert [problem.path for problem in caught.value.problems] == [
+        "headers.Host",
+        "auth[0].headers.host",
+        "streams[0].endpoint.headers.host ",
+        "push.headers.Transfer-Encoding",
+        "push.find.headers.X-Forwarded-Host",
+        "push.status.headers.hOST",
+    ]
+
+
 def test_all_mistakes_of_a_manifest_are_told_at_once() -> None:
     """Up to twenty, also inside lists and of whatever kind."""
     faulty = {
