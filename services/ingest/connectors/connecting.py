@@ -217,6 +217,11 @@ def sends_elsewhere(before: Source, after: Source) -> bool:
     return any(before.settings.config.get(key) != after.settings.config.get(key) for key in fields)
 
 
+def readdressed(address: str, before: Source, after: Source) -> str | None:
+    """What is kept beside credentials that stay with another manifest; None where they were not for the one before."""
+    return address_of(after) if is_sent_to(before, address) else None
+
+
 class _Address(Struct, frozen=True):
     """manifest: names a custom type's, empty for the catalogue's. config: what decides where requests go."""
 

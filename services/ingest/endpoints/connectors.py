@@ -1,7 +1,7 @@
 """What people decide about connectors and their runs."""
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Final
@@ -146,12 +146,16 @@ class Connectors:
             )
 
         async with AsyncExitStack() as both:
-            if given or self._sends_elsewhere(state, source):
+            is_other = given or self._sends_elsewhere(state, source)
+            if is_other or settings.manifest != state.settings.manifest:
                 # What was there stays there unless the log takes the rest.
                 held = await both.enter_async_context(
                     self._vault.held(context.workspace_id, cmd.connector_id)
                 )
-                secrets = await self._exchanged(held, state, source, given)
+                if is_other:
+                    secrets = await self._exchanged(held, state, source, given)
+                else:
+                    await self._readdress(held, state, source)
             state, sequence = await self._sources.decide(cmd.connector_id, context, decide)
         return connector.ConnectorChanged(
             connector_id=state.connector_id,
@@ -301,13 +305,21 @@ class Connectors:
 
     def _sends_elsewhere(self, state: Connector, source: connecting.Source) -> bool:
         """Whether the connector's secrets would be sent to another address than the one they were given for."""
-        if all(name.startswith("webhook_") for name in state.secrets):
+        if not _signs_in(state.secrets):
             return False
         try:
             before = connecting.source_of(state.connector_id, state.settings)
         except InvalidConnectorError:
             return True
         return connecting.sends_elsewhere(before, source)
+
+    async def _readdress(self, held: Held, state: Connector, source: connecting.Source) -> None:
+        """Keep beside credentials that stay where they may go, by the manifest that goes with them from now on."""
+        kept = held.secrets.get(GIVEN_FOR)
+        if kept is not None and _signs_in(state.secrets):
+            before = connecting.source_of(state.connector_id, state.settings)
+            if (address := connecting.readdressed(kept, before, source)) is not None:
+                await held.keep({GIVEN_FOR: address})
 
     async def _exchanged(
         self, held: Held, state: Connector, source: connecting.Source, given: Mapping[str, str]
@@ -332,3 +344,8 @@ class Connectors:
         connecting.check_credentials(source.auth, given, held=names)
         await held.keep(changes)
         return held.names
+
+
+def _signs_in(secrets: Iterable[str]) -> bool:
+    """Whether one of these is sent to the vendor, rather than what proves its webhooks."""
+    return any(not name.startswith("webhook_") for name in secrets)

@@ -1,10 +1,14 @@
 """What is decided about connectors, and when they are due: pure."""
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from unittest.mock import AsyncMock, MagicMock
 
+import msgspec
 import pytest
 from contracts import connector
 from msgspec.structs import replace
+from runtime.broker import CommandContext
 from runtime.outbound import EVERYWHERE, Outbound
 
 from services.ingest.commands.connectors import (
@@ -19,8 +23,10 @@ from services.ingest.commands.connectors import (
 from services.ingest.connectors import connecting, schedules
 from services.ingest.connectors.catalogue import describe
 from services.ingest.connectors.registry import ManifestError, catalogue, manifest_of, read
+from services.ingest.endpoints.connectors import Connectors
 from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError
 from services.ingest.state import NOTHING_YET, Connector, Standing, SyncRun, evolve_connector
+from services.ingest.vault import GIVEN_FOR
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.templates import Values
 from services.ingest.vendors.tickets import Tracker
@@ -242,6 +248,38 @@ def test_credentials_stay_with_another_manifest_that_they_fit(
     )
     assert connecting.sends_elsewhere(before, after) == is_elsewhere
     assert connecting.is_sent_to(after, connecting.address_of(before)) != is_elsewhere
+
+
+async def test_credentials_that_stay_are_good_for_the_better_manifest() -> None:
+    """Also those beside which all of a manifest was kept once; those that were for another address stay refused."""
+    settings = connecting.checked(
+        replace(
+            SETTINGS,
+            type="custom_shop",
+            auth=0,
+            manifest=MANIFEST,
+            config={"base_url": "https://shop.example"},
+        )
+    )
+    content = msgspec.json.encode(MANIFEST, order="sorted")
+    legacy = {"manifest": sha256(content).hexdigest(), "config": settings.config}
+    state = replace(made(), settings=settings, secrets=("token",))
+    better = {**MANIFEST, "name": "Better"}
+    source = connecting.source_of("con_1", replace(settings, manifest=better))
+    for address, is_kept in (
+        (legacy, True),
+        ({**legacy, "config": {"base_url": "https://a.example"}}, False),
+    ):
+        held, vault, sources = AsyncMock(), MagicMock(), AsyncMock()
+        held.secrets = {"token": "t", GIVEN_FOR: msgspec.json.encode(address).decode()}
+        vault.held.return_value.__aenter__.return_value = held
+        sources.find.return_value, sources.decide.return_value = state, (state, 1)
+        unasked = dict.fromkeys(("records", "asking", "queue", "rows", "caught_up", "clock", "rng"))
+        connectors = Connectors(sources, vault, **unasked)  # type: ignore[arg-type]  # not asked
+        command = connector.ConfigureConnector(connector_id="con_1", manifest=better)
+        await connectors.configure(command, CommandContext(workspace_id="ws_1", correlation_id=""))
+        kept = [call.args[0][GIVEN_FOR] for call in held.keep.await_args_list]
+        assert [connecting.is_sent_to(source, each) for each in kept] == [True] * is_kept
 
 
 async def test_no_path_leads_elsewhere() -> None:
