@@ -237,14 +237,15 @@ class Outbound:
         """
         try:
             asked = httpx.URL(url)
-        except (httpx.InvalidURL, TypeError) as error:
+            host = asked.host  # raises UnicodeError for an A-label (xn--…) that is none
+        except (httpx.InvalidURL, TypeError, UnicodeError) as error:
             raise OutboundError("not an address", is_refused=True) from error
         self._reach.check_scheme(asked.scheme)
-        if not asked.host or asked.userinfo:
+        if not host or asked.userinfo:
             raise OutboundError("the address has to have a host, and no user", is_refused=True)
         port = asked.port or {"https": 443, "http": 80}[asked.scheme]
-        found = await asyncio.get_running_loop().run_in_executor(_names, _look_up, asked.host, port)
-        chosen = self._reach.choose(asked.scheme, asked.host, found)
+        found = await asyncio.get_running_loop().run_in_executor(_names, _look_up, host, port)
+        chosen = self._reach.choose(asked.scheme, host, found)
         return asked.copy_with(host=chosen), asked.netloc.decode()
 
 

@@ -43,6 +43,8 @@ from runtime.outbound import BODY_BYTES_MAX, EVERYWHERE, INTERNET, Outbound, Out
         "https://",
         "https://exa mple.com/",
         "https://\udcff/",
+        "https://xn--a/",
+        "https://xn--/",
         "nonsense",
     ],
 )
