@@ -137,7 +137,7 @@ class Keeping:
                 stream,
                 [each.record for each in tried],
                 context,
-                came_at=[each.received_at for each in tried],
+                came_at=[each.came_at for each in tried],
             )
             sequence = max(sequence, taken.sequence)
         n_mapped = await self._records.accept(context.workspace_id, cmd.connector_id, letters)

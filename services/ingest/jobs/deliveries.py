@@ -407,17 +407,23 @@ class Receiver:
             return
         log.error("delivery.given_up", connector_id=connector_id, error=type(error).__name__)
         try:
-            await self._reject(workspace_id, connector_id, _records_of(known, delivery), GIVEN_UP)
+            records = _records_of(known, delivery)
+            await self._reject(workspace_id, connector_id, records, GIVEN_UP, came_at=delivery.received_at)
         except Exception:  # noqa: BLE001  # it may be the very record that cannot be read, so as it came
-            await self._reject(
-                workspace_id, connector_id, (delivery.body.decode(errors="replace"),), GIVEN_UP
-            )
+            body = delivery.body.decode(errors="replace")
+            await self._reject(workspace_id, connector_id, (body,), GIVEN_UP, came_at=delivery.received_at)
         await self._records.note_deliveries(workspace_id, connector_id, delivery.keys)
 
     async def _reject(
-        self, workspace_id: str, connector_id: str, records: Sequence[object], reason: str
+        self,
+        workspace_id: str,
+        connector_id: str,
+        records: Sequence[object],
+        reason: str,
+        *,
+        came_at: datetime | None = None,
     ) -> None:
-        rejections = [Rejection(record, "", reason) for record in records]
+        rejections = [Rejection(record, "", reason, came_at) for record in records]
         await self._records.reject(workspace_id, connector_id, STREAM_NAME, rejections)
 
     async def _take(self, workspace_id: str, connector_id: str, deliveries: Sequence[Delivery]) -> None:

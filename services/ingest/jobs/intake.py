@@ -135,7 +135,7 @@ class Intake:
             for result, (_, raw) in zip(reply.results, fresh, strict=True):
                 if result.outcome is ingest.ReportOutcome.REJECTED:
                     path, _, fault = (result.reason or "").partition(": ")
-                    rejections.append(Rejection(raw.record, path, fault))
+                    rejections.append(Rejection(raw.record, path, fault, raw.received_at))
                 else:
                     tally[f"n_{result.outcome.value}"] += 1
                     accepted.append(raw)
@@ -180,7 +180,7 @@ class Intake:
                 case Ignored():
                     tally["n_ignored"] += 1
                 case Rejected(reason, path, raw):
-                    rejections.append(Rejection(raw, path, reason))
+                    rejections.append(Rejection(raw, path, reason, came_at))
             if number % _MAPPED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return mapped, rejections

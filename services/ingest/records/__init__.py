@@ -58,21 +58,25 @@ class Kept(Struct, frozen=True):
 
 
 class Rejection(Struct, frozen=True):
-    """A record that could not become an issue. path: the field that is wrong, empty when it is about all of it."""
+    """A record that could not become an issue. path: the field that is wrong, empty when it is about all of it.
+
+    came_at: None stands for when it is kept.
+    """
 
     record: object
     path: str
     reason: str
+    came_at: datetime | None = None
 
 
 class Retry(Struct, frozen=True):
-    """A dead letter that is tried again. received_at: when its record came first."""
+    """A dead letter that is tried again. came_at: when its record came last; one that is tried again does not come."""
 
     letter_id: str
     stream: str
     record: object
     n_attempts: int
-    received_at: datetime
+    came_at: datetime
 
 
 class Mark(Struct, frozen=True, kw_only=True):
@@ -193,6 +197,7 @@ class Records:
                 "is_whole": len(beginning) == len(text),
                 "path": _line(rejection.path),
                 "reason": _line(rejection.reason),
+                "came_at": (rejection.came_at or now).isoformat(),
                 "number": len(rows) + 1,
             }
         if not rows:
@@ -235,7 +240,7 @@ class Records:
                 n=limit,
             )
         return [
-            Retry(row.letter_id, row.stream, json.loads(row.record), row.n_attempts, row.received_at)
+            Retry(row.letter_id, row.stream, json.loads(row.record), row.n_attempts, row.came_at)
             for row in rows
         ]
 

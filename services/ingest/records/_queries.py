@@ -43,7 +43,7 @@ class ListWholeLettersRow(Struct, frozen=True):
     stream: str
     record: str
     n_attempts: int
-    received_at: datetime
+    came_at: datetime
 
 
 class ListPositionsRow(Struct, frozen=True):
@@ -165,16 +165,17 @@ async def purge_letters(conn: AsyncConnection[Any], *, workspace_id: str, receiv
 
 _REJECT_RECORDS = """
 INSERT INTO dead_letters AS d (workspace_id, connector_id, letter_id, stream, sha256, record, is_whole, path, reason,
-    n_attempts, received_at, tried_at)
+    n_attempts, received_at, tried_at, came_at)
 SELECT $1, $2, r.letter_id, $3, r.sha256, r.record, r.is_whole,
-    r.path, r.reason, 1, $4, $4
-FROM json_to_recordset($5::json) AS r(
-    letter_id text, sha256 text, record text, is_whole boolean, path text, reason text, number bigint)
+    r.path, r.reason, 1, $4, $4, r.came_at
+FROM json_to_recordset($5::json) AS r(letter_id text, sha256 text, record text, is_whole boolean, path text,
+    reason text, came_at timestamptz, number bigint)
 WHERE r.number <= $6::bigint OR EXISTS (
     SELECT FROM dead_letters AS k WHERE k.workspace_id = $1
         AND k.connector_id = $2 AND k.sha256 = r.sha256)
 ON CONFLICT (workspace_id, connector_id, sha256) DO UPDATE SET
-    path = excluded.path, reason = excluded.reason, n_attempts = d.n_attempts + 1, tried_at = excluded.tried_at
+    path = excluded.path, reason = excluded.reason, n_attempts = d.n_attempts + 1, tried_at = excluded.tried_at,
+    came_at = greatest(coalesce(d.came_at, d.received_at), excluded.came_at)
 """
 
 
@@ -232,7 +233,7 @@ async def list_letters(
 
 
 _LIST_WHOLE_LETTERS = """
-SELECT letter_id, stream, record, n_attempts, received_at FROM dead_letters
+SELECT letter_id, stream, record, n_attempts, coalesce(came_at, received_at) AS came_at FROM dead_letters
 WHERE workspace_id = $1 AND connector_id = $2 AND is_whole
     AND (cardinality($3::text[]) = 0 OR letter_id = ANY($3::text[]))
 ORDER BY letter_id LIMIT $4

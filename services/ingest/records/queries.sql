@@ -39,16 +39,17 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND tried_at < sqlc.arg(received_bef
 -- Keep rejected records as far as there is room; one that is there already was tried once more.
 -- name: RejectRecords :execrows
 INSERT INTO dead_letters AS d (workspace_id, connector_id, letter_id, stream, sha256, record, is_whole, path, reason,
-    n_attempts, received_at, tried_at)
+    n_attempts, received_at, tried_at, came_at)
 SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), r.letter_id, sqlc.arg(stream), r.sha256, r.record, r.is_whole,
-    r.path, r.reason, 1, sqlc.arg(now), sqlc.arg(now)
-FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
-    letter_id text, sha256 text, record text, is_whole boolean, path text, reason text, number bigint)
+    r.path, r.reason, 1, sqlc.arg(now), sqlc.arg(now), r.came_at
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(letter_id text, sha256 text, record text, is_whole boolean, path text,
+    reason text, came_at timestamptz, number bigint)
 WHERE r.number <= sqlc.arg(room)::bigint OR EXISTS (
     SELECT FROM dead_letters AS k WHERE k.workspace_id = sqlc.arg(workspace_id)
         AND k.connector_id = sqlc.arg(connector_id) AND k.sha256 = r.sha256)
 ON CONFLICT (workspace_id, connector_id, sha256) DO UPDATE SET
-    path = excluded.path, reason = excluded.reason, n_attempts = d.n_attempts + 1, tried_at = excluded.tried_at;
+    path = excluded.path, reason = excluded.reason, n_attempts = d.n_attempts + 1, tried_at = excluded.tried_at,
+    came_at = greatest(coalesce(d.came_at, d.received_at), excluded.came_at);
 
 -- How many dead letters a connector has.
 -- name: CountLetters :one
@@ -64,7 +65,7 @@ ORDER BY letter_id DESC LIMIT sqlc.arg(n);
 
 -- Dead letters that can be tried again, the oldest first: those named, or all when none is.
 -- name: ListWholeLetters :many
-SELECT letter_id, stream, record, n_attempts, received_at FROM dead_letters
+SELECT letter_id, stream, record, n_attempts, coalesce(came_at, received_at) AS came_at FROM dead_letters
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id) AND is_whole
     AND (cardinality(sqlc.arg(letter_ids)::text[]) = 0 OR letter_id = ANY(sqlc.arg(letter_ids)::text[]))
 ORDER BY letter_id LIMIT sqlc.arg(n);

@@ -1,15 +1,17 @@
 """What there is of sources: the catalogue, a mapping tried on samples and on what is kept, rejected records tried again."""
 
 import random
+from datetime import timedelta
 
 import msgspec
 import pytest
-from contracts import connector
+from contracts import connector, ingest, issue_id
 from eventlog import EventLog
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
 
+from services.ingest.connectors.connecting import source_of
 from services.ingest.endpoints import kept as room
 from services.ingest.endpoints.kept import Keeping
 from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError
@@ -34,7 +36,7 @@ class Bench:
     def __init__(self, event_log: EventLog, pool: Pool, plan: Plan) -> None:
         self.sources = Sources(event_log, clock=lambda: NOW)
         self.records = Records(pool, clock=lambda: NOW, rng=random.Random(1))
-        intake = Intake(event_log, self.records, allow=plan.allow, clock=lambda: NOW)
+        self.intake = intake = Intake(event_log, self.records, allow=plan.allow, clock=lambda: NOW)
         self.keeping = Keeping(self.sources, self.records, intake, clock=lambda: NOW)
 
     async def connect(self, **mapping: str) -> None:
@@ -179,6 +181,27 @@ async def test_dead_letters_are_listed_in_pages_and_tried_again_with_the_present
     assert (left.record, left.n_attempts, total) == ("5", 3, 1)
     with pytest.raises(ConnectorNotFoundError):
         await bench.keeping.retry_dead_letters(connector.RetryDeadLetters(connector_id="con_none"), CONTEXT)
+
+
+async def test_a_dead_letter_counts_as_of_when_it_came_last(bench: Bench, event_log: EventLog) -> None:
+    """Its content went, came back and is what the source has now; trying it again is no coming."""
+    once = {"id": 7, "subject": "Down"}
+    source = source_of(CON, replace(SETTINGS, mapping={"external_id": "key"}))
+    for hours, record in ((3, once), (2, {**once, "subject": "Solved", "key": 7}), (1, once)):
+        came_at = [NOW - timedelta(hours=hours)]
+        await bench.intake.take_in(source, "tickets", [record], CONTEXT, came_at=came_at)
+    (letter,) = await bench.records.to_retry(SPACE, CON, [], limit=9)
+    await bench.records.reject(SPACE, CON, "tickets", [Rejection(once, "", "", letter.came_at)])
+    (again,) = await bench.records.to_retry(SPACE, CON, [], limit=9)
+    assert (again.came_at, again.n_attempts) == (NOW - timedelta(hours=1), 3)
+    tried = await bench.keeping.retry_dead_letters(connector.RetryDeadLetters(connector_id=CON), CONTEXT)
+    assert tried.n_mapped == 1
+    ((kept,),) = [page async for page in bench.records.pages(SPACE, CON)]
+    assert kept.record == once
+    last = await event_log.latest(SPACE, "issue", issue_id(SPACE, "zendesk", "acme/7"))
+    assert last is not None
+    assert isinstance(last.data, ingest.IssueUpdated)
+    assert last.data.title == "Down"
 
 
 async def test_what_has_reached_its_age_is_purged(bench: Bench) -> None:
