@@ -131,7 +131,7 @@ class Messenger:
         for delivery in due:
             if loop.time() >= ends_at or not await self._deliver(receiver, delivery):
                 break
-        await self._sender.end_turn(receiver)
+        await self._sender.end_turn(taken)
 
     async def _deliver(self, receiver: Receiver, delivery: _queries.Due) -> bool:
         """Whether the next one may follow: not when the receiver fails, or our rows are behind."""

@@ -100,7 +100,8 @@ def hurry(stack: Stack, webhook_id: str) -> None:
         "UPDATE webhook_deliveries SET next_attempt_at = now() WHERE webhook_id = %s AND status = 'pending'"
     )
     asyncio.run(execute(url, at_once, webhook_id))
-    asyncio.run(execute(url, "UPDATE webhooks SET next_turn_at = now() WHERE webhook_id = %s", webhook_id))
+    free = "UPDATE webhooks SET next_turn_at = now(), leased_until = NULL WHERE webhook_id = %s"
+    asyncio.run(execute(url, free, webhook_id))
 
 
 def about(calls: list[Received], issue_id: str) -> list[Received]:
@@ -392,7 +393,7 @@ async def test_waits_grow_for_a_day_and_then_it_ends(database: Database) -> None
         await execute(database.owner_url, "SELECT reinstate_client(%s)", client.slug)
         began, attempts = clock.now, []
         for _ in range(20):
-            if await turn() is None:
+            if (taken := await turn()) is None:
                 break
             assert await turn() is None, "nobody else gets it"
             target = await sender.find(space, webhook_id)
@@ -404,7 +405,7 @@ async def test_waits_grow_for_a_day_and_then_it_ends(database: Database) -> None
             attempts.append(clock.now)
             failed = Attempt(None, None, "cannot be reached", 1)
             await sender.note(target, due.delivery_id, failed, n_before=due.n_attempts)
-            await sender.end_turn(target)
+            await sender.end_turn(taken)
             async with of_tenant(pool, space) as conn:
                 now = await _queries.get_delivery(
                     conn, workspace_id=space, webhook_id=webhook_id, delivery_id=due.delivery_id

@@ -14,7 +14,8 @@ CREATE TABLE webhooks (
     previous_until timestamptz,               -- until then both sign
     log_partition integer NOT NULL,
     from_sequence bigint NOT NULL,            -- of the partition: events behind it are sent
-    next_turn_at timestamptz NOT NULL,        -- nobody sends before that: somebody is at it, or it rests after a failure
+    next_turn_at timestamptz NOT NULL,        -- nobody sends before that: it rests after a failure
+    leased_until timestamptz,                 -- until then one gateway is at it; null: none is
     n_failures integer NOT NULL DEFAULT 0,    -- since it last took something
     failing_since timestamptz,
     last_delivered_at timestamptz,
@@ -116,17 +117,18 @@ COMMENT ON FUNCTION queue_webhooks IS
     'Queue what a stretch of the log tells, and move the position with it; false: somebody else has done it.';
 
 CREATE FUNCTION take_webhook_turn(p_now timestamptz, p_until timestamptz, p_without text[])
-RETURNS TABLE (workspace_id text, webhook_id text)
+RETURNS TABLE (workspace_id text, webhook_id text, leased_until timestamptz)
 LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
-    UPDATE webhooks AS w SET next_turn_at = p_until
+    UPDATE webhooks AS w SET leased_until = p_until
     FROM (SELECT due.workspace_id, due.webhook_id FROM webhooks AS due
         JOIN workspaces AS s ON s.workspace_id = due.workspace_id
-        WHERE due.is_active AND due.next_turn_at <= p_now AND s.status = 'active' AND due.workspace_id <> ALL (p_without)
+        WHERE due.is_active AND due.next_turn_at <= p_now AND COALESCE(due.leased_until <= p_now, true)
+            AND s.status = 'active' AND due.workspace_id <> ALL (p_without)
             AND EXISTS (SELECT FROM webhook_deliveries AS q
                 WHERE q.webhook_id = due.webhook_id AND q.status = 'pending' AND q.next_attempt_at <= p_now)
         ORDER BY due.next_turn_at LIMIT 1 FOR UPDATE OF due SKIP LOCKED) AS picked
     WHERE w.workspace_id = picked.workspace_id AND w.webhook_id = picked.webhook_id
-    RETURNING w.workspace_id, w.webhook_id
+    RETURNING w.workspace_id, w.webhook_id, w.leased_until
 $$;
 COMMENT ON FUNCTION take_webhook_turn IS
     'The webhook that waits for the longest with something to send; nobody else gets it before p_until.';

@@ -30,6 +30,7 @@ class Turn(Struct, frozen=True):
 
     workspace_id: str
     webhook_id: str
+    leased_until: datetime
 
 
 class Webhook(Struct, frozen=True):
@@ -158,9 +159,9 @@ async def queue_webhooks(
 
 
 _TAKE_TURN = """
-SELECT t.workspace_id::text AS workspace_id, t.webhook_id::text AS webhook_id
+SELECT t.workspace_id::text AS workspace_id, t.webhook_id::text AS webhook_id, t.leased_until::timestamptz AS leased_until
 FROM take_webhook_turn($1::timestamptz, $2::timestamptz, $3::text[])
-    AS t (workspace_id, webhook_id)
+    AS t (workspace_id, webhook_id, leased_until)
 """
 
 
@@ -179,8 +180,9 @@ async def take_turn(
 
 
 _END_TURN = """
-UPDATE webhooks SET next_turn_at = $1
+UPDATE webhooks SET next_turn_at = $1, leased_until = NULL
 WHERE workspace_id = $2 AND webhook_id = $3
+    AND leased_until = $4::timestamptz
 """
 
 
@@ -190,10 +192,11 @@ async def end_turn(
     next_turn_at: datetime,
     workspace_id: str,
     webhook_id: str,
+    leased_until: datetime,
 ) -> None:
-    """Let others have a turn at a webhook from a time on."""
+    """Let others have a turn at a webhook from a time on; what was leased to somebody else meanwhile stays theirs."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_END_TURN, (next_turn_at, workspace_id, webhook_id))
+        await cursor.execute(_END_TURN, (next_turn_at, workspace_id, webhook_id, leased_until))
 
 
 _PURGE_DELIVERIES = """

@@ -24,14 +24,15 @@ SELECT queue_webhooks(sqlc.arg(log_partition)::integer, sqlc.arg(from_position):
 -- The webhook that waits for the longest; nobody else gets it before `until`.
 -- row: Turn
 -- name: TakeTurn :one
-SELECT t.workspace_id::text AS workspace_id, t.webhook_id::text AS webhook_id
+SELECT t.workspace_id::text AS workspace_id, t.webhook_id::text AS webhook_id, t.leased_until::timestamptz AS leased_until
 FROM take_webhook_turn(sqlc.arg(now_at)::timestamptz, sqlc.arg(until)::timestamptz, sqlc.arg(without)::text[])
-    AS t (workspace_id, webhook_id);
+    AS t (workspace_id, webhook_id, leased_until);
 
--- Let others have a turn at a webhook from a time on.
+-- Let others have a turn at a webhook from a time on; what was leased to somebody else meanwhile stays theirs.
 -- name: EndTurn :exec
-UPDATE webhooks SET next_turn_at = sqlc.arg(next_turn_at)
-WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id);
+UPDATE webhooks SET next_turn_at = sqlc.arg(next_turn_at), leased_until = NULL
+WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id)
+    AND leased_until = sqlc.arg(leased_until)::timestamptz;
 
 -- Delete deliveries that are old.
 -- always

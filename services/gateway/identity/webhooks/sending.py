@@ -200,11 +200,11 @@ class Sender:
         since = None if target is None else target.failing_since
         return "nothing_taken" if since is not None and self._clock() - since >= NOTHING_FOR else None
 
-    async def end_turn(self, receiver: Receiver) -> None:
+    async def end_turn(self, taken: _queries.Turn) -> None:
         """Let the next one have a turn at a webhook: at once, or after a rest that grows while it fails."""
-        async with tenant(self._people, receiver.workspace_id) as conn:
+        async with tenant(self._people, taken.workspace_id) as conn:
             target = await _queries.get_target(
-                conn, workspace_id=receiver.workspace_id, webhook_id=receiver.webhook_id
+                conn, workspace_id=taken.workspace_id, webhook_id=taken.webhook_id
             )
             if target is None:
                 return
@@ -213,8 +213,9 @@ class Sender:
             await _queries.end_turn(
                 conn,
                 next_turn_at=self._clock() + pause,
-                workspace_id=receiver.workspace_id,
-                webhook_id=receiver.webhook_id,
+                workspace_id=taken.workspace_id,
+                webhook_id=taken.webhook_id,
+                leased_until=taken.leased_until,
             )
 
     async def _open(
