@@ -115,9 +115,6 @@ class Messenger:
                 log.exception("webhooks.turn_failed")
 
     async def _turn(self, taken: _queries.Turn) -> None:
-        receiver = await self._sender.find(taken.workspace_id, taken.webhook_id)
-        if receiver is None:
-            return
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + TURN_SECONDS
         async with tenant(self._gateway.people, taken.workspace_id) as conn:
@@ -129,7 +126,11 @@ class Messenger:
                 page_size=TURN_DELIVERIES_MAX,
             )
         for delivery in due:
-            if loop.time() >= ends_at or not await self._deliver(receiver, delivery):
+            # Found anew for each: it may have been switched off, moved, deleted or given another secret meanwhile.
+            receiver = await self._sender.find(taken.workspace_id, taken.webhook_id)
+            if receiver is None or not receiver.is_active or loop.time() >= ends_at:
+                break
+            if not await self._deliver(receiver, delivery):
                 break
         await self._sender.end_turn(taken)
 

@@ -1,36 +1,84 @@
-"""Turns at a webhook, by its rows: one gateway's at a time, whatever is changed, deleted or rotated meanwhile."""
+"""Turns at webhooks, by their rows: one gateway's at a time, in order, whatever is changed or deleted meanwhile."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
+import pytest
 from contracts import derived_id
 from msgspec import Struct
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.database import tenant as of_tenant
-from runtime.outbound import Outbound, Reach
+from runtime.outbound import Answer
 from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
+from testkit.waiting import eventually
 
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.webhooks import _queries
 from services.gateway.identity.webhooks.sending import Sender
+from services.gateway.subscriptions import messenger
+from services.gateway.subscriptions.messenger import Content, Messenger
 
-from .tenants import onboard
+from .tenants import Tenant, execute, onboard
 from .test_webhooks import Clock, keep
 
-DELIVERY_ID = derived_id("whd_", "1")
+URL = "https://example.com/"
 
 
-class Due(Struct, frozen=True):
-    """A webhook for which one delivery is due."""
+class Receivers:
+    """All there are, in place of the network. calls: of each webhook, what it was sent, in order, and where."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.meanwhile: Callable[[str], Awaitable[object]] | None = None
+
+    async def send(self, _: str, url: str, *, content: bytes, **__: object) -> Answer:
+        event = msgspec.json.decode(content)
+        webhook_id = event["data"]["webhook_id"]
+        self.calls[webhook_id].append((event["id"], url))
+        if self.meanwhile is not None:
+            await self.meanwhile(webhook_id)
+        return Answer(204, {}, b"")
+
+
+class Sending(Struct, frozen=True):
+    """What sends, with nothing but the database behind it."""
 
     pool: Pool
+    owner_url: str
     sender: Sender
+    messenger: Messenger
+    receivers: Receivers
     clock: Clock
-    workspace_id: str
-    webhook_id: str
+
+    async def webhook(self, client: Tenant, name: str, *events: str) -> str:
+        """The id of a new one, for which these events are due."""
+        space, webhook_id = client.workspace_id, derived_id("whk_", client.workspace_id, name)
+        async with of_tenant(self.pool, space) as conn:
+            await keep(conn, self.sender, space, webhook_id, now=self.clock.now)
+            for event in events:
+                await _queries.insert_delivery(
+                    conn,
+                    workspace_id=space,
+                    webhook_id=webhook_id,
+                    delivery_id=derived_id("whd_", webhook_id, event),
+                    event_id=event,
+                    event_type="issue.created",
+                    event_sequence=1,
+                    subject_id="iss_1",
+                    details=msgspec.json.encode({"webhook_id": webhook_id}).decode(),
+                    occurred_at=self.clock.now,
+                    next_attempt_at=self.clock.now,
+                    created_at=self.clock.now,
+                )
+        return webhook_id
 
     async def turn(self) -> _queries.Turn | None:
         """One that is taken now, if anybody may."""
@@ -38,62 +86,117 @@ class Due(Struct, frozen=True):
         async with self.pool.connection() as conn:
             return await _queries.take_turn(conn, now_at=self.clock.now, until=until, without=[])
 
-    async def change(self, *, url: str | None = None, is_active: bool | None = None) -> None:
+    async def change(self, client: Tenant, webhook_id: str, **change: Any) -> None:
         """As PATCH does it."""
-        async with of_tenant(self.pool, self.workspace_id) as conn:
+        nothing = {"url": None, "description": None, "event_types": None, "is_active": None}
+        async with of_tenant(self.pool, client.workspace_id) as conn:
             await _queries.update_webhook(
                 conn,
-                url=url,
-                description=None,
-                event_types=None,
-                is_active=is_active,
                 from_sequence=0,
                 updated_at=self.clock.now,
-                workspace_id=self.workspace_id,
-                webhook_id=self.webhook_id,
+                workspace_id=client.workspace_id,
+                webhook_id=webhook_id,
+                **(nothing | change),
             )
+
+
+async def told(_: object, __: str, delivery: _queries.Due) -> Content:
+    """What is said of a delivery without a read model: what the event adds."""
+    return Content(msgspec.json.decode(delivery.details))
 
 
 @asynccontextmanager
-async def due(database: Database) -> AsyncIterator[Due]:
-    """One in a new workspace."""
-    clock, space = Clock(), (await onboard(database.owner_url)).workspace_id
+async def sending(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sending]:
+    async def reached(*_: object, **__: object) -> bool:
+        return True
+
+    monkeypatch.setattr(messenger, "content_of", told)
+    clock, receivers = Clock(), Receivers()
     async with databases.pool(database.app_url, schema="identity") as pool:
         vault = Vault(MasterKeys(SealingKey.made()), clock=clock)
-        found = Due(
-            pool, Sender(pool, vault, Outbound(Reach()), clock=clock), clock, space, derived_id("whk_", "1")
-        )
-        async with of_tenant(pool, space) as conn:
-            await keep(conn, found.sender, space, found.webhook_id, now=clock.now)
-            await _queries.insert_delivery(
-                conn,
-                workspace_id=space,
-                webhook_id=found.webhook_id,
-                delivery_id=DELIVERY_ID,
-                event_id="evt_1",
-                event_type="issue.created",
-                event_sequence=1,
-                subject_id="iss_1",
-                details="{}",
-                occurred_at=clock.now,
-                next_attempt_at=clock.now,
-                created_at=clock.now,
-            )
-        yield found
+        sender: Any = Sender(pool, vault, receivers, clock=clock)
+        gateway: Any = SimpleNamespace(people=pool, resources=SimpleNamespace(clock=clock, reached=reached))
+        yield Sending(pool, database.owner_url, sender, Messenger(gateway, sender), receivers, clock)
 
 
-async def test_a_turn_is_one_gateways_whatever_is_changed(database: Database) -> None:
+async def test_a_turn_is_one_gateways_whatever_is_changed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither a change of the webhook nor the late end of a turn that has lapsed lets a second one in beside the first."""
-    async with due(database) as webhook:
-        first = await webhook.turn()
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1")
+        first = await ours.turn()
         assert first is not None
-        await webhook.change(is_active=True)
-        await webhook.change(url="https://example.org/")
-        assert await webhook.turn() is None
-        webhook.clock.now += timedelta(seconds=90)
-        second = await webhook.turn()
+        await ours.change(client, webhook_id, is_active=True)
+        await ours.change(client, webhook_id, url="https://example.org/")
+        assert await ours.turn() is None
+        ours.clock.now += timedelta(seconds=90)
+        second = await ours.turn()
         assert second is not None
-        await webhook.sender.end_turn(first)
-        assert await webhook.turn() is None
-        await webhook.sender.end_turn(second)
-        assert await webhook.turn() is not None
+        await ours.sender.end_turn(first)
+        assert await ours.turn() is None
+        await ours.sender.end_turn(second)
+        assert await ours.turn() is not None
+
+
+MOVED = "https://example.org/"
+
+
+@pytest.mark.parametrize("change", ["switched off", "deleted", "suspended", MOVED])
+async def test_a_turn_goes_by_what_the_webhook_is_now(
+    database: Database, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1", "evt_2")
+
+        async def meanwhile(_: str) -> None:
+            match change:
+                case "switched off":
+                    await ours.change(client, webhook_id, is_active=False)
+                case "deleted":
+                    await execute(ours.owner_url, "DELETE FROM webhooks WHERE webhook_id = %s", webhook_id)
+                case "suspended":
+                    await execute(ours.owner_url, "SELECT suspend_client(%s)", client.slug)
+                case _:
+                    await ours.change(client, webhook_id, url=change)
+
+        ours.receivers.meanwhile = meanwhile
+        taken = await ours.turn()
+        assert taken is not None
+        await ours.messenger._turn(taken)
+        behind = [("evt_2", MOVED)] if change == MOVED else []
+        assert ours.receivers.calls[webhook_id] == [("evt_1", URL), *behind]
+
+
+async def test_slow_receivers_hold_up_no_other_and_order_is_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five of a workspace hang, of which four have a turn; in another one only the one that hangs waits."""
+    clients = [await onboard(database.owner_url) for _ in range(2)]
+    events = ("evt_1", "evt_2", "evt_3")
+    async with sending(database, monkeypatch) as ours:
+        hanging = [await ours.webhook(clients[0], f"slow {n}", *events) for n in range(5)]
+        slow = await ours.webhook(clients[1], "slow", *events)
+        quick = [await ours.webhook(clients[1], f"quick {n}", *events) for n in range(2)]
+        gate, calls = asyncio.Event(), ours.receivers.calls
+
+        async def meanwhile(webhook_id: str) -> None:
+            if webhook_id not in quick:
+                await gate.wait()
+
+        def have(webhook_ids: list[str]) -> bool:
+            return all([event for event, _ in calls[each]] == [*events] for each in webhook_ids)
+
+        ours.receivers.meanwhile = meanwhile
+        running = asyncio.create_task(ours.messenger.run())
+        try:
+            await eventually(lambda: have(quick) and sum(bool(calls[each]) for each in hanging) == 4)
+            assert len(calls[slow]) == 1
+            assert sum(len(calls[each]) for each in hanging) == 4
+            gate.set()
+            await eventually(lambda: have([*hanging, slow]))
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)

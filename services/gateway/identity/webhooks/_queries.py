@@ -334,14 +334,15 @@ async def delete_webhook(conn: AsyncConnection[Any], *, workspace_id: str, webho
 
 
 _GET_TARGET = """
-SELECT workspace_id, webhook_id, url, connector_id, is_active, secret_sealed, previous_secret_sealed, previous_until, n_failures,
-    failing_since
-FROM webhooks WHERE workspace_id = $1 AND webhook_id = $2
+SELECT w.workspace_id, w.webhook_id, w.url, w.connector_id, (w.is_active AND s.status = 'active')::boolean AS is_active,
+    w.secret_sealed, w.previous_secret_sealed, w.previous_until, w.n_failures, w.failing_since
+FROM webhooks AS w JOIN workspaces AS s ON s.workspace_id = w.workspace_id
+WHERE w.workspace_id = $1 AND w.webhook_id = $2
 """
 
 
 async def get_target(conn: AsyncConnection[Any], *, workspace_id: str, webhook_id: str) -> Target | None:
-    """Where a webhook is, and what it is signed with."""
+    """Where a webhook is, and what it is signed with; active as long as its workspace is, too."""
     async with AsyncRawCursor(conn, row_factory=args_row(Target)) as cursor:
         await cursor.execute(_GET_TARGET, (workspace_id, webhook_id))
         fetched: Target | None = await cursor.fetchone()

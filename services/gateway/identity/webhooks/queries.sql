@@ -87,12 +87,13 @@ RETURNING webhook_id, url, description, event_types, connector_id, is_active, di
 -- name: DeleteWebhook :execrows
 DELETE FROM webhooks WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id);
 
--- Where a webhook is, and what it is signed with.
+-- Where a webhook is, and what it is signed with; active as long as its workspace is, too.
 -- row: Target
 -- name: GetTarget :one
-SELECT workspace_id, webhook_id, url, connector_id, is_active, secret_sealed, previous_secret_sealed, previous_until, n_failures,
-    failing_since
-FROM webhooks WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id);
+SELECT w.workspace_id, w.webhook_id, w.url, w.connector_id, (w.is_active AND s.status = 'active')::boolean AS is_active,
+    w.secret_sealed, w.previous_secret_sealed, w.previous_until, w.n_failures, w.failing_since
+FROM webhooks AS w JOIN workspaces AS s ON s.workspace_id = w.workspace_id
+WHERE w.workspace_id = sqlc.arg(workspace_id) AND w.webhook_id = sqlc.arg(webhook_id);
 
 -- Another secret; the one before signs too for a while.
 -- name: ChangeWebhookSecret :execrows
