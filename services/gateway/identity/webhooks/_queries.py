@@ -349,6 +349,25 @@ async def get_target(conn: AsyncConnection[Any], *, workspace_id: str, webhook_i
         return fetched
 
 
+_TAKE_WEBHOOK_SECRET = """
+SELECT secret_sealed FROM webhooks
+WHERE workspace_id = $1 AND webhook_id = $2 FOR NO KEY UPDATE
+"""
+
+
+async def take_webhook_secret(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    webhook_id: str,
+) -> str | None:
+    """The secret of a webhook, which nobody else changes until the transaction ends."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_TAKE_WEBHOOK_SECRET, (workspace_id, webhook_id))
+        fetched: str | None = await cursor.fetchone()
+        return fetched
+
+
 _CHANGE_WEBHOOK_SECRET = """
 UPDATE webhooks SET secret_sealed = $1, previous_secret_sealed = $2,
     previous_until = $3, updated_at = $4

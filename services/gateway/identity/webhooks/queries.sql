@@ -95,6 +95,11 @@ SELECT w.workspace_id, w.webhook_id, w.url, w.connector_id, (w.is_active AND s.s
 FROM webhooks AS w JOIN workspaces AS s ON s.workspace_id = w.workspace_id
 WHERE w.workspace_id = sqlc.arg(workspace_id) AND w.webhook_id = sqlc.arg(webhook_id);
 
+-- The secret of a webhook, which nobody else changes until the transaction ends.
+-- name: TakeWebhookSecret :one
+SELECT secret_sealed FROM webhooks
+WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id) FOR NO KEY UPDATE;
+
 -- Another secret; the one before signs too for a while.
 -- name: ChangeWebhookSecret :execrows
 UPDATE webhooks SET secret_sealed = sqlc.arg(secret_sealed), previous_secret_sealed = sqlc.arg(previous_secret_sealed),

@@ -85,10 +85,12 @@ class Sender:
     ) -> tuple[str, datetime] | None:
         """Give a webhook another secret: that, and until when the one before signs too. None: there is no such webhook."""
         now = self._clock()
-        target = await _queries.get_target(conn, workspace_id=workspace_id, webhook_id=webhook_id)
-        if target is None:
+        current = await _queries.take_webhook_secret(conn, workspace_id=workspace_id, webhook_id=webhook_id)
+        if current is None:
             return None
-        before = await self._open(conn, target, "secret_sealed", target.secret_sealed)
+        before = await self._vault.open(
+            conn, current, owner_id=workspace_id, place=_place(webhook_id, "secret_sealed")
+        )
         secret, sealed = await self.seal_new(conn, workspace_id, webhook_id)
         until = now + BOTH_SIGN_FOR
         await _queries.change_webhook_secret(
