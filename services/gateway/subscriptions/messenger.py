@@ -13,11 +13,10 @@ import structlog
 from psycopg_pool import PoolTimeout
 from runtime.database import tenant
 from runtime.errors import UnavailableError
-from runtime.sealing import SealError
 
 from services.gateway.identity.webhooks import _queries
 from services.gateway.identity.webhooks.messages import Envelope
-from services.gateway.identity.webhooks.sending import Receiver, Sender
+from services.gateway.identity.webhooks.sending import Attempt, Receiver, Sender
 from services.gateway.listing import fetch_one
 from services.gateway.routes import issues, patterns, predictions, recommendations, sync_runs
 from services.gateway.routes.operation import Gateway
@@ -39,6 +38,7 @@ KEPT_SUCCEEDED: Final = timedelta(days=2)
 KEPT: Final = timedelta(days=7)
 _WORLD_FAILED = (UnavailableError, PoolTimeout, psycopg.Error, OSError)
 _GONE: Final = "What it is about is gone, or not to be seen."
+_UNMADE: Final = "We could not put together what is sent. This is ours to mend; it is tried again."
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ class Messenger:
         with structlog.contextvars.bound_contextvars(webhook_id=taken.webhook_id):
             try:
                 await self._turn(taken)
-            except (*_WORLD_FAILED, SealError) as error:
+            except _WORLD_FAILED as error:
                 log.warning("webhooks.turn_interrupted", error=repr(error))
             except Exception:
                 log.exception("webhooks.turn_failed")
@@ -141,7 +141,15 @@ class Messenger:
             workspace_id, delivery.event_sequence, timeout=VISIBLE_SECONDS
         ):
             return False
-        content = await content_of(self._gateway, workspace_id, delivery)
+        try:
+            content = await content_of(self._gateway, workspace_id, delivery)
+        except _WORLD_FAILED:
+            raise
+        except Exception:  # the edge: one that cannot be made steps aside, like one that was not taken
+            log.exception("webhooks.content_unmade", delivery_id=delivery.delivery_id)
+            unmade = Attempt(None, None, _UNMADE, 0, is_ours=True)
+            await self._sender.note(receiver, delivery.delivery_id, unmade, n_before=delivery.n_attempts)
+            return True
         if content is None:
             async with tenant(self._gateway.people, workspace_id) as conn:
                 await _queries.skip_delivery(

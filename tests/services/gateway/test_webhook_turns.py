@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from contracts import derived_id
 from msgspec import Struct
+from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
 from runtime.database import tenant as of_tenant
@@ -22,7 +23,7 @@ from testkit.waiting import eventually
 
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.webhooks import _queries
-from services.gateway.identity.webhooks.sending import Sender
+from services.gateway.identity.webhooks.sending import Attempt, Sender
 from services.gateway.subscriptions import messenger
 from services.gateway.subscriptions.messenger import Content, Messenger
 
@@ -200,3 +201,102 @@ async def test_slow_receivers_hold_up_no_other_and_order_is_kept(
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+async def somebody_waits_for(conn: AsyncConnection[Any], owner_url: str) -> bool:
+    """Whether a transaction can go on only when this one has ended."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+    return bool(await execute(owner_url, waiting, conn.info.backend_pid))
+
+
+async def test_an_attempt_ends_while_its_webhook_is_deleted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await onboard(database.owner_url)
+    space = client.workspace_id
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1")
+        receiver = await ours.sender.find(space, webhook_id)
+        assert receiver is not None
+        async with of_tenant(ours.pool, space) as conn:
+            await conn.execute("SELECT FROM webhooks FOR UPDATE")
+            good = Attempt(204, "", None, 1)
+            noting = asyncio.create_task(
+                ours.sender.note(receiver, derived_id("whd_", webhook_id, "evt_1"), good, n_before=0)
+            )
+            await eventually(lambda: somebody_waits_for(conn, ours.owner_url))
+            assert await _queries.delete_webhook(conn, workspace_id=space, webhook_id=webhook_id)
+        await noting
+
+
+async def test_of_two_rotations_at_once_both_secrets_sign(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await onboard(database.owner_url)
+    space = client.workspace_id
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1")
+
+        async def rotate() -> str:
+            async with of_tenant(ours.pool, space) as conn:
+                return (await ours.sender.rotate(conn, space, webhook_id) or ("", None))[0]
+
+        async with of_tenant(ours.pool, space) as conn:
+            first = await ours.sender.rotate(conn, space, webhook_id)
+            assert first is not None
+            rotating = asyncio.create_task(rotate())
+            await eventually(lambda: somebody_waits_for(conn, ours.owner_url))
+        second = await rotating
+        receiver = await ours.sender.find(space, webhook_id)
+        assert receiver is not None
+        assert receiver.secrets == (second, first[0])
+
+
+async def test_what_cannot_be_made_steps_aside(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again and shown, without a word against the webhook; the next one is sent."""
+    client = await onboard(database.owner_url)
+    space = client.workspace_id
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1", "evt_2")
+
+        async def broken(gateway: object, space: str, delivery: _queries.Due) -> Content:
+            if delivery.event_id == "evt_1":
+                raise LookupError("pattern_id")
+            return await told(gateway, space, delivery)
+
+        monkeypatch.setattr(messenger, "content_of", broken)
+        taken = await ours.turn()
+        assert taken is not None
+        await ours.messenger._turn(taken)
+        assert ours.receivers.calls[webhook_id] == [("evt_2", URL)]
+        async with of_tenant(ours.pool, space) as conn:
+            webhook = await _queries.get_webhook(conn, workspace_id=space, webhook_id=webhook_id)
+            unmade = await _queries.get_delivery(
+                conn,
+                workspace_id=space,
+                webhook_id=webhook_id,
+                delivery_id=derived_id("whd_", webhook_id, "evt_1"),
+            )
+        assert webhook is not None
+        assert unmade is not None
+        assert (unmade.status, unmade.n_attempts, webhook.failing_since) == ("pending", 1, None)
+        assert "pattern_id" not in (unmade.error or "pattern_id")
+
+
+async def test_a_webhook_whose_secret_is_lost_fails(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restore with another master key: the attempt is noted, so that its health tells."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1")
+        ours.sender._vault.masters = MasterKeys(SealingKey.made())
+        taken = await ours.turn()
+        assert taken is not None
+        await ours.messenger._turn(taken)
+        async with of_tenant(ours.pool, client.workspace_id) as conn:
+            webhook = await _queries.get_webhook(
+                conn, workspace_id=client.workspace_id, webhook_id=webhook_id
+            )
+        assert webhook is not None
+        assert (ours.receivers.calls, webhook.failing_since) == ({}, ours.clock.now)

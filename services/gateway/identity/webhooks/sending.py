@@ -10,7 +10,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from runtime.database import Pool, tenant
 from runtime.outbound import Outbound, OutboundError, UnmakeableError
-from runtime.sealing import Place
+from runtime.sealing import Place, SealError
 
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.webhooks import _queries
@@ -29,18 +29,21 @@ NOTHING_FOR: Final = timedelta(hours=20)
 """A webhook that took nothing for so long when an event is given up is not sent to any more."""
 BOTH_SIGN_FOR: Final = timedelta(hours=24)
 GONE: Final = 410
+UNSIGNED: Final = "Its secret cannot be opened, so nothing can be signed: make another webhook."
 
 
 class Attempt(Struct, frozen=True):
     """How one call went.
 
     response_status: None: there was no answer. excerpt: the answer's first ANSWER_BYTES. error: why there was none.
+    is_ours: the receiver was not asked, so it counts for the delivery, and not against the webhook.
     """
 
     response_status: int | None
     excerpt: str | None
     error: str | None
     duration_ms: int
+    is_ours: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -49,7 +52,10 @@ class Attempt(Struct, frozen=True):
 
 
 class Receiver(Struct, frozen=True):
-    """A webhook as far as sending goes. secrets: what signs now, the present one first."""
+    """A webhook as far as sending goes.
+
+    secrets: what signs now, the present one first; none: they cannot be opened, so that nothing can be sent.
+    """
 
     workspace_id: str
     webhook_id: str
@@ -107,15 +113,19 @@ class Sender:
         return secret, until
 
     async def find(self, workspace_id: str, webhook_id: str) -> Receiver | None:
-        """Whom to send to; None: it is gone. Raises SealError when its secret cannot be opened."""
+        """Whom to send to; None: it is gone."""
         async with tenant(self._people, workspace_id) as conn:
             target = await _queries.get_target(conn, workspace_id=workspace_id, webhook_id=webhook_id)
             if target is None:
                 return None
-            secrets = [await self._open(conn, target, "secret_sealed", target.secret_sealed)]
+            secrets: list[str] = []
             before, until = target.previous_secret_sealed, target.previous_until
-            if before is not None and until is not None and until > self._clock():
-                secrets.append(await self._open(conn, target, "previous_secret_sealed", before))
+            try:
+                secrets.append(await self._open(conn, target, "secret_sealed", target.secret_sealed))
+                if before is not None and until is not None and until > self._clock():
+                    secrets.append(await self._open(conn, target, "previous_secret_sealed", before))
+            except SealError as error:
+                log.warning("webhook.secret_sealed", webhook_id=webhook_id, error=repr(error))
         return Receiver(
             workspace_id, webhook_id, target.url, target.connector_id, target.is_active, tuple(secrets)
         )
@@ -130,6 +140,8 @@ class Sender:
 
     async def post(self, receiver: Receiver, envelope: Envelope, *, delivery_id: str) -> Attempt:
         """Send one body, signed; raises nothing that a receiver or the network can cause."""
+        if not receiver.secrets:
+            return Attempt(None, None, UNSIGNED, 0)
         body = envelope.body()
         headers = headers_of(
             body,
@@ -166,6 +178,11 @@ class Sender:
             status, again_at = "pending", now + timedelta(seconds=RETRY_SECONDS[n_before])
         of = {"workspace_id": receiver.workspace_id, "webhook_id": receiver.webhook_id}
         async with tenant(self._people, receiver.workspace_id) as conn:
+            # The webhook first, as its deletion locks them: the other way round they wait for each other.
+            if attempt.is_good:
+                await _queries.note_delivered(conn, now_at=now, **of)
+            elif not is_test and not attempt.is_ours:
+                await _queries.note_failure(conn, now_at=now, **of)
             await _queries.note_attempt(
                 conn,
                 status=status,
@@ -178,12 +195,8 @@ class Sender:
                 workspace_id=receiver.workspace_id,
                 delivery_id=delivery_id,
             )
-            if attempt.is_good:
-                await _queries.note_delivered(conn, now_at=now, **of)
+            if attempt.is_good or is_test or attempt.is_ours:
                 return
-            if is_test:
-                return
-            await _queries.note_failure(conn, now_at=now, **of)
             reason = await self._reason_to_stop(conn, receiver, attempt, is_over=status == "failed")
             if reason is not None and await _queries.disable_webhook(conn, reason=reason, now_at=now, **of):
                 await _queries.audit_disabled(conn, webhook_id=receiver.webhook_id, reason=reason)
