@@ -24,10 +24,10 @@ from services.gateway.routes.connectors import (
     VENDOR_SECONDS,
     Connector,
     Status,
+    deed,
     find,
     inbound_url,
     present,
-    write_down,
 )
 from services.gateway.routes.operation import (
     Accepted,
@@ -224,13 +224,9 @@ async def test_connector(gateway: Gateway, call: Call[NoQuery, None]) -> Connect
 async def start_authorization(gateway: Gateway, call: Call[NoQuery, None]) -> Answer:
     """The way to the vendor, to agree there; the browser that asks is known again when it comes back."""
     row = await find(gateway, call)
-    started = await command(
-        gateway,
-        call.principal,
-        connector.StartAuthorization(connector_id=row.connector_id, redirect_uri=redirect_uri(gateway)),
-        reply=connector.AuthorizationStarted,
-    )
-    await write_down(gateway, call, "connector.authorization_started", "other", row.connector_id)
+    request = connector.StartAuthorization(connector_id=row.connector_id, redirect_uri=redirect_uri(gateway))
+    async with deed(gateway, call, "connector.authorization_started", "other", row.connector_id):
+        started = await command(gateway, call.principal, request, reply=connector.AuthorizationStarted)
     cookie = grant_cookie(
         proof_of(gateway.secret, started.state),
         seconds=_GRANT_SECONDS,
@@ -247,8 +243,8 @@ async def finish_authorization(gateway: Gateway, call: Call[NoQuery, GrantReques
     workspace_id, connector_id = _named(call.body.state)
     if workspace_id != call.workspace_id:
         raise NotFoundError("No such sign-in has begun in this workspace.")
-    finished = await _finish(gateway, _Return(state=call.body.state, code=call.body.code))
-    await write_down(gateway, call, "connector.authorization_finished", "other", connector_id)
+    async with deed(gateway, call, "connector.authorization_finished", "other", connector_id):
+        finished = await _finish(gateway, _Return(state=call.body.state, code=call.body.code))
     await settle(gateway, workspace_id, finished.sequence, location=f"/v1/connectors/{connector_id}")
     return present(gateway, await read_one(gateway, workspace_id, LISTING, connector_id))
 
@@ -273,13 +269,9 @@ async def rotated(
     row = await read_one(gateway, call.workspace_id, LISTING, connector_id)
     bus = gateway.vault.masters.bus
     sealed = None if given is None else bus.seal(given, workspace_id=call.workspace_id, what="webhook_secret")
-    rotated = await command(
-        gateway,
-        call.principal,
-        connector.RotateWebhookSecret(connector_id=row.connector_id, sealed_secret=sealed),
-        reply=connector.WebhookSecretRotated,
-    )
-    await write_down(gateway, call, "connector.webhook_secret_rotated", "update", row.connector_id)
+    request = connector.RotateWebhookSecret(connector_id=row.connector_id, sealed_secret=sealed)
+    async with deed(gateway, call, "connector.webhook_secret_rotated", "update", row.connector_id):
+        rotated = await command(gateway, call.principal, request, reply=connector.WebhookSecretRotated)
     return WebhookSecret(
         secret=bus.open(rotated.sealed_secret, workspace_id=call.workspace_id, what="webhook_secret"),
         inbound_url=inbound_url(gateway, row.connector_id),

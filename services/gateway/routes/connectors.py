@@ -1,6 +1,7 @@
 """Connectors: make, look at, change, pause and delete them; what they sign in with goes in and never comes out."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -8,10 +9,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from contracts import connector
 from msgspec import UNSET, Meta, Struct, UnsetType
-from runtime.database import tenant
 
 from services.gateway.errors import ConnectorRefusedError
 from services.gateway.identity.people.acting import Category
+from services.gateway.identity.people.scribe import Ending
 from services.gateway.listing import Filter, Listing, SortKey
 from services.gateway.routes.connector_catalog import sources
 from services.gateway.routes.connector_limit import room_for_one
@@ -343,17 +344,17 @@ async def create_connector(gateway: Gateway, call: Call[NoQuery, NewConnector]) 
         ),
         sealed_credentials=sealed_credentials(gateway, call.workspace_id, body.credentials),
     )
-    async with room_for_one(gateway, call.principal):
-        reply = await command(gateway, call.principal, request, reply=connector.ConnectorChanged)
-    await write_down(
-        gateway,
-        call,
-        "connector.created",
-        "create",
-        reply.connector_id,
-        type=body.type,
-        secrets=" ".join(sorted(body.credentials)),
+    # Its id is ingest's to give, so the deed is named with the workspace.
+    workspace, named = (
+        ("workspace", call.workspace_id),
+        {"type": body.type, "secrets": _names(body.credentials)},
     )
+    async with (
+        room_for_one(gateway, call.principal),
+        gateway.scribe.deed(act_of(gateway, call), "connector.created", "create", workspace, named) as ending,
+    ):
+        reply = await command(gateway, call.principal, request, reply=connector.ConnectorChanged)
+        ending.target = ("connector", reply.connector_id)
     await settle(gateway, call.workspace_id, reply.sequence, location=f"{_ALL}/{reply.connector_id}")
     row = await read_one(gateway, call.workspace_id, LISTING, reply.connector_id)
     return present(gateway, row)
@@ -388,19 +389,24 @@ def _schedule_wanted(
     )
 
 
-async def write_down(
+def _names(given: Mapping[str, object]) -> str:
+    """Which there are, and not what is in them."""
+    return " ".join(sorted(given))
+
+
+def deed(
     gateway: Gateway,
     call: Call[Any, Any],  # Any: whatever was asked
     action: str,
     category: Category,
     connector_id: str,
     **metadata: str | None,
-) -> None:
-    """Note who did it in the audit log. metadata: ids, names and words; never a secret."""
-    async with tenant(gateway.people, call.workspace_id) as conn:
-        await act_of(gateway, call).write_down(
-            conn, action, category, ("connector", connector_id), **metadata
-        )
+) -> AbstractAsyncContextManager[Ending]:
+    """Ask ingest inside, and only that: who did it is in the audit log, whoever is killed (`Scribe.deed`).
+
+    metadata: ids, names and words; never a secret.
+    """
+    return gateway.scribe.deed(act_of(gateway, call), action, category, ("connector", connector_id), metadata)
 
 
 async def _configured(
@@ -412,8 +418,8 @@ async def _configured(
 ) -> Connector:
     """Have it changed, write down who did, and show it as it is then."""
     row = await find(gateway, call)
-    reply = await command(gateway, call.principal, request, reply=connector.ConnectorChanged)
-    await write_down(gateway, call, action, "update", row.connector_id, **metadata)
+    async with deed(gateway, call, action, "update", row.connector_id, **metadata):
+        reply = await command(gateway, call.principal, request, reply=connector.ConnectorChanged)
     await settle(gateway, call.workspace_id, reply.sequence, location=f"{_ALL}/{row.connector_id}")
     return present(gateway, await find(gateway, call))
 
@@ -439,9 +445,8 @@ async def update_connector(gateway: Gateway, call: Call[NoQuery, ConnectorChange
     request = msgspec.convert(change, connector.ConfigureConnector)
     sealed = sealed_credentials(gateway, call.workspace_id, secrets)
     request = msgspec.structs.replace(request, sealed_credentials=sealed)
-    changed = " ".join(sorted(given))
     return await _configured(
-        gateway, call, request, "connector.changed", changed=changed, secrets=" ".join(sorted(secrets))
+        gateway, call, request, "connector.changed", changed=_names(given), secrets=_names(secrets)
     )
 
 
@@ -456,8 +461,8 @@ async def delete_connector(gateway: Gateway, call: Call[NoQuery, None]) -> None:
     """Delete a connector with its secrets; its issues stay."""
     row = await find(gateway, call)
     request = connector.DeleteConnector(connector_id=row.connector_id)
-    reply = await command(gateway, call.principal, request, reply=connector.ConnectorGone)
-    await write_down(gateway, call, "connector.deleted", "delete", row.connector_id, type=row.type)
+    async with deed(gateway, call, "connector.deleted", "delete", row.connector_id, type=row.type):
+        reply = await command(gateway, call.principal, request, reply=connector.ConnectorGone)
     await settle(gateway, call.workspace_id, reply.sequence)
 
 

@@ -199,12 +199,12 @@ async def retry_letters(gateway: Gateway, call: Call[NoQuery, RetryRequest]) -> 
     """Try dead letters again with the present mapping."""
     row = await connectors.find(gateway, call)
     request = connector.RetryDeadLetters(connector_id=row.connector_id, letter_ids=call.body.ids)
-    tried = await command(
-        gateway, call.principal, request, reply=connector.DeadLettersRetried, timeout=RETRY_SECONDS
-    )
-    await connectors.write_down(
-        gateway, call, "connector.dead_letters_retried", "other", row.connector_id, mapped=str(tried.n_mapped)
-    )
+    retried = connectors.deed(gateway, call, "connector.dead_letters_retried", "other", row.connector_id)
+    async with retried as ending:
+        tried = await command(
+            gateway, call.principal, request, reply=connector.DeadLettersRetried, timeout=RETRY_SECONDS
+        )
+        ending.metadata["mapped"] = str(tried.n_mapped)
     if tried.sequence:
         await settle(gateway, call.workspace_id, tried.sequence, location="/v1/issues")
     return Retried(mapped=tried.n_mapped, rejected=tried.n_rejected)

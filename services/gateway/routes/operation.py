@@ -123,8 +123,8 @@ class Answer(Struct, frozen=True):
 class Deed(Struct, frozen=True):
     """A line of the audit log that the door writes about the operation: who, from where, which fields.
 
-    For what another service decides, whose event names the same actor; whoever writes rows of identity writes its line
-    itself, in the same transaction. Of an operation that failed at our end, so that nobody knows whether it is done,
+    For what another service decides, whose event names the same actor; a handler that has more to say names the deed
+    itself (`connectors.deed`). Whoever writes rows of identity writes the line in the same transaction. Of an operation that failed at our end, so that nobody knows whether it is done,
     the line says `outcome: unknown` (`Scribe.deed`). target: what the line is about, with its id in the path's parameter `of`; without
     that it is the workspace.
     """

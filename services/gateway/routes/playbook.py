@@ -10,8 +10,9 @@ from msgspec import Meta, Struct
 from runtime.database import tenant
 
 from services.gateway import _queries
-from services.gateway.identity.people.acting import Act, Category
+from services.gateway.identity.people.acting import Category
 from services.gateway.identity.tokens import Principal
+from services.gateway.routes.members import act_of
 from services.gateway.routes.operation import (
     Accepted,
     AnyOperation,
@@ -219,11 +220,10 @@ async def _changed(
     category: Category,
 ) -> None:
     """Have the owning service change it, write down who did, and wait until a GET shows it."""
-    reply = await command(gateway, call.principal, request, reply=recommendation.PlaybookChanged)
-    if reply.is_changed:
-        act = Act(principal=call.principal, ip=call.ip, now=gateway.resources.clock())
-        async with tenant(gateway.people, call.workspace_id) as conn:
-            await act.write_down(conn, action, category, ("play", reply.play_id))
+    play = ("play", call.path["play_id"])
+    async with gateway.scribe.deed(act_of(gateway, call), action, category, play, {}) as ending:
+        reply = await command(gateway, call.principal, request, reply=recommendation.PlaybookChanged)
+        ending.outcome = "done" if reply.is_changed else "refused"
     await settle(gateway, call.workspace_id, reply.sequence)
 
 

@@ -13,7 +13,7 @@ from runtime.database import tenant
 from services.gateway import _queries
 from services.gateway.listing import Filter, Listing, SortKey, fetch_one
 from services.gateway.routes import patterns
-from services.gateway.routes.connectors import VENDOR_SECONDS, write_down
+from services.gateway.routes.connectors import VENDOR_SECONDS, deed
 from services.gateway.routes.issues import Identifier, Moment
 from services.gateway.routes.operation import (
     Accepted,
@@ -422,12 +422,14 @@ async def push(gateway: Gateway, call: Call[NoQuery, Push]) -> Answer:
         markdown=_ticket_text(row),
         target=call.body.target,
     )
-    reply = await command(
-        gateway, call.principal, request, reply=connector.TicketPushed, timeout=VENDOR_SECONDS
-    )
-    if reply.is_new:
-        named = {"recommendation": row.recommendation_id, "ticket": reply.ticket.ticket_id}
-        await write_down(gateway, call, "recommendation.pushed", "create", through.connector_id, **named)
+    named = {"recommendation": row.recommendation_id}
+    pushed = deed(gateway, call, "recommendation.pushed", "create", through.connector_id, **named)
+    async with pushed as ending:
+        reply = await command(
+            gateway, call.principal, request, reply=connector.TicketPushed, timeout=VENDOR_SECONDS
+        )
+        ending.metadata["ticket"] = reply.ticket.ticket_id
+        ending.outcome = "done" if reply.is_new else "refused"
     location = f"/v1/recommendations/{row.recommendation_id}"
     await settle(gateway, call.workspace_id, reply.sequence, location=location)
     found = await tickets_of(gateway, call.workspace_id, [row.recommendation_id])

@@ -197,10 +197,10 @@ async def _begin(
         window_start=None if stretch is None else stretch.since,
         window_end=None if stretch is None else stretch.until,
     )
-    begun = await command(gateway, call.principal, request, reply=connector.SyncAccepted)
-    await connectors.write_down(
-        gateway, call, f"connector.{kind.value}_sync_started", "other", row.connector_id, run=begun.run_id
-    )
+    action = f"connector.{kind.value}_sync_started"
+    async with connectors.deed(gateway, call, action, "other", row.connector_id) as ending:
+        begun = await command(gateway, call.principal, request, reply=connector.SyncAccepted)
+        ending.metadata["run"] = begun.run_id
     # The run is durable; whoever looks at once should find it, and need not.
     await gateway.resources.reached(call.workspace_id, begun.sequence, timeout=patience.get())
     location = f"{_ONE.format(connector_id=row.connector_id)}/sync-runs/{begun.run_id}"
@@ -234,10 +234,9 @@ async def cancel(gateway: Gateway, call: Call[NoQuery, None]) -> SyncRun:
     """End a run."""
     row = await _find(gateway, call)
     request = connector.CancelSync(connector_id=row.connector_id, run_id=row.run_id)
-    reply = await command(gateway, call.principal, request, reply=connector.SyncAccepted)
-    await connectors.write_down(
-        gateway, call, "connector.sync_cancelled", "other", row.connector_id, run=row.run_id
-    )
+    action = "connector.sync_cancelled"
+    async with connectors.deed(gateway, call, action, "other", row.connector_id, run=row.run_id):
+        reply = await command(gateway, call.principal, request, reply=connector.SyncAccepted)
     location = f"{_ONE.format(connector_id=row.connector_id)}/sync-runs/{row.run_id}"
     await settle(gateway, call.workspace_id, reply.sequence, location=location)
     return present(await _find(gateway, call))

@@ -53,6 +53,7 @@ WRITTEN_BY_THE_DATABASE = {
 """By a function of the database, in the transaction of the change."""
 
 _WRITERS = {"write_down", "audit_self", "audit_factor"}
+_NAMES_FIRST = {"insert_intent"}
 
 
 def names_in(function: FunctionType) -> set[str]:
@@ -85,16 +86,21 @@ def called_by(function: FunctionType, names: set[str]) -> Iterator[FunctionType]
                 yield value
 
 
-def writes_a_line(function: Callable[..., object], seen: set[object]) -> bool:
-    """Whether a way leads from a function to one that adds to the audit log."""
+def leads_to(wanted: set[str], function: Callable[..., object], seen: set[object]) -> bool:
+    """Whether a way leads from a function to one that uses one of these names."""
     found = inspect.unwrap(function)
     if not isinstance(found, FunctionType) or found in seen or not found.__module__.startswith("services."):
         return False
     seen.add(found)
     names = names_in(found)
-    if names & _WRITERS or {"_queries", "audit"} <= names:
+    if names & wanted or (wanted & _WRITERS and {"_queries", "audit"} <= names):
         return True
-    return any(writes_a_line(each, seen) for each in called_by(found, names))
+    return any(leads_to(wanted, each, seen) for each in called_by(found, names))
+
+
+def writes_a_line(function: Callable[..., object], seen: set[object]) -> bool:
+    """Whether a way leads from a function to one that adds to the audit log."""
+    return leads_to(_WRITERS | _NAMES_FIRST, function, seen)
 
 
 def changing() -> list[AnyOperation]:
@@ -127,6 +133,19 @@ def test_a_deed_names_what_is_in_the_path() -> None:
             continue
         assert operation.deed.of is None or f"{{{operation.deed.of}}}" in operation.path, operation.id
         assert not writes_a_line(operation.handle, set()), operation.id
+
+
+def test_whoever_asks_another_service_names_the_deed_first() -> None:
+    """A line that is written behind a command is lost with whoever is killed in between."""
+    behind = [
+        operation.id
+        for operation in changing()
+        if operation.id not in LEAVES_NO_LINE
+        and leads_to({"raw_command"}, operation.handle, set())
+        and leads_to(_WRITERS, operation.handle, set())
+    ]
+    # One of its directions is a row, the other a command.
+    assert behind == ["createWebhook"]
 
 
 async def test_a_line_that_cannot_be_written_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +241,7 @@ async def test_a_process_that_dies_in_a_deed_leaves_its_line_to_another(database
 
     async with pool(database.app_url, schema="identity") as people:
         first = scribe.Scribe(people, clock=lambda: now)
-        later = scribe.Scribe(people, clock=lambda: now + timedelta(minutes=6))
+        later = scribe.Scribe(people, clock=lambda: now + scribe.LEFT_AFTER + timedelta(minutes=1))
         deed = first.deed(act, "issue.commented", "create", ("issue", "iss_1"), {"fields": "text"})
         async with deed:
             await first.close_left()
@@ -236,8 +255,12 @@ async def test_a_process_that_dies_in_a_deed_leaves_its_line_to_another(database
                 raise NotFoundError("nobody")
         async with first.deed(act, "issue.commented", "create", ("issue", "iss_3"), {"fields": "text"}):
             pass
+        async with first.deed(act, "issue.commented", "create", ("workspace", "wsp_1"), {}) as ending:
+            ending.target, ending.metadata["run"] = ("issue", "iss_4"), "syn_1"
         await later.close_left()
-    assert await written() == [unknown, {"fields": "text"}]
+    assert await written() == [unknown, {"fields": "text"}, {"run": "syn_1"}]
+    made = "SELECT target_type, target_id FROM audit_log WHERE workspace_id = %s AND metadata ? 'run'"
+    assert await execute(database.owner_url, made, tenant.workspace_id) == [("issue", "iss_4")]
     [whole] = await execute(database.owner_url, "SELECT problem FROM verify_audit(%s)", tenant.workspace_id)
     assert whole == (None,)
 

@@ -906,24 +906,27 @@ async def insert_intent(
 
 _CLOSE_INTENT = """
 WITH gone AS (
-    DELETE FROM audit_intents WHERE workspace_id = $2 AND intent_id = $3
+    DELETE FROM audit_intents WHERE workspace_id = $4 AND intent_id = $5
     RETURNING actor_id, action, category, target_type, target_id, metadata, ip
 )
-SELECT audit_here(g.actor_id, g.action, g.category, g.target_type, g.target_id,
-    g.metadata || $1::jsonb, g.ip) FROM gone AS g
+SELECT audit_here(g.actor_id, g.action, g.category, coalesce($1::text, g.target_type),
+    coalesce($2::text, g.target_id),
+    g.metadata || $3::jsonb, g.ip) FROM gone AS g
 """
 
 
 async def close_intent(
     conn: AsyncConnection[Any],
     *,
+    target_type: str | None,
+    target_id: str | None,
     outcome: str,
     workspace_id: str,
     intent_id: str,
 ) -> None:
     """Turn a deed that is done into a line of the audit log, unless that has happened."""
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_CLOSE_INTENT, (outcome, workspace_id, intent_id))
+        await cursor.execute(_CLOSE_INTENT, (target_type, target_id, outcome, workspace_id, intent_id))
 
 
 _DELETE_INTENT = """

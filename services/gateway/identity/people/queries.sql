@@ -256,7 +256,8 @@ WITH gone AS (
     DELETE FROM audit_intents WHERE workspace_id = sqlc.arg(workspace_id) AND intent_id = sqlc.arg(intent_id)
     RETURNING actor_id, action, category, target_type, target_id, metadata, ip
 )
-SELECT audit_here(g.actor_id, g.action, g.category, g.target_type, g.target_id,
+SELECT audit_here(g.actor_id, g.action, g.category, coalesce(sqlc.narg(target_type)::text, g.target_type),
+    coalesce(sqlc.narg(target_id)::text, g.target_id),
     g.metadata || sqlc.arg(outcome)::jsonb, g.ip) FROM gone AS g;
 
 -- Forget a deed that was refused.

@@ -24,9 +24,15 @@ Outcome: TypeAlias = Literal["done", "refused", "unknown"]
 
 
 class Ending(Struct):
-    """How a deed ended that raised nothing: as whoever does it says, such as where all of its parts were refused."""
+    """How a deed ended that raised nothing, as whoever does it says.
+
+    outcome: refused where nothing came of it. target: what it made, in place of what it was named with.
+    metadata: what nobody knew before, such as the id of a run; ids, counts and words, never a secret.
+    """
 
     outcome: Outcome = "done"
+    target: tuple[str, str] | None = None
+    metadata: dict[str, str] = {}
 
 
 WAIT_SECONDS: Final = 2.0
@@ -36,8 +42,8 @@ PAUSE_SECONDS: Final = 1.0
 ATTEMPTS_MAX: Final = 7
 WAITING_MAX: Final = 10_000
 STOP_SECONDS: Final = 5.0
-LEFT_AFTER: Final = timedelta(minutes=5)
-"""Longer than a request and all tries to write its line, so whose deed is as old has died."""
+LEFT_AFTER: Final = timedelta(minutes=15)
+"""Longer than a request and all tries to write its line take as a rule, so whose deed is as old has died."""
 LOOK_SECONDS: Final = 60.0
 
 
@@ -90,9 +96,10 @@ class Scribe:
             yield ending
         except BaseException as error:
             is_refused = isinstance(error, AppError) and error.status < 500
-            await self._end(act.workspace_id, intent_id, "refused" if is_refused else "unknown")
+            ending.outcome = "refused" if is_refused else "unknown"
+            await self._end(act.workspace_id, intent_id, ending)
             raise
-        await self._end(act.workspace_id, intent_id, ending.outcome)
+        await self._end(act.workspace_id, intent_id, ending)
 
     async def run(self) -> None:
         """Write the lines of processes that died, now and then, until cancelled."""
@@ -101,7 +108,7 @@ class Scribe:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def close_left(self) -> None:
-        """Write the lines of deeds, of all workspaces, that began five minutes ago and have not ended."""
+        """Write the lines of deeds, of all workspaces, that began `LEFT_AFTER` ago and have not ended."""
         before = self._clock() - LEFT_AFTER
         try:
             async with self._people.connection() as conn:
@@ -115,21 +122,24 @@ class Scribe:
         if self._writing:
             await asyncio.wait(set(self._writing), timeout=STOP_SECONDS)
 
-    async def _end(self, workspace_id: str, intent_id: str, outcome: Outcome) -> None:
+    async def _end(self, workspace_id: str, intent_id: str, ending: Ending) -> None:
         """Turn the intent into its line, or strike it; what cannot be done now is tried again, then left."""
         if len(self._writing) >= WAITING_MAX:
             return
 
         async def end(conn: Connection) -> None:
-            if outcome == "refused":
+            if ending.outcome == "refused":
                 await _queries.delete_intent(conn, workspace_id=workspace_id, intent_id=intent_id)
                 return
-            said = {"outcome": outcome} if outcome == "unknown" else {}
+            said = {"outcome": "unknown"} if ending.outcome == "unknown" else {}
+            target_type, target_id = ending.target or (None, None)
             await _queries.close_intent(
                 conn,
                 workspace_id=workspace_id,
                 intent_id=intent_id,
-                outcome=msgspec.json.encode(said).decode(),
+                target_type=target_type,
+                target_id=target_id,
+                outcome=msgspec.json.encode(ending.metadata | said).decode(),
             )
 
         async def patiently() -> None:
