@@ -243,6 +243,14 @@ async def test_a_process_that_dies_in_a_deed_leaves_its_line_to_another(database
         first = scribe.Scribe(people, clock=lambda: now)
         later = scribe.Scribe(people, clock=lambda: now + scribe.LEFT_AFTER + timedelta(minutes=1))
         deed = first.deed(act, "issue.commented", "create", ("issue", "iss_1"), {"fields": "text"})
+        # An older one, of a category that the log refuses, holds up no other.
+        await execute(
+            database.owner_url,
+            "INSERT INTO audit_intents (workspace_id, intent_id, begun_at, actor_id, action, category, target_type,"
+            " target_id, metadata) VALUES (%s, 'bad', %s, 'x', 'x', 'bad', 'x', 'x', '{}')",
+            tenant.workspace_id,
+            now - timedelta(hours=1),
+        )
         async with deed:
             await first.close_left()
             assert await written() == []
@@ -258,6 +266,8 @@ async def test_a_process_that_dies_in_a_deed_leaves_its_line_to_another(database
         async with first.deed(act, "issue.commented", "create", ("workspace", "wsp_1"), {}) as ending:
             ending.target, ending.metadata["run"] = ("issue", "iss_4"), "syn_1"
         await later.close_left()
+    refused = "DELETE FROM audit_intents WHERE workspace_id = %s RETURNING intent_id"
+    assert await execute(database.owner_url, refused, tenant.workspace_id) == [("bad",)]
     assert await written() == [unknown, {"fields": "text"}, {"run": "syn_1"}]
     made = "SELECT target_type, target_id FROM audit_log WHERE workspace_id = %s AND metadata ? 'run'"
     assert await execute(database.owner_url, made, tenant.workspace_id) == [("issue", "iss_4")]

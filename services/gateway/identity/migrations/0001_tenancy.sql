@@ -286,7 +286,7 @@ BEGIN
         RETURN NEW;
     END IF;
     SELECT o.* INTO client FROM organizations AS o JOIN workspaces AS w USING (organization_id)
-    WHERE w.workspace_id = NEW.workspace_id FOR NO KEY UPDATE OF o;
+    WHERE w.workspace_id = NEW.workspace_id FOR UPDATE OF o;
     -- What was agreed, and never more than the plan has; null on one side leaves the other.
     SELECT LEAST(client.seats_total, p.seats) INTO seats FROM plans AS p WHERE p.plan = client.plan;
     SELECT count(DISTINCT m.user_id) INTO taken FROM memberships AS m JOIN workspaces AS w USING (workspace_id)
@@ -325,7 +325,7 @@ BEGIN
         AND NOT (TG_OP = 'UPDATE' AND NEW.status = 'active' AND NEW.role = 'owner')
     THEN
         -- No row: the workspace itself is being deleted.
-        PERFORM FROM workspaces WHERE workspace_id = OLD.workspace_id FOR NO KEY UPDATE;
+        PERFORM FROM workspaces WHERE workspace_id = OLD.workspace_id FOR UPDATE;
         -- Whom the operator has shut out everywhere can do nothing here either.
         IF FOUND AND NOT EXISTS (
             SELECT FROM memberships AS m JOIN users AS u USING (user_id)
@@ -420,7 +420,7 @@ BEGIN
             USING ERRCODE = 'no_data_found';
     END IF;
     -- Locked first, so that an erasure which is being asked for is seen below. What is being erased stays shut.
-    PERFORM FROM workspaces AS w WHERE w.organization_id = client FOR NO KEY UPDATE;
+    PERFORM FROM workspaces AS w WHERE w.organization_id = client FOR UPDATE;
     FOR space IN UPDATE workspaces AS w SET updated_at = now(),
             status = CASE p_status WHEN 'active' THEN 'active' ELSE 'suspended' END
         WHERE w.organization_id = client

@@ -278,7 +278,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
 DECLARE
     told erasures;
 BEGIN
-    PERFORM FROM workspaces WHERE workspace_id = p_workspace FOR NO KEY UPDATE;
+    PERFORM FROM workspaces WHERE workspace_id = p_workspace FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no workspace %', p_workspace USING ERRCODE = 'no_data_found';
     END IF;
