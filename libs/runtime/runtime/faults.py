@@ -15,9 +15,6 @@ def refusal_for(error: BaseException) -> AppError:
             return error
         case ConflictError():
             return StateConflictError("Somebody changed this at the same moment. Read it again and repeat.")
-        case psycopg.errors.ForeignKeyViolation():
-            # What exists is looked up first, so it went since.
-            return StateConflictError("What this belongs to was deleted at the same moment.")
         case LogUnavailableError():
             return UnavailableError("The event log does not answer now. Try again.")
         case psycopg.OperationalError() | PoolTimeout():

@@ -29,6 +29,7 @@ RAISED: dict[str, Exception] = {
     "pool": PoolTimeout("none free"),
     "database": psycopg.OperationalError("gone"),
     "bug": RuntimeError("a secret"),
+    "order": psycopg.errors.ForeignKeyViolation("a row before the one that it hangs on"),
     "login": NotAuthorizedException("No token."),
 }
 
@@ -103,6 +104,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         ("pool", 503, "unavailable"),
         ("database", 503, "unavailable"),
         ("bug", 500, "internal_error"),
+        ("order", 500, "internal_error"),
         ("login", 401, "unauthorized"),
     ],
 )

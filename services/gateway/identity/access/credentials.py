@@ -144,11 +144,14 @@ async def find_token(conn: AsyncConnection[Any], act: Act, owner: Owner, token_i
 
 @contextmanager
 def name_as_refusal(name: str) -> Iterator[None]:
-    """Turn the database's word that a name is taken into a refusal."""
+    """Turn the database's word that a name is taken, or that whose it would be is gone, into a refusal."""
     try:
         yield
     except psycopg.errors.UniqueViolation as error:
         raise StateConflictError(f"The name {name!r} is taken.", details={"name": "is taken"}) from error
+    except psycopg.errors.ForeignKeyViolation as error:
+        # Whoever is to have it was looked up before, and went since.
+        raise StateConflictError("What this belongs to was deleted at the same moment.") from error
 
 
 def _end_of(principal: Principal) -> datetime | None:
