@@ -49,7 +49,8 @@ class Tracked(Struct, kw_only=True):
     """A pattern that was shown: its size now and at its last forecast, and its open predictions by id.
 
     n_renewals: forecasts that followed from the one before, since it was last forecast a day after that; at most MAX_DOUBLINGS.
-    has_come_true: one of its last forecast has. Both follow from its predictions, so that a restart changes nothing.
+    has_come_true: one of its last forecast has. Both follow from its predictions, of which a restart reads the last
+        MAX_DOUBLINGS + 1 forecasts: it changes nothing, unless more than those were made for other reasons within a day each.
     """
 
     workspace_id: str
@@ -249,7 +250,9 @@ class Memory:
             self.renew_later(tracked)
             if tracked.is_forecast and (tracked.forecast_at is None or tracked.has_grown(growth)):
                 is_growth = tracked.forecast_at is not None
-                self.due[key] = Due(tracked.forecast_id or tracked.pattern_id, None, is_growth=is_growth)
+                # Not the forecast itself, from which only a renewal follows.
+                cause_id = f"{tracked.forecast_id}:grown" if is_growth else tracked.pattern_id
+                self.due[key] = Due(cause_id, None, is_growth=is_growth)
 
     def grown_old(self, *, before: datetime, limit: int) -> list[Tracked]:
         """Patterns whose last forecast was made before this, oldest first; each is given once."""

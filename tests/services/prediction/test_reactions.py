@@ -13,10 +13,11 @@ from eventlog import Append, rebuild
 from testkit.waiting import eventually
 
 from services.prediction.commands import prediction_id
+from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
 from services.prediction.engine.recurrence import Model
 from services.prediction.projections import PROJECTION
 from services.prediction.reactions.learning import Past, learn_apart
-from services.prediction.reactions.memory import Memory
+from services.prediction.reactions.memory import Memory, Tracked
 from services.prediction.reactions.reading import load_memory
 
 from .conftest import WORKSPACE, Rig, assessment, at, by_window, detected, envelope, linked, moved
@@ -188,6 +189,23 @@ async def test_a_restart_changes_nothing_of_when_a_pattern_is_forecast_again(rig
     loaded = await remembered(rig)
     loaded.ask_for_the_neglected(growth=9.0)
     assert loaded.without_forecast(now=at(1), limit=9) == []
+
+
+def test_growth_that_a_restart_finds_is_no_renewal() -> None:
+    """Nor is it one for a leader that saw the event."""
+    tracked = Tracked(workspace_id=WORKSPACE, pattern_id="pat_a", status=ACTIVE, n_issues=9)
+    memory = Memory()
+    memory.add(tracked)
+    memory.set_forecast(tracked, at=at(0), forecast_id="prd_1", n_issues=3)
+    memory.ask_for_the_neglected(growth=1.5)
+    cause_id = memory.due[tracked.key].cause_id
+    memory.set_forecast(
+        tracked,
+        at=at(0) + timedelta(hours=1),
+        forecast_id=prediction_id(WORKSPACE, "pat_a", cause_id, WINDOWS_DAYS[0]),
+        n_issues=9,
+    )
+    assert tracked.n_renewals == 0
 
 
 async def remembered(rig: Rig) -> Memory:
