@@ -30,6 +30,8 @@ READINGS_MAX: Final = 8
 """How often a stretch of counted pages is read at most, for one that changes all the time; without that it is twice."""
 SEEN_MAX: Final = 2_000
 """Of how many records it is known that they came; one that is longer ago comes twice, and is stored once by its id."""
+STEP_MIN: Final = timedelta(seconds=1)
+"""No vendor is taken to begin more exactly: Jira is told milliseconds, and begins with the second that they are in."""
 
 _STEPS: Final = re.compile(r"""(?<=')[^']+(?=')|(?<=")[^"]+(?=")|[^.\[\]'"]+""")
 
@@ -137,7 +139,8 @@ def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Pl
     """The next page of a window, or a window that begins with the last record of this page."""
     (start, end), *others = place.windows
     moments = moments_of(stream, answer.records)
-    is_counted = place.is_counted or (bool(moments) and min(moments) < start - resolution(stream))
+    step = max(resolution(stream), STEP_MIN)
+    is_counted = place.is_counted or (bool(moments) and min(moments) < start - step)
     counted = msgspec.structs.replace(place, next=answer.next, n_records=n_records, is_counted=is_counted)
     if _can_begin_anew(stream):
         seen = _seen(place.seen, answer.records)
@@ -146,7 +149,6 @@ def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Pl
     if is_counted or not is_sorted or not _can_begin_anew(stream):
         return counted
     # A step earlier, for some vendors begin behind the moment that they are told.
-    step = resolution(stream)
     last = moments[-1] - step
     if last <= start:
         return counted

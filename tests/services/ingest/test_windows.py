@@ -28,7 +28,7 @@ DAY = datetime(2026, 1, 1, tzinfo=UTC)
 END = DAY + timedelta(days=3)
 REQUESTS_MAX = 5_000
 
-Begins = Literal["told", "behind", "anywhere"]
+Begins = Literal["told", "second", "behind", "anywhere"]
 TimeFormat = Literal["rfc3339", "epoch_ms", "minute", "date"]
 
 
@@ -82,10 +82,12 @@ class Listing:
         told = window_values(self.stream, *place.windows[0])
         start = moment(told["start_value"])
         assert start is not None
+        if self.begins == "second":
+            start = start.replace(microsecond=0)
         rows = sorted(
             (at, id_)
             for id_, at in self.moments.items()
-            if self.begins == "anywhere" or at > start or (at == start and self.begins == "told")
+            if self.begins == "anywhere" or at > start or (at == start and self.begins != "behind")
         )
         by_number = isinstance(endpoint_of(self.stream).paginator, PageNumber)
         assert place.next is None or isinstance(place.next, int)
@@ -166,6 +168,16 @@ def test_what_stays_where_it_is_is_given_once(
     assert stays <= set(found)
     if begins != "anywhere":  # that is known only behind the first page that was to begin later
         assert len(found) == len(set(found))
+
+
+def test_a_vendor_that_rounds_what_it_is_told_to_a_second_is_read_once() -> None:
+    """Each page begins anew before the moment that was told, though records change all the time."""
+    changes = [Change(at, 90 + at, 100.0 - at) for at in range(30)]
+    listing = Listing([0.4] * 90, changes, size=10, begins="second", time_format="epoch_ms")
+    assert {(n, (DAY + timedelta(seconds=60 + 0.4 * (n + 1))).isoformat()) for n in range(90)} <= set(
+        listing.read()
+    )
+    assert listing.n_requests < 30
 
 
 @pytest.mark.parametrize("by_number", [False, True])
