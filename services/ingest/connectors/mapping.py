@@ -70,9 +70,7 @@ def map_record(manifest: Manifest, record: object, *, now: datetime) -> Outcome:
         return Rejected("is not a JSON object", "", record)
     budget = Budget()
     try:
-        mapping = next(
-            (each for each in manifest.mappings if _holds(each.when, record, budget, if_absent=True)), None
-        )
+        mapping = _fitting(manifest, record, budget)
         if mapping is None:
             return Rejected("is of no kind that the manifest maps", "", record)
         if _holds(mapping.ignore, record, budget, if_absent=False):
@@ -91,6 +89,24 @@ def map_record(manifest: Manifest, record: object, *, now: datetime) -> Outcome:
         return Rejected(f"cannot be read ({type(error).__name__})", "", record)
 
 
+def id_of(manifest: Manifest, record: object) -> str | None:
+    """The external_id of the issue that a record stands for; None where none can be read."""
+    if is_deeper(record, DEPTH_MAX) or not isinstance(record, dict):
+        return None
+    budget = Budget()
+    try:
+        mapping = _fitting(manifest, record, budget)
+        return None if mapping is None else _Reading(mapping, record, budget).external_id()
+    except (_FieldError, ArithmeticError, RecursionError, ValueError):  # an ExpressionError is a ValueError
+        return None
+
+
+def _fitting(manifest: Manifest, record: Record, budget: Budget) -> Mapping | None:
+    """The first of a manifest's mappings that is for a record. Raises ExpressionError."""
+    fitting = (each for each in manifest.mappings if _holds(each.when, record, budget, if_absent=True))
+    return next(fitting, None)
+
+
 class _FieldError(Exception):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -106,13 +122,18 @@ class _Reading:
         self._record = record
         self._budget = budget
 
-    def report(self, source: str) -> ingest.IssueReport:
-        mapping = self._mapping
-        external_id = self._line("external_id", mapping.external_id)
+    def external_id(self) -> str:
+        expression = self._mapping.external_id
+        external_id = self._line("external_id", expression)
         if external_id is None:
-            raise _FieldError("external_id", f"nothing at {mapping.external_id.text[:60]!r}")
+            raise _FieldError("external_id", f"nothing at {expression.text[:60]!r}")
         if _NOTHING_INSIDE.search(external_id):
             raise _FieldError("external_id", f"{external_id!r} is made of something that the record lacks")
+        return external_id
+
+    def report(self, source: str) -> ingest.IssueReport:
+        mapping = self._mapping
+        external_id = self.external_id()
         html = self._html()
         title, body = (
             shown(text) if text is not None and text in html else text

@@ -29,6 +29,7 @@ from services.ingest.connectors.manifest import (
     Offset,
     Stream,
 )
+from services.ingest.connectors.mapping import id_of
 from services.ingest.vendors import mysql, postgresql, snowflake, sql
 from services.ingest.vendors.faults import AccountBusyError, words
 from services.ingest.vendors.faults import Code as Code
@@ -39,7 +40,16 @@ from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import signer
 from services.ingest.vendors.templates import Values, window_values
 from services.ingest.vendors.turning import compiled, next_of, turned_to
-from services.ingest.vendors.windows import Answer, Place, at_most, behind, endpoint_of, moments_of, unseen
+from services.ingest.vendors.windows import (
+    Answer,
+    Place,
+    at_most,
+    behind,
+    can_begin_anew,
+    endpoint_of,
+    moments_of,
+    unseen,
+)
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.client import RESTClient
@@ -315,7 +325,10 @@ class _Source:
             self._pin(following)
         if not records and self._stream.stop_after_empty_page:
             following = None
-        return Answer(self._finished(records, values, partition), following)
+        records = self._finished(records, values, partition)
+        manifest = self._access.manifest
+        ids = [id_of(manifest, record) for record in records] if can_begin_anew(self._stream) else []
+        return Answer(records, following, ids)
 
     def _finished(self, records: list[object], values: Values, partition: Mapping[str, str]) -> list[object]:
         """Records in place of ids, each with the list it is from."""

@@ -58,10 +58,14 @@ class Place(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What a page had, and the vendor's word for the next one; None: there is none."""
+    """What a page had, and the vendor's word for the next one; None: there is none.
+
+    ids: of the records' issues, in their order; empty where they are not known.
+    """
 
     records: list[object]
     next: str | int | None
+    ids: Sequence[str | None] = ()
 
 
 def endpoint_of(stream: Stream) -> Endpoint:
@@ -94,10 +98,10 @@ def behind(
     Raises VendorError("bad_answer") for a vendor that turns no page.
     """
     after, is_cut = _behind(stream, place, answer, whole, n_partitions)
-    if place.next is None or not _can_begin_anew(stream) or (after is not None and after.next is not None):
+    if place.next is None or not can_begin_anew(stream) or (after is not None and after.next is not None):
         return after, is_cut
     # The last of several counted pages: between them a record may have moved up.
-    trail = _trail(place, answer)
+    trail = _trail(stream, place, answer)
     if trail == place.former or place.n_readings + 1 >= READINGS_MAX:
         return after, is_cut
     seen, n_readings = _seen(place.seen, answer.records), place.n_readings + 1
@@ -142,11 +146,11 @@ def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Pl
     step = max(resolution(stream), STEP_MIN)
     is_counted = place.is_counted or (bool(moments) and min(moments) < start - step)
     counted = msgspec.structs.replace(place, next=answer.next, n_records=n_records, is_counted=is_counted)
-    if _can_begin_anew(stream):
+    if can_begin_anew(stream):
         seen = _seen(place.seen, answer.records)
-        counted = msgspec.structs.replace(counted, seen=seen, trail=_trail(place, answer))
+        counted = msgspec.structs.replace(counted, seen=seen, trail=_trail(stream, place, answer))
     is_sorted = len(moments) == len(answer.records) > 0 and moments == sorted(moments)
-    if is_counted or not is_sorted or not _can_begin_anew(stream):
+    if is_counted or not is_sorted or not can_begin_anew(stream):
         return counted
     # A step earlier, for some vendors begin behind the moment that they are told.
     last = moments[-1] - step
@@ -157,7 +161,7 @@ def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Pl
     return Place(((last, end), *others), partition=place.partition, seen=_seen(place.seen, again))
 
 
-def _can_begin_anew(stream: Stream) -> bool:
+def can_begin_anew(stream: Stream) -> bool:
     """Whether pages of a list are counted that is sorted by its cursor and can be told where to begin."""
     endpoint = endpoint_of(stream)
     is_counted = isinstance(endpoint.paginator, Offset | PageNumber)
@@ -170,10 +174,18 @@ def _seen(before: Sequence[str], records: Sequence[object]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*before, *marks)))[-SEEN_MAX:]
 
 
-def _trail(place: Place, answer: Answer) -> str:
-    """What the pages of a window had, up to and with this one."""
-    marks = [mark_of(record) or "" for record in answer.records]
-    return sha256(" ".join([place.trail, *marks]).encode()).hexdigest()[:16]
+def _trail(stream: Stream, place: Place, answer: Answer) -> str:
+    """What the pages of a window had, up to and with this one.
+
+    Each by its id and moment where they are known, for some records hold what differs in each answer.
+    """
+    ids = answer.ids or [None] * len(answer.records)
+    cursors = _cursors(stream, answer.records)
+    marks = [
+        mark_of(record) or "" if id_ is None or cursor is None else f"{cursor.isoformat()} {id_}"
+        for record, id_, cursor in zip(answer.records, ids, cursors, strict=True)
+    ]
+    return sha256("\n".join([place.trail, *marks]).encode()).hexdigest()[:16]
 
 
 def mark_of(record: object) -> str | None:
@@ -254,12 +266,16 @@ def _is_before(stream: Stream, records: Sequence[object], start: datetime) -> bo
 
 def moments_of(stream: Stream, records: Sequence[object]) -> list[datetime]:
     """The cursors of those records that have one that can be read."""
+    return [each for each in _cursors(stream, records) if each is not None]
+
+
+def _cursors(stream: Stream, records: Sequence[object]) -> list[datetime | None]:
+    """The cursor of each record, None for one that has none that can be read."""
     incremental = stream.endpoint.incremental if stream.endpoint is not None else None
     if incremental is None:
-        return []
+        return [None] * len(records)
     steps = _STEPS.findall(incremental.cursor_path)
-    found = (moment(at(record, steps)) for record in records)
-    return [each for each in found if each is not None]
+    return [moment(at(record, steps)) for record in records]
 
 
 def at(value: object, steps: Sequence[str]) -> object:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from runtime.outbound import Reach
 
+from services.ingest.connectors.expressions import Expression
 from services.ingest.connectors.manifest import (
     Cursor,
     Endpoint,
@@ -215,6 +216,16 @@ def test_a_second_reading_may_begin_with_the_page_that_the_first_one_ended_with(
     playing.edits, playing.edits_leave = [(2, "0")], True
     found = read(access, stream)
     assert (ids(found), found[-1].position, playing.n_requests) == (["0", "1"], None, 3)
+
+
+def test_records_that_differ_in_each_answer_are_read_twice_not_eight_times(playing: Vendor) -> None:
+    """All of one moment, so their pages are counted until two readings agree: by their ids, not by an age."""
+    manifest, stream = made("offset_total")
+    access, stream = playing.play(manifest, stream, size=3, records=[replace(row, at=DAY) for row in kept(7)])
+    named = replace(manifest.mappings[0], when=None, external_id=Expression("the_id"))
+    playing.tells_age = True
+    found = read(replace(access, manifest=replace(access.manifest, mappings=(named,))), stream)
+    assert (sorted(ids(found)), playing.n_requests) == (sorted(2 * [row.id for row in kept(7)]), 2 * 3)
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", None])

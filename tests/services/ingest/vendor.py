@@ -64,6 +64,7 @@ class Vendor:
     repeats: each page begins with the last record of the one before.
     begins: where a list that can be told where to begin does so, "behind" with the first record that is later.
     edits_leave: what is edited was so behind the window's end.
+    tells_age: each record says in which answer it stands.
     """
 
     def __init__(self, url: str) -> None:
@@ -85,7 +86,7 @@ class Vendor:
         self.refusal = 400
         self.edits: list[tuple[int, str]] = []
         self.begins: Literal["told", "behind", "anywhere"] = "told"
-        self.edits_leave = False
+        self.edits_leave = self.tells_age = False
 
     def play(
         self, manifest: Manifest, stream: Stream, *, size: int, records: Sequence[Kept]
@@ -301,6 +302,8 @@ class Vendor:
             if self.stream.time_format in ("epoch_s", "epoch_ms"):
                 value = int(row.at.timestamp() * (1000 if self.stream.time_format == "epoch_ms" else 1))
             put(record, self.endpoint.incremental.cursor_path, value)
+        if self.tells_age:
+            record["the_age"] = self.n_requests
         return record
 
     def _details(self, ids: list[str]) -> tuple[int, dict[str, str], bytes]:
