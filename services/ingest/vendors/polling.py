@@ -48,6 +48,7 @@ from services.ingest.vendors.windows import (
     can_begin_anew,
     endpoint_of,
     moments_of,
+    sizes_of,
     unseen,
 )
 
@@ -71,9 +72,6 @@ ABSENT: Final = frozenset({403, 404, 410})
 
 T = TypeVar("T")
 
-_SIZES: Final = re.compile(
-    r"(page\[?|items)?_?(per_?page|size|limit|page_?len|max_?results|max|take|count|\$top)\]?", re.IGNORECASE
-)
 _ABOUT_CREDENTIALS: Final = re.compile(r"auth|token|permission|scope|forbidden|credential", re.IGNORECASE)
 
 
@@ -495,10 +493,7 @@ def _small(stream: Stream) -> Stream:
     paginator = endpoint.paginator
     if isinstance(paginator, Offset):
         paginator = msgspec.structs.replace(paginator, limit=1)
-    params = {
-        name: 1 if isinstance(value, int) and _SIZES.fullmatch(name) else value
-        for name, value in endpoint.params.items()
-    }
+    params = {**endpoint.params, **{name: 1 for name, _ in sizes_of(endpoint.params)}}
     return msgspec.structs.replace(
         stream, endpoint=msgspec.structs.replace(endpoint, paginator=paginator, params=params)
     )

@@ -13,7 +13,7 @@ that cannot be told where to begin; of a moment with more records than the vendo
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -33,6 +33,9 @@ SEEN_MAX: Final = 2_000
 STEP_MIN: Final = timedelta(seconds=1)
 """No vendor is taken to begin more exactly: Jira is told milliseconds, and begins with the second that they are in."""
 
+_SIZES: Final = re.compile(
+    r"(page\[?|items)?_?(per_?page|size|limit|page_?len|max_?results|max|take|count|\$top)\]?", re.IGNORECASE
+)
 _STEPS: Final = re.compile(r"""(?<=')[^']+(?=')|(?<=")[^"]+(?=")|[^.\[\]'"]+""")
 
 
@@ -101,6 +104,8 @@ def behind(
     if place.next is None or not can_begin_anew(stream) or (after is not None and after.next is not None):
         return after, is_cut
     # The last of several counted pages: between them a record may have moved up.
+    if not answer.records and _was_alone(stream, place):
+        return after, is_cut
     trail = _trail(stream, place, answer)
     if trail == place.former or place.n_readings + 1 >= READINGS_MAX:
         return after, is_cut
@@ -232,6 +237,25 @@ def _is_short(stream: Stream, place: Place, answer: Answer) -> bool:
     if isinstance(paginator, PageNumber) and isinstance(place.next, int):
         return len(answer.records) * (place.next - paginator.base_page) < place.n_records
     return False
+
+
+def _was_alone(stream: Stream, place: Place) -> bool:
+    """Whether the window has had one page only, with less than was asked for: nothing moved up over its end."""
+    endpoint = endpoint_of(stream)
+    paginator = endpoint.paginator
+    if stream.details is not None:  # which the vendor may not give of each id
+        return False
+    if isinstance(paginator, Offset):
+        return place.next == paginator.limit and place.n_records < paginator.limit
+    if not isinstance(paginator, PageNumber) or place.next != paginator.base_page + 1:
+        return False
+    sizes = [size for _, size in sizes_of({**endpoint.params, **endpoint.json})]
+    return bool(sizes) and place.n_records < min(sizes)
+
+
+def sizes_of(words: Mapping[str, object]) -> list[tuple[str, int]]:
+    """Which words of a request say how many records a page may have, and how many."""
+    return [(name, size) for name, size in words.items() if isinstance(size, int) and _SIZES.fullmatch(name)]
 
 
 def _cut(

@@ -28,6 +28,7 @@ DAY = datetime(2026, 1, 1, tzinfo=UTC)
 END = DAY + timedelta(days=3)
 REQUESTS_MAX = 5_000
 
+Ends = Literal["told", "short", "empty"]
 Begins = Literal["told", "second", "behind", "anywhere"]
 TimeFormat = Literal["rfc3339", "epoch_ms", "minute", "date"]
 
@@ -50,11 +51,11 @@ class Listing:
         *,
         size: int = 1,
         by_number: bool = False,
-        tells_total: bool = False,
+        ends: Ends = "empty",
         begins: Begins = "told",
         time_format: TimeFormat = "rfc3339",
     ) -> None:
-        self.size, self.tells_total, self.begins, self.changes = size, tells_total, begins, changes
+        self.size, self.ends, self.begins, self.changes = size, ends, begins, changes
         paginator = (
             PageNumber(base_page=1, total_path=None) if by_number else Offset(limit=size, total_path=None)
         )
@@ -62,6 +63,7 @@ class Listing:
             name="things",
             endpoint=Endpoint(
                 path="/things",
+                params={"per_page": size} if by_number else {},
                 paginator=paginator,
                 incremental=Incremental(cursor_path="at", start_param="since", end_param="until"),
             ),
@@ -95,7 +97,12 @@ class Listing:
         page: list[object] = [
             {"id": id_, "at": at.isoformat()} for at, id_ in rows[first : first + self.size]
         ]
-        is_last = first + self.size >= len(rows) if self.tells_total else len(page) < self.size
+        missing = {
+            "told": len(rows) - first - self.size,
+            "short": 1 - (len(page) < self.size),
+            "empty": len(page),
+        }
+        is_last = missing[self.ends] <= 0
         following = first // self.size + 2 if by_number else first + self.size
         return Answer(page, None if is_last else following)
 
@@ -130,22 +137,24 @@ CHANGES = st.builds(
     changes=st.lists(CHANGES, max_size=READINGS_MAX - 2),
     size=st.integers(1, 7),
     by_number=st.booleans(),
-    tells_total=st.booleans(),
+    ends=st.sampled_from(get_args(Ends)),
     begins=st.sampled_from(get_args(Begins)),
     time_format=st.sampled_from(get_args(TimeFormat)),
 )
-@example([600.0] * 3, [Change(2, 0, 300.0)], 1, False, False, "told", "rfc3339")
-@example([0.0] * 2, [Change(2, 0, 300.0)], 1, True, True, "told", "epoch_ms")
-@example([0.4, 0.0, 0.0, 0.0, 0.4, 0.4], [Change(2, 2, 0.0)], 3, False, False, "behind", "rfc3339")
-@example([4_000.0, 0.0, 0.4, 0.0, 0.0, 59.0], [Change(1, 1, 0.0)], 3, True, False, "told", "date")
-@example([4_000.0, 0.0] * 2, [Change(5, 2, None)], 2, False, True, "anywhere", "rfc3339")
-@example([0.0] * 9, [Change(1, 0, 0.0), Change(4, 1, 0.0), Change(7, 2, None)], 3, True, True, "told", "date")
+@example([600.0] * 3, [Change(2, 0, 300.0)], 1, False, "short", "told", "rfc3339")
+@example([0.0] * 2, [Change(2, 0, 300.0)], 1, True, "told", "told", "epoch_ms")
+@example([0.4, 0.0, 0.0, 0.0, 0.4, 0.4], [Change(2, 2, 0.0)], 3, False, "short", "behind", "rfc3339")
+@example([4_000.0, 0.0, 0.4, 0.0, 0.0, 59.0], [Change(1, 1, 0.0)], 3, True, "short", "told", "date")
+@example([4_000.0, 0.0] * 2, [Change(5, 2, None)], 2, False, "told", "anywhere", "rfc3339")
+@example(
+    [0.0] * 9, [Change(1, 0, 0.0), Change(4, 1, 0.0), Change(7, 2, None)], 3, True, "told", "told", "date"
+)
 def test_what_stays_where_it_is_is_given_once(
     gaps: list[float],
     changes: list[Change],
     size: int,
     by_number: bool,
-    tells_total: bool,
+    ends: Ends,
     begins: Begins,
     time_format: TimeFormat,
 ) -> None:
@@ -158,7 +167,7 @@ def test_what_stays_where_it_is_is_given_once(
         changes,
         size=size,
         by_number=by_number,
-        tells_total=tells_total,
+        ends=ends,
         begins=begins,
         time_format=time_format,
     )
@@ -170,10 +179,18 @@ def test_what_stays_where_it_is_is_given_once(
         assert len(found) == len(set(found))
 
 
+@pytest.mark.parametrize("by_number", [False, True])
+def test_a_poll_that_finds_less_than_a_page_is_not_read_twice(by_number: bool) -> None:
+    """By a vendor that says no total: the page, the same begun anew, and that nothing is behind it."""
+    listing = Listing([600.0, 600.0, 1.0], size=100, by_number=by_number)
+    assert [n for n, _ in listing.read()] == [0, 1, 2]
+    assert listing.n_requests == 3
+
+
 def test_a_vendor_that_rounds_what_it_is_told_to_a_second_is_read_once() -> None:
     """Each page begins anew before the moment that was told, though records change all the time."""
     changes = [Change(at, 90 + at, 100.0 - at) for at in range(30)]
-    listing = Listing([0.4] * 90, changes, size=10, begins="second", time_format="epoch_ms")
+    listing = Listing([0.4] * 90, changes, size=10, ends="told", begins="second", time_format="epoch_ms")
     assert {(n, (DAY + timedelta(seconds=60 + 0.4 * (n + 1))).isoformat()) for n in range(90)} <= set(
         listing.read()
     )
@@ -188,7 +205,7 @@ def test_a_stretch_that_never_rests_ends(by_number: bool) -> None:
         for at in range(1, 1_000)
         for change in (Change(at, at - 1, None), Change(at, at + 11, 259_140.0))
     ]
-    listing = Listing([0.0] * 12, changes, size=3, by_number=by_number, tells_total=True)
+    listing = Listing([0.0] * 12, changes, size=3, by_number=by_number, ends="told")
     found = listing.read()
     assert len(found) == len(set(found)) > 12
     # The first page, which begins a second later, and as often as a stretch is read its four pages.
@@ -198,7 +215,7 @@ def test_a_stretch_that_never_rests_ends(by_number: bool) -> None:
 def test_no_more_is_remembered_than_is_bounded() -> None:
     """Beyond that what is read again is given again."""
     n = SEEN_MAX + 100
-    listing = Listing([0.0] * n, size=500, tells_total=True)
+    listing = Listing([0.0] * n, size=500, ends="told")
     found = listing.read()
     assert len(set(found)) == n
     assert listing.n_requests == 1 + 2 * 5
