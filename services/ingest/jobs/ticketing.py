@@ -1,6 +1,7 @@
 """Tickets: made once however often it is asked, found again after a crash, and followed to their end."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -65,9 +66,10 @@ TRACKERS_PER_ROUND: Final = 4
 FOLLOW_SECONDS: Final = 20.0
 """Trackers that are asked at once, of all and of one workspace, how many of one workspace are in a round, and how long
 each is: slow ones hold up their own tickets and those of their workspace, and no round for long. As many tickets are
-settled beside them, each for so long."""
+settled beside them, each for so long; of what is to be settled a round begins nothing more after ROUND_SECONDS."""
 ASKED_MAX: Final = 50_000
-"""Tickets and connectors whose last time is known; what is forgotten counts as never asked."""
+"""Tickets and connectors whose last time is known, and workspaces that had a turn in what is settled; what is forgotten
+counts as never asked."""
 
 _POLL_SECONDS: Final = 0.25
 
@@ -95,6 +97,7 @@ class Ticketing:
         outbound: Outbound,
         *,
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = event_log
         self._sources = Sources(event_log, clock=clock)
@@ -102,7 +105,9 @@ class Ticketing:
         self._pushes = pushes
         self._outbound = outbound
         self._clock = clock
+        self._monotonic = monotonic
         self._asked: OrderedDict[str, datetime] = OrderedDict()
+        self._had_turn: OrderedDict[str, float] = OrderedDict()
         self._trackers = asyncio.Semaphore(TRACKERS_MAX)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -146,37 +151,57 @@ class Ticketing:
     async def settle(self) -> int:
         """Look for tickets whose making somebody began and nobody ended; how many were found.
 
-        One that is not there is let go: whoever asked was told that it was not known, and may ask again.
+        One that is not there is let go: whoever asked was told that it was not known, and may ask again. Workspaces that
+        had no turn for longest go first, and what a round does not come to waits for the next.
         """
         workspaces: dict[str, list[str]] = {}
         for workspace_id, ticket_id in await self._pushes.lapsed(limit=LAPSED_MAX):
             workspaces.setdefault(workspace_id, []).append(ticket_id)
         hands = asyncio.Semaphore(TRACKERS_MAX)
+        until = self._monotonic() + ROUND_SECONDS
         settling = []
-        for workspace_id, ticket_ids in workspaces.items():
+        for workspace_id in sorted(workspaces, key=lambda each: self._had_turn.get(each, -1.0)):
             share = asyncio.Semaphore(TRACKERS_PER_WORKSPACE)
-            settling += [self._take_up(workspace_id, each, share, hands) for each in ticket_ids[:SETTLED_MAX]]
+            for ticket_id in workspaces[workspace_id][:SETTLED_MAX]:
+                settling.append(self._take_up(workspace_id, ticket_id, share, hands, until=until))
         return sum(await asyncio.gather(*settling))
 
     async def _take_up(
-        self, workspace_id: str, ticket_id: str, share: asyncio.Semaphore, hands: asyncio.Semaphore
+        self,
+        workspace_id: str,
+        ticket_id: str,
+        share: asyncio.Semaphore,
+        hands: asyncio.Semaphore,
+        *,
+        until: float,
     ) -> bool:
         """Whether what another try left behind was found. share: of its workspace in the hands that settle."""
         async with share, hands:
-            ours = await self._pushes.take_up(workspace_id, ticket_id)
-            if ours is None:
+            if self._monotonic() >= until:
                 return False
-            context = CommandContext(
-                workspace_id=workspace_id, correlation_id=ticket_id, actor=ours.requested_by
-            )
+            self._had_turn[workspace_id] = self._monotonic()
+            self._had_turn.move_to_end(workspace_id)
+            while len(self._had_turn) > ASKED_MAX:
+                self._had_turn.popitem(last=False)
             try:
-                async with asyncio.timeout(FOLLOW_SECONDS):
-                    return await self._settled(ours, context)
+                ours = await self._pushes.take_up(workspace_id, ticket_id)
+                return ours is not None and await self._settled_or_given_up(ours)
             except Exception as error:  # noqa: BLE001  # edge: one ticket's trouble ends neither the round nor the process
                 log.warning("ticket.not_settled", ticket_id=ticket_id, error=_said(error))
-                if self._clock() - ours.begun_at >= GIVEN_UP_AFTER:
-                    await self._pushes.end(ours)
                 return False
+
+    async def _settled_or_given_up(self, ours: Push) -> bool:
+        """Whether it was found; one that cannot be asked for is given up in the end."""
+        context = CommandContext(
+            workspace_id=ours.workspace_id, correlation_id=ours.ticket_id, actor=ours.requested_by
+        )
+        try:
+            async with asyncio.timeout(FOLLOW_SECONDS):
+                return await self._settled(ours, context)
+        except Exception:
+            if self._clock() - ours.begun_at >= GIVEN_UP_AFTER:
+                await self._pushes.end(ours)
+            raise
 
     async def follow(self, found: Sequence[_queries.OpenTicket]) -> int:
         """Ask where open tickets stand, each at most every FOLLOWED_EVERY, the longest unasked first; how many changed.
