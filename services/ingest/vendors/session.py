@@ -148,7 +148,7 @@ class GuardedSession(requests.Session):
             return
         said = words(body[:WORDS_BYTES].decode("utf-8", "replace"), self._secrets)
         detail = f"{host} answered {status}" + (f": {said}" if said else "")
-        if status == 429 or (status in (400, 403) and _is_spent(response.headers)):
+        if status == 429 or (status in (400, 403) and is_spent(response.headers)):
             raise VendorError("rate_limited", detail, retry_after=retry_after(response.headers))
         if 300 <= status < 400:
             raise VendorError("bad_answer", f"{host} answered {status}: it points to another address")
@@ -202,7 +202,7 @@ def _moment(text: str) -> datetime | None:
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read
 
 
-def _is_spent(headers: Mapping[str, str]) -> bool:
+def is_spent(headers: Mapping[str, str]) -> bool:
     """Whether a refusal that does not say 429 means it."""
     return "retry-after" in headers or any(
         _REMAINING.fullmatch(name) and value.strip() == "0" for name, value in headers.items()

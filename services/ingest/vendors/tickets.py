@@ -1,5 +1,6 @@
 """A tracker as it is asked over HTTP: make a ticket, look one up by its marker, ask where one stands."""
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
@@ -24,13 +25,23 @@ from services.ingest.connectors.manifest import (
 from services.ingest.connectors.templates import TemplateError, fill_address, fill_text
 from services.ingest.vendors.faults import RefusedError, VendorError, words
 from services.ingest.vendors.oauth import trusting, values_of
-from services.ingest.vendors.wire import retry_after, send
+from services.ingest.vendors.session import is_spent, retry_after
+from services.ingest.vendors.wire import send
 
 ATLASSIAN: Final = "https://api.atlassian.com"
 _STATUS_REFUSED: Final = frozenset({401, 403})
 _STATUS_LIMITED: Final = 429
+_STATUS_SPENT: Final = frozenset({400, 403})
+"""What some answer in its place, with headers that say so."""
 _STATUS_UNKNOWN: Final = frozenset({408, 409, 425})
 """4xx that do not say that nothing was done."""
+_LIMITED: Final = frozenset({"ratelimited"})
+_TROUBLED: Final = frozenset(
+    {"internal", "internalerror", "internalservererror", "fatalerror", "serviceunavailable", "requesttimeout"}
+    | {"locktimeout", "networkerror"}
+)
+"""Codes of errors that pass, in small letters alone: the limit of Linear (https://linear.app/developers/rate-limiting) and
+Slack, and troubles of their own, of GraphQL and Slack (https://docs.slack.dev/reference/methods/chat.postMessage)."""
 
 
 class UnsettledError(VendorError):
@@ -60,9 +71,9 @@ class Tracker:
         if answer.status >= 500 or answer.status in _STATUS_UNKNOWN:
             raise UnsettledError("vendor_failed", self._said(answer))
         if 400 <= answer.status < 500:
-            raise RefusedError("not_configured", self._said(answer))
+            raise _refusal(_codes(answer), self._said(answer), answer)
         body = self._body(answer)
-        found = self._made(self._push, body, given)
+        found = self._made(self._push, body, given, answer)
         if found is None:
             # It took the request, yet says nothing that we understand.
             raise UnsettledError("bad_answer", "the tracker's answer names no ticket")
@@ -73,8 +84,8 @@ class Tracker:
         part = self._push.find
         if part is None:
             return None
-        body = self._body(await self._send(await self._base(given), self._request(part, given)))
-        return self._made(part, body, given)
+        answer = await self._send(await self._base(given), self._request(part, given))
+        return self._made(part, self._body(answer), given, answer)
 
     async def standing(self, given: Mapping[str, object]) -> tuple[tickets.TicketState, str] | None:
         """Where the ticket `id` stands; None where the tracker does not say, or the manifest does not know how to ask."""
@@ -93,14 +104,16 @@ class Tracker:
         except TemplateError as error:
             raise VendorError("not_configured", str(error)) from error
 
-    def _made(self, part: Push | Find, body: object, given: Mapping[str, object]) -> tickets.Made | None:
+    def _made(
+        self, part: Push | Find, body: object, given: Mapping[str, object], answer: Answer
+    ) -> tickets.Made | None:
         try:
             found = tickets.made(part, self._push, body, given)
         except (ExpressionError, TemplateError) as error:
             raise UnsettledError("bad_answer", str(error)) from error
         refused = "" if found else _refused(body)
         if refused and part is self._push:
-            raise RefusedError("not_configured", self._words(refused))
+            raise _refusal(_codes(answer), self._words(refused), answer)
         if refused:
             raise VendorError("vendor_failed", self._words(refused))
         return found
@@ -145,10 +158,10 @@ class Tracker:
             url += f"{'&' if '?' in url else '?'}{quote(name, safe='')}={quote(value, safe='')}"
         content = b"" if request.json is None else msgspec.json.encode(request.json)
         answer = await send(self._outbound, request.method, url, headers=headers | signed, content=content)
+        if answer.status == _STATUS_LIMITED or (answer.status in _STATUS_SPENT and is_spent(answer.headers)):
+            raise VendorError("rate_limited", self._said(answer), retry_after=retry_after(answer.headers))
         if answer.status in _STATUS_REFUSED:
             raise VendorError("credentials_rejected", self._said(answer))
-        if answer.status == _STATUS_LIMITED:
-            raise VendorError("rate_limited", self._said(answer), retry_after=retry_after(answer.headers))
         return answer
 
     def _signed(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -186,9 +199,38 @@ class Tracker:
         return words(text, self._secrets.values())
 
 
-def _refused(body: object) -> str:
-    """What is wrong, where it is said with status 200: GraphQL (https://spec.graphql.org, 7.1), Slack; empty: nothing."""
+def _refusal(codes: frozenset[str], said: str, answer: Answer) -> VendorError:
+    """What an answer with errors means for the ticket that was asked for."""
+    if codes & _LIMITED:
+        return VendorError("rate_limited", said, retry_after=retry_after(answer.headers))
+    if codes & _TROUBLED:
+        return UnsettledError("vendor_failed", said)
+    return RefusedError("not_configured", said)
+
+
+def _errors(body: object) -> object:
+    """What is wrong: GraphQL (https://spec.graphql.org, 7.1), Slack; None: nothing."""
     if not isinstance(body, dict):
-        return ""
-    errors = body.get("errors") or (body.get("error", "refused") if body.get("ok") is False else None)
+        return None
+    return body.get("errors") or (body.get("error", "refused") if body.get("ok") is False else None)
+
+
+def _refused(body: object) -> str:
+    """What is wrong, where it is said with status 200; empty: nothing."""
+    errors = _errors(body)
     return msgspec.json.encode(errors).decode() if errors else ""
+
+
+def _codes(answer: Answer) -> frozenset[str]:
+    """The codes of an answer's errors, in small letters alone."""
+    try:
+        errors = _errors(msgspec.json.decode(answer.body))
+    except (msgspec.DecodeError, RecursionError):
+        return frozenset()
+    found: list[object] = []
+    for error in errors if isinstance(errors, list) else [errors]:
+        extensions = error.get("extensions") if isinstance(error, dict) else None
+        found += (
+            [extensions.get(name) for name in ("code", "type")] if isinstance(extensions, dict) else [error]
+        )
+    return frozenset(re.sub("[^a-z]", "", code.lower()) for code in found if isinstance(code, str))
