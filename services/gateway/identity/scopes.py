@@ -58,7 +58,11 @@ SCOPES: Final[Mapping[str, Scope]] = {
         Scope(
             "connectors:admin", "Integrations", "Change credentials and schedules of connectors; delete them."
         ),
-        Scope("webhooks:admin", "Integrations", "Manage outbound and inbound webhooks."),
+        Scope(
+            "webhooks:admin",
+            "Integrations",
+            "Manage outbound and inbound webhooks: so send any event anywhere, and give a connector another webhook secret.",
+        ),
         Scope("workspace:read", "Workspace", "Read the workspace, its settings and its onboarding."),
         Scope("workspace:write", "Workspace", "Change the workspace, its settings and its onboarding."),
         Scope(
