@@ -12,6 +12,7 @@ from runtime.errors import StateConflictError
 
 from services.gateway.identity.webhooks import _queries
 from services.gateway.identity.webhooks.messages import TEST_TYPE, Envelope
+from services.gateway.identity.webhooks.sending import PENDING_MAX
 from services.gateway.listing import Condition, Filter, Listing, SortKey
 from services.gateway.routes.members import act_of
 from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQuery, Operation, not_found
@@ -186,6 +187,11 @@ async def redeliver(gateway: Gateway, call: Call[NoQuery, None]) -> Delivery:
             raise StateConflictError("It is on its way still.")
         if not webhook.is_active:
             raise StateConflictError("The webhook is switched off.")
+        n_waiting = await _queries.count_waiting(
+            conn, workspace_id=space, webhook_id=webhook_id, most=PENDING_MAX
+        )
+        if n_waiting >= PENDING_MAX:
+            raise StateConflictError(f"{PENDING_MAX:,} deliveries wait for this webhook already.")
         again_id = new_id("whd_", now=act.now, rng=gateway.rng)
         await _queries.insert_delivery(
             conn,

@@ -17,6 +17,7 @@ from runtime.errors import UnavailableError
 
 from services.gateway import _queries as rows
 from services.gateway.identity.webhooks import _queries
+from services.gateway.identity.webhooks.sending import PENDING_MAX
 from services.gateway.routes.operation import Gateway
 from services.gateway.subscriptions.occasions import Occasion, event_id_of, occasions_of
 
@@ -25,8 +26,6 @@ log = structlog.get_logger("gateway.webhooks")
 POLL_SECONDS: Final = 0.5
 REST_SECONDS: Final = 30.0
 PROJECTION_SECONDS: Final = 30.0
-PENDING_MAX: Final = 50_000
-"""Deliveries that wait for one webhook; with more it is not sent to any more, which its reason says."""
 _AGGREGATES = ("issue", "pattern", "prediction", "recommendation", "fix", "sync_run")
 _WORLD_FAILED = (LogUnavailableError, UnavailableError, PoolTimeout, psycopg.Error, OSError)
 

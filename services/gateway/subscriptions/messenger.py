@@ -34,6 +34,7 @@ LEASE_SECONDS: Final = 90.0
 LOOK_SECONDS: Final = 1.0
 VISIBLE_SECONDS: Final = 10.0
 PURGE_SECONDS: Final = 3600.0
+PURGED_AT_ONCE: Final = 10_000
 KEPT_SUCCEEDED: Final = timedelta(days=2)
 KEPT: Final = timedelta(days=7)
 _WORLD_FAILED = (UnavailableError, PoolTimeout, psycopg.Error, OSError)
@@ -71,8 +72,7 @@ class Messenger:
                 try:
                     while len(self._turns) < AT_ONCE_MAX and await self._begin_turn():
                         pass
-                    if asyncio.get_running_loop().time() >= purge_at:
-                        await self._purge()
+                    if asyncio.get_running_loop().time() >= purge_at and await self._purge():
                         purge_at = asyncio.get_running_loop().time() + PURGE_SECONDS
                 except _WORLD_FAILED as error:
                     log.warning("webhooks.queue_unreachable", error=repr(error))
@@ -168,13 +168,19 @@ class Messenger:
         await self._sender.note(receiver, delivery.delivery_id, attempt, n_before=delivery.n_attempts)
         return attempt.is_good
 
-    async def _purge(self) -> None:
+    async def _purge(self) -> bool:
+        """Delete some of what is old; whether that was all."""
         async with self._gateway.people.connection() as conn:
             n_purged = await _queries.purge_deliveries(
-                conn, now_at=self._gateway.resources.clock(), succeeded=KEPT_SUCCEEDED, others=KEPT
+                conn,
+                now_at=self._gateway.resources.clock(),
+                succeeded=KEPT_SUCCEEDED,
+                others=KEPT,
+                most=PURGED_AT_ONCE,
             )
         if n_purged:
             log.info("webhooks.deliveries_purged", n=n_purged)
+        return n_purged < PURGED_AT_ONCE
 
 
 async def content_of(gateway: Gateway, workspace_id: str, delivery: _queries.Due) -> Content | None:

@@ -223,6 +223,13 @@ def test_a_failure_is_tried_again_and_a_delivery_can_be_repeated(
     assert {call.headers["webhook-id"] for call in calls} == {done["event_id"]}
     for call in calls:
         call.verify(webhook["secret"])
+    full = """INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence,
+            subject_id, details, occurred_at, status, next_attempt_at, created_at)
+        SELECT workspace_id, webhook_id, 'whd_' || lpad(n::text, 26, '0'), '', '', 1, '', '{}', created_at, 'pending',
+            created_at + interval '1 day', created_at
+        FROM webhooks, generate_series(1, 50000) AS n WHERE webhook_id = %s"""
+    asyncio.run(execute(stack.database.owner_url, full, webhook["id"]))
+    assert "50,000" in owner.post(path).json()["error"]["message"]
 
 
 def test_a_receiver_that_hangs_holds_up_no_other(owner: httpx.Client, receiver: Receiver) -> None:
@@ -476,6 +483,23 @@ async def test_what_was_queued_is_not_queued_again(database: Database) -> None:
         assert await stands() == (2, None)
         assert await queue(9, 12)
         assert await stands() == (2, "backlog_full")
+        async with within(conn, space):
+            await _queries.update_webhook(
+                conn,
+                workspace_id=space,
+                webhook_id=webhook_id,
+                url=None,
+                description=None,
+                event_types=None,
+                is_active=True,
+                from_sequence=12,
+                updated_at=clock.now,
+            )
+        # What waited since before it was switched on does not switch it off again.
+        assert [await queue(12, 13), await queue(13, 14)] == [True, True]
+        assert await stands() == (4, None)
+        assert await queue(14, 15)
+        assert await stands() == (4, "backlog_full")
 
 
 async def test_a_receiver_that_does_not_answer_is_left(

@@ -26,6 +26,7 @@ CREATE TABLE webhooks (
     PRIMARY KEY (workspace_id, webhook_id)
 );
 COMMENT ON TABLE webhooks IS 'Addresses that are told of events.';
+CREATE INDEX webhooks_listening_from ON webhooks (log_partition, from_sequence) WHERE is_active;
 
 CREATE TABLE webhook_deliveries (
     workspace_id text NOT NULL REFERENCES workspaces ON DELETE CASCADE,
@@ -90,17 +91,21 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    FOR full_one IN
-        UPDATE webhooks AS w SET is_active = false, disabled_reason = 'backlog_full', updated_at = p_now
-        WHERE w.is_active AND w.webhook_id IN
+    -- One at a time, the next one with the next stretch: two workspaces' chains are never locked together. What waited
+    -- when it was switched on does not count, or else the next event would switch it off again.
+    UPDATE webhooks AS w SET is_active = false, disabled_reason = 'backlog_full', updated_at = p_now
+    WHERE w.webhook_id = (SELECT f.webhook_id FROM webhooks AS f
+        WHERE f.is_active AND f.webhook_id IN
                 (SELECT d.webhook_id FROM jsonb_to_recordset(p_deliveries) AS d (webhook_id text))
             AND (SELECT count(*) FROM (SELECT FROM webhook_deliveries AS q
-                WHERE q.webhook_id = w.webhook_id AND q.status = 'pending' LIMIT p_pending_max) AS waiting) >= p_pending_max
-        RETURNING w.workspace_id, w.webhook_id
-    LOOP
+                WHERE q.webhook_id = f.webhook_id AND q.status = 'pending' AND q.event_sequence > f.from_sequence
+                LIMIT p_pending_max) AS waiting) >= p_pending_max
+        ORDER BY f.seq LIMIT 1)
+    RETURNING w.workspace_id, w.webhook_id INTO full_one;
+    IF FOUND THEN
         PERFORM audit(full_one.workspace_id, NULL, 'webhook.disabled', 'update', 'webhook', full_one.webhook_id,
             jsonb_build_object('reason', 'backlog_full'));
-    END LOOP;
+    END IF;
     INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence, subject_id,
         details, occurred_at, status, next_attempt_at, created_at)
     SELECT w.workspace_id, w.webhook_id, d.delivery_id, d.event_id, d.event_type, d.event_sequence, d.subject_id, d.details,
@@ -133,16 +138,22 @@ $$;
 COMMENT ON FUNCTION take_webhook_turn IS
     'The webhook that waits for the longest with something to send; nobody else gets it before p_until.';
 
-CREATE FUNCTION purge_webhook_deliveries(p_now timestamptz, p_succeeded interval, p_others interval) RETURNS bigint
+CREATE FUNCTION purge_webhook_deliveries(p_now timestamptz, p_succeeded interval, p_others interval, p_most integer)
+RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = identity, pg_temp AS $$
     WITH gone AS (
-        DELETE FROM webhook_deliveries AS d USING retention_windows AS r
-        WHERE r.workspace_id = d.workspace_id AND d.created_at < p_now - LEAST(make_interval(days => r.activity_days),
-            CASE d.status WHEN 'succeeded' THEN p_succeeded ELSE p_others END)
+        DELETE FROM webhook_deliveries WHERE delivery_id = ANY (ARRAY(
+            SELECT d.delivery_id FROM webhook_deliveries AS d JOIN retention_windows AS r ON r.workspace_id = d.workspace_id
+            -- None goes sooner: what is younger than that is not read.
+            WHERE d.created_at < p_now - (SELECT LEAST(make_interval(days => min(s.activity_days)), p_succeeded, p_others)
+                    FROM retention_windows AS s)
+                AND d.created_at < p_now - LEAST(make_interval(days => r.activity_days),
+                    CASE d.status WHEN 'succeeded' THEN p_succeeded ELSE p_others END)
+            ORDER BY d.created_at LIMIT p_most FOR UPDATE OF d SKIP LOCKED))
         RETURNING 1)
     SELECT count(*) FROM gone
 $$;
-COMMENT ON FUNCTION purge_webhook_deliveries IS 'Delete deliveries that are old, sent or not.';
+COMMENT ON FUNCTION purge_webhook_deliveries IS 'Delete deliveries that are old, sent or not; the oldest, so many at once.';
 
 SELECT isolate(name::regclass, 'workspace_id = (SELECT current_workspace())')
 FROM unnest(ARRAY['webhooks', 'webhook_deliveries']) AS name;

@@ -200,8 +200,8 @@ async def end_turn(
 
 
 _PURGE_DELIVERIES = """
-SELECT purge_webhook_deliveries($1::timestamptz, $2::interval, $3::interval)::bigint
-    AS n_purged
+SELECT purge_webhook_deliveries($1::timestamptz, $2::interval, $3::interval,
+    $4::integer)::bigint AS n_purged
 """
 
 
@@ -211,10 +211,11 @@ async def purge_deliveries(
     now_at: datetime,
     succeeded: timedelta,
     others: timedelta,
+    most: int,
 ) -> int:
-    """Delete deliveries that are old."""
+    """Delete deliveries that are old, so many at once."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_PURGE_DELIVERIES, (now_at, succeeded, others))
+        await cursor.execute(_PURGE_DELIVERIES, (now_at, succeeded, others, most))
         fetched: int | None = await cursor.fetchone()
         if fetched is None:
             raise LookupError("purge_deliveries gave no row")
@@ -463,6 +464,23 @@ async def get_delivery(
     async with AsyncRawCursor(conn, row_factory=args_row(Delivery)) as cursor:
         await cursor.execute(_GET_DELIVERY, (workspace_id, webhook_id, delivery_id))
         fetched: Delivery | None = await cursor.fetchone()
+        return fetched
+
+
+_COUNT_WAITING = """
+SELECT count(*)::bigint AS n_waiting FROM (SELECT FROM webhook_deliveries
+    WHERE workspace_id = $1 AND webhook_id = $2 AND status = 'pending'
+    LIMIT $3::integer) AS waiting
+"""
+
+
+async def count_waiting(conn: AsyncConnection[Any], *, workspace_id: str, webhook_id: str, most: int) -> int:
+    """How many deliveries wait for a webhook, counted up to `most`."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_COUNT_WAITING, (workspace_id, webhook_id, most))
+        fetched: int | None = await cursor.fetchone()
+        if fetched is None:
+            raise LookupError("count_waiting gave no row")
         return fetched
 
 

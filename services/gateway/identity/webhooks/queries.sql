@@ -34,11 +34,11 @@ UPDATE webhooks SET next_turn_at = sqlc.arg(next_turn_at), leased_until = NULL
 WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id)
     AND leased_until = sqlc.arg(leased_until)::timestamptz;
 
--- Delete deliveries that are old.
+-- Delete deliveries that are old, so many at once.
 -- always
 -- name: PurgeDeliveries :one
-SELECT purge_webhook_deliveries(sqlc.arg(now_at)::timestamptz, sqlc.arg(succeeded)::interval, sqlc.arg(others)::interval)::bigint
-    AS n_purged;
+SELECT purge_webhook_deliveries(sqlc.arg(now_at)::timestamptz, sqlc.arg(succeeded)::interval, sqlc.arg(others)::interval,
+    sqlc.arg(most)::integer)::bigint AS n_purged;
 
 -- Keep a new webhook.
 -- column seq: int
@@ -133,6 +133,13 @@ SELECT delivery_id, event_id, event_type, event_sequence, subject_id, details::t
     next_attempt_at, last_attempt_at, response_status, response_excerpt, error, duration_ms, created_at, seq
 FROM webhook_deliveries
 WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id) AND delivery_id = sqlc.arg(delivery_id);
+
+-- How many deliveries wait for a webhook, counted up to `most`.
+-- always
+-- name: CountWaiting :one
+SELECT count(*)::bigint AS n_waiting FROM (SELECT FROM webhook_deliveries
+    WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id) AND status = 'pending'
+    LIMIT sqlc.arg(most)::integer) AS waiting;
 
 -- Write down how an attempt went.
 -- name: NoteAttempt :exec

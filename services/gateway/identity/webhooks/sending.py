@@ -27,6 +27,8 @@ PAUSE_SECONDS_MAX: Final = 600
 """The longest that a webhook rests as a whole while it fails: from 5 s, doubled at each failure."""
 NOTHING_FOR: Final = timedelta(hours=20)
 """A webhook that took nothing for so long when an event is given up is not sent to any more."""
+PENDING_MAX: Final = 50_000
+"""Deliveries that wait for one webhook, of what happened since it was last switched on; with more it is switched off."""
 BOTH_SIGN_FOR: Final = timedelta(hours=24)
 GONE: Final = 410
 UNSIGNED: Final = "Its secret cannot be opened, so nothing can be signed: make another webhook."

@@ -1,0 +1,50 @@
+"""What a look at the queue of deliveries reads: not all that there is."""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from runtime import database as databases
+from testkit.servers import Database
+
+from services.gateway.identity.webhooks import _queries
+
+from .tenants import execute, onboard
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+WEBHOOKS = """INSERT INTO webhooks (workspace_id, webhook_id, url, description, event_types, is_active, secret_sealed,
+        log_partition, from_sequence, next_turn_at, created_at, updated_at)
+    SELECT %s, 'whk_' || lpad(n::text, 26, '0'), 'https://example.com/', '', '{issue.created}', true, '', 0, n, now, now, now
+    FROM (SELECT %s::timestamptz AS now) AS t, generate_series(1, 3000) AS n"""
+DELIVERIES = """INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence,
+        subject_id, details, occurred_at, status, next_attempt_at, created_at)
+    SELECT workspace_id, webhook_id, 'whd_' || substr(webhook_id, 5), '', '', 1, '', '{}', created_at, 'succeeded', NULL,
+        created_at - CASE WHEN from_sequence <= 3 THEN interval '30 days' ELSE interval '1 hour' END
+    FROM webhooks"""
+
+
+async def test_looks_read_what_waits_and_what_is_old_only(database: Database) -> None:
+    """Neither webhooks that wait for nothing, nor deliveries that are too young to be deleted."""
+    client = await onboard(database.owner_url)
+    for statement, *values in ((WEBHOOKS, client.workspace_id, NOW), (DELIVERIES,), ("ANALYZE webhooks",)):
+        await execute(database.owner_url, statement, *values)
+    pool = databases.pool(database.app_url, schema="identity")
+    async with pool, pool.connection() as conn:
+
+        async def n_read(table: str) -> int:
+            """By this transaction."""
+            found = await conn.execute(
+                "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = $1",
+                (table,),
+            )
+            return int((await found.fetchall())[0][0])
+
+        async with conn.transaction():
+            assert (await _queries.webhooks_begin(conn, log_partition=0)).first_sequence == 1
+            until = NOW + timedelta(seconds=90)
+            assert await _queries.take_turn(conn, now_at=NOW, until=until, without=[]) is None
+            assert await n_read("webhooks") < 20
+        async with conn.transaction():
+            kept = timedelta(days=2)
+            purge = partial(_queries.purge_deliveries, conn, now_at=NOW, succeeded=kept, others=kept)
+            assert [await purge(most=2), await purge(most=2), await purge(most=2)] == [2, 1, 0]
+            assert await n_read("webhook_deliveries") < 20
