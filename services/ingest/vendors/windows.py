@@ -33,6 +33,9 @@ SEEN_MAX: Final = 2_000
 STEP_MIN: Final = timedelta(seconds=1)
 """No vendor is taken to begin more exactly: Jira is told milliseconds, and begins with the second that they are in."""
 
+AHEAD_MIN: Final = 2
+"""By how many steps a list begins later at least when it begins anew; for less, two readings of its pages are cheaper."""
+
 _SIZES: Final = re.compile(
     r"(page\[?|items)?_?(per_?page|size|limit|page_?len|max_?results|max|take|count|\$top)\]?", re.IGNORECASE
 )
@@ -159,7 +162,7 @@ def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Pl
         return counted
     # A step earlier, for some vendors begin behind the moment that they are told.
     last = moments[-1] - step
-    if last <= start:
+    if last < start + AHEAD_MIN * step:
         return counted
     # What comes again begins another step earlier, for the vendor is told the moment rounded down.
     again = [record for record, moment in zip(answer.records, moments, strict=True) if moment > last - step]

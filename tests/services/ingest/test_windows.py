@@ -187,6 +187,13 @@ def test_a_poll_that_finds_less_than_a_page_is_not_read_twice(by_number: bool) -
     assert listing.n_requests == 3
 
 
+def test_days_with_more_than_a_page_are_counted_not_begun_anew_each_time() -> None:
+    """A list that is told days begins up to two of them earlier: three pages, of which nothing is new."""
+    listing = Listing([5_760.0] * 90, size=10, time_format="date")
+    assert [n for n, _ in listing.read()] == list(range(90))
+    assert listing.n_requests < 40
+
+
 def test_a_vendor_that_rounds_what_it_is_told_to_a_second_is_read_once() -> None:
     """Each page begins anew before the moment that was told, though records change all the time."""
     changes = [Change(at, 90 + at, 100.0 - at) for at in range(30)]
