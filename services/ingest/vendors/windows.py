@@ -28,7 +28,7 @@ from services.ingest.vendors.templates import resolution
 
 READINGS_MAX: Final = 8
 """How often a stretch of counted pages is read at most, for one that changes all the time; without that it is twice."""
-SEEN_MAX: Final = 2_000
+SEEN_MAX: Final = 500
 """Of how many records it is known that they came; one that is longer ago comes twice, and is stored once by its id."""
 STEP_MIN: Final = timedelta(seconds=1)
 """No vendor is taken to begin more exactly: Jira is told milliseconds, and begins with the second that they are in."""

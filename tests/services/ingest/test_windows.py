@@ -222,7 +222,7 @@ def test_a_stretch_that_never_rests_ends(by_number: bool) -> None:
 def test_no_more_is_remembered_than_is_bounded() -> None:
     """Beyond that what is read again is given again."""
     n = SEEN_MAX + 100
-    listing = Listing([0.0] * n, size=500, ends="told")
+    listing = Listing([0.0] * n, size=n // 5, ends="told")
     found = listing.read()
     assert len(set(found)) == n
     assert listing.n_requests == 1 + 2 * 5
