@@ -21,6 +21,11 @@ DELIVERIES = """INSERT INTO webhook_deliveries (workspace_id, webhook_id, delive
         created_at - CASE WHEN from_sequence <= 3 THEN interval '30 days' ELSE interval '1 hour' END
     FROM webhooks"""
 
+DELIVERY = (
+    '{"webhook_id": "%s", "delivery_id": "whd_%024d%02d", "event_id": "evt_1", "event_type": "issue.created",'
+    ' "event_sequence": 9, "subject_id": "iss_1", "details": {}, "occurred_at": "2026-05-01T00:00:00Z"}'
+)
+
 
 async def test_looks_read_what_waits_and_what_is_old_only(database: Database) -> None:
     """Neither webhooks that wait for nothing, nor deliveries that are too young to be deleted."""
@@ -48,3 +53,29 @@ async def test_looks_read_what_waits_and_what_is_old_only(database: Database) ->
             purge = partial(_queries.purge_deliveries, conn, now_at=NOW, succeeded=kept, others=kept)
             assert [await purge(most=2), await purge(most=2), await purge(most=2)] == [2, 1, 0]
             assert await n_read("webhook_deliveries") < 20
+
+
+async def test_one_stretch_switches_off_webhooks_of_one_workspace_at_most(database: Database) -> None:
+    """Two workspaces' audit chains are never locked together; the other follows with the next stretch."""
+    found = []
+    for n in (1, 2):
+        client = await onboard(database.owner_url)
+        found.append(f"whk_{n:026}")
+        one = WEBHOOKS.replace("(1, 3000)", f"({n}, {n})")
+        await execute(database.owner_url, one, client.workspace_id, NOW)
+    pool = databases.pool(database.app_url, schema="identity")
+    async with pool, pool.connection() as conn:
+        n_on = []
+        for end in (8, 9, 10):
+            await _queries.queue_webhooks(
+                conn,
+                log_partition=0,
+                from_position=-1 if end == 8 else end - 1,
+                to_position=end,
+                deliveries=f"[{','.join(DELIVERY % (hook, end, n) for n, hook in enumerate(found))}]",
+                pending_max=1,
+                now_at=NOW,
+            )
+            begin = await _queries.webhooks_begin(conn, log_partition=0)
+            n_on.append(begin.first_sequence)
+        assert n_on == [1, 2, None]
