@@ -502,9 +502,15 @@ async def test_runs_of_long_ago_are_gone_but_for_those_that_a_connector_rests_on
     assert scene.owner.get(f"/v1/connectors/{connector_id}").json()["last_synced_at"] is not None
     assert scene.owner.delete(f"/v1/connectors/{connector_id}").status_code == 204
     await eventually(lambda: listed() == [])
-    for days, is_kept in ((29, True), (31, False)):
-        await scene.retain(days_later=days)
-        assert any(await scene.log.histories(space, "sync_run", names)) is is_kept
+    await scene.retain(days_later=29)
+    assert any(await scene.log.histories(space, "sync_run", names))
+
+    async def are_purged() -> bool:
+        # The hourly round that comes before ingest's own rows have the deletion leaves them to the next.
+        await scene.retain(days_later=31)
+        return not any(await scene.log.histories(space, "sync_run", names))
+
+    await eventually(are_purged)
     assert set((await verified(stack)).values()) == {True}
 
 
