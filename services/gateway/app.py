@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 
 from litestar.types import ASGIApp
+from msgspec import Struct
+from msgspec.structs import replace
 from runtime import VERSION
 from runtime.database import Pool
 from runtime.outbound import EVERYWHERE, INTERNET, Outbound, Reach
@@ -26,7 +28,7 @@ from services.gateway.governance.retaining import Retainer
 from services.gateway.governance.steward import Steward
 from services.gateway.identity.access.authority import Authority
 from services.gateway.identity.governance.certificates import Signer
-from services.gateway.identity.jwks import KeySet, Verifier
+from services.gateway.identity.jwks import Fetch, KeySet, Verifier
 from services.gateway.identity.mfa.factors import SecondFactors
 from services.gateway.identity.mfa.passkeys import RelyingParty, origin_of
 from services.gateway.identity.migrate import MIGRATIONS
@@ -159,11 +161,21 @@ OPERATIONS: Sequence[AnyOperation] = (
 """Everything that can be asked for under /v1."""
 
 
+class _Asking(Struct, frozen=True, kw_only=True):
+    """What asks over the network. trusted: whom the operator names; the others: whom workspaces name."""
+
+    trusted: Outbound
+    providers: Outbound
+    models: Outbound
+    receivers: Outbound
+
+
 def build(settings: GatewaySettings, resources: Resources) -> Service:
     """The gateway: its read model, the routes over it, the stream behind it."""
     check(settings)
     catcher = Catcher() if settings.catches_mail else None
-    gateway = _gateway(settings, resources, catcher)
+    asking = _asking(settings)
+    gateway = _gateway(settings, resources, asking, catcher)
     counters = Counters(resources.nc, replicas=settings.replicas)
     limits = Limits(
         counters,
@@ -223,23 +235,36 @@ def build(settings: GatewaySettings, resources: Resources) -> Service:
             herald.run,
             messenger.run,
             gateway.pasts.run,
-            _analyst(gateway).run,
+            _analyst(gateway, asking).run,
         ],
         alarms=lambda: (*relay.alarms(), *steward.alarms()),
     )
 
 
-def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher | None) -> Gateway:
+def _asking(settings: GatewaySettings) -> _Asking:
+    authorities = settings.authorities
+    everywhere = Outbound(replace(EVERYWHERE, authorities=authorities))
+    internet = Outbound(replace(INTERNET, authorities=authorities))
+    return _Asking(
+        trusted=everywhere,
+        providers=everywhere if settings.trusts_inside else internet,
+        models=everywhere if settings.openai_allow_local else internet,
+        receivers=Outbound(Reach.read(settings.outbound_allow, authorities=authorities)),
+    )
+
+
+def _gateway(
+    settings: GatewaySettings, resources: Resources, asking: _Asking, catcher: Catcher | None
+) -> Gateway:
     """What handlers work with. catcher: where letters end in development."""
     pool = resources.pool(NAME)
     people = resources.pool("identity")
     rng = random.SystemRandom()
-    trusted = Providers(Outbound(EVERYWHERE))
-    guarded = Providers(Outbound(EVERYWHERE if settings.trusts_inside else INTERNET))
+    trusted, guarded = Providers(asking.trusted), Providers(asking.providers)
     doors = Sessions(
         settings,
         people,
-        verifier=issuers(settings, trusted),
+        verifier=issuers(settings, trusted, fetch=asking.trusted.get),
         clock=resources.clock,
         rng=rng,
     )
@@ -276,7 +301,7 @@ def _gateway(settings: GatewaySettings, resources: Resources, catcher: Catcher |
         ),
         connections=Connections(people, vault, guarded, rng=rng),
         postbox=postbox,
-        webhooks=Sender(people, vault, Outbound(Reach.read(settings.outbound_allow)), clock=resources.clock),
+        webhooks=Sender(people, vault, asking.receivers, clock=resources.clock),
         scribe=Scribe(people, clock=resources.clock),
         pasts=Pasts(resources, projection(), url=settings.database_url),
         rng=rng,
@@ -290,7 +315,7 @@ def _porter(gateway: Gateway, limits: Limits) -> inbound.Porter:
     return inbound.Porter(courier, limits, origin=gateway.settings.public_address)
 
 
-def _analyst(gateway: Gateway) -> Analyst:
+def _analyst(gateway: Gateway, asking: _Asking) -> Analyst:
     """What ends analyses in the background."""
     settings, resources = gateway.settings, gateway.resources
     return Analyst(
@@ -298,10 +323,7 @@ def _analyst(gateway: Gateway) -> Analyst:
         # It finds work in every workspace, which only the role that writes the rows may see.
         everywhere=resources.pool(NAME, url=settings.database_projector_url, max_size=1),
         rows=gateway.pool,
-        models=Models(
-            trusted=Outbound(EVERYWHERE),
-            guarded=Outbound(EVERYWHERE if settings.openai_allow_local else INTERNET),
-        ),
+        models=Models(trusted=asking.trusted, guarded=asking.models),
         advice=Adviser(settings, gateway.people, gateway.vault),
     )
 
@@ -342,7 +364,9 @@ async def _prepare(settings: GatewaySettings, people: Pool) -> None:
 def transport(settings: GatewaySettings, catcher: Catcher | None) -> Transport | None:
     """Where letters go; None: nowhere, so links are handed over by hand."""
     if settings.smtp_url:
-        return Smtp(read_smtp_url(settings.smtp_url), sender=settings.mail_from)
+        return Smtp(
+            read_smtp_url(settings.smtp_url), sender=settings.mail_from, authorities=settings.authorities
+        )
     return catcher
 
 
@@ -353,14 +377,14 @@ def platform(settings: GatewaySettings) -> tuple[str, Client] | None:
     return settings.oidc_issuer, Client(settings.oidc_client_id, settings.oidc_client_secret)
 
 
-def issuers(settings: GatewaySettings, providers: Providers) -> Issuers | None:
-    """What checks subject tokens; None when no issuer is configured."""
+def issuers(settings: GatewaySettings, providers: Providers, *, fetch: Fetch) -> Issuers | None:
+    """What checks subject tokens; None when no issuer is configured. fetch: what asks for the keys of one."""
     if not settings.clerk_jwks_url and not settings.oidc_issuer:
         return None
     clerk = None
     if settings.clerk_jwks_url:
         clerk = Verifier(
-            KeySet(settings.clerk_jwks_url),
+            KeySet(settings.clerk_jwks_url, fetch=fetch),
             audience=settings.clerk_audience,
             parties=settings.clerk_authorized_parties,
         )

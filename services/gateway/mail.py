@@ -88,11 +88,15 @@ def is_address(text: str) -> bool:
 
 
 class Smtp:
-    """Hands letters to a mail server, one connection each: invitations are few."""
+    """Hands letters to a mail server, one connection each: invitations are few.
 
-    def __init__(self, server: SmtpServer, *, sender: str) -> None:
+    authorities: whose certificates are believed (PEM) beside those of this machine.
+    """
+
+    def __init__(self, server: SmtpServer, *, sender: str, authorities: str = "") -> None:
         self._server = server
         self._sender = sender
+        self._authorities = authorities
 
     async def send(self, letter: Letter, *, message_id: str, now: datetime) -> None:
         """Hand a letter over. Raises MailError."""
@@ -107,7 +111,7 @@ class Smtp:
                 use_tls=server.is_tls,
                 # None: when the server offers it.
                 start_tls=False if server.is_tls else server.needs_starttls or None,
-                tls_context=ssl.create_default_context(),
+                tls_context=self._trusted(),
                 timeout=TIMEOUT_SECONDS,
             )
         except aiosmtplib.SMTPRecipientsRefused as error:
@@ -120,6 +124,12 @@ class Smtp:
             raise MailError(_said(error), is_final=_is_final(error.code)) from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise MailError(f"The mail server cannot be reached safely: {error}") from error
+
+    def _trusted(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self._authorities:
+            context.load_verify_locations(cadata=self._authorities)
+        return context
 
     def _message(self, letter: Letter, message_id: str, now: datetime) -> EmailMessage:
         message = EmailMessage()

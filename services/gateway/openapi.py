@@ -96,8 +96,11 @@ _TAGS: Mapping[str, str] = {
     "Playbook": "The remediations that recommendations are drawn from.",
     "Provisioning": "Making clients, by whoever runs the platform.",
     "Connectors": "Sources: signing in, runs, mappings, and what they post.",
+    "Webhooks": "Addresses of yours that are told of events, what they were sent and what they said.",
     "Workspace": "The tenant and how its services judge.",
     "People": "Who belongs to the workspace, and who is invited.",
+    "Audit": "Who did what, in a chain that shows when a line was changed.",
+    "Governance": "How long data is kept, exports of it, and its erasure.",
 }
 _NEEDS: Mapping[str, str] = {
     SELF: "Needs a signed-in person; no API token is enough.",
@@ -108,7 +111,8 @@ _DESCRIPTION = (
     "Raw failures become issues, issues that share a root cause become patterns, patterns yield predictions and ranked"
     " recommendations. Every call sees one workspace: the token's. Lists come as `{data, page}`; a page leads on with"
     " `page.next_cursor`. Errors are RFC 9457 problems that also carry `error.code` and `error.trace_id`. Live changes"
-    " come over the WebSocket `/v1/stream?token=…&workspace=…`."
+    " come over the WebSocket `/v1/stream?token=…&workspace=…`, and as signed webhooks to addresses of yours:"
+    " `POST /v1/webhooks` with the events that you choose."
 )
 
 

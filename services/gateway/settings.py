@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 from runtime.errors import StartError
+from runtime.outbound import read_authorities
 from runtime.sealing import DEFAULT_JWT_SECRET, SealingSettings
 
 from services.gateway.mail import is_address, read_smtp_url
@@ -26,6 +27,7 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
     ip_requests_per_minute: of one address without good credentials, or signing in.
     webhook_deliveries_per_minute: of vendors to one connector.
     outbound_allow: networks inside, as 10.0.0.0/8, that workspaces' webhooks may be sent to, also by http.
+    outbound_ca_file: file of further authorities (PEM), for all that is asked by TLS, beside those that browsers trust.
     clerk_jwks_url: where the issuer's signing keys are; empty: only USE_MOCK can exchange tokens.
     clerk_audience: required `aud`; empty: not checked.
     clerk_authorized_parties: accepted `azp`; empty: not checked.
@@ -51,6 +53,7 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
     ip_requests_per_minute: Annotated[int, Meta(ge=1)] = 600
     webhook_deliveries_per_minute: Annotated[int, Meta(ge=1)] = 12_000
     outbound_allow: tuple[str, ...] = ()
+    outbound_ca_file: str = ""
     clerk_jwks_url: str = ""
     clerk_audience: str = ""
     clerk_authorized_parties: tuple[str, ...] = ()
@@ -92,6 +95,11 @@ class GatewaySettings(SealingSettings, frozen=True, kw_only=True):
             "balanced": self.openai_model_balanced or self.openai_model,
             "deep": self.openai_model_deep or self.openai_model,
         }
+
+    @property
+    def authorities(self) -> str:
+        """The certificates (PEM) of `outbound_ca_file`. Raises StartError."""
+        return read_authorities(self.outbound_ca_file)
 
     @property
     def exports_at(self) -> Path:

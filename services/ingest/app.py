@@ -11,7 +11,7 @@ from msgspec import Struct
 from runtime.broker import CommandContext, Endpoint, ask
 from runtime.database import Pool, tenant
 from runtime.errors import UnavailableError
-from runtime.outbound import Outbound
+from runtime.outbound import Outbound, Reach
 from runtime.service import Hook, Resources, Service
 
 from services.ingest import _queries
@@ -38,7 +38,9 @@ from services.ingest.settings import IngestSettings
 from services.ingest.vault import HOLDERS_MAX, Vault
 from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.oauth import Grants, read_clients
+from services.ingest.vendors.paces import SharedPaces
 from services.ingest.vendors.pushes import Pushes
+from services.ingest.vendors.rates import Rates
 
 NAME = "ingest"
 ROWS_SECONDS = 2.0
@@ -56,12 +58,14 @@ class _Shared(Struct, frozen=True, kw_only=True):
     everywhere: Pool
     rows: Pool
     kept: Pool
+    reach: Reach
     outbound: Outbound
     records: Records
     vault: Vault
     grants: Grants
     sources: Sources
     intake: Intake
+    paces: SharedPaces
     queue: JobQueue
 
 
@@ -92,7 +96,7 @@ def build(settings: IngestSettings, resources: Resources) -> Service:
         ],
         on_stop=[hook for part in parts for hook in part.on_stop],
         background=[
-            lambda: sweep(shared.records, shared.everywhere),
+            lambda: sweep(shared.records, shared.everywhere, shared.paces),
             *(hook for part in parts for hook in part.background),
         ],
     )
@@ -104,7 +108,8 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
     records = Records(kept, clock=clock, rng=rng)
     holding = resources.pool(MIGRATIONS.schema, max_size=HOLDERS_MAX)
     vault = Vault(settings.master_keys(), kept, clock=clock, holding=holding)
-    outbound = Outbound(settings.reach)
+    reach = settings.reach
+    outbound = Outbound(reach)
     clients = read_clients(settings.oauth_clients)
 
     async def allow(context: CommandContext, n_records: int) -> workspace.EventsTaken:
@@ -120,20 +125,16 @@ def _shared(settings: IngestSettings, resources: Resources) -> _Shared:
         everywhere=resources.pool(NAME, url=settings.database_projector_url, max_size=2),
         rows=resources.pool(NAME),
         kept=kept,
+        reach=reach,
         outbound=outbound,
         records=records,
         vault=vault,
         grants=Grants(vault, kept, outbound, clients=clients, clock=clock),
         sources=Sources(resources.event_log, clock=clock),
         intake=Intake(resources.event_log, records, allow=allow, clock=clock),
+        paces=SharedPaces(kept, key=settings.master_keys().current.for_purpose("paces").secret, clock=clock),
         queue=JobQueue(resources.nc, replicas=settings.replicas),
     )
-
-
-async def _caught_up(resources: Resources, workspace_id: str) -> bool:
-    """Whether the rows hold all that a workspace's log has, after a moment at most."""
-    end = await resources.event_log.last_seq(resources.event_log.partition_of(workspace_id))
-    return await resources.reached(workspace_id, end, timeout=ROWS_SECONDS)
 
 
 async def _needed_runs(
@@ -153,7 +154,8 @@ async def _needed_runs(
 def _connecting(shared: _Shared) -> _Part:
     """Connectors, what they sign in with, what they have sent, and their runs."""
     settings, resources = shared.settings, shared.resources
-    asking = Asking(shared.grants, settings.reach, threads=AT_ONCE, probes=PROBES_AT_ONCE)
+    rates = Rates(lambda: resources.clock().timestamp(), shared.paces)
+    asking = Asking(shared.grants, shared.reach, threads=AT_ONCE, probes=PROBES_AT_ONCE, rates=rates)
 
     connectors = Connectors(
         shared.sources,
@@ -162,7 +164,7 @@ def _connecting(shared: _Shared) -> _Part:
         asking,
         shared.queue,
         rows=shared.rows,
-        caught_up=partial(_caught_up, resources),
+        shown=partial(resources.reached, timeout=ROWS_SECONDS),
         clock=resources.clock,
         rng=shared.rng,
     )
@@ -189,6 +191,7 @@ def _connecting(shared: _Shared) -> _Part:
     )
     return _Part(
         endpoints=(*authorizations.endpoints(), *keeping.endpoints(), *connectors.endpoints()),
+        on_start=[shared.paces.start],
         on_stop=[asking.stop],
         background=[scheduler.run, lambda: Syncing(tools).work(shared.queue)],
     )
@@ -227,6 +230,7 @@ def _ticketing(shared: _Shared) -> _Part:
     resources = shared.resources
     ticketing = Ticketing(
         resources.event_log,
+        shared.sources,
         shared.grants,
         Pushes(shared.kept, clock=resources.clock),
         shared.outbound,

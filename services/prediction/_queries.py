@@ -466,14 +466,22 @@ async def update_workspaces(conn: AsyncConnection[Any], *, rows: str) -> None:
 
 _LIST_SHOWN_PATTERNS = """
 SELECT workspace_id, pattern_id, status, n_issues, merged_into, forecast_n_issues, forecast_at, forecast_id
-FROM patterns WHERE status <> 'candidate' ORDER BY workspace_id, pattern_id
+FROM patterns
+WHERE (workspace_id, pattern_id) > ($1::text, $2::text) AND status <> 'candidate'
+ORDER BY workspace_id, pattern_id LIMIT $3::integer
 """
 
 
-async def list_shown_patterns(conn: AsyncConnection[Any]) -> list[ListShownPatternsRow]:
-    """Every pattern that was ever shown."""
+async def list_shown_patterns(
+    conn: AsyncConnection[Any],
+    *,
+    after_workspace: str,
+    after_pattern: str,
+    page_size: int,
+) -> list[ListShownPatternsRow]:
+    """Patterns that were ever shown, so many behind a workspace and pattern."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListShownPatternsRow)) as cursor:
-        await cursor.execute(_LIST_SHOWN_PATTERNS)
+        await cursor.execute(_LIST_SHOWN_PATTERNS, (after_workspace, after_pattern, page_size))
         fetched: list[ListShownPatternsRow] = await cursor.fetchall()
         return fetched
 
@@ -494,28 +502,30 @@ async def list_open_predictions(conn: AsyncConnection[Any]) -> list[ListOpenPred
 
 
 _LIST_FORECASTS = """
-SELECT f.workspace_id, f.pattern_id, f.made_at, f.forecast_id::text AS forecast_id, f.has_come_true::boolean AS has_come_true
-FROM (
-    SELECT workspace_id, pattern_id, made_at,
-        min(prediction_id) FILTER (WHERE window_days = $1::integer) AS forecast_id,
-        coalesce(bool_or(outcome = 'hit'), false) AS has_come_true,
-        row_number() OVER (PARTITION BY workspace_id, pattern_id ORDER BY made_at DESC) AS place
-    FROM predictions GROUP BY workspace_id, pattern_id, made_at
+SELECT r.workspace_id::text AS workspace_id, r.pattern_id::text AS pattern_id, f.made_at,
+    f.forecast_id::text AS forecast_id, f.has_come_true::boolean AS has_come_true
+FROM json_to_recordset($1::json) AS r(workspace_id text, pattern_id text)
+CROSS JOIN LATERAL (
+    SELECT p.made_at, min(p.prediction_id) FILTER (WHERE p.window_days = $2::integer) AS forecast_id,
+        coalesce(bool_or(p.outcome = 'hit'), false) AS has_come_true
+    FROM predictions AS p WHERE p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
+    GROUP BY p.made_at ORDER BY p.made_at DESC LIMIT $3::integer
 ) AS f
-WHERE f.forecast_id IS NOT NULL AND f.place <= $2::integer
-ORDER BY f.workspace_id, f.pattern_id, f.made_at
+WHERE f.forecast_id IS NOT NULL
+ORDER BY r.workspace_id, r.pattern_id, f.made_at
 """
 
 
 async def list_forecasts(
     conn: AsyncConnection[Any],
     *,
+    rows: str,
     shortest_days: int,
     at_most: int,
 ) -> list[ListForecastsRow]:
-    """The last forecasts of every pattern, oldest first, by the id of their shortest window, and whether one of them came true."""
+    """The last forecasts of these patterns, oldest first, by the id of their shortest window, and whether one of them came true."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListForecastsRow)) as cursor:
-        await cursor.execute(_LIST_FORECASTS, (shortest_days, at_most))
+        await cursor.execute(_LIST_FORECASTS, (rows, shortest_days, at_most))
         fetched: list[ListForecastsRow] = await cursor.fetchall()
         return fetched
 

@@ -174,10 +174,12 @@ UPDATE workspaces SET
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, timezone text, alert_probability double precision)
 WHERE workspaces.workspace_id = r.workspace_id;
 
--- Every pattern that was ever shown.
+-- Patterns that were ever shown, so many behind a workspace and pattern.
 -- name: ListShownPatterns :many
 SELECT workspace_id, pattern_id, status, n_issues, merged_into, forecast_n_issues, forecast_at, forecast_id
-FROM patterns WHERE status <> 'candidate' ORDER BY workspace_id, pattern_id;
+FROM patterns
+WHERE (workspace_id, pattern_id) > (sqlc.arg(after_workspace)::text, sqlc.arg(after_pattern)::text) AND status <> 'candidate'
+ORDER BY workspace_id, pattern_id LIMIT sqlc.arg(page_size)::integer;
 
 -- Every prediction that the log has not resolved and that is not expired.
 -- name: ListOpenPredictions :many
@@ -185,18 +187,19 @@ SELECT workspace_id, prediction_id, pattern_id, window_days, probability, made_a
        feedback
 FROM predictions WHERE outcome IS NULL AND expired_at IS NULL ORDER BY workspace_id, prediction_id;
 
--- The last forecasts of every pattern, oldest first, by the id of their shortest window, and whether one of them came true.
+-- The last forecasts of these patterns, oldest first, by the id of their shortest window, and whether one of them came true.
 -- name: ListForecasts :many
-SELECT f.workspace_id, f.pattern_id, f.made_at, f.forecast_id::text AS forecast_id, f.has_come_true::boolean AS has_come_true
-FROM (
-    SELECT workspace_id, pattern_id, made_at,
-        min(prediction_id) FILTER (WHERE window_days = sqlc.arg(shortest_days)::integer) AS forecast_id,
-        coalesce(bool_or(outcome = 'hit'), false) AS has_come_true,
-        row_number() OVER (PARTITION BY workspace_id, pattern_id ORDER BY made_at DESC) AS place
-    FROM predictions GROUP BY workspace_id, pattern_id, made_at
+SELECT r.workspace_id::text AS workspace_id, r.pattern_id::text AS pattern_id, f.made_at,
+    f.forecast_id::text AS forecast_id, f.has_come_true::boolean AS has_come_true
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(workspace_id text, pattern_id text)
+CROSS JOIN LATERAL (
+    SELECT p.made_at, min(p.prediction_id) FILTER (WHERE p.window_days = sqlc.arg(shortest_days)::integer) AS forecast_id,
+        coalesce(bool_or(p.outcome = 'hit'), false) AS has_come_true
+    FROM predictions AS p WHERE p.workspace_id = r.workspace_id AND p.pattern_id = r.pattern_id
+    GROUP BY p.made_at ORDER BY p.made_at DESC LIMIT sqlc.arg(at_most)::integer
 ) AS f
-WHERE f.forecast_id IS NOT NULL AND f.place <= sqlc.arg(at_most)::integer
-ORDER BY f.workspace_id, f.pattern_id, f.made_at;
+WHERE f.forecast_id IS NOT NULL
+ORDER BY r.workspace_id, r.pattern_id, f.made_at;
 
 -- The last forecasts of all patterns.
 -- name: ListOutlooks :many

@@ -84,6 +84,8 @@ COMMENT ON COLUMN predictions.feedback IS 'hit, miss or prevented, as a person s
 COMMENT ON COLUMN predictions.expired_at IS 'Since when it is shown to nobody and waits to be purged; scores go on counting it.';
 -- Whoever becomes leader loads the open ones.
 CREATE INDEX predictions_open ON predictions (workspace_id, pattern_id) WHERE outcome IS NULL;
+-- And the last forecasts of each pattern, without those before.
+CREATE INDEX predictions_of_pattern ON predictions (workspace_id, pattern_id, made_at);
 
 CREATE TABLE prevented (
     workspace_id text NOT NULL,

@@ -19,10 +19,12 @@ ROLES = ["causeloop_owner", "causeloop_projector", "causeloop_app"]
 NOBODYS = {
     "identity.schema_migrations",
     "sources.schema_migrations",
+    "sources.paces",
     "identity.webhook_positions",
     *(f"{service}.checkpoint" for service in SERVICES),
 }
-"""Tables that hold nothing of a tenant or of a person: which migrations ran, and how far a projector has read."""
+"""Tables that hold nothing of a tenant or of a person: which migrations ran, how far a projector has read, how fast an
+account of a vendor is asked, by a keyed hash."""
 FOR_EVERYBODY = {"identity.plans"}
 """Tables whose rows are the same for all."""
 

@@ -290,7 +290,7 @@ def _given(access: polling.Access) -> dict[str, object]:
     assert push is not None  # the caller asked
     target = {field.key: field.default or "1" for field in push.target}
     given = tickets.values(values_of(_source(access)), "tkt_1", target=target, begun_at=datetime.now(UTC))
-    return {**given, **tickets.text_values("Raise the pool", "*Why*: it is too small."), "id": "1"}
+    return {**given, **tickets.text_values(push, "Raise the pool", "*Why*: it is too small."), "id": "1"}
 
 
 def _asked(

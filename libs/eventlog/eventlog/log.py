@@ -21,6 +21,7 @@ from .reader import Batch, Cursor, read
 from .subjects import filters, partition_of, stream_name, subject_of
 
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+_NO_MESSAGE = 10037
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECT_NEW = {_EXPECTED: "0"}
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -51,10 +52,16 @@ class _Identity(msgspec.Struct, frozen=True):
 
 class _StreamState(msgspec.Struct, frozen=True):
     last_seq: int = 0
+    subjects: dict[str, int] | None = None
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    seq: int = 0
 
 
 class _StreamReply(msgspec.Struct, frozen=True):
     state: _StreamState = _StreamState()
+    message: _Stored = _Stored()
     purged: int = 0
     error: ApiError | None = None
 
@@ -179,12 +186,39 @@ class EventLog:
         read = dict(zip(rest, await asyncio.gather(*map(one, rest)), strict=True))
         return [[single[id_]] if id_ in single else read[id_] for id_ in ids]
 
+    async def n_events(self, workspace_id: str, aggregate_type: str, aggregate_id: str) -> int:
+        """How many events of an aggregate there are: 0 of one that is unknown, or purged. Raises LogUnavailableError.
+
+        The server answers from its index of subjects. A history costs it a block of 8 MB, kept for ten seconds, for
+        each place in the log where it has an event.
+        """
+        partition = self.partition_of(workspace_id)
+        subject = subject_of(partition, workspace_id, aggregate_type, aggregate_id)
+        request = msgspec.json.encode({"subjects_filter": subject})
+        reply = await self._api(f"STREAM.INFO.{stream_name(partition)}", request)
+        if reply.error is not None:
+            raise LogUnavailableError(f"{stream_name(partition)}: {reply.error.description}")
+        return (reply.state.subjects or {}).get(subject, 0)
+
     async def last_seq(self, partition: int = 0) -> int:
         """Stream sequence of the partition's last event; 0 when it is empty. Raises LogUnavailableError."""
         reply = await self._api(f"STREAM.INFO.{stream_name(partition)}", b"")
         if reply.error is not None:
             raise LogUnavailableError(f"{stream_name(partition)}: {reply.error.description}")
         return reply.state.last_seq
+
+    async def last_seq_of(self, workspace_id: str, aggregate_type: str, aggregate_id: str = "*") -> int:
+        """Stream sequence of the last event of an aggregate, "*" for all of its type; 0 when there is none.
+
+        Of all of a type it takes longer the more of them there are: 5 ms for 200,000. Raises LogUnavailableError.
+        """
+        partition = self.partition_of(workspace_id)
+        subject = f"evt.{partition}.{workspace_id}.{aggregate_type}.{aggregate_id}"
+        request = msgspec.json.encode({"last_by_subj": subject})
+        reply = await self._api(f"STREAM.MSG.GET.{stream_name(partition)}", request)
+        if reply.error is not None and reply.error.err_code != _NO_MESSAGE:
+            raise LogUnavailableError(f"{subject}: {reply.error.description}")
+        return reply.message.seq
 
     async def event_at(self, partition: int, seq: int) -> Recorded[Event] | None:
         """The event at a sequence; None when nothing is kept there. Raises LogUnavailableError."""

@@ -146,4 +146,6 @@ def details_of(error: Exception, *, root: str = "$") -> dict[str, str]:
     path = path.removeprefix(root if path.startswith(root) else "$").lstrip(".")
     named = _NAMED_FIELD.search(fault)
     field = ".".join(part for part in (path, named and named.group(1)) if part)
+    if fault == "Invalid RFC3339 encoded datetime":
+        fault = f"{fault}; write it like 2026-11-23T09:00:00Z"
     return {field or "body": fault}

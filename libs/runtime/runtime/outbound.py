@@ -5,19 +5,28 @@ import socket
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from ssl import SSLContext, create_default_context
+from pathlib import Path
+from ssl import SSLCertVerificationError, SSLContext, SSLError, create_default_context
 from typing import Final, TypeAlias
 from urllib.parse import quote_plus
 
+import certifi
 import httpx
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
 from msgspec import Struct
+
+from runtime.errors import StartError
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 BODY_BYTES_MAX = 1024 * 1024
 SECONDS = 5.0
+AUTHORITIES_BYTES_MAX: Final = 1024 * 1024
+_CONTEXTS: Final = 16
 NAMES_AT_ONCE: Final = 32
 _names: Final = ThreadPoolExecutor(NAMES_AT_ONCE, thread_name_prefix="name")
 """Not the loop's own threads: our database and broker would wait for a stranger's name that nobody answers for."""
@@ -55,14 +64,18 @@ class Answer(Struct, frozen=True):
 
 
 class Reach(Struct, frozen=True):
-    """Which addresses may be connected to: those on the internet by https, and those of these networks also by http."""
+    """Which addresses may be connected to: those on the internet by https, and those of these networks also by http.
+
+    authorities: whose certificates are believed there (PEM) beside those that browsers trust.
+    """
 
     allowed: tuple[Network, ...] = ()
+    authorities: str = ""
 
     @classmethod
-    def read(cls, networks: Sequence[str]) -> "Reach":
+    def read(cls, networks: Sequence[str], *, authorities: str = "") -> "Reach":
         """The internet and these networks, written as 10.0.0.0/8. Raises ValueError."""
-        return cls(tuple(ip_network(text) for text in networks))
+        return cls(tuple(ip_network(text) for text in networks), authorities)
 
     def choose(self, scheme: str, host: str, found: Sequence[str]) -> str:
         """The one of a host's IP addresses to connect to; that host has no good one if any of them is bad.
@@ -102,6 +115,51 @@ class Reach(Struct, frozen=True):
         return any(address in network for network in self.allowed)
 
 
+def read_authorities(file: str) -> str:
+    """The certificates (PEM) of the operator's own authorities in a file, without what stands around them.
+
+    file: its path, empty for none. Raises StartError.
+    """
+    if not file:
+        return ""
+    try:
+        with Path(file).expanduser().open("rb") as opened:
+            written = opened.read(AUTHORITIES_BYTES_MAX + 1)
+    except OSError as error:
+        raise StartError(f"OUTBOUND_CA_FILE={file} cannot be read: {error.strerror}.") from error
+    if len(written) > AUTHORITIES_BYTES_MAX:
+        raise StartError(f"OUTBOUND_CA_FILE={file} has more than {AUTHORITIES_BYTES_MAX} bytes.")
+    try:
+        found = load_pem_x509_certificates(written)
+        authorities = b"".join(each.public_bytes(Encoding.PEM) for each in found).decode("ascii")
+        certificates(authorities)
+    except (SSLError, ValueError) as error:
+        raise StartError(
+            f"OUTBOUND_CA_FILE={file} is no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----."
+        ) from error
+    return authorities
+
+
+def public_and(authorities: str) -> str:
+    """The certificates (PEM) that browsers trust, and these."""
+    return f"{certifi.contents()}\n{authorities}"
+
+
+def certificates(authorities: str) -> SSLContext:
+    """What a server has to prove: that it is of whom browsers trust, or of these authorities (PEM).
+
+    A new one, which takes 30 ms of processor; for one thread, since libraries set it up further while they connect.
+    Raises SSLError or ValueError for what is no certificate.
+    """
+    context = create_default_context(cafile=certifi.where())
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+    return context
+
+
+_kept_certificates: Final = lru_cache(maxsize=_CONTEXTS)(certificates)
+"""For the loop's thread alone."""
+
 INTERNET: Final = Reach()
 EVERYWHERE: Final = Reach.read(["0.0.0.0/0", "::/0"])
 """Also addresses inside: for development, and for what the operator names."""
@@ -113,10 +171,10 @@ class Outbound:
     def __init__(self, reach: Reach, *, authority: str = "") -> None:
         self._reach = reach
         self._authority = authority
-        self._certificates: SSLContext | None = None
+        self._own: SSLContext | None = None
 
     def trusting(self, authority: str) -> "Outbound":
-        """The same, for a server whose certificate has to be of this authority (PEM); empty: of a public one."""
+        """The same, for a server whose certificate has to be of this authority (PEM) alone; empty: of one of the reach."""
         return Outbound(self._reach, authority=authority)
 
     async def get(self, url: str, *, token: str | None = None) -> bytes:
@@ -205,22 +263,21 @@ class Outbound:
             raise UnmakeableError(f"the request cannot be made: {type(error).__name__}") from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             is_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL)
-            raise OutboundError(
-                f"{host} cannot be reached: {type(error).__name__}", is_sent=is_sent
-            ) from error
+            said = f"{host} cannot be reached: {type(error).__name__}"
+            if _is_untrusted(error):
+                said = f"the certificate of {host} is not for this name, or of nobody who is trusted"
+            raise OutboundError(said, is_sent=is_sent) from error
         return Answer(
             response.status_code, {name.lower(): value for name, value in response.headers.items()}, body
         )
 
     def _trusted(self) -> SSLContext:
-        """Whose certificates are good, read once: that takes 30 ms of processor."""
-        if self._certificates is None:
-            self._certificates = (
-                create_default_context(cadata=self._authority)
-                if self._authority
-                else httpx.create_ssl_context(trust_env=False)
-            )
-        return self._certificates
+        """Whose certificates are good."""
+        if not self._authority:
+            return _kept_certificates(self._reach.authorities)
+        if self._own is None:
+            self._own = create_default_context(cadata=self._authority)
+        return self._own
 
     async def check(self, url: str, *, seconds: float = SECONDS) -> None:
         """Raise OutboundError unless the address may be asked, and its name is known now."""
@@ -275,6 +332,13 @@ def is_public(address: Address) -> bool:
 def _named(url: str) -> dict[str, str]:
     """The name that the certificate has to be for, though an IP address is connected to."""
     return {"sni_hostname": httpx.URL(url).host}
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    """Whether it is a certificate that went wrong, below what the libraries make of that."""
+    while error is not None and not isinstance(error, SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 async def _beginning(response: httpx.Response, n_bytes: int) -> bytes:

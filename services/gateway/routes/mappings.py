@@ -60,6 +60,9 @@ class RemapRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A mapping to try on a connector's kept records."""
 
     mapping: Annotated[Expressions | None, Meta(description="Absent: the connector's present one.")] = None
+    manifest: Annotated[
+        dict[str, Any] | None, Meta(description="Of a type of your own. Absent: the connector's present one.")
+    ] = None
 
 
 class PreviewedRecord(Struct, frozen=True, kw_only=True):
@@ -79,7 +82,7 @@ class MappingPreview(Struct, frozen=True, kw_only=True):
     """What a mapping makes of records; nothing is reported."""
 
     data: Annotated[tuple[PreviewedRecord, ...], Meta(description="At most 100.")]
-    records: int
+    records: Annotated[int, Meta(description="That were tried; of kept records at most 200.")]
     mapped: int
     changed: int
 
@@ -155,10 +158,12 @@ async def preview(gateway: Gateway, call: Call[NoQuery, PreviewRequest]) -> Mapp
 async def preview_remap(gateway: Gateway, call: Call[NoQuery, RemapRequest]) -> MappingPreview:
     """What a mapping makes of a connector's kept records."""
     row = await connectors.find(gateway, call)
-    mapping = call.body.mapping
+    mapping, manifest = call.body.mapping, call.body.manifest
+    if manifest is None and row.manifest is not None:
+        manifest = msgspec.json.decode(row.manifest, type=dict[str, object])
     request = connector.PreviewMapping(
         type=row.type,
-        manifest=None if row.manifest is None else msgspec.json.decode(row.manifest, type=dict[str, object]),
+        manifest=manifest,
         mapping=msgspec.json.decode(row.mapping, type=dict[str, str]) if mapping is None else mapping,
         sample="",
         connector_id=row.connector_id,

@@ -1,12 +1,12 @@
 """Outbound webhooks: where events are sent, with which secret, and what became of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from contracts import new_id
+from contracts import connector, new_id
 from msgspec import Meta, Struct
 from runtime.database import tenant
 from runtime.errors import StateConflictError, UnavailableError
@@ -18,8 +18,9 @@ from services.gateway.identity.webhooks.messages import (
     OF_CONNECTORS,
     EventType,
 )
-from services.gateway.listing import Filter, Listing, SortKey
+from services.gateway.listing import Condition, Filter, Listing, SortKey
 from services.gateway.routes import connector_access, connectors
+from services.gateway.routes.connector_catalog import sources
 from services.gateway.routes.members import act_of
 from services.gateway.routes.operation import (
     Answer,
@@ -28,6 +29,7 @@ from services.gateway.routes.operation import (
     Gateway,
     NoQuery,
     Operation,
+    command,
     not_found,
 )
 from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, read_one, shown
@@ -51,11 +53,10 @@ Types: TypeAlias = Annotated[tuple[EventType, ...], Meta(min_length=1, max_lengt
 ConnectorId: TypeAlias = Annotated[str, Meta(pattern=r"^con_[0-9A-HJKMNP-TV-Z]{26}$(?!\n)")]
 
 
-class Webhook(Struct, frozen=True, kw_only=True):
+class Webhook(Struct, frozen=True, kw_only=True, tag_field="direction", tag="outbound"):
     """An address that is told of events."""
 
     id: str
-    direction: Literal["outbound"]
     url: str
     description: str
     event_types: tuple[str, ...]
@@ -81,7 +82,25 @@ class Webhook(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-class NewWebhook(Webhook, frozen=True, kw_only=True):
+class InboundAddress(Struct, frozen=True, kw_only=True, tag_field="direction", tag="inbound"):
+    """Where a connector's source posts its own webhooks."""
+
+    connector_id: str
+    display_name: Annotated[str, Meta(description="Of the connector.")]
+    type: str
+    url: str
+    health: Annotated[
+        Health,
+        Meta(description="degraded: the connector has an error. down: it is paused, so nothing is taken."),
+    ]
+    last_received_at: Annotated[
+        datetime | None,
+        Meta(description="When it last took something; null: nothing in the last 7 days."),
+    ]
+    created_at: datetime
+
+
+class NewWebhook(Webhook, frozen=True, kw_only=True, tag="outbound"):
     """A webhook with its secret, which is not shown again."""
 
     secret: str
@@ -102,14 +121,20 @@ class InboundWebhook(Struct, frozen=True, kw_only=True):
 class WebhookPage(Struct, frozen=True, kw_only=True):
     """A page of webhooks."""
 
-    data: tuple[Webhook, ...]
+    data: tuple[Webhook | InboundAddress, ...]
     page: PageInfo
 
 
 class WebhookQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters of the list of webhooks."""
 
-    is_active: bool | None = None
+    direction: Annotated[
+        Literal["outbound", "inbound"],
+        Meta(description="inbound: the addresses to which sources post, of connectors that take webhooks."),
+    ] = "outbound"
+    is_active: Annotated[bool | None, Meta(description="Inbound: whether its connector is not paused.")] = (
+        None
+    )
     connector_id: ConnectorId | None = None
     sort: Literal["created_at", "-created_at"] = "-created_at"
 
@@ -166,6 +191,26 @@ LISTING = Listing(
     ),
 )
 
+INBOUND = Listing(
+    name="inbound_webhooks",
+    view="connector_rows",
+    row=connectors.ConnectorRow,
+    key="connector_id",
+    sorts={"created_at": SortKey("created_at", "timestamptz")},
+    default_sort="-created_at",
+    filters=(
+        Filter(
+            "is_active", "(status <> 'paused') = {value}::boolean", lambda given: "true" if given else "false"
+        ),
+        Filter("connector_id", "connector_id = {value}"),
+    ),
+)
+_OF_CONNECTOR: Final[Mapping[str, Health]] = {
+    "paused": "down",
+    "error": "degraded",
+    "oauth_expired": "degraded",
+}
+
 
 def _health(row: _queries.Webhook, now: datetime) -> Health:
     if row.disabled_reason is not None:
@@ -180,7 +225,6 @@ def _fields(gateway: Gateway, row: _queries.Webhook) -> dict[str, object]:
     is_old = row.previous_until is None or row.previous_until <= now
     return msgspec.structs.asdict(row) | {
         "id": row.webhook_id,
-        "direction": "outbound",
         "health": _health(row, now),
         "previous_secret_until": None if is_old else row.previous_until,
     }
@@ -192,8 +236,38 @@ def _present(gateway: Gateway, row: _queries.Webhook) -> Webhook:
 
 async def list_webhooks(gateway: Gateway, call: Call[WebhookQuery, None]) -> WebhookPage:
     """A page of webhooks."""
+    if call.query.direction == "inbound":
+        return await _list_inbound(gateway, call)
     found = await list_page(gateway, call, LISTING, source=gateway.people)
     return WebhookPage(data=shown(found, partial(_present, gateway)), page=page_info(found))
+
+
+async def _list_inbound(gateway: Gateway, call: Call[WebhookQuery, None]) -> WebhookPage:
+    known = await sources(gateway, call)
+    posting = [slug for slug, source in known.items() if source.webhook_schemes]
+    takes = Condition(
+        "CASE WHEN manifest IS NULL THEN type = ANY({value}::text[]) ELSE jsonb_typeof(manifest::jsonb -> 'webhook') = 'object' END",
+        posting,
+    )
+    found = await list_page(gateway, call, INBOUND, conditions=[takes], of="inbound")
+    asked = connector.ListReceived(connector_ids=tuple(row.connector_id for row in found.rows))
+    listed = (
+        await command(gateway, call.principal, asked, reply=connector.ReceivedListed) if found.rows else None
+    )
+    last = {one.connector_id: one.last_received_at for one in (listed.received if listed else ())}
+
+    def address(row: connectors.ConnectorRow) -> InboundAddress:
+        return InboundAddress(
+            connector_id=row.connector_id,
+            display_name=row.display_name,
+            type=row.type,
+            url=connectors.inbound_url(gateway, row.connector_id),
+            health=_OF_CONNECTOR.get(row.status, "healthy"),
+            last_received_at=last.get(row.connector_id),
+            created_at=row.created_at,
+        )
+
+    return WebhookPage(data=shown(found, address), page=page_info(found))
 
 
 async def get_webhook(gateway: Gateway, call: Call[Any, Any]) -> Webhook:
@@ -354,7 +428,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         id="listWebhooks",
         method="GET",
         path="/v1/webhooks",
-        summary="List webhooks.",
+        summary="List webhooks, of one direction.",
         query=WebhookQuery,
         replies={200: WebhookPage},
         handle=list_webhooks,

@@ -10,13 +10,16 @@ from typing import Final
 import msgspec
 import psycopg
 import structlog
+from prometheus_client import Counter as Metric
+from prometheus_client import Histogram
 from psycopg_pool import PoolTimeout
+from runtime import metrics
 from runtime.database import tenant
 from runtime.errors import UnavailableError
 
 from services.gateway.identity.webhooks import _queries
 from services.gateway.identity.webhooks.messages import Envelope
-from services.gateway.identity.webhooks.sending import Attempt, Receiver, Sender
+from services.gateway.identity.webhooks.sending import SECONDS, Attempt, Receiver, Sender
 from services.gateway.listing import fetch_one
 from services.gateway.routes import issues, patterns, predictions, recommendations, sync_runs
 from services.gateway.routes.operation import Gateway
@@ -29,8 +32,10 @@ AT_ONCE_MAX: Final = 32
 OF_A_WORKSPACE_MAX: Final = 4
 TURN_DELIVERIES_MAX: Final = 20
 TURN_SECONDS: Final = 40.0
-LEASE_SECONDS: Final = 90.0
-"""How long a webhook is one gateway's: longer than a turn and the attempt that it ends with take."""
+LEASE_SECONDS: Final = 15.0
+"""How long a webhook stays with a gateway that gives no sign of life."""
+HELD_SECONDS: Final = SECONDS + 3.0
+"""What has to be left of it for one more attempt."""
 LOOK_SECONDS: Final = 1.0
 VISIBLE_SECONDS: Final = 10.0
 PURGE_SECONDS: Final = 3600.0
@@ -40,6 +45,19 @@ KEPT: Final = timedelta(days=7)
 _WORLD_FAILED = (UnavailableError, PoolTimeout, psycopg.Error, OSError)
 _GONE: Final = "What it is about is gone, or not to be seen."
 _UNMADE: Final = "We could not put together what is sent. This is ours to mend; it is tried again."
+
+ATTEMPTS: Final = Metric(
+    "causeloop_webhook_attempts",
+    "Calls to webhooks, by what came of them: taken, refused (not 2xx) or unanswered.",
+    ["outcome"],
+    registry=metrics.REGISTRY,
+)
+LAG_SECONDS: Final = Histogram(
+    "causeloop_webhook_lag_seconds",
+    "From an event to the first call that tells a webhook of it.",
+    registry=metrics.REGISTRY,
+    buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 43_200),
+)
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -125,7 +143,14 @@ class Messenger:
                 now_at=self._gateway.resources.clock(),
                 page_size=TURN_DELIVERIES_MAX,
             )
+        visible = max((delivery.event_sequence for delivery in due), default=0)
+        if not await self._gateway.resources.reached(taken.workspace_id, visible, timeout=VISIBLE_SECONDS):
+            due = []
         for delivery in due:
+            held = await self._held(taken)
+            if held is None:
+                return
+            taken = held
             # Found anew for each: it may have been switched off, moved, deleted or given another secret meanwhile.
             receiver = await self._sender.find(taken.workspace_id, taken.webhook_id)
             if receiver is None or not receiver.is_active or loop.time() >= ends_at:
@@ -134,13 +159,16 @@ class Messenger:
                 break
         await self._sender.end_turn(taken)
 
+    async def _held(self, taken: _queries.Turn) -> _queries.Turn | None:
+        """The turn, ours for as long as an attempt takes; None: a process that was held up has lost it."""
+        now = self._gateway.resources.clock()
+        if taken.leased_until - now >= timedelta(seconds=HELD_SECONDS):
+            return taken
+        return await self._sender.hold_turn(taken, until=now + timedelta(seconds=LEASE_SECONDS))
+
     async def _deliver(self, receiver: Receiver, delivery: _queries.Due) -> bool:
-        """Whether the next one may follow: not when the receiver fails, or our rows are behind."""
+        """Whether the next one may follow: not when the receiver fails."""
         workspace_id = receiver.workspace_id
-        if not await self._gateway.resources.reached(
-            workspace_id, delivery.event_sequence, timeout=VISIBLE_SECONDS
-        ):
-            return False
         try:
             content = await content_of(self._gateway, workspace_id, delivery)
         except _WORLD_FAILED:
@@ -164,7 +192,11 @@ class Messenger:
             created_at=delivery.occurred_at,
             data=content.data,
         )
+        if not delivery.n_attempts:
+            late = self._gateway.resources.clock() - delivery.occurred_at
+            LAG_SECONDS.observe(max(late.total_seconds(), 0.0))
         attempt = await self._sender.post(receiver, envelope, delivery_id=delivery.delivery_id)
+        ATTEMPTS.labels(_outcome(attempt)).inc()
         await self._sender.note(receiver, delivery.delivery_id, attempt, n_before=delivery.n_attempts)
         return attempt.is_good
 
@@ -181,6 +213,12 @@ class Messenger:
         if n_purged:
             log.info("webhooks.deliveries_purged", n=n_purged)
         return n_purged < PURGED_AT_ONCE
+
+
+def _outcome(attempt: Attempt) -> str:
+    if attempt.is_good:
+        return "taken"
+    return "unanswered" if attempt.response_status is None else "refused"
 
 
 async def content_of(gateway: Gateway, workspace_id: str, delivery: _queries.Due) -> Content | None:

@@ -9,7 +9,14 @@ Of connectors, in `commands.connectors`: `create_connector`, `configure_connecto
 
 from services.ingest.commands.analysis import record_analysis, start_analysis
 from services.ingest.commands.change import close_issue, comment_issue, update_issue
-from services.ingest.commands.report import Change, ReportIssue, canonical_report, is_issue_id, report_issue
+from services.ingest.commands.report import (
+    Change,
+    ReportIssue,
+    canonical_report,
+    is_issue_id,
+    is_time_alone,
+    report_issue,
+)
 from services.ingest.commands.retire import counted_from, expire_issue, expire_prompts, purge_issue
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "expire_issue",
     "expire_prompts",
     "is_issue_id",
+    "is_time_alone",
     "purge_issue",
     "record_analysis",
     "report_issue",

@@ -141,6 +141,11 @@ class Cleaner:
             return {}
         try:
             encoded = _sorted_encoder.encode(value)
+        except UnicodeEncodeError:
+            self.problems["metadata"] = (
+                "holds half of a surrogate pair, which is no character; send both or neither"
+            )
+            return {}
         except ValueError:
             self.problems["metadata"] = "holds a number that is too long; send it as a string"
             return {}

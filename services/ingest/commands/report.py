@@ -126,6 +126,14 @@ def report_issue(cmd: ReportIssue, state: Issue | None, *, now: datetime) -> Cha
     return None if event is None else Change(event, sent or now)
 
 
+def is_time_alone(change: Change) -> bool:
+    """Whether nothing of an issue changes but when its source says that it changed last."""
+    event = change.event
+    return isinstance(event, ingest.IssueUpdated) and event == ingest.IssueUpdated(
+        issue_id=event.issue_id, source_updated_at=event.source_updated_at
+    )
+
+
 def delta(state: Issue, wanted: dict[str, object]) -> ingest.IssueUpdated | None:
     """The fields of `wanted` (name → value, "" empties an optional one) that differ; None when none does."""
     known = state.content

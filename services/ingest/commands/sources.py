@@ -28,8 +28,11 @@ KNOWN_SOURCES = frozenset(
         *("netlify", "semaphore", "terraform", "vercel"),
         # Data.
         *(
+            "airbyte",
             "airflow",
             "bigquery",
+            "clickhouse",
+            "dagster",
             "databricks",
             "dbt",
             "elasticsearch",
@@ -45,7 +48,7 @@ KNOWN_SOURCES = frozenset(
         *("aws_security_hub", "crowdstrike", "okta", "qualys", "snyk", "splunk", "sumologic", "wiz"),
         *("auth0", "aws_guardduty", "datadog_security", "entra_id", "gitguardian", "huntress"),
         *("microsoft_defender", "microsoft_sentinel", "sentinelone", "vanta", "wazuh"),
-        *("elastic_security", "google_scc", "rapid7_idr", "sophos_central"),
+        *("elastic_security", "google_scc", "onepassword", "rapid7_idr", "sophos_central"),
         # Conversations.
         *("email", "slack", "teams"),
         CUSTOM_SOURCE,

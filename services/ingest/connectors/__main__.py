@@ -290,6 +290,9 @@ def _print_outcome(number: int, outcome: Outcome) -> None:
             print(f"record {number}  left out: the manifest knows it to be no failure")
         case Rejected():
             print(f"record {number}  ✗ {outcome.problem}")
+            if isinstance(outcome.raw, dict):
+                # Most often the record is elsewhere: one level deeper, or in a list.
+                print(f"  the record holds   {', '.join(map(str, outcome.raw)) or 'nothing'}")
 
 
 def _print_json(value: object) -> None:

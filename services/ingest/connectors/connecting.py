@@ -37,7 +37,7 @@ from services.ingest.connectors.registry import (
     manifest_of,
     read,
 )
-from services.ingest.connectors.templates import TemplateError, fill_address
+from services.ingest.connectors.templates import HOST, TemplateError, fill_address
 from services.ingest.errors import InvalidConnectorError
 
 DISPLAY_NAME_LENGTH_MAX: Final = 100
@@ -60,7 +60,6 @@ _MAPPED: Final = frozenset(
 _METADATA: Final = "metadata."
 _SECRET: Final = re.compile(r"\{secret\.([a-z0-9_]+)\}")
 _CONFIG: Final = re.compile(r"\{config\.([a-z0-9_]+)\}")
-_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _ADDRESS: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -83,6 +82,24 @@ class Source(Struct, frozen=True):
         """The way to sign in."""
         return self.manifest.auth[self.settings.auth]
 
+    def asked_by(self, stream: language.Stream) -> str:
+        """What a stream asks, as a digest: its request, under which address, with what people have set.
+
+        Who asks is not of it, nor is how often; a key that is renewed leaves it as it is.
+        """
+        request = (stream.endpoint, stream.query, stream.details, stream.partition)
+        return self._digest_of(self.manifest.base_url, self.manifest.headers, request)
+
+    @property
+    def mapped_by(self) -> str:
+        """What makes an issue of a record, as a digest: the mappings, and what stands before ids and behind links."""
+        return self._digest_of(self.manifest.mappings, self.manifest.id_scope, self.manifest.link)
+
+    def _digest_of(self, *parts: object) -> str:
+        """Of parts of the manifest, with what people have set."""
+        config = {key: value for key, value in self.settings.config.items() if key != CA_CERTIFICATE}
+        return _digest(msgspec.to_builtins((*parts, config), enc_hook=language.encode_hook))
+
     def qualified(self, issue: ingest.IssueReport) -> ingest.IssueReport:
         """The issue as this connector reports it: its id with what stands before it, its source, its connector."""
         scope = self._scope()
@@ -100,9 +117,11 @@ class Source(Struct, frozen=True):
             return None
 
     def _scope(self) -> str:
-        if self.manifest.id_scope:
-            return _CONFIG.sub(lambda found: self.settings.config.get(found[1], ""), self.manifest.id_scope)
-        return self.manifest.type if is_custom(self.manifest.type) else ""
+        config = self.settings.config
+        scope = _CONFIG.sub(lambda found: config.get(found[1], ""), self.manifest.id_scope)
+        # All types of a workspace's own share one source, so the type keeps their ids apart.
+        parts = (self.manifest.type if is_custom(self.manifest.type) else "", scope)
+        return "/".join(part for part in parts if part)
 
 
 def is_custom(type_: str) -> bool:
@@ -113,7 +132,7 @@ def is_custom(type_: str) -> bool:
 def source_of(connector_id: str, settings: connector.ConnectorSettings) -> Source:
     """What settings that were checked once stand for. Raises InvalidConnectorError where a type is gone since."""
     problems: dict[str, str] = {}
-    manifest = _manifest(settings, problems)
+    manifest = _manifest(settings, problems, is_kept=True)
     if manifest is None or problems:
         raise InvalidConnectorError(problems)
     if settings.mapping:
@@ -318,9 +337,11 @@ def check_credentials(auth: Auth, given: Mapping[str, str], *, held: Collection[
         raise InvalidConnectorError(problems)
 
 
-def _manifest(settings: connector.ConnectorSettings, problems: dict[str, str]) -> Manifest | None:
+def _manifest(
+    settings: connector.ConnectorSettings, problems: dict[str, str], *, is_kept: bool = False
+) -> Manifest | None:
     if is_custom(settings.type):
-        return _own_manifest(settings, problems)
+        return _own_manifest(settings, problems, is_kept=is_kept)
     if settings.manifest is not None:
         problems["manifest"] = f"is for a type of your own, named {CUSTOM_PREFIX}…; leave it out"
     try:
@@ -332,9 +353,14 @@ def _manifest(settings: connector.ConnectorSettings, problems: dict[str, str]) -
         return None
 
 
-def _own_manifest(settings: connector.ConnectorSettings, problems: dict[str, str]) -> Manifest | None:
+def _own_manifest(
+    settings: connector.ConnectorSettings, problems: dict[str, str], *, is_kept: bool
+) -> Manifest | None:
     if settings.manifest is None:
         problems["manifest"] = "is needed for a type of your own"
+        return None
+    if settings.manifest.get("type", settings.type) != settings.type:
+        problems["manifest.type"] = f"is not the connector's type, {settings.type}"
         return None
     try:
         content = msgspec.json.encode(settings.manifest)
@@ -344,7 +370,7 @@ def _own_manifest(settings: connector.ConnectorSettings, problems: dict[str, str
         problems["manifest"] = f"is too long or too deep; at most {MANIFEST_BYTES_MAX} bytes of JSON"
         return None
     try:
-        return _read(content, f"{settings.type}.yaml")
+        return _read(content, f"{settings.type}.yaml", is_kept=is_kept)
     except (ManifestError, RecursionError) as error:
         faults = error.problems if isinstance(error, ManifestError) else ()
         for fault in faults:
@@ -356,9 +382,9 @@ def _own_manifest(settings: connector.ConnectorSettings, problems: dict[str, str
 
 
 @lru_cache(maxsize=MANIFESTS_KEPT_MAX)
-def _read(content: bytes, file: str) -> Manifest:
+def _read(content: bytes, file: str, *, is_kept: bool) -> Manifest:
     """Reading one takes ten milliseconds, and each run begins with it."""
-    return read(content, file=file)
+    return read(content, file=file, is_kept=is_kept)
 
 
 def _setting_faults(settings: connector.ConnectorSettings, manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -421,8 +447,8 @@ def _place_fault(key: str, value: str, manifest: Manifest) -> str | None:
         if address.startswith(placeholder):
             if not _ADDRESS.fullmatch(value):
                 return "needs an address such as https://example.com, without user, query and fragment"
-        elif placeholder in address.partition("://")[2].partition("/")[0] and not _HOST.fullmatch(value):
-            return "needs a host's name or a part of it: letters, digits, dots and hyphens"
+        elif placeholder in address.partition("://")[2].partition("/")[0] and not HOST.fullmatch(value):
+            return "needs a host's name or a part of it: letters, digits, dots, hyphens and underscores"
     return None
 
 

@@ -1,6 +1,8 @@
 """JMESPath, compiled when a manifest is read, so that a typing mistake is found there and not in a run."""
 
+import math
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import jmespath
@@ -183,7 +185,7 @@ _VISITS: Final[dict[str, Callable[[_Interpreter, Any, Any], Any]]] = {
 
 
 class _Functions(Functions):
-    """The library's, and two of those that the community's JMESPath has: https://jmespath.site, JEP-014."""
+    """The library's, two of those that the community's JMESPath has (https://jmespath.site, JEP-014), and `seconds`."""
 
     @signature({"types": ["string"]})
     def _func_lower(self, text: str) -> str:
@@ -192,6 +194,15 @@ class _Functions(Functions):
     @signature({"types": ["string"]}, {"types": ["string"]})
     def _func_split(self, text: str, separator: str) -> list[str]:
         return text.split(separator)
+
+    @signature({"types": ["string"]})
+    def _func_seconds(self, text: str) -> int | None:
+        """Whole seconds since 1970 of a time of ISO 8601 that says its zone: one moment, however it is written."""
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        return None if moment.tzinfo is None else math.floor(moment.timestamp())
 
 
 _FUNCTIONS: Final = _Functions()

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
+from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Union, get_args, get_origin
+from typing import Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -27,7 +28,7 @@ def faults_of(value: object, kind: object, *, hook: Hook, path: str = "") -> Ite
             msgspec.convert(value, kind, dec_hook=hook, builtin_types=(datetime, date))
         except msgspec.ValidationError as error:
             problem, _, place = str(error).partition(" - at `$")
-            yield _joined(path, place.rstrip("`").lstrip(".")), problem
+            yield _joined(path, place.rstrip("`").lstrip(".")), problem + _choices(problem, kind)
 
 
 def _faults_of_struct(
@@ -39,10 +40,26 @@ def _faults_of_struct(
         if name in fields:
             yield from faults_of(item, fields[name].type, hook=hook, path=_joined(path, name))
         elif name != kind.__struct_config__.tag_field:
-            yield _joined(path, name), f"Object contains unknown field `{name}`"
+            near = get_close_matches(name, fields, n=1)
+            hint = f"; is it `{near[0]}`?" if near else f"; there are {', '.join(fields)}"
+            yield _joined(path, name), f"Object contains unknown field `{name}`{hint}"
     for name, field in fields.items():
         if field.required and name not in value:
             yield _joined(path, name), f"Object missing required field `{name}`"
+
+
+def _choices(problem: str, kind: object) -> str:
+    """What may stand where something else does, of a choice of words or of tagged objects; else nothing."""
+    if not problem.startswith(("Invalid value", "Invalid enum value")):
+        return ""
+    args = get_args(kind)
+    tags = [
+        each.__struct_config__.tag
+        for each in args
+        if isinstance(each, type) and issubclass(each, msgspec.Struct)
+    ]
+    words = tags or [word for each in (kind, *args) if get_origin(each) is Literal for word in get_args(each)]
+    return f"; there are {', '.join(map(str, words))}" if words else ""
 
 
 def _struct_of(value: object, kind: object) -> type[msgspec.Struct] | None:

@@ -26,13 +26,14 @@ class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
 
 class ConfigField(_Part, frozen=True, kw_only=True):
-    """Something that is asked when a source is connected, and is no secret."""
+    """Something that is asked when a source is connected, no secret. is_folders: its slashes part those of a path."""
 
     key: Slug
     title: str
     required: bool = True
     default: str | None = None
     choices: tuple[str, ...] = ()
+    is_folders: bool = False
 
 
 class Regional(_Part, frozen=True, kw_only=True):
@@ -246,7 +247,9 @@ class Stream(_Part, frozen=True, kw_only=True):
     records_max: the vendor gives no more of one window than about so many, on a single page exactly so many. days_max: nor a longer window.
     cursor_alone: behind the first page nothing but the cursor is sent.
     stop_after_empty_page: the vendor names a next page for ever.
-    reread_days: the list is by when a failure began, and changes later: a poll reads so many days again.
+    reread_days: the list is by when a failure began, and changes later, or is listed only when it has ended: a poll
+    reads so many days again. cursor_is_change: it is by when a record changed last, though the cursor's name does not
+    say so; as where nothing that is listed changes, such as the entries of a log.
     optional: an account may not have it, or not let us see it; the other lists are read all the same.
     details: the list holds ids. partition: the config field whose values, between commas, are asked one by one;
     each record is told its own under `partition_as`.
@@ -262,6 +265,7 @@ class Stream(_Part, frozen=True, kw_only=True):
     cursor_alone: bool = False
     stop_after_empty_page: bool = False
     reread_days: Annotated[int, Meta(ge=1, le=90)] | None = None
+    cursor_is_change: bool = False
     optional: bool = False
     details: Details | None = None
     partition: Slug | None = None
@@ -519,12 +523,14 @@ class Push(_Part, frozen=True, kw_only=True):
     target: what is asked for each ticket, such as a project.
     find: how it is looked up where the answer to a try was lost; without it such a ticket is not tried again for a day.
     is_idempotent: the tracker makes one ticket of all requests with the same {marker}, so it may be asked again.
-    status: how it is followed.
+    status: how it is followed. title_max, text_max: the most characters that the tracker takes of each.
     """
 
     path: str
     body: dict[str, object] | list[object]
     id: Expression
+    title_max: Annotated[int, Meta(ge=20, le=250)] = 250
+    text_max: Annotated[int, Meta(ge=200, le=32_768)] = 32_768
     method: Literal["POST"] = "POST"
     headers: dict[str, str] = {}
     url: Expression | None = None

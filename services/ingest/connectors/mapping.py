@@ -15,6 +15,7 @@ from services.ingest.connectors import words
 from services.ingest.connectors.expressions import Budget, Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping
 from services.ingest.connectors.markup import shown
+from services.ingest.connectors.tickets import is_pushed
 from services.ingest.errors import InvalidIssueError
 
 DEPTH_MAX: Final = 100
@@ -36,9 +37,13 @@ class Mapped(Struct, frozen=True):
 
 
 class Ignored(Struct, frozen=True):
-    """A record that the manifest knows to be no failure."""
+    """A record that the manifest knows to be no failure, or a ticket of ours.
+
+    issue: what a ticket stands for where that is an issue already: people may have written a marker into it.
+    """
 
     raw: object
+    issue: ingest.IssueReport | None = None
 
 
 class Rejected(Struct, frozen=True):
@@ -72,11 +77,12 @@ def map_record(manifest: Manifest, record: object, *, now: datetime) -> Outcome:
     try:
         mapping = _fitting(manifest, record, budget)
         if mapping is None:
-            return Rejected("is of no kind that the manifest maps", "", record)
+            return Rejected("is of no kind that the manifest maps: no `when` fits", "", record)
         if _holds(mapping.ignore, record, budget, if_absent=False):
             return Ignored(record)
-        report = _Reading(mapping, record, budget).report(manifest.type)
-        return Mapped(_canonical(report, now=now), record)
+        issue = _canonical(_Reading(mapping, record, budget).report(manifest.type), now=now)
+        is_ticket = manifest.push is not None and is_pushed(record)
+        return Ignored(record, issue) if is_ticket else Mapped(issue, record)
     except _FieldError as error:
         return Rejected(error.reason, error.path, record)
     except ExpressionError as error:

@@ -19,23 +19,37 @@ class UnreadableError(ValueError):
     """A body is neither JSON nor a form."""
 
 
+VALUES_MAX: Final = 100_000
+"""Of one body: tiny values are many times as large in memory as in JSON."""
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELDS_MAX: Final = 1_000
 _STEPS: Final = re.compile(r"[^.\[\]]+")
 
 
+def n_values(body: bytes) -> int:
+    """How many values JSON has at most, found without reading it: each is the first or stands behind one of these.
+
+    Commas and brackets in texts are counted too.
+    """
+    return 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
+
+
 def payload_of(body: bytes, content_type: str) -> object:
     """What a webhook's body holds: JSON, a form that has JSON as its field `payload`, or a form's fields.
 
-    Raises UnreadableError.
+    Raises UnreadableError, also for one with more than VALUES_MAX values.
     """
     try:
-        if content_type.partition(";")[0].strip().lower() != _FORM:
+        if content_type.partition(";")[0].strip().lower() == _FORM:
+            fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS_MAX))
+            if "payload" not in fields:
+                return fields
+            body = fields["payload"].encode()
+        if n_values(body) <= VALUES_MAX:
             return msgspec.json.decode(body)
-        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS_MAX))
-        return msgspec.json.decode(fields["payload"]) if "payload" in fields else fields
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreadableError("neither JSON nor a form") from error
+    raise UnreadableError(f"more than {VALUES_MAX} values")
 
 
 class Delivery(Struct, frozen=True, kw_only=True):

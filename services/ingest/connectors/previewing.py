@@ -26,7 +26,9 @@ def preview_change(
 
 def _qualified(source: Source, record: object, now: datetime) -> Outcome:
     outcome = map_record(source.manifest, record, now=now)
-    return Mapped(source.qualified(outcome.issue), record) if isinstance(outcome, Mapped) else outcome
+    # What is kept is an issue, whatever ticket is named in it.
+    issue = None if isinstance(outcome, Rejected) else outcome.issue
+    return outcome if issue is None else Mapped(source.qualified(issue), record)
 
 
 def _changed(before: Outcome, after: Outcome) -> Sequence[str]:

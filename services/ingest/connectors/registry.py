@@ -16,16 +16,20 @@ from services.ingest.connectors.manifest import (
     ApiKey,
     AuthorizationCode,
     Cursor,
+    Details,
     Digest,
     Echo,
     GivenSecret,
     Hmac,
+    Incremental,
     Manifest,
+    Paginator,
     Token,
     decode,
     decode_hook,
     encode_hook,
 )
+from services.ingest.connectors.templates import TemplateError, fill_address
 
 FOLDER: Final = Path(__file__).parent / "manifests"
 
@@ -45,7 +49,32 @@ _NOT_OURS: Final = frozenset(
     {"connection", "content-length", "forwarded", "host", "transfer-encoding", "x-forwarded-host"}
 )
 """Headers that say which host is meant, or where a request ends: behind a shared entrance credentials would go astray."""
+_NAME: Final = r"(?:(?!where(?:not)?\b)[A-Za-z_@][A-Za-z0-9_@-]*|'[^'\\]+')(?:\[(?:-?\d+|'[^'\\]+')\])*"
+_PATH: Final = re.compile(rf"(?:\$\.)?{_NAME}(?:\.{_NAME})*")
+"""Of JSONPath what leads to one value. Wildcards, filters and descent cost what the answer likes, and have two ends."""
+_PATHS: Final = frozenset(
+    [
+        "cursor_path",
+        "next_url_path",
+        "total_path",
+        "has_more_path",
+        "cursor_body_path",
+        "offset_body_path",
+        "limit_body_path",
+        "page_body_path",
+        "ids_path",
+        "data_selector",
+    ]
+)
+_COUNTS: Final = {"limit": 1, "maximum_offset": 1, "maximum_page": 1, "base_page": 0}
 _BRACED: Final = re.compile(r"\{\w+\}")
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_OF_CHANGES: Final = re.compile(
+    r"activity|chang|clos(?!ing)|complet|done|edited|end((ed|s)?(at|on|time|date)?)?$|finish|last|modif|modstamp|resolved|stop|updat"
+)
+_OF_EVENTS: Final = re.compile(r"seen|notice|occur")
+"""How words begin, in small letters, that say of a time that a record is listed by it anew when it changes or ends; and
+some that say that it is not, since it may be closed without another event."""
 _DANGLING: Final = re.compile(r"\{(config|secret)\.(?![a-z0-9_]+\})|\{config(?!\.)")
 
 
@@ -72,9 +101,11 @@ class UnknownTypeError(Exception):
     """There is no such type of source."""
 
 
-def read(content: bytes, *, file: str) -> Manifest:
+def read(content: bytes, *, file: str, is_kept: bool = False) -> Manifest:
     """The manifest in a file's content.
 
+    is_kept: it was read before, so what was allowed then is; only what is new has to say what becomes of late changes
+    and what of it was run, and has its paths, limits, defaults and times of signatures looked at.
     Raises ManifestError with up to PROBLEMS_MAX problems, where it is not YAML with the first one; what only shows when
     all of it is of the right types comes behind that.
     """
@@ -88,7 +119,7 @@ def read(content: bytes, *, file: str) -> Manifest:
         raise ManifestError(Problem(file, "", str(error))) from error
     problems = [
         Problem(file, path, problem)
-        for path, problem in islice(_faults(manifest, Path(file).stem), PROBLEMS_MAX)
+        for path, problem in islice(_faults(manifest, Path(file).stem, is_kept=is_kept), PROBLEMS_MAX)
     ]
     if problems:
         raise ManifestError(*problems)
@@ -119,7 +150,7 @@ def catalogue() -> tuple[Manifest, ...]:
     return tuple(manifest_of(type_) for type_ in types())
 
 
-def _faults(manifest: Manifest, stem: str) -> Iterator[tuple[str, str]]:
+def _faults(manifest: Manifest, stem: str, *, is_kept: bool) -> Iterator[tuple[str, str]]:
     """What the types cannot say: path and problem."""
     if manifest.type != stem:
         yield "type", f"{manifest.type!r} is not the file's name, {stem}.yaml"
@@ -142,6 +173,12 @@ def _faults(manifest: Manifest, stem: str) -> Iterator[tuple[str, str]]:
     if manifest.base_url is None and any(stream.endpoint is not None for stream in manifest.streams):
         yield "base_url", "is needed where there are streams"
     yield from _stream_faults(manifest)
+    if not is_kept:
+        yield from _evidence_faults(manifest)
+        yield from _address_faults(manifest)
+        yield from _time_faults(manifest)
+        yield from _cursor_faults(manifest)
+        yield from _paging_faults(manifest)
 
 
 def _stream_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -159,9 +196,66 @@ def _stream_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         if stream.cursor_alone and not (
             stream.endpoint is not None
             and isinstance(stream.endpoint.paginator, Cursor)
-            and stream.endpoint.paginator.cursor_param is not None
+            and (stream.endpoint.paginator.cursor_param or stream.endpoint.paginator.cursor_body_path)
         ):
-            yield f"{place}.cursor_alone", "needs a cursor in the query"
+            yield f"{place}.cursor_alone", "needs a cursor in the query or in the body"
+
+
+def _cursor_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Lists that are asked by when something began, so that what ends later is before the next window for good."""
+    for index, stream in enumerate(manifest.streams):
+        endpoint = stream.endpoint
+        if endpoint is None or endpoint.incremental is None or stream.reread_days or stream.cursor_is_change:
+            continue
+        cursor = endpoint.incremental.cursor_path
+        said = [word.lower() for word in _WORD.findall(cursor)]
+        is_of_changes = any(map(_OF_CHANGES.match, said)) and not any(map(_OF_EVENTS.match, said))
+        is_narrowed = endpoint.says("start") or stream.order == "descending"
+        if is_narrowed and not is_of_changes:
+            yield (
+                f"streams[{index}].reread_days",
+                f"is needed, since {cursor} seems to be when something began, and what changes later would never be seen; "
+                "where it is when the record changed last, or nothing of it changes later, say cursor_is_change: true",
+            )
+
+
+def _evidence_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """A way in of which nothing was run is not verified by what was run of the other."""
+    is_own = manifest.type.startswith(CUSTOM_PREFIX)
+    if manifest.verified == ("mapping" in manifest.unchecked) and not (is_own and not manifest.verified):
+        yield (
+            "unchecked",
+            "names mapping, unless a real payload went through it: then verified is true and evidence says which",
+        )
+    ways = (("list", bool(manifest.streams)), ("webhook", manifest.webhook is not None))
+    for way, is_there in ways:
+        if manifest.verified and is_there and way not in manifest.evidence and way not in manifest.unchecked:
+            yield "unchecked", f"names {way}, unless evidence says which {way} was run and made an issue"
+
+
+def _paging_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Paths and limits that a run would stumble over, or walk an answer of any size by."""
+    for index, stream in enumerate(manifest.streams):
+        place = f"streams[{index}]"
+        parts: dict[str, Details | Incremental | Paginator | None] = {"details": stream.details}
+        if stream.endpoint is not None:
+            parts |= {
+                "endpoint.paginator": stream.endpoint.paginator,
+                "endpoint.incremental": stream.endpoint.incremental,
+            }
+        for where, part in parts.items():
+            fields = () if part is None else part.__struct_fields__
+            for name, value in ((name, getattr(part, name)) for name in fields):
+                if value == "":
+                    yield f"{place}.{where}.{name}", "is empty"
+                elif isinstance(value, str) and name in _PATHS and not _PATH.fullmatch(value):
+                    yield (
+                        f"{place}.{where}.{name}",
+                        f"{value!r} is not names joined by dots, one of a list by its number: meta.pages[0].next; "
+                        "a name with other signs stands in quotes: '@odata.nextLink', _source['@timestamp']",
+                    )
+                elif name in _COUNTS and value is not None and value < _COUNTS[name]:
+                    yield f"{place}.{where}.{name}", f"is at least {_COUNTS[name]}"
 
 
 def _mapping_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -240,6 +334,27 @@ def _template_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield path, "holds a placeholder that is not of the form {config.key} or {secret.key}"
 
 
+def _address_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Defaults and choices that cannot stand where an address has them, such as a path in the place of a host."""
+    base = manifest.base_url
+    regions = {} if base is None or isinstance(base, str) else base.choices
+    addresses = {f"base_url.choices.{region}": address for region, address in regions.items()}
+    if isinstance(base, str):
+        addresses["base_url"] = base
+    for index, auth in enumerate(manifest.auth):
+        urls = {name: getattr(auth, name, "") for name in ("authorize_url", "token_url")}
+        addresses |= {f"auth[{index}].{name}": url for name, url in urls.items()}
+    values: dict[str, object] = {f"config.{field.key}": "x" for field in manifest.config}
+    for field in manifest.config:
+        for given in sorted({*field.choices, field.default or "x"}):
+            for path, address in addresses.items():
+                try:
+                    fill_address(address, {**values, f"config.{field.key}": given})
+                except TemplateError as error:
+                    if f"config.{field.key} " in str(error):
+                        yield f"config.{field.key}", f"{given!r} cannot stand in {path}: {error}"
+
+
 def _webhook_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     webhook = manifest.webhook
     if webhook is None:
@@ -273,6 +388,20 @@ def _webhook_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         is_found = isinstance(handshake, Echo | GivenSecret)
         if is_found and sum(place is not None for place in places) != 1:
             yield f"webhook.handshake[{index}]", "needs one place that the text stands at"
+
+
+def _time_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Signatures over a time that stands nowhere."""
+    for index, scheme in enumerate(manifest.webhook.verify if manifest.webhook else ()):
+        if isinstance(scheme, Hmac) and "{timestamp}" in scheme.signed + scheme.key and not _is_timed(scheme):
+            yield (
+                f"webhook.verify[{index}]",
+                "holds {timestamp}, but no timestamp_header, timestamp_key or timestamp_path says where that is",
+            )
+
+
+def _is_timed(scheme: Hmac) -> bool:
+    return any((scheme.timestamp_header, scheme.timestamp_key, scheme.timestamp_path))
 
 
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 PLACEHOLDER: Final = re.compile(r"\{([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)\}")
 
 _AUTHORITY: Final = re.compile(r"(https?://)([^/?#]*)(.*)", re.DOTALL)
-_HOST_PART: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
+HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
+_OF_A_PATH: Final = ":*,~"
+"""What a person writes in a path on purpose, and what parts nothing there."""
+_ENCODED_TWICE: Final = re.compile(r"%25(?=[0-9A-Fa-f]{2})")
 
 
 class TemplateError(ValueError):
@@ -64,16 +67,35 @@ def _value(values: Mapping[str, object], name: str) -> object:
     return values[name]
 
 
-def _host_part(values: Mapping[str, object], name: str) -> str:
-    text = str(_value(values, name)).strip()
-    if not _HOST_PART.fullmatch(text):
-        raise TemplateError(f"{name} is no part of a host's name")
+def in_host(text: str, name: str) -> str:
+    """A value where a host's name stands, or a part of one. Raises TemplateError."""
+    if not HOST.fullmatch(text):
+        raise TemplateError(
+            f"{name} is no part of a host's name, such as one without https:// and without a path"
+        )
     return text
+
+
+def in_path(text: str, name: str, *, is_folders: bool = False) -> str:
+    """What people set where a part of a path stands, or a value in a query: it reaches beyond its place nowhere.
+
+    What they have encoded on purpose, as a slash, stays as it is. is_folders: its slashes part folders of the path.
+    Raises TemplateError.
+    """
+    # Dots alone would climb out of the folder.
+    if {".", ".."} & {unquote(part) for part in (text.split("/") if is_folders else [text])}:
+        raise TemplateError(f"{name} may not be {text!r}")
+    return _ENCODED_TWICE.sub("%", quote(text, safe=_OF_A_PATH + "/" * is_folders))
+
+
+def _host_part(values: Mapping[str, object], name: str) -> str:
+    return in_host(str(_value(values, name)).strip(), name)
 
 
 def _quoted(values: Mapping[str, object], name: str) -> str:
     text = str(_value(values, name)).strip()
-    # Dots alone would climb out of the folder.
+    if name.startswith("config."):
+        return in_path(text, name)
     if text in {".", ".."}:
         raise TemplateError(f"{name} may not be {text!r}")
     return quote(text, safe="")

@@ -1,5 +1,6 @@
 """Tickets in the words of a manifest: what is sent, what is found in an answer, where a ticket stands. Pure."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -60,6 +61,13 @@ def marker(ticket: str) -> str:
     return f"causeloop-{ticket.removeprefix('tkt_').lower()}"
 
 
+_MARKER: Final = re.compile(
+    r"(?:^|[\n;]|<!--|<[a-z/][^<>]*>)[^\S\n]*causeloop-[0-9a-hjkmnp-tv-z]{26}[^\S\n]*(?:$|[\n;]|-->|</?[a-z])"
+)
+"""As `marker` makes them, the 26 signs of an id in small letters, and as they are pushed: a value, a line, a tag among
+others, or a comment; one in a sentence is only spoken of."""
+
+
 def target_problems(push: Push, target: Mapping[str, str]) -> dict[str, str]:
     """What is wrong with where a ticket is to go, by path; empty: nothing."""
     fields = {field.key: field for field in push.target}
@@ -100,11 +108,31 @@ def values(
     }
 
 
-def text_values(title: str, markdown: str) -> dict[str, object]:
-    """What the templates may hold of a ticket that is to be made."""
-    line = " ".join(title.split())[:TITLE_LENGTH_MAX]
-    text = markdown[:MARKDOWN_LENGTH_MAX]
+def is_pushed(record: object) -> bool:
+    """Whether a record is marked as any ticket is: then it is one that was made of a recommendation, no failure.
+
+    record: JSON, no deeper than Python's stack.
+    """
+    match record:
+        case str():
+            return _MARKER.search(record) is not None
+        case dict():
+            return any(map(is_pushed, record.values()))
+        case list():
+            return any(map(is_pushed, record))
+        case _:
+            return False
+
+
+def text_values(push: Push, title: str, markdown: str) -> dict[str, object]:
+    """What the templates may hold of a ticket that is to be made, no longer than its tracker takes it."""
+    line = _cut(" ".join(title.split()), push.title_max)
+    text = _cut(markdown, push.text_max)
     return {"title": line, "markdown": text, "html": markup.html(text), "adf": markup.adf(text)}
+
+
+def _cut(text: str, n_characters: int) -> str:
+    return text if len(text) <= n_characters else f"{text[: n_characters - 1]}…"
 
 
 def request(part: Push | Find | TicketStatus, given: Mapping[str, object]) -> Request:
@@ -174,6 +202,7 @@ __all__ = [
     "Made",
     "Request",
     "TemplateError",
+    "is_pushed",
     "made",
     "marker",
     "request",

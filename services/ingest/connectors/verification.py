@@ -36,6 +36,7 @@ from services.ingest.connectors.manifest import (
     StandardWebhooks,
     Token,
 )
+from services.ingest.connectors.payloads import UnreadableError, payload_of
 from services.ingest.connectors.words import moment
 
 
@@ -342,8 +343,9 @@ def _token(scheme: Token, call: Call, secrets: Sequence[str]) -> Judgement:
         given = call.query.get(scheme.query)
     else:
         try:
-            given = None if scheme.path is None else scheme.path.find(_json(call.body))
-        except ExpressionError:
+            said = payload_of(call.body, call.header("content-type") or "")
+            given = None if scheme.path is None else scheme.path.find(said)
+        except (ExpressionError, UnreadableError):
             given = None
     if not isinstance(given, str) or not given:
         raise _NotGenuineError(Refusal.MISSING)

@@ -47,7 +47,7 @@ log = structlog.get_logger()
 class Connectors:
     """Answers over the log, the vault and the queue.
 
-    rows: ingest's read model. caught_up: waits a moment for the rows to hold all that a workspace's log has.
+    rows: ingest's read model. shown: waits a moment for the rows to hold a sequence of a workspace's log.
     clock: the time in UTC.
     """
 
@@ -60,7 +60,7 @@ class Connectors:
         queue: JobQueue,
         *,
         rows: Pool,
-        caught_up: Callable[[str], Awaitable[object]],
+        shown: Callable[[str, int], Awaitable[bool]],
         clock: Callable[[], datetime],
         rng: random.Random,
     ) -> None:
@@ -70,7 +70,7 @@ class Connectors:
         self._asking = asking
         self._queue = queue
         self._rows = rows
-        self._caught_up = caught_up
+        self._shown = shown
         self._clock = clock
         self._rng = rng
 
@@ -247,7 +247,7 @@ class Connectors:
                 is_open = run is not None and run.ended is None
                 run_id = run_id if is_open else derived_id("syn_", run_id)
         if sequence is None:
-            sequence = await self._sources.version(context.workspace_id, "sync_run", run_id)
+            sequence = await self._sources.run_version(context.workspace_id, run_id)
             return connector.SyncAccepted(run_id=run_id, sequence=sequence)
         job = SyncJob(connector_id=cmd.connector_id, run_id=run_id)
         try:
@@ -282,16 +282,19 @@ class Connectors:
 
     async def _open_or_next(self, cmd: connector.StartSync, context: CommandContext) -> tuple[str, bool]:
         """The run of this kind that is open, and True; else the id of the next, the same for all who ask at once."""
-        await self._caught_up(context.workspace_id)
+        workspace_id = context.workspace_id
+        await self._shown(workspace_id, await self._sources.told(workspace_id, cmd.connector_id))
         kinds = POLLS if cmd.kind in POLLS else {cmd.kind}
-        ids = {"workspace_id": context.workspace_id, "connector_id": cmd.connector_id}
-        async with tenant(self._rows, context.workspace_id) as conn:
+        ids = {"workspace_id": workspace_id, "connector_id": cmd.connector_id}
+        async with tenant(self._rows, workspace_id) as conn:
             runs = await _queries.list_open_runs_of(conn, **ids)
             row = await _queries.get_connector(conn, **ids)
         found = next((run.run_id for run in runs if connector.SyncKind(run.kind) in kinds), None)
         changed_seq = 0 if row is None else row.changed_seq
         next_id = derived_id("syn_", cmd.connector_id, min(kinds), str(changed_seq))
-        return found or next_id, found is not None
+        # Rows that are behind all the same may still have one that is over.
+        run = None if found is None else await self._sources.find_run(workspace_id, found)
+        return (run.request.run_id, True) if run is not None and run.ended is None else (next_id, False)
 
     def _opened(self, sealed: str | None, context: CommandContext) -> Mapping[str, str]:
         """The credentials that came over the bus; none where none did."""

@@ -59,6 +59,7 @@ class Keeping:
             Endpoint(names[connector.DescribeSources], connector.DescribeSources, self.describe_sources),
             Endpoint(names[connector.PreviewMapping], connector.PreviewMapping, self.preview_mapping),
             Endpoint(names[connector.ListDeadLetters], connector.ListDeadLetters, self.list_dead_letters),
+            Endpoint(names[connector.ListReceived], connector.ListReceived, self.list_received),
             Endpoint(names[connector.PurgeRecords], connector.PurgeRecords, self.purge_records),
             Endpoint(names[connector.RetryDeadLetters], connector.RetryDeadLetters, self.retry_dead_letters),
         )
@@ -113,6 +114,22 @@ class Keeping:
         )
         return connector.DeadLettersListed(letters=letters, has_more=len(found) > len(letters), total=total)
 
+    async def list_received(
+        self, cmd: connector.ListReceived, context: CommandContext
+    ) -> connector.ReceivedListed:
+        """When webhooks of connectors were last taken. Raises InvalidConnectorError for too many of them."""
+        if len(cmd.connector_ids) > SHOWN_MAX:
+            raise InvalidConnectorError(
+                {"connector_ids": f"are {len(cmd.connector_ids)}; ask for at most {SHOWN_MAX}"}
+            )
+        found = await self._records.last_received(context.workspace_id, cmd.connector_ids)
+        return connector.ReceivedListed(
+            received=tuple(
+                connector.Received(connector_id=connector_id, last_received_at=at)
+                for connector_id, at in found.items()
+            )
+        )
+
     async def retry_dead_letters(
         self, cmd: connector.RetryDeadLetters, context: CommandContext
     ) -> connector.DeadLettersRetried:
@@ -130,7 +147,8 @@ class Keeping:
             context.workspace_id, cmd.connector_id, cmd.letter_ids, limit=RETRIED_MAX
         )
         sequence = 0
-        for stream, group in groupby(sorted(letters, key=lambda each: each.stream), lambda each: each.stream):
+        in_order = sorted(letters, key=lambda each: (each.stream, each.came_at))
+        for stream, group in groupby(in_order, lambda each: each.stream):
             tried = list(group)
             taken = await self._intake.take_in(
                 source,

@@ -45,7 +45,13 @@ DELIVERIES = Counter(
 FETCHED_MAX: Final = 64
 FETCHED_SECONDS: Final = 3600.0
 FETCH_WAIT_SECONDS: Final = 0.5
-"""How long a call waits for what has to be fetched; the calls that travel with it wait as long."""
+"""How long calls wait within FETCH_WAITS_EVERY, altogether, for what has to be fetched: those that travel with them wait
+as long. Beyond that they are to be sent again, and it is fetched meanwhile."""
+FETCH_WAITS_EVERY: Final = 120.0
+GREETINGS_AT_ONCE: Final = 4
+"""A connection to the database each; calls come 64 at once."""
+GREETING_SECONDS: Final = 2.0
+"""How long a vendor's first secret may take to be kept; no vendor is waited for meanwhile, only what is ours."""
 FETCHES_MAX: Final = 5
 """What is fetched for one connector within FETCHES_SECONDS, so that nobody has us fetch at their pace."""
 FETCHES_SECONDS: Final = 60.0
@@ -81,7 +87,7 @@ class Reception:
         self._outbox = outbox
         self._certificates = Fetches(outbound, clock=clock)
         self._confirmations = Fetches(outbound, clock=clock)
-        self._greeting = asyncio.Lock()  # greetings take a connection each, and come 64 at once
+        self._greeting = asyncio.Semaphore(GREETINGS_AT_ONCE)
         self._clock = clock
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -190,7 +196,7 @@ class Reception:
         self, greeting: Greeting, known: Addressee, context: CommandContext
     ) -> connector.VendorAnswer:
         if greeting.secret:
-            async with self._greeting:
+            async with asyncio.timeout(GREETING_SECONDS), self._greeting:
                 is_first = await self._secrets.take_first(
                     known.workspace_id,
                     known.source.connector_id,
@@ -225,6 +231,8 @@ class Fetches:
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._n_fetches: Tally[str] = Tally()
         self._counted_since = 0.0
+        self._waited = 0.0
+        self._waited_since = 0.0
 
     @property
     def kept(self) -> Mapping[str, bytes]:
@@ -247,8 +255,18 @@ class Fetches:
             self._n_fetches[connector_id] += 1
             fetching = self._fetching[url] = asyncio.create_task(self._fetch(url))
             fetching.add_done_callback(lambda _: self._fetching.pop(url, None))
-        await asyncio.wait({fetching}, timeout=FETCH_WAIT_SECONDS)
+        await self._wait(fetching)
         return self.kept
+
+    async def _wait(self, fetching: asyncio.Task[None]) -> None:
+        """For as long as calls may still wait."""
+        now, loop = self._clock().timestamp(), asyncio.get_running_loop()
+        if now - self._waited_since >= FETCH_WAITS_EVERY:
+            self._waited, self._waited_since = 0.0, now
+        began = loop.time()
+        if (left := FETCH_WAIT_SECONDS - self._waited) > 0:
+            await asyncio.wait({fetching}, timeout=left)
+            self._waited += loop.time() - began
 
     async def _fetch(self, url: str) -> None:
         try:

@@ -100,14 +100,15 @@ class WebhookSecrets:
         """Keep a secret that a vendor's first call brought; False where the connector has one by now.
 
         Nothing is kept unless the log has it too: a vendor that is not answered brings another secret the next time.
-        Raises what `rotate_webhook_secret` does.
+        Raises what `rotate_webhook_secret` does; UnavailableError at once where another holds the connector's secrets,
+        such as while its token is renewed.
         """
         own = CommandContext(
             workspace_id=workspace_id,
             correlation_id=context.correlation_id,
             traceparent=context.traceparent,
         )
-        async with self._vault.held(workspace_id, connector_id) as held:
+        async with self._vault.held(workspace_id, connector_id, is_at_once=True) as held:
             is_open = self._clock() < read_until(held.secrets.get(FIRST_UNTIL, ""))
             if held.secrets.get(SECRET) and not is_open:
                 return False

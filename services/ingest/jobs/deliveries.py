@@ -33,7 +33,7 @@ from services.ingest.connectors.verification import Call
 from services.ingest.errors import PlanFullError
 from services.ingest.jobs.directory import Addressee, Directory
 from services.ingest.jobs.hands import InHand
-from services.ingest.jobs.intake import Intake
+from services.ingest.jobs.intake import PUSHED, Intake
 from services.ingest.jobs.queue import (
     ACK_WAIT_SECONDS,
     DELIVERIES,
@@ -44,10 +44,11 @@ from services.ingest.jobs.queue import (
 )
 from services.ingest.records import Records, Rejection
 
-STREAM_NAME: Final = "webhook"
 REPEAT_SECONDS: Final = 3600
-"""Within so long equal bytes are the vendor's own repetition, where it gives deliveries no id; later they are news: a
+"""Within so long equal bytes are a repetition, where a vendor gives deliveries no id or signs none; later they are news: a
 monitor that goes down again may say so in the same words."""
+RECORDS_MAX: Final = 5_000
+"""Of one delivery; one with more is a dead letter as a whole."""
 BATCH_MAX: Final = 64
 GATHER_SECONDS: Final = 0.05
 PATIENCE_SECONDS: Final = 1.0
@@ -99,7 +100,8 @@ def delivery_of(
 ) -> Delivery:
     """A call that was believed, as a job.
 
-    An id in a header that nobody signed can be another's: such a delivery is also known by its bytes.
+    An id in a header that nobody signed can be another's: such a delivery is also known by its bytes, for as long as one
+    without an id.
     """
     names = {
         place.header.lower()
@@ -108,11 +110,11 @@ def delivery_of(
     }
     headers = {name: value for name in (*names, "content-type") if (value := call.header(name)) is not None}
     event_id = event_id_of(webhook, payload, headers)
-    content = hashlib.sha256(call.body).hexdigest()
+    content = f"body-{hashlib.sha256(call.body).hexdigest()}-{int(now.timestamp()) // REPEAT_SECONDS}"
     if not event_id:
-        keys: tuple[str, ...] = (f"body-{content}-{int(now.timestamp()) // REPEAT_SECONDS}",)
+        keys: tuple[str, ...] = (content,)
     elif webhook.event_id is not None and webhook.event_id.header is not None and not _is_signed(webhook):
-        keys = (_name(event_id), f"body-{content}")
+        keys = (_name(event_id), content)
     else:
         keys = (_name(event_id),)
     return Delivery(
@@ -424,7 +426,7 @@ class Receiver:
         came_at: datetime | None = None,
     ) -> None:
         rejections = [Rejection(record, "", reason, came_at) for record in records]
-        await self._records.reject(workspace_id, connector_id, STREAM_NAME, rejections)
+        await self._records.reject(workspace_id, connector_id, PUSHED, rejections)
 
     async def _take(self, workspace_id: str, connector_id: str, deliveries: Sequence[Delivery]) -> None:
         known = (await self._directory.find([connector_id]))[connector_id]
@@ -445,7 +447,7 @@ class Receiver:
             context = CommandContext(workspace_id=workspace_id, correlation_id=deliveries[0].keys[0])
             try:
                 # One that went back is not newer than those that were taken in meanwhile.
-                await self._intake.take_in(known.source, STREAM_NAME, found, context, came_at=came_at)
+                await self._intake.take_in(known.source, PUSHED, found, context, came_at=came_at)
             except PlanFullError as error:
                 # The vendor was told that we have them, and will not send them again.
                 await self._reject(workspace_id, connector_id, error.refused, error.message)
@@ -474,9 +476,13 @@ def _workspace_of(message: Msg) -> str:
 
 
 def _records_of(known: Addressee, delivery: Delivery) -> tuple[object, ...]:
-    """The records in a delivery; one that cannot be read, as a manifest of somebody's own may make it, is one itself."""
+    """The records in a delivery; one that is too much, or cannot be read, as a manifest of somebody's own may make it, is one
+    itself."""
     try:
         payload = payload_of(delivery.body, delivery.headers.get("content-type", ""))
-        return read_delivery(known.webhook, payload, delivery.headers).records
+        records = read_delivery(known.webhook, payload, delivery.headers).records
+        if len(records) <= RECORDS_MAX:
+            return records
     except (UnreadableError, ExpressionError):
-        return (delivery.body.decode(errors="replace"),)
+        pass
+    return (delivery.body.decode(errors="replace"),)

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from contracts import connector, ingest, workspace
@@ -17,11 +17,16 @@ from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
 from services.ingest.errors import PlanFullError
 from services.ingest.records import Known, Raw, Records, Rejection
-from services.ingest.reporting import Turn, report
+from services.ingest.reporting import Turn, report, weigh
 
+PUSHED: Final = "webhook"
+"""What stands for a stream where records came by themselves."""
 BATCH_MAX: Final = 500
 COUNTED_MAX: Final = 50_000
 """Records that were counted and may not be in yet, of which a process knows that."""
+SEEN_EVERY: Final = timedelta(hours=6)
+"""How often it is noted of a record that it still comes as it is kept: a workspace may let go of it after a day, and what
+is let go of counts as changed when it comes again, over what people made of its issue since."""
 _MAPPED_AT_ONCE: Final = 5
 """Records that are mapped before others may go on."""
 
@@ -47,7 +52,8 @@ class _Reached(Struct, frozen=True):
 class Intake:
     """Takes in what sources say.
 
-    allow: counts as many of so many records for the organization of a context's workspace as its plan has room for.
+    allow: counts as many of so many records for the organization of a context's workspace as its plan has room for; it
+    is asked of those that change an issue or begin one.
     clock: the time in UTC.
     """
 
@@ -116,20 +122,33 @@ class Intake:
     ) -> _Reached:
         now = self._clock()
         came = list(zip(records, came_at or [now] * len(records), strict=True))
-        mapped, rejections = await self._mapped(source, came, tally, now=now)
-        ids = [issue.external_id or "" for issue, _ in mapped]
+        found, tickets, rejections = await self._mapped(source, came, tally, now=now)
+        ids = [issue.external_id or "" for issue, _ in found]
         known = await self._records.known(context.workspace_id, source.connector_id, ids)
-        fresh = mapped if is_anew else list(_fresh(mapped, known))
+        # Whoever writes the marker of a ticket into an issue that there is hides nothing of it.
+        issues_there = {*known, *(raw.external_id for _, raw in found if raw not in tickets)}
+        mapped = [each for each in found if each[1] not in tickets or each[1].external_id in issues_there]
+        tally["n_ignored"] += len(found) - len(mapped)
+        if stream != PUSHED:
+            mapped = _in_order(mapped)
+        fresh = mapped if is_anew else list(_fresh(mapped, known, is_listed=stream != PUSHED))
         tally["n_unchanged"] += len(mapped) - len(fresh)
+        stale = sorted({raw.external_id for _, raw in mapped if _is_stale(known, raw, now)})
+        if stale:
+            await self._records.see(context.workspace_id, source.connector_id, stale)
         sequence = 0
         refused: list[object] = []
         reason = ""
-        if not is_anew:
-            n_allowed, reason = await self._room(source, context, fresh)
-            fresh, refused = fresh[:n_allowed], [raw.record for _, raw in fresh[n_allowed:]]
         if fresh:
             issues = [_dated(issue, raw, known) for issue, raw in fresh]
-            reply = await report(self._log, issues, Turn(context, now))
+            if is_anew:
+                reply = await report(self._log, issues, Turn(context, now))
+            else:
+                there = {number for number, (_, raw) in enumerate(fresh) if raw.external_id in known}
+                weighed = await weigh(self._log, issues, Turn(context, now), known=there)
+                n_allowed, reason = await self._room(source, context, fresh, weighed.news)
+                fresh, refused = fresh[:n_allowed], [raw.record for _, raw in fresh[n_allowed:]]
+                reply = await weighed.report(n_allowed)
             sequence = reply.sequence
             accepted = []
             for result, (_, raw) in zip(reply.results, fresh, strict=True):
@@ -150,13 +169,17 @@ class Intake:
         return _Reached(sequence, refused, reason)
 
     async def _room(
-        self, source: Source, context: CommandContext, fresh: Sequence[tuple[ingest.IssueReport, Raw]]
+        self,
+        source: Source,
+        context: CommandContext,
+        fresh: Sequence[tuple[ingest.IssueReport, Raw]],
+        news: Sequence[bool],
     ) -> tuple[int, str]:
-        """How many of these, from the first on, may be taken, and why no more; each is counted once, however often it
-        is tried.
+        """How many of these, from the first on, may be taken, and why no more; each that is news is counted once,
+        however often it is tried.
         """
         keys = [_key(source, context, raw) for _, raw in fresh]
-        uncounted = [number for number, key in enumerate(keys) if key not in self._counted]
+        uncounted = [number for number, key in enumerate(keys) if news[number] and key not in self._counted]
         if not uncounted:
             return len(fresh), ""
         said = await self._allow(context, len(uncounted))
@@ -169,21 +192,26 @@ class Intake:
 
     async def _mapped(
         self, source: Source, came: Sequence[tuple[object, datetime]], tally: Tally[str], *, now: datetime
-    ) -> tuple[list[tuple[ingest.IssueReport, Raw]], list[Rejection]]:
+    ) -> tuple[list[tuple[ingest.IssueReport, Raw]], set[Raw], list[Rejection]]:
+        """Issues, those of them that are marked as tickets of ours, and what is none."""
         mapped: list[tuple[ingest.IssueReport, Raw]] = []
+        tickets: set[Raw] = set()
         rejections: list[Rejection] = []
         for number, (record, came_at) in enumerate(came, 1):
-            match map_record(source.manifest, record, now=now):
-                case Mapped(issue, raw):
-                    qualified = source.qualified(issue)
-                    mapped.append((qualified, Raw(qualified.external_id or "", raw, came_at)))
-                case Ignored():
-                    tally["n_ignored"] += 1
+            outcome = map_record(source.manifest, record, now=now)
+            match outcome:
                 case Rejected(reason, path, raw):
                     rejections.append(Rejection(raw, path, reason, came_at))
+                case Ignored(issue=None):
+                    tally["n_ignored"] += 1
+                case Mapped(issue=issue) | Ignored(issue=issue) if issue is not None:
+                    qualified = source.qualified(issue)
+                    mapped.append((qualified, Raw(qualified.external_id or "", outcome.raw, came_at)))
+                    if isinstance(outcome, Ignored):
+                        tickets.add(mapped[-1][1])
             if number % _MAPPED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return mapped, rejections
+        return mapped, tickets, rejections
 
 
 def _key(source: Source, context: CommandContext, raw: Raw) -> _Key:
@@ -200,12 +228,45 @@ def added(one: connector.SyncCounts, other: connector.SyncCounts) -> connector.S
     return connector.SyncCounts(**{name: getattr(one, name) + getattr(other, name) for name in names})
 
 
+def _in_order(
+    mapped: Sequence[tuple[ingest.IssueReport, Raw]],
+) -> list[tuple[ingest.IssueReport, Raw]]:
+    """What a list says of one issue in the order of its times, as far as it says them all; a list may begin with the
+    latest. Issues keep their places.
+    """
+    places: dict[str, list[int]] = {}
+    for number, (_, raw) in enumerate(mapped):
+        places.setdefault(raw.external_id, []).append(number)
+    ordered = list(mapped)
+    for numbers in places.values():
+        times = [_time(mapped[number][0]) for number in numbers]
+        known = [time for time in times if time is not None]
+        if len(numbers) > 1 and len(known) == len(times):
+            for place, (_, number) in zip(numbers, sorted(zip(known, numbers, strict=True)), strict=True):
+                ordered[place] = mapped[number]
+    return ordered
+
+
+def _time(issue: ingest.IssueReport) -> datetime | None:
+    return issue.source_updated_at or issue.source_created_at
+
+
 def _fresh(
-    mapped: Sequence[tuple[ingest.IssueReport, Raw]], known: Mapping[str, Known]
+    mapped: Sequence[tuple[ingest.IssueReport, Raw]], known: Mapping[str, Known], *, is_listed: bool
 ) -> Iterator[tuple[ingest.IssueReport, Raw]]:
-    """What is not kept as it comes; once something of an issue is fresh, so is all of it that follows."""
+    """What is not kept as it comes; once something of an issue is fresh, so is all of it that follows.
+
+    is_listed: a list gives what it has again and again, so what stands before that which is kept came before it.
+    """
+    kept = (
+        {raw.external_id: number for number, (_, raw) in enumerate(mapped) if _is_known(known, raw)}
+        if is_listed
+        else {}
+    )
     changed: set[str] = set()
-    for issue, raw in mapped:
+    for number, (issue, raw) in enumerate(mapped):
+        if number < kept.get(raw.external_id, 0):
+            continue
         if raw.external_id in changed or not _is_known(known, raw):
             changed.add(raw.external_id)
             yield issue, raw
@@ -214,6 +275,10 @@ def _fresh(
 def _is_known(known: Mapping[str, Known], raw: Raw) -> bool:
     found = known.get(raw.external_id)
     return found is not None and found.sha256 == raw.sha256
+
+
+def _is_stale(known: Mapping[str, Known], raw: Raw, now: datetime) -> bool:
+    return _is_known(known, raw) and known[raw.external_id].seen_at < now - SEEN_EVERY
 
 
 def _dated(issue: ingest.IssueReport, raw: Raw, known: Mapping[str, Known]) -> ingest.IssueReport:

@@ -39,6 +39,11 @@ STEP_ASIDE_SECONDS_MAX: Final = 300.0
 UNSEEN_SECONDS_MAX: Final = 2.0
 """How long a run that takes long lets others have a turn, and after how much of that it looks again where there are jobs
 that nobody has seen yet: they may all be of one workspace, most of which step aside at once and leave a hand idle."""
+SLOW_SECONDS: Final = 10.0
+SLOW_FOR_SECONDS: Final = 600.0
+SLOW_SHARE: Final = 2
+"""Whose job holds a hand for longer than that is slow for so long; while others wait slow workspaces have half of the
+hands together, and all but one while nobody does, so that however many sources drip, the others are asked."""
 CROWDED_DELAY_SECONDS: Final = 2.0
 CROWDED_STEP_SECONDS: Final = 0.02
 CROWDED_DELAY_SECONDS_MAX: Final = 60.0
@@ -152,7 +157,8 @@ class JobQueue:
         """Take jobs and handle them, without end; several processes share them.
 
         A job is done when `handle` returns. Raising Later offers it again then; any other error offers it again after
-        a back-off. at_once, per_workspace: how many run in this process; a workspace's other jobs step aside.
+        a back-off. at_once, per_workspace: how many run in this process; a workspace's other jobs step aside,
+        and those of slow workspaces beyond their share.
         """
         hands = _Hands(
             handle,
@@ -231,6 +237,7 @@ class _Hands:
         self._per_workspace = per_workspace
         self._sign_every = sign_every
         self._busy: Tally[str] = Tally()
+        self._slow_until: dict[str, float] = {}
         self._aside: dict[str, dict[str, float]] = {}
         self._had_turn: dict[str, _HadTurn] = {}
         self._n_failed: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -251,7 +258,7 @@ class _Hands:
             self._had_turn[job_id] = _HadTurn(workspace_id, self._monotonic() + wait, had.latest)
             await message.nak(delay=wait)
             return
-        if self._busy[workspace_id] >= self._per_workspace:
+        if not self._has_hand(workspace_id, message.metadata.num_pending):
             await message.nak(delay=self._step_aside(workspace_id, job_id))
             return
         self._aside.get(workspace_id, {}).pop(job_id, None)
@@ -260,6 +267,31 @@ class _Hands:
         task = asyncio.create_task(self._do(message, job), name=f"job-{job_id}")
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(done, workspace_id))
+
+    def _has_hand(self, workspace_id: str, n_unseen: int) -> bool:
+        """Whether one more job of a workspace may begin, where nobody has seen so many yet."""
+        now = self._monotonic()
+        self._slow_until = {name: until for name, until in self._slow_until.items() if until > now}
+        if workspace_id in self._slow_until:
+            n_slow = sum(self._busy[name] for name in self._slow_until)
+            crowded = n_unseen > 0 or self._others_wait(now)
+            if n_slow >= max(1, self._at_once // SLOW_SHARE if crowded else self._at_once - 1):
+                return False
+        return self._busy[workspace_id] < self._per_workspace
+
+    def _others_wait(self, now: float) -> bool:
+        """Whether a job that stepped aside, of a workspace that is not slow, is to be offered again by now."""
+        # What did not come again was taken by another process.
+        late = now - CROWDED_DELAY_SECONDS_MAX
+        return any(
+            late <= had.due <= now and had.workspace_id not in self._slow_until
+            for had in self._had_turn.values()
+        ) or any(
+            late <= due <= now
+            for of, jobs in self._aside.items()
+            if of not in self._slow_until
+            for due in jobs.values()
+        )
 
     def _give_way(self, had: _HadTurn, n_unseen: int) -> float:
         """For how many seconds a job steps aside once more, since so many have never had a turn: what is offered again
@@ -342,6 +374,8 @@ class _Hands:
             finally:
                 used = self._monotonic() - begun_at
                 self._note_turn(used)
+                if used > SLOW_SECONDS:
+                    self._slow_until[job.workspace_id] = self._monotonic() + SLOW_FOR_SECONDS
         except StepAside as aside:
             if not aside.seconds:
                 self._n_failed.pop((job.workspace_id, job.job_id), None)

@@ -12,6 +12,7 @@ from runtime.database import Pool
 from runtime.errors import UnavailableError
 
 from services.ingest.records import Records
+from services.ingest.vendors.paces import SharedPaces
 
 SWEEP_SECONDS: Final = 5.0
 """The certificate of an erasure waits for as long, at most."""
@@ -21,7 +22,7 @@ FULL_SECONDS: Final = 300.0
 log = structlog.get_logger("ingest.sweeping")
 
 
-async def sweep(records: Records, everywhere: Pool) -> None:
+async def sweep(records: Records, everywhere: Pool, paces: SharedPaces) -> None:
     """Sweep again and again; several processes may.
 
     everywhere: ingest's read model as the role that writes it, which knows every workspace that is erased.
@@ -31,7 +32,7 @@ async def sweep(records: Records, everywhere: Pool) -> None:
     while True:
         try:
             is_full = time.monotonic() >= full_at
-            if is_full and (n_rows := await records.sweep()):
+            if is_full and (n_rows := await records.sweep() + await paces.forget()):
                 log.info("sources.swept", rows=n_rows)
             async with everywhere.connection() as conn:
                 gone = await erased_workspaces(conn)

@@ -1,6 +1,6 @@
 """Runs: a source is read page by page; whoever takes a run over goes on at its page."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -9,7 +9,6 @@ import msgspec
 import psycopg
 import structlog
 from contracts import connector
-from contracts.types import Timestamp
 from msgspec import Struct
 from msgspec.structs import replace
 from runtime.broker import CommandContext
@@ -22,12 +21,12 @@ from services.ingest.commands.connectors import LIMITED_REASON, end_run, judge, 
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Stream
 from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError, PlanFullError
-from services.ingest.jobs.intake import Intake, added
-from services.ingest.jobs.queue import Job, JobQueue, Later, StepAside
+from services.ingest.jobs.intake import BATCH_MAX, Intake, added
+from services.ingest.jobs.progress import CHUNK, Progress, also, withheld
+from services.ingest.jobs.queue import BACK_OFF_SECONDS, Job, JobQueue, Later, StepAside
 from services.ingest.projections import POLLS
 from services.ingest.records import Mark, Records
 from services.ingest.reporting import Sources
-from services.ingest.reporting.sources import CONNECTOR
 from services.ingest.state import NOTHING_YET, Connector, SyncRun
 from services.ingest.vault import Vault
 from services.ingest.vendors.asking import Asking
@@ -37,9 +36,6 @@ from services.ingest.vendors.polling import ABSENT, Access, Window, beginning, h
 AT_ONCE: Final = 8
 PER_WORKSPACE: Final = 4
 """Runs of one process, and of one workspace in it."""
-CHUNK: Final = timedelta(days=7)
-"""A backfill is read in stretches of so much, each of which is done for good when it is read; so is what is new where a
-vendor does not give all of it at once."""
 TURN: Final = timedelta(seconds=3)
 """After so long a run lets those that wait have a turn, and goes on at its page."""
 LOOK_SECONDS: Final = 1.0
@@ -56,12 +52,16 @@ DEFAULT_WAIT_SECONDS: Final = 60.0
 RUN_AGE_MAX: Final = timedelta(hours=24)
 """A run that a vendor has limited for so long, or a poll that fails then, is given up."""
 TRIES_MAX: Final = 12
-"""How often a backfill or a remap may fail before it gets on again, by a fault of ours: more than an hour's."""
+"""How often a run may fail before it gets on again, by a fault of ours or a vendor that is away: more than an hour's."""
 FAILING_MAX: Final = 1_000
 """Runs whose tries are counted in this process; beyond them, the count of all begins anew."""
 UNKNOWN_DELIVERIES_MAX: Final = 5
 _OF_LENGTH: Final = frozenset({"not_configured", "bad_answer", "vendor_failed", "unreachable"})
 """How a vendor may answer whoever asks for too long a window at once."""
+_PASSING: Final = frozenset({"vendor_failed", "unreachable"})
+"""How a vendor that is away for a while may answer."""
+_ALL: Final = ""
+"""Stands for all streams where how far a remap is is kept; none has that name."""
 _BUG_REASON: Final = "internal_error"
 _BUGS: Final = (
     ArithmeticError,
@@ -86,37 +86,6 @@ class SyncJob(Struct, frozen=True):
     connector_id: str
     run_id: str | None
     is_new: bool = False
-
-
-class _Progress(Struct, frozen=True, kw_only=True):
-    """How far a run is in one stream, as it is kept beside the stream.
-
-    is_bounded: requests say where their window ends; all others would give what follows a stretch as well, each time.
-    is_whole: the window is one stretch. chunk: which of its stretches is being read. page: where to go on in it; None: at its beginning.
-    newest: the latest moment of the records read in this stretch. cut_chunk: the last stretch of which the vendor
-    withholds records; None: none. left_out: why all of it was; empty: it was not.
-    """
-
-    start: Timestamp | None
-    end: Timestamp
-    is_bounded: bool = True
-    is_whole: bool = False
-    chunk: int = 0
-    page: dict[str, object] | None = None
-    newest: Timestamp | None = None
-    cut_chunk: int | None = None
-    left_out: str = ""
-    counts: connector.SyncCounts = NOTHING_YET
-
-    @property
-    def stretches(self) -> list[Window]:
-        """The parts of the window, the oldest first."""
-        if self.start is None or self.is_whole or not self.is_bounded:
-            return [Window(self.start, self.end)]
-        starts = [self.start]
-        while starts[-1] + CHUNK < self.end:
-            starts.append(starts[-1] + CHUNK)
-        return [Window(start, end) for start, end in zip(starts, [*starts[1:], self.end], strict=True)]
 
 
 class _OverError(Exception):
@@ -173,13 +142,19 @@ class Syncing:
         try:
             await run.do(is_last_try=n_failed + 1 >= TRIES_MAX)
         except Later:
-            self._n_failed[run_id] = n_failed
+            if not run.has_got_on:
+                self._n_failed[run_id] = n_failed
             raise
-        except Exception:
+        except Exception as error:
             if len(self._n_failed) >= FAILING_MAX:
                 self._n_failed.clear()
-            self._n_failed[run_id] = 1 if run.has_got_on else n_failed + 1
-            raise
+            n_failed = self._n_failed[run_id] = 1 if run.has_got_on else n_failed + 1
+            if not isinstance(error, VendorError):
+                raise
+            wait = BACK_OFF_SECONDS[min(n_failed, len(BACK_OFF_SECONDS)) - 1]
+            wait = min(max(wait, error.retry_after or 0.0), WAIT_SECONDS_MAX)
+            log.info("run.vendor_away", run_id=run_id, error=error.code, retry_after=wait)
+            raise Later(wait) from error
 
     async def _forget(self, job: Job, order: SyncJob) -> None:
         """Delete what is kept of a connector that is deleted or was never made; the job is put before it is."""
@@ -218,7 +193,7 @@ async def forget(vault: Vault, records: Records, workspace_id: str, connector_id
 
 
 class _Run:
-    """One run while it is done. has_got_on: this try has kept how far it is; a remap begins anew with each."""
+    """One run while it is done. has_got_on: this try has kept how far it is."""
 
     def __init__(
         self, tools: Tools, run: SyncRun, workspace_id: str, *, lock: Connection | None = None
@@ -229,9 +204,7 @@ class _Run:
         self._request = run.request
         self._workspace_id = workspace_id
         self._context = CommandContext(workspace_id=workspace_id, correlation_id=run.request.run_id)
-        self._progress: dict[str, _Progress] = {}
-        self._remapped: connector.SyncCounts = NOTHING_YET
-        self._version = 0
+        self._progress: dict[str, Progress] = {}
         self._has_told = False
         self._told_at = run.told_at
         self._is_turn_over = False
@@ -240,7 +213,7 @@ class _Run:
 
     @property
     def _counts(self) -> connector.SyncCounts:
-        total = self._remapped
+        total = NOTHING_YET
         for progress in self._progress.values():
             total = added(total, progress.counts)
         return total
@@ -250,18 +223,21 @@ class _Run:
         return self._tools.clock() - self._run.requested_at > RUN_AGE_MAX
 
     async def do(self, *, is_last_try: bool = False) -> None:
-        """Do it, and say how it ended. Raises Later where it has to wait, UnavailableError where we have to.
+        """Do it, and say how it ended. Raises Later where it has to wait, UnavailableError where we have to, VendorError
+        where its vendor is away for a while and it would have to begin anew.
 
         is_last_try: whatever is raised ends it.
         """
         outcome, reason, detail = connector.SyncOutcome.SUCCEEDED, "", ""
         try:
             await self._do()
-            detail = self._withheld()
+            detail = withheld(self._progress)
         except _OverError:
             outcome = connector.SyncOutcome.CANCELLED
         except VendorError as error:
             self._wait_if_limited(error)
+            if self._may_pass(error) and not is_last_try:
+                raise
             outcome, reason, detail = connector.SyncOutcome.FAILED, error.code, error.detail
         except PlanFullError as error:
             # Read no further than what is in: the next run goes on at this page.
@@ -281,13 +257,11 @@ class _Run:
         await self._end(outcome, reason, detail)
 
     async def _do(self) -> None:
-        state = await self._tools.sources.find(self._workspace_id, self._request.connector_id)
-        if state is None or self._must_stop(state):
-            raise _OverError
-        source = source_of(self._request.connector_id, state.settings)
+        source = await self._source()
         if self._request.kind is connector.SyncKind.REMAP:
             await self._remap(source)
             return
+        await self._plan(source)
         access = await self._tools.asking.access(self._workspace_id, source)
         try:
             await self._poll(source, access)
@@ -297,12 +271,18 @@ class _Run:
                 raise
             # A token may have been taken back before its time; its grant may still be good.
             access = await self._tools.asking.access(self._workspace_id, source, rejected=token)
+            await self._plan(source)
             await self._poll(source, access)
+
+    async def _source(self) -> Source:
+        state = await self._tools.sources.find(self._workspace_id, self._request.connector_id)
+        if state is None or self._must_stop(state):
+            raise _OverError
+        return source_of(self._request.connector_id, state.settings)
 
     # --- polling
 
     async def _poll(self, source: Source, access: Access) -> None:
-        await self._plan(source)
         if self._request.kind is not connector.SyncKind.SCHEDULED:
             await self._say_progress()
         for stream in source.streams:
@@ -315,7 +295,7 @@ class _Run:
                 # Kept: each turn would ask for it again, and where a turn has one request get no further.
                 progress = self._progress[stream.name]
                 done = replace(progress, chunk=len(progress.stretches), page=None, left_out=error.detail)
-                await self._keep(stream, done)
+                await self._keep(stream.name, done)
 
     async def _read(self, source: Source, access: Access, stream: Stream) -> None:
         """Read one stream, stretch by stretch."""
@@ -326,8 +306,17 @@ class _Run:
                 if not self._progress[stream.name].is_whole or error.code not in _OF_LENGTH:
                     raise
                 # It may be too much at once for this vendor, and the next turn need not ask that again.
-                progress = self._progress[stream.name]
-                await self._keep(stream, replace(progress, is_whole=False, chunk=0, page=None, newest=None))
+                weeks = replace(
+                    self._progress[stream.name],
+                    is_whole=False,
+                    chunk=0,
+                    page=None,
+                    newest=None,
+                    cut_chunk=None,
+                    is_unsettled=False,
+                    refused=(),
+                )
+                await self._keep(stream.name, weeks)
             if self._request.kind is connector.SyncKind.BACKFILL:
                 await self._say_progress()
                 await self._let_others_go_first()
@@ -339,26 +328,34 @@ class _Run:
         )
         known: Mapping[str, datetime] = {}
         if self._request.kind in POLLS:
-            known = await self._tools.records.high_waters(self._workspace_id, source.connector_id)
+            known = await self._tools.records.high_waters(
+                self._workspace_id,
+                source.connector_id,
+                {stream.name: source.asked_by(stream) for stream in source.streams},
+            )
         now = self._tools.clock()
         for stream in source.streams:
-            if stream.name in kept:
-                self._progress[stream.name] = msgspec.convert(kept[stream.name], _Progress)
-            else:
-                self._progress[stream.name] = self._window(stream, known.get(stream.name), now)
+            asked = source.asked_by(stream)
+            place = msgspec.convert(kept[stream.name], Progress) if stream.name in kept else None
+            # Up to 2026-11-23 that was not kept, and a run that was open then goes on.
+            if place is None or place.asked not in ("", asked):
+                counts = NOTHING_YET if place is None else place.counts
+                window = self._window(stream, known.get(stream.name), now)
+                place = replace(window, counts=counts)
+            self._progress[stream.name] = replace(place, asked=asked)
 
-    def _window(self, stream: Stream, known: datetime | None, now: datetime) -> _Progress:
+    def _window(self, stream: Stream, known: datetime | None, now: datetime) -> Progress:
         is_incremental = stream.endpoint is None or stream.endpoint.incremental is not None
         if not is_incremental:
-            return _Progress(start=None, end=now)
+            return Progress(start=None, end=now)
         is_bounded = stream.endpoint is not None and stream.endpoint.says("end")
         if self._request.kind is connector.SyncKind.BACKFILL:
             start, end = self._request.window_start, self._request.window_end or now
-            return _Progress(start=start, end=end, is_bounded=is_bounded)
+            return Progress(start=start, end=end, is_bounded=is_bounded)
         start = beginning(known) or now - FIRST_WINDOW
         if known is not None and stream.reread_days is not None:
             start = known - timedelta(days=stream.reread_days)
-        return _Progress(
+        return Progress(
             start=start, end=now, is_bounded=is_bounded, is_whole=is_bounded and now - start > CHUNK
         )
 
@@ -375,56 +372,76 @@ class _Run:
                 if page.records and not self._has_told:
                     # Of a poll that finds nothing people are told only that.
                     await self._say_progress()
-                try:
-                    taken = await self._tools.intake.take_in(source, stream.name, page.records, self._context)
-                except PlanFullError as error:
-                    counts = added(progress.counts, error.counts)
-                    self._progress[stream.name] = replace(progress, counts=counts)
-                    raise
+                counts = await self._take_in(source, stream, page.records, progress)
                 moments = (progress.newest, high_water(stream, page.records))
                 progress = replace(
                     progress,
                     page=page.position,
                     newest=max((moment for moment in moments if moment is not None), default=None),
                     cut_chunk=progress.chunk if page.is_cut else progress.cut_chunk,
-                    counts=added(progress.counts, taken.counts),
+                    is_unsettled=progress.is_unsettled or page.is_unsettled,
+                    refused=also(progress.refused, page.refused),
+                    counts=counts,
                 )
                 if page.position is not None:
-                    await self._keep(stream, progress)
-                    if self._told_at is not None and self._tools.clock() >= self._told_at + TELL:
-                        await self._say_progress(is_due=True)
+                    await self._keep(stream.name, progress)
+                    await self._say_if_due()
                     if self._is_turn_over:
                         raise StepAside
         done = replace(progress, chunk=progress.chunk + 1, page=None, newest=None)
-        await self._keep(stream, done, high_water=self._reached(progress, window))
+        await self._keep(stream.name, done, high_water=self._reached(progress, window))
+
+    async def _take_in(
+        self, source: Source, stream: Stream, records: Sequence[object], progress: Progress
+    ) -> connector.SyncCounts:
+        """Take in a page, and look between its parts whether anybody still wants it; what was counted with it."""
+        refusal: PlanFullError | None = None
+        for start in range(0, max(1, len(records)), BATCH_MAX):
+            if start:
+                await self._stop_if_over()
+            part = records[start : start + BATCH_MAX]
+            try:
+                taken = await self._tools.intake.take_in(source, stream.name, part, self._context)
+                counts = taken.counts
+            except PlanFullError as error:
+                # What follows may say nothing new, and costs nothing then.
+                refusal, counts = refusal or error, error.counts
+            progress = replace(progress, counts=added(progress.counts, counts))
+            self._progress[stream.name] = progress
+        if refusal is not None:
+            raise refusal
+        return progress.counts
 
     def _goes_on(self) -> bool:
         """Whether the page after this one is asked for in this turn; what was asked for is taken in, not asked again."""
         self._is_turn_over = self._tools.clock() > self._begun_at + TURN
         return not self._is_turn_over
 
-    def _reached(self, progress: _Progress, window: Window) -> datetime | None:
+    def _reached(self, progress: Progress, window: Window) -> datetime | None:
         """Up to when all is read behind a stretch of what is new.
 
         What is longer ago is done for good; of the last days, and of a cut stretch, only what the vendor has shown is.
         """
         if self._request.kind not in POLLS or window.start is None:
             return None
-        reached = None if progress.newest is None else min(progress.newest, window.end)
+        # What other lists gave says nothing of one that was refused.
+        newest = None if progress.refused else progress.newest
+        reached = None if newest is None else min(newest, window.end)
         if progress.cut_chunk == progress.chunk:
             return reached
         if progress.chunk + 1 < len(progress.stretches):
-            return window.end
+            return min(window.end, progress.end - CHUNK) if progress.refused else window.end
         past = window.end - CHUNK
         return max(past, reached or past) if past > window.start else reached
 
-    async def _keep(self, stream: Stream, progress: _Progress, *, high_water: datetime | None = None) -> None:
-        self._progress[stream.name] = progress
+    async def _keep(self, stream: str, progress: Progress, *, high_water: datetime | None = None) -> None:
+        self._progress[stream] = progress
         mark = Mark(
             run_id=self._request.run_id,
-            stream=stream.name,
+            stream=stream,
             resume=msgspec.to_builtins(progress),
             high_water=high_water,
+            asked=progress.asked,
         )
         try:
             await self._tools.records.checkpoint(
@@ -435,20 +452,6 @@ class _Run:
             log.warning("run.lock_lost", run_id=self._request.run_id)
             raise Later(BUSY_SECONDS) from error
         self.has_got_on = True
-
-    def _withheld(self) -> str:
-        """What people are told of a run that read all that the vendor gives, and that is not all."""
-        cut = [name for name, progress in self._progress.items() if progress.cut_chunk is not None]
-        said = []
-        if cut:
-            said.append(
-                f"Not all was read: the vendor gives only a part of what there is. Streams: {', '.join(cut)}."
-            )
-        left_out = {name: progress.left_out for name, progress in self._progress.items() if progress.left_out}
-        if left_out:
-            said.append(f"Left out, for the vendor does not give them: {', '.join(left_out)}.")
-            said += list(dict.fromkeys(left_out.values()))
-        return " ".join(said)
 
     async def _let_others_go_first(self) -> None:
         """A backfill may take days; what is new comes first."""
@@ -462,15 +465,34 @@ class _Run:
     # --- mapping anew
 
     async def _remap(self, source: Source) -> None:
+        resumes = await self._tools.records.resumes(
+            self._workspace_id, source.connector_id, self._request.run_id
+        )
+        progress, mapped_by = Progress(start=None, end=self._tools.clock()), source.mapped_by
+        if _ALL in resumes:
+            progress = msgspec.convert(resumes[_ALL], Progress)
+        if progress.asked not in ("", mapped_by):
+            progress = replace(progress, page=None)
+        progress = replace(progress, asked=mapped_by)
+        self._progress[_ALL] = progress
         await self._say_progress()
-        async for page in self._tools.records.pages(self._workspace_id, source.connector_id):
+        after = "" if progress.page is None else str(progress.page["after"])
+        async for page in self._tools.records.pages(self._workspace_id, source.connector_id, after=after):
             await self._stop_if_over()
             by_stream: dict[str, list[object]] = {}
             for kept in page:
                 by_stream.setdefault(kept.stream, []).append(kept.record)
             for stream, records in by_stream.items():
                 taken = await self._tools.intake.take_in(source, stream, records, self._context, is_anew=True)
-                self._remapped = added(self._remapped, taken.counts)
+                progress = replace(progress, counts=added(progress.counts, taken.counts))
+            progress = replace(progress, page={"after": page[-1].external_id})
+            await self._keep(_ALL, progress)
+            await self._say_if_due()
+            if not self._goes_on():
+                raise StepAside
+        if (await self._source()).mapped_by != mapped_by:
+            # Whoever asks for a remap while this one is open is answered with it.
+            raise StepAside
 
     # --- telling
 
@@ -490,6 +512,10 @@ class _Run:
 
         await self._tools.sources.decide_run(self._request.run_id, self._context, decide)
 
+    async def _say_if_due(self) -> None:
+        if self._told_at is not None and self._tools.clock() >= self._told_at + TELL:
+            await self._say_progress(is_due=True)
+
     async def _stop_if_over(self) -> None:
         """Between pages: raise where somebody has ended the run, paused its connector or deleted it."""
         now = self._tools.clock()
@@ -500,15 +526,9 @@ class _Run:
         run = await self._tools.sources.find_run(self._workspace_id, run_id)
         if run is None or run.ended is not None:
             raise _OverError
-        version = await self._connector_version()
-        if version != self._version:
-            self._version = version
-            state = await self._tools.sources.find(self._workspace_id, connector_id)
-            if state is None or self._must_stop(state):
-                raise _OverError
-
-    async def _connector_version(self) -> int:
-        return await self._tools.sources.version(self._workspace_id, CONNECTOR, self._request.connector_id)
+        state = await self._tools.sources.find(self._workspace_id, connector_id)
+        if state is None or self._must_stop(state):
+            raise _OverError
 
     def _must_stop(self, state: Connector) -> bool:
         return state.is_deleted or (state.is_paused and self._request.kind is not connector.SyncKind.REMAP)
@@ -521,6 +541,13 @@ class _Run:
             wait = DEFAULT_WAIT_SECONDS if error.retry_after is None else max(1.0, error.retry_after)
             log.info("run.limited", run_id=self._request.run_id, seconds=wait)
             raise Later(min(wait, WAIT_SECONDS_MAX)) from error
+
+    def _may_pass(self, error: VendorError) -> bool:
+        """Whether what is wrong with the vendor may pass, and a run that ended now would lose how far it is."""
+        if self._request.kind is connector.SyncKind.BACKFILL:
+            return error.code in _PASSING or error.code == "bad_answer"
+        is_amid = any(progress.page is not None for progress in self._progress.values())
+        return is_amid and error.code in _PASSING and not self._is_old
 
     async def _end(self, outcome: connector.SyncOutcome, reason: str, detail: str) -> None:
         """First where the connector stands, then the run: whoever takes over in between does both again."""

@@ -92,6 +92,7 @@ class Ticketing:
     def __init__(
         self,
         event_log: EventLog,
+        sources: Sources,
         grants: Grants,
         pushes: Pushes,
         outbound: Outbound,
@@ -100,7 +101,7 @@ class Ticketing:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = event_log
-        self._sources = Sources(event_log, clock=clock)
+        self._sources = sources
         self._grants = grants
         self._pushes = pushes
         self._outbound = outbound
@@ -142,7 +143,7 @@ class Ticketing:
             )
             if ours is not None:
                 return await self._made(
-                    ours, source, push, tickets.text_values(cmd.title, cmd.markdown), context
+                    ours, source, push, tickets.text_values(push, cmd.title, cmd.markdown), context
                 )
             if asyncio.get_running_loop().time() >= deadline:
                 raise TicketUnsettledError(retry_after=SETTLED_AFTER.total_seconds())

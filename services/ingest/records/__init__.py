@@ -2,10 +2,13 @@
 
 import json
 import random
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -25,6 +28,12 @@ LETTER_BYTES_MAX: Final = 64 * 1024
 """Bytes of a rejected record's JSON up to which it can be tried again; of a larger one the beginning is kept."""
 LETTERS_MAX: Final = 10_000
 """Dead letters of one connector; what is rejected beyond them is counted by its run, and no more."""
+LETTERS_BYTES_MAX: Final = 256 * 1024 * 1024
+"""The same of one workspace, in bytes of their JSON; each process may be over it by what it keeps in WEIGHED_FOR."""
+LETTER_BYTES_MIN: Final = 1024
+"""What a shorter one counts for, so that they are bounded in number too."""
+WEIGHED_FOR: Final = timedelta(seconds=10)
+_WEIGHED_MAX: Final = 4096
 REASON_LENGTH_MAX: Final = 500
 DELIVERY_DAYS: Final = 7
 """How long a webhook's id is known, so that the same is not taken twice."""
@@ -83,13 +92,15 @@ class Mark(Struct, frozen=True, kw_only=True):
     """How far a run is in a stream.
 
     resume: JSON, where it goes on. high_water: the time of its records up to which the stream has been read; it never
-    goes back, and None says nothing new of it.
+    goes back, and None says nothing new of it. asked: what the stream asks, up to 100 characters; where that changes,
+    how far it was read before says nothing.
     """
 
     run_id: str
     stream: str
     resume: Mapping[str, object]
     high_water: datetime | None = None
+    asked: str = ""
 
 
 class Records:
@@ -102,6 +113,7 @@ class Records:
         self._pool = pool
         self._clock = clock
         self._rng = rng
+        self._weighed: OrderedDict[str, tuple[datetime, int]] = OrderedDict()
 
     async def known(
         self, workspace_id: str, connector_id: str, external_ids: Sequence[str]
@@ -144,6 +156,17 @@ class Records:
                 rows=_json(list(rows.values())),
             )
 
+    async def see(self, workspace_id: str, connector_id: str, external_ids: Sequence[str]) -> None:
+        """Note of records that they came again as they are kept, so that they are no older than this."""
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.see_records(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                seen_at=self._clock(),
+                external_ids=list(external_ids),
+            )
+
     async def pages(
         self, workspace_id: str, connector_id: str, *, after: str = "", size: int = PAGE
     ) -> AsyncIterator[Sequence[Kept]]:
@@ -170,7 +193,7 @@ class Records:
         return n or 0
 
     async def purge(self, workspace_id: str, *, received_before: datetime) -> int:
-        """Delete records and letters that have reached their age; how many."""
+        """Delete records and letters that came before a time and not again since; how many."""
         async with tenant(self._pool, workspace_id) as conn:
             n_records = await _queries.purge_records(
                 conn, workspace_id=workspace_id, received_before=received_before
@@ -198,11 +221,13 @@ class Records:
                 "path": _line(rejection.path),
                 "reason": _line(rejection.reason),
                 "came_at": (rejection.came_at or now).isoformat(),
-                "number": len(rows) + 1,
             }
         if not rows:
             return 0
         async with tenant(self._pool, workspace_id) as conn:
+            n_fitting = await self._n_fitting(
+                conn, workspace_id, [len(str(row["record"]).encode()) for row in rows.values()]
+            )
             n_before = await _queries.count_letters(
                 conn, workspace_id=workspace_id, connector_id=connector_id
             )
@@ -212,9 +237,24 @@ class Records:
                 connector_id=connector_id,
                 stream=stream,
                 now=now,
-                rows=_json(list(rows.values())),
-                room=LETTERS_MAX - (n_before or 0),
+                rows=_json([{**row, "number": number} for number, row in enumerate(rows.values(), 1)]),
+                room=min(LETTERS_MAX - (n_before or 0), n_fitting),
             )
+
+    async def _n_fitting(self, conn: Connection, workspace_id: str, sizes: Sequence[int]) -> int:
+        """How many of these letters, the first, there is room for in a workspace; counted as kept then."""
+        now = self._clock()
+        weighed_at, weight = self._weighed.get(workspace_id, (now - WEIGHED_FOR, 0))
+        if now - weighed_at >= WEIGHED_FOR:
+            found = await _queries.weigh_letters(conn, workspace_id=workspace_id, least=LETTER_BYTES_MIN)
+            weighed_at, weight = now, found or 0
+        weights = list(accumulate((max(size, LETTER_BYTES_MIN) for size in sizes), initial=weight))
+        n_fitting = bisect_right(weights, LETTERS_BYTES_MAX) - 1
+        self._weighed[workspace_id] = (weighed_at, weights[max(0, n_fitting)])
+        self._weighed.move_to_end(workspace_id)
+        if len(self._weighed) > _WEIGHED_MAX:
+            self._weighed.popitem(last=False)
+        return n_fitting
 
     async def letters(
         self, workspace_id: str, connector_id: str, *, limit: int, before: str = ""
@@ -230,7 +270,9 @@ class Records:
     async def to_retry(
         self, workspace_id: str, connector_id: str, letter_ids: Sequence[str], *, limit: int
     ) -> Sequence[Retry]:
-        """Dead letters that are there whole, the oldest first: those named, or all when none is."""
+        """Dead letters that are there whole, those named, or all when none is: first what was not tried for longest, so
+        that whoever tries all of them again and again comes to each.
+        """
         async with tenant(self._pool, workspace_id) as conn:
             rows = await _queries.list_whole_letters(
                 conn,
@@ -279,10 +321,27 @@ class Records:
                 delivery_ids=sorted(set(delivery_ids)),
             )
 
-    async def high_waters(self, workspace_id: str, connector_id: str) -> Mapping[str, datetime]:
-        """Stream → the newest time up to which it has been read; a stream that never was is absent."""
+    async def last_received(self, workspace_id: str, connector_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Connector → when a webhook was last taken; one to which none came within DELIVERY_DAYS is absent."""
+        async with tenant(self._pool, workspace_id) as conn:
+            rows = await _queries.list_received(
+                conn, workspace_id=workspace_id, connector_ids=list(connector_ids)
+            )
+        return {row.connector_id: row.received_at for row in rows}
+
+    async def high_waters(
+        self, workspace_id: str, connector_id: str, asked: Mapping[str, str]
+    ) -> Mapping[str, datetime]:
+        """Stream → the newest time up to which it has been read by what it asks; a stream that never was is absent.
+
+        asked: stream → as in its Mark; up to 2026-11-23 that was not kept, and what it was then counts.
+        """
         rows = await self._positions(workspace_id, connector_id, run_id="")
-        return {row.stream: row.high_water for row in rows if row.high_water is not None}
+        return {
+            row.stream: row.high_water
+            for row in rows
+            if row.high_water is not None and row.resume in (None, asked.get(row.stream, ""))
+        }
 
     async def resumes(
         self, workspace_id: str, connector_id: str, run_id: str
@@ -319,6 +378,7 @@ class Records:
                 stream=mark.stream,
                 resume=_json(mark.resume),
                 high_water=mark.high_water,
+                asked=mark.asked,
                 now=self._clock(),
             )
 

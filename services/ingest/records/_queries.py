@@ -14,6 +14,7 @@ class ListKnownRow(Struct, frozen=True):
     external_id: str
     sha256: str
     received_at: datetime
+    seen_at: datetime
 
 
 class ListRecordsRow(Struct, frozen=True):
@@ -46,6 +47,13 @@ class ListWholeLettersRow(Struct, frozen=True):
     came_at: datetime
 
 
+class ListReceivedRow(Struct, frozen=True):
+    """One row of list_received."""
+
+    connector_id: str
+    received_at: datetime
+
+
 class ListPositionsRow(Struct, frozen=True):
     """One row of list_positions."""
 
@@ -60,7 +68,8 @@ SELECT $1, $2, r.external_id, $3, r.sha256, r.record,
     r.received_at
 FROM json_to_recordset($4::json) AS r(external_id text, sha256 text, record text, received_at timestamptz)
 ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
-    stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at
+    stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at,
+    seen_at = NULL
 WHERE (k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream) AND k.received_at <= excluded.received_at
 """
 
@@ -80,7 +89,7 @@ async def keep_records(
 
 
 _LIST_KNOWN = """
-SELECT external_id, sha256, received_at FROM raw_records
+SELECT external_id, sha256, received_at, coalesce(seen_at, received_at) AS seen_at FROM raw_records
 WHERE workspace_id = $1 AND connector_id = $2
     AND external_id = ANY($3::text[])
 """
@@ -137,14 +146,35 @@ async def count_records(conn: AsyncConnection[Any], *, workspace_id: str, connec
         return fetched
 
 
+_SEE_RECORDS = """
+UPDATE raw_records SET seen_at = $1
+WHERE workspace_id = $2 AND connector_id = $3
+    AND external_id = ANY($4::text[])
+"""
+
+
+async def see_records(
+    conn: AsyncConnection[Any],
+    *,
+    seen_at: datetime | None,
+    workspace_id: str,
+    connector_id: str,
+    external_ids: list[str],
+) -> None:
+    """Note of records that they came again as they are kept."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_SEE_RECORDS, (seen_at, workspace_id, connector_id, external_ids))
+
+
 _PURGE_RECORDS = """
 DELETE FROM raw_records
 WHERE workspace_id = $1 AND received_at < $2
+    AND coalesce(seen_at, received_at) < $2
 """
 
 
 async def purge_records(conn: AsyncConnection[Any], *, workspace_id: str, received_before: datetime) -> int:
-    """Delete records of a workspace that came before a time (PurgeRecords)."""
+    """Delete records of a workspace that came before a time, and not again since (PurgeRecords)."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_PURGE_RECORDS, (workspace_id, received_before))
         return cursor.rowcount
@@ -209,6 +239,20 @@ async def count_letters(conn: AsyncConnection[Any], *, workspace_id: str, connec
         return fetched
 
 
+_WEIGH_LETTERS = """
+SELECT coalesce(sum(greatest(octet_length(record), $1::integer)), 0)::bigint FROM dead_letters
+WHERE workspace_id = $2
+"""
+
+
+async def weigh_letters(conn: AsyncConnection[Any], *, least: int, workspace_id: str) -> int | None:
+    """How many bytes the dead letters of a workspace hold, each at least so many."""
+    async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
+        await cursor.execute(_WEIGH_LETTERS, (least, workspace_id))
+        fetched: int | None = await cursor.fetchone()
+        return fetched
+
+
 _LIST_LETTERS = """
 SELECT letter_id, stream, record, path, reason, n_attempts, received_at FROM dead_letters
 WHERE workspace_id = $1 AND connector_id = $2
@@ -236,7 +280,7 @@ _LIST_WHOLE_LETTERS = """
 SELECT letter_id, stream, record, n_attempts, coalesce(came_at, received_at) AS came_at FROM dead_letters
 WHERE workspace_id = $1 AND connector_id = $2 AND is_whole
     AND (cardinality($3::text[]) = 0 OR letter_id = ANY($3::text[]))
-ORDER BY letter_id LIMIT $4
+ORDER BY tried_at, letter_id LIMIT $4
 """
 
 
@@ -248,7 +292,7 @@ async def list_whole_letters(
     letter_ids: list[str],
     n: int,
 ) -> list[ListWholeLettersRow]:
-    """Dead letters that can be tried again, the oldest first: those named, or all when none is."""
+    """Dead letters that can be tried again, first those that were not for longest: those named, or all when none is."""
     async with AsyncRawCursor(conn, row_factory=args_row(ListWholeLettersRow)) as cursor:
         await cursor.execute(_LIST_WHOLE_LETTERS, (workspace_id, connector_id, letter_ids, n))
         fetched: list[ListWholeLettersRow] = await cursor.fetchall()
@@ -317,6 +361,29 @@ async def note_deliveries(
         await cursor.execute(_NOTE_DELIVERIES, (workspace_id, connector_id, received_at, delivery_ids))
 
 
+_LIST_RECEIVED = """
+SELECT c.id::text AS connector_id, d.received_at
+FROM unnest($1::text[]) AS c(id)
+CROSS JOIN LATERAL (
+    SELECT k.received_at FROM deliveries AS k
+    WHERE k.workspace_id = $2 AND k.connector_id = c.id ORDER BY k.received_at DESC LIMIT 1
+) AS d
+"""
+
+
+async def list_received(
+    conn: AsyncConnection[Any],
+    *,
+    connector_ids: list[str],
+    workspace_id: str,
+) -> list[ListReceivedRow]:
+    """When webhooks of these connectors were last taken; of those of which any were."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListReceivedRow)) as cursor:
+        await cursor.execute(_LIST_RECEIVED, (connector_ids, workspace_id))
+        fetched: list[ListReceivedRow] = await cursor.fetchall()
+        return fetched
+
+
 _LIST_POSITIONS = """
 SELECT stream, high_water, resume FROM stream_positions
 WHERE workspace_id = $1 AND connector_id = $2
@@ -341,12 +408,14 @@ async def list_positions(
 
 _CHECKPOINT = """
 WITH w AS (
-    INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
+    INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, resume, updated_at)
     SELECT $1, $2, '', $4, $7::timestamptz,
-        $6
+        $8, $6
     WHERE $7::timestamptz IS NOT NULL
     ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
-        high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at)
+        high_water = CASE WHEN p.resume IS NULL OR p.resume = excluded.resume
+            THEN greatest(p.high_water, excluded.high_water) ELSE excluded.high_water END,
+        resume = excluded.resume, updated_at = excluded.updated_at)
 INSERT INTO stream_positions (workspace_id, connector_id, run_id, stream, resume, updated_at)
 VALUES ($1, $2, $3, $4, $5,
     $6)
@@ -365,10 +434,13 @@ async def checkpoint(
     resume: str | None,
     now: datetime,
     high_water: datetime | None,
+    asked: str | None,
 ) -> None:
-    """Where a run goes on in a stream, should its process die; and how far the stream has been read, which never goes back."""
+    """Where a run goes on in a stream, should its process die; and how far the stream has been read, which never goes back
+    while it asks the same: resume of the mark of all runs says what that is.
+    """
     async with AsyncRawCursor(conn) as cursor:
-        await cursor.execute(_CHECKPOINT, (workspace_id, connector_id, run_id, stream, resume, now, high_water))
+        await cursor.execute(_CHECKPOINT, (workspace_id, connector_id, run_id, stream, resume, now, high_water, asked))
 
 
 _END_RUN = """

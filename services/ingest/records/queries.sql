@@ -5,12 +5,13 @@ SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), r.external_id, sqlc.arg(s
     r.received_at
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(external_id text, sha256 text, record text, received_at timestamptz)
 ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
-    stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at
+    stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at,
+    seen_at = NULL
 WHERE (k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream) AND k.received_at <= excluded.received_at;
 
 -- What is known of the records of these ids.
 -- name: ListKnown :many
-SELECT external_id, sha256, received_at FROM raw_records
+SELECT external_id, sha256, received_at, coalesce(seen_at, received_at) AS seen_at FROM raw_records
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
     AND external_id = ANY(sqlc.arg(external_ids)::text[]);
 
@@ -26,10 +27,17 @@ ORDER BY external_id LIMIT sqlc.arg(n);
 SELECT count(*) FROM raw_records
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 
--- Delete records of a workspace that came before a time (PurgeRecords).
+-- Note of records that they came again as they are kept.
+-- name: SeeRecords :exec
+UPDATE raw_records SET seen_at = sqlc.arg(seen_at)
+WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
+    AND external_id = ANY(sqlc.arg(external_ids)::text[]);
+
+-- Delete records of a workspace that came before a time, and not again since (PurgeRecords).
 -- name: PurgeRecords :execrows
 DELETE FROM raw_records
-WHERE workspace_id = sqlc.arg(workspace_id) AND received_at < sqlc.arg(received_before);
+WHERE workspace_id = sqlc.arg(workspace_id) AND received_at < sqlc.arg(received_before)
+    AND coalesce(seen_at, received_at) < sqlc.arg(received_before);
 
 -- Delete dead letters of a workspace that came before a time (PurgeRecords).
 -- name: PurgeLetters :execrows
@@ -56,6 +64,11 @@ ON CONFLICT (workspace_id, connector_id, sha256) DO UPDATE SET
 SELECT count(*) FROM dead_letters
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 
+-- How many bytes the dead letters of a workspace hold, each at least so many.
+-- name: WeighLetters :one
+SELECT coalesce(sum(greatest(octet_length(record), sqlc.arg(least)::integer)), 0)::bigint FROM dead_letters
+WHERE workspace_id = sqlc.arg(workspace_id);
+
 -- Dead letters before one, the newest first; the first ones when it is empty.
 -- name: ListLetters :many
 SELECT letter_id, stream, record, path, reason, n_attempts, received_at FROM dead_letters
@@ -63,12 +76,12 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connecto
     AND (sqlc.arg(before)::text = '' OR letter_id < sqlc.arg(before))
 ORDER BY letter_id DESC LIMIT sqlc.arg(n);
 
--- Dead letters that can be tried again, the oldest first: those named, or all when none is.
+-- Dead letters that can be tried again, first those that were not for longest: those named, or all when none is.
 -- name: ListWholeLetters :many
 SELECT letter_id, stream, record, n_attempts, coalesce(came_at, received_at) AS came_at FROM dead_letters
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id) AND is_whole
     AND (cardinality(sqlc.arg(letter_ids)::text[]) = 0 OR letter_id = ANY(sqlc.arg(letter_ids)::text[]))
-ORDER BY letter_id LIMIT sqlc.arg(n);
+ORDER BY tried_at, letter_id LIMIT sqlc.arg(n);
 
 -- Delete those of some dead letters that were not rejected once more since.
 -- name: DeleteAccepted :execrows
@@ -89,6 +102,15 @@ SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), d.id, sqlc.arg(received_a
 FROM unnest(sqlc.arg(delivery_ids)::text[]) AS d(id)
 ON CONFLICT (workspace_id, connector_id, delivery_id) DO NOTHING;
 
+-- When webhooks of these connectors were last taken; of those of which any were.
+-- name: ListReceived :many
+SELECT c.id::text AS connector_id, d.received_at
+FROM unnest(sqlc.arg(connector_ids)::text[]) AS c(id)
+CROSS JOIN LATERAL (
+    SELECT k.received_at FROM deliveries AS k
+    WHERE k.workspace_id = sqlc.arg(workspace_id) AND k.connector_id = c.id ORDER BY k.received_at DESC LIMIT 1
+) AS d;
+
 -- How far the streams of a connector have been read in a run; with an empty run_id, in all.
 -- name: ListPositions :many
 SELECT stream, high_water, resume FROM stream_positions
@@ -96,15 +118,18 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connecto
     AND run_id = sqlc.arg(run_id)
 ORDER BY stream;
 
--- Where a run goes on in a stream, should its process die; and how far the stream has been read, which never goes back.
+-- Where a run goes on in a stream, should its process die; and how far the stream has been read, which never goes back
+-- while it asks the same: resume of the mark of all runs says what that is.
 -- name: Checkpoint :exec
 WITH w AS (
-    INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, updated_at)
+    INSERT INTO stream_positions AS p (workspace_id, connector_id, run_id, stream, high_water, resume, updated_at)
     SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), '', sqlc.arg(stream), sqlc.narg(high_water)::timestamptz,
-        sqlc.arg(now)
+        sqlc.arg(asked), sqlc.arg(now)
     WHERE sqlc.narg(high_water)::timestamptz IS NOT NULL
     ON CONFLICT (workspace_id, connector_id, run_id, stream) DO UPDATE SET
-        high_water = greatest(p.high_water, excluded.high_water), updated_at = excluded.updated_at)
+        high_water = CASE WHEN p.resume IS NULL OR p.resume = excluded.resume
+            THEN greatest(p.high_water, excluded.high_water) ELSE excluded.high_water END,
+        resume = excluded.resume, updated_at = excluded.updated_at)
 INSERT INTO stream_positions (workspace_id, connector_id, run_id, stream, resume, updated_at)
 VALUES (sqlc.arg(workspace_id), sqlc.arg(connector_id), sqlc.arg(run_id), sqlc.arg(stream), sqlc.arg(resume),
     sqlc.arg(now))

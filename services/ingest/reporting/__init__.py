@@ -7,7 +7,8 @@ from services.ingest.reporting.issues import (
     Turn,
     or_unreachable,
     report,
+    weigh,
 )
 from services.ingest.reporting.sources import Sources
 
-__all__ = ["AGGREGATE", "ATTEMPTS_MAX", "SERVICE", "Sources", "Turn", "or_unreachable", "report"]
+__all__ = ["AGGREGATE", "ATTEMPTS_MAX", "SERVICE", "Sources", "Turn", "or_unreachable", "report", "weigh"]

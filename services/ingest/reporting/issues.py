@@ -1,7 +1,7 @@
 """Reporting a batch: judge each record, append what is new, decide again where somebody was faster."""
 
 from collections import Counter as Tally
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from runtime import metrics
 from runtime.broker import CommandContext
 
-from services.ingest.commands import Change, ReportIssue, canonical_report, report_issue
+from services.ingest.commands import Change, ReportIssue, canonical_report, is_time_alone, report_issue
 from services.ingest.errors import InvalidIssueError, LogUnreachableError
 from services.ingest.state import Issue, evolve, fold
 
@@ -84,6 +84,38 @@ async def report(
     """
     batch = _Batch(event_log, turn, len(records))
     batch.judge(records, fresh_id=fresh_id)
+    return await _settled(batch)
+
+
+class Weighed:
+    """Records that were judged and not reported yet.
+
+    news: whether each would change its issue, or begin one; another time of the source's alone is no change.
+    """
+
+    def __init__(self, batch: "_Batch", news: Sequence[bool]) -> None:
+        self._batch = batch
+        self.news = news
+
+    async def report(self, n_records: int) -> ingest.IssuesReported:
+        """Report so many of them, from the first on, once: as `report` does, on what the issues are by then."""
+        self._batch.cut(n_records)
+        return await _settled(self._batch)
+
+
+async def weigh(
+    event_log: EventLog, records: Sequence[ingest.IssueReport], turn: Turn, *, known: Collection[int]
+) -> Weighed:
+    """What some records would change. known: positions of those whose issue may be there; the others count as new.
+
+    Raises LogUnreachableError.
+    """
+    batch = _Batch(event_log, turn, len(records))
+    batch.judge(records, fresh_id=None)
+    return Weighed(batch, await or_unreachable(batch.weigh(known)))
+
+
+async def _settled(batch: "_Batch") -> ingest.IssuesReported:
     reply = await or_unreachable(batch.settle())
     for outcome, n_records in Tally(result.outcome for result in reply.results).items():
         RECORDS.labels(outcome.value).inc(n_records)
@@ -140,6 +172,28 @@ class _Batch:
             if queue is None:
                 queue = self._queues[cmd.issue_id] = _Queue(cmd.issue_id)
             queue.waiting.append((index, cmd))
+
+    async def weigh(self, known: Collection[int]) -> list[bool]:
+        """Whether each record says anything new of its issue, read before where a record of it is among `known`."""
+        queues = list(self._queues.values())
+        await self._reload([queue for queue in queues if any(index in known for index, _ in queue.waiting)])
+        news = [False] * len(self._results)
+        for queue in queues:
+            issue = queue.issue
+            for index, cmd in queue.waiting:
+                change = report_issue(cmd, issue, now=self._turn.now)
+                if change is None:
+                    continue
+                news[index] = not is_time_alone(change)
+                if len(queue.waiting) > 1:
+                    issue = evolve(issue, change.event, at=change.occurred_at)
+        return news
+
+    def cut(self, n_records: int) -> None:
+        """Leave out all but the first records."""
+        del self._results[n_records:]
+        for queue in self._queues.values():
+            queue.waiting = [(index, cmd) for index, cmd in queue.waiting if index < n_records]
 
     async def settle(self) -> ingest.IssuesReported:
         """Append until every record has its outcome. A round appends at most one event per issue.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import reduce
 from typing import assert_never
 
 from contracts import Event, Recorded, connector
@@ -64,8 +65,12 @@ class Ticket(Struct, frozen=True, kw_only=True):
     external_status: str = ""
 
 
-def evolve_connector(state: Connector | None, event: connector.Event) -> Connector:
-    """The connector after one more event. Raises ValueError where the history does not begin with its creation."""
+def evolve_connector(state: Connector | None, recorded: Recorded[Event]) -> Connector | None:
+    """The connector after one more event of its history. Raises ValueError where that does not begin with its creation."""
+    event = recorded.data
+    if not isinstance(event, connector.Event):
+        # A newer build's event of another kind says nothing to this one.
+        return state
     if isinstance(event, connector.ConnectorCreated):
         return Connector(
             connector_id=event.connector_id, settings=event.settings, standing=Standing(event.status)
@@ -99,33 +104,31 @@ def evolve_connector(state: Connector | None, event: connector.Event) -> Connect
 
 def fold_connector(history: Iterable[Recorded[Event]]) -> Connector | None:
     """The connector that these events, oldest first, add up to; None when there are none."""
-    state: Connector | None = None
-    for recorded in history:
-        if isinstance(recorded.data, connector.Event):
-            state = evolve_connector(state, recorded.data)
-    return state
+    return reduce(evolve_connector, history, None)
+
+
+def evolve_run(run: SyncRun | None, recorded: Recorded[Event]) -> SyncRun | None:
+    """The run after one more event of its history."""
+    match recorded.data:
+        case connector.SyncRequested() as event:
+            return SyncRun(request=event, requested_at=recorded.recorded_at)
+        case connector.SyncProgressed() as event if run is not None:
+            return replace(
+                run,
+                n_chunks_done=event.n_chunks_done,
+                n_chunks=event.n_chunks,
+                counts=event.counts,
+                told_at=recorded.recorded_at,
+            )
+        case connector.SyncEnded() as event if run is not None:
+            return replace(run, counts=event.counts, ended=event)
+        case _:
+            return run
 
 
 def fold_run(history: Iterable[Recorded[Event]]) -> SyncRun | None:
-    """The run that these events add up to; None when there are none."""
-    run: SyncRun | None = None
-    for recorded in history:
-        match recorded.data:
-            case connector.SyncRequested() as event:
-                run = SyncRun(request=event, requested_at=recorded.recorded_at)
-            case connector.SyncProgressed() as event if run is not None:
-                run = replace(
-                    run,
-                    n_chunks_done=event.n_chunks_done,
-                    n_chunks=event.n_chunks,
-                    counts=event.counts,
-                    told_at=recorded.recorded_at,
-                )
-            case connector.SyncEnded() as event if run is not None:
-                run = replace(run, counts=event.counts, ended=event)
-            case _:
-                pass
-    return run
+    """The run that these events, oldest first, add up to; None when there are none."""
+    return reduce(evolve_run, history, None)
 
 
 def fold_ticket(history: Iterable[Recorded[Event]]) -> Ticket | None:

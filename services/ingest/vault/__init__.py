@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -19,7 +20,8 @@ __all__ = ["HOLDERS_MAX", "Held", "Vault"]
 
 LOCK_SECONDS: Final = 30
 """How long one waits for another who holds a connector's secrets, such as while a token is refreshed."""
-
+AT_ONCE_SECONDS: Final = 0.01
+"""The same for whoever does not wait: another process' lock is tried for so long."""
 
 GIVEN_FOR: Final = "given-for"
 """Beside a connector's credentials: the address that they were given for. No name that a manifest could ask for."""
@@ -59,14 +61,17 @@ class Vault:
             await held.keep(secrets)
             return held.names
 
-    def held(self, workspace_id: str, connector_id: str) -> AbstractAsyncContextManager["Held"]:
+    def held(
+        self, workspace_id: str, connector_id: str, *, is_at_once: bool = False
+    ) -> AbstractAsyncContextManager["Held"]:
         """A connector's secrets while nobody else can hold them, so that a token is refreshed once.
 
         What is kept meanwhile counts when the block ends without an error. A connection of `holding` is taken for as
         long, so ask a vendor inside with a short deadline. Raises UnavailableError when another does not let go in
-        LOCK_SECONDS.
+        LOCK_SECONDS. is_at_once: for whoever asks no vendor inside: raises it where another has them now, and needs no
+        turn among those who ask.
         """
-        return self._held(workspace_id, connector_id)
+        return self._held(workspace_id, connector_id, is_at_once=is_at_once)
 
     async def forget(self, workspace_id: str, connector_id: str) -> None:
         """Delete everything secret of a connector."""
@@ -97,13 +102,15 @@ class Vault:
         return self._masters.bus.seal(plain, workspace_id=workspace_id, what=what)
 
     @asynccontextmanager
-    async def _held(self, workspace_id: str, connector_id: str) -> AsyncIterator["Held"]:
+    async def _held(self, workspace_id: str, connector_id: str, *, is_at_once: bool) -> AsyncIterator["Held"]:
+        seconds = AT_ONCE_SECONDS if is_at_once else LOCK_SECONDS
+        turn = self._turns.at_once if is_at_once else partial(self._turns.turn, seconds=seconds)
         async with (
-            self._turns.turn(workspace_id, connector_id, seconds=LOCK_SECONDS),
-            tenant(self._holding, workspace_id) as conn,
+            turn(workspace_id, connector_id),
+            tenant(self._pool if is_at_once else self._holding, workspace_id) as conn,
         ):
             try:
-                bound = sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s"))
+                bound = sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{seconds * 1000:.0f}ms"))
                 await conn.execute(bound.as_string(conn).encode())
                 await _queries.hold_secrets(conn, workspace_id=workspace_id, connector_id=connector_id)
             except psycopg.errors.LockNotAvailable as error:

@@ -24,7 +24,7 @@ class Turns:
     @asynccontextmanager
     async def turn(self, workspace_id: str, connector_id: str, *, seconds: float) -> AsyncIterator[None]:
         """Wait for a turn and have it. Raises UnavailableError when none comes in so many seconds."""
-        mine = self._door(f"{workspace_id}/{connector_id}", 1)
+        mine = self._own(workspace_id, connector_id)
         doors = (mine, self._door(workspace_id, PER_WORKSPACE), self._all)
         async with AsyncExitStack() as stack:
             try:
@@ -34,6 +34,18 @@ class Turns:
             except TimeoutError as error:
                 raise UnavailableError("Others hold secrets of connectors; try again.") from error
             yield
+
+    @asynccontextmanager
+    async def at_once(self, workspace_id: str, connector_id: str) -> AsyncIterator[None]:
+        """The connector's alone, for those who are soon done. Raises UnavailableError where another has it."""
+        mine = self._own(workspace_id, connector_id)
+        if mine.locked():
+            raise UnavailableError("Another holds the secrets of this connector; try again.")
+        async with mine:
+            yield
+
+    def _own(self, workspace_id: str, connector_id: str) -> asyncio.Semaphore:
+        return self._door(f"{workspace_id}/{connector_id}", 1)
 
     def _door(self, name: str, room: int) -> asyncio.Semaphore:
         door = self._doors.get(name)

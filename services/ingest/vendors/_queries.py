@@ -29,6 +29,13 @@ class BegunPush(Struct, frozen=True):
     n_attempts: int
 
 
+class GetPaceRow(Struct, frozen=True):
+    """One row of get_pace."""
+
+    free_at: float
+    back_at: float
+
+
 _INSERT_AUTHORIZATION = """
 INSERT INTO authorizations (workspace_id, state_sha256, connector_id, verifier_sealed, redirect_uri, requested_by,
     created_at, expires_at)
@@ -196,8 +203,58 @@ SELECT lapsed_pushes($1::timestamptz, $2::integer)::text AS lapsed
 
 
 async def list_lapsed_pushes(conn: AsyncConnection[Any], *, now: datetime, row_limit: int) -> list[str]:
-    """Of all workspaces, workspace and ticket, a slash between, whose making somebody began and nobody ended."""
+    """Workspace and ticket, a slash between, whose making somebody began and nobody ended: of each workspace one, then the next."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
         await cursor.execute(_LIST_LAPSED_PUSHES, (now, row_limit))
         fetched: list[str] = await cursor.fetchall()
         return fetched
+
+
+_GET_PACE = """
+SELECT free_at, back_at FROM paces WHERE account = $1
+"""
+
+
+async def get_pace(conn: AsyncConnection[Any], *, account: str) -> GetPaceRow | None:
+    """How far the turns of an account are given out; no row where nobody has asked it yet."""
+    async with AsyncRawCursor(conn, row_factory=args_row(GetPaceRow)) as cursor:
+        await cursor.execute(_GET_PACE, (account,))
+        fetched: GetPaceRow | None = await cursor.fetchone()
+        return fetched
+
+
+_KEEP_PACE = """
+INSERT INTO paces AS p (account, free_at, back_at, kept_at)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (account) DO UPDATE
+SET free_at = excluded.free_at, back_at = excluded.back_at, kept_at = excluded.kept_at
+WHERE p.free_at = $5 AND p.back_at = $6
+"""
+
+
+async def keep_pace(
+    conn: AsyncConnection[Any],
+    *,
+    account: str,
+    free_at: float,
+    back_at: float,
+    now: datetime,
+    known_free_at: float,
+    known_back_at: float,
+) -> int:
+    """Note how far they are given out, unless somebody else has done so since it was read; how many rows that is."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_KEEP_PACE, (account, free_at, back_at, now, known_free_at, known_back_at))
+        return cursor.rowcount
+
+
+_FORGET_PACES = """
+DELETE FROM paces WHERE kept_at < $1
+"""
+
+
+async def forget_paces(conn: AsyncConnection[Any], *, kept_before: datetime) -> int:
+    """Forget accounts that nobody has asked for long."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_FORGET_PACES, (kept_before,))
+        return cursor.rowcount

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,13 +30,13 @@ PROBES_PER_WORKSPACE: Final = 2
 class Asking:
     """Threads that ask, and what they may reach.
 
-    threads: how many vendors are asked at once. probes: how many connections are tried beside them.
+    threads: how many vendors are asked at once. probes: how many connections are tried beside them. rates: how fast.
     """
 
-    def __init__(self, grants: Grants, reach: Reach, *, threads: int, probes: int) -> None:
+    def __init__(self, grants: Grants, reach: Reach, *, threads: int, probes: int, rates: Rates) -> None:
         self._grants = grants
         self._reach = reach
-        self._rates = Rates(time.monotonic)
+        self._rates = rates
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vendor")
         self._probing = ThreadPoolExecutor(probes, thread_name_prefix="probe")
         self._probes: list[tuple[str, Future[list[Check]]]] = []
@@ -47,7 +46,7 @@ class Asking:
     async def access(self, workspace_id: str, source: Source, *, rejected: str | None = None) -> Access:
         """What a connector has to ask with. rejected: the token that the vendor has just refused. Raises VendorError."""
         secrets = await self._grants.fresh(source, workspace_id=workspace_id, rejected=rejected)
-        return Access(source.manifest, source.settings.config, source.settings.auth, secrets)
+        return Access(source.manifest, source.settings.config, source.settings.auth, secrets, workspace_id)
 
     async def pages(
         self,

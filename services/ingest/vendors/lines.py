@@ -13,8 +13,8 @@ from typing import Final
 
 from services.ingest.vendors.faults import VendorError
 
-ANSWER_SECONDS: Final = 120.0
-"""For a whole answer, from the look-up of the name to the last byte."""
+ANSWER_SECONDS: Final = 90.0
+"""For a whole page of a database, from the look-up of the name to the last byte."""
 
 
 class Lines:

@@ -46,7 +46,7 @@ def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[di
             relay = Relay(far, bytes_max=sql.PAGE_BYTES_MAX)
             with (
                 create_connection(("127.0.0.1", relay.port), sql.CONNECT_SECONDS) as near,
-                closing(_connected(values, secrets, address, near)) as connection,
+                closing(_connected(values, secrets, near, tls=secured(address, values, reach))) as connection,
                 connection.cursor() as rows,
             ):
                 for bound in _bounds(connection, asked.limit):
@@ -62,7 +62,9 @@ def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[di
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def _connected(values: Values, secrets: tuple[str, str], address: str, near: socket) -> "Connection[Cursor]":
+def _connected(
+    values: Values, secrets: tuple[str, str], near: socket, *, tls: SSLContext | None
+) -> "Connection[Cursor]":
     """Signed in over a connection that is there already, though the name is what its certificate has to be for."""
     from pymysql.connections import Connection  # noqa: PLC0415
     from pymysql.protocol import FieldDescriptorPacket, MysqlPacket  # noqa: PLC0415
@@ -91,14 +93,14 @@ def _connected(values: Values, secrets: tuple[str, str], address: str, near: soc
         database=values.text("{config.database}"),
         charset="utf8mb4",
         program_name="causeloop",
-        ssl=secured(address, values),
+        ssl=tls,
         defer_connect=True,
     )
     connection.connect(near)
     return connection
 
 
-def secured(address: str, values: Values) -> SSLContext | None:
+def secured(address: str, values: Values, reach: Reach) -> SSLContext | None:
     """What a server at an IP address has to prove; None: nothing inside, where TLS is taken if it is offered.
 
     Whoever signs in over TLS may be asked for the password itself, so there is no way to trust anybody.
@@ -108,7 +110,7 @@ def secured(address: str, values: Values) -> SSLContext | None:
     authority = sql.authority(values, tls)
     if not authority and not is_public(ip_address(address)):
         return None
-    return trusting(authority, checks_name=tls != "verify-ca")
+    return trusting(authority, reach, checks_name=tls != "verify-ca")
 
 
 def _bounds(connection: "Connection[Cursor]", limit: int) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ from services.ingest.connectors.templates import PLACEHOLDER, TemplateError, fil
 from services.ingest.vault import GIVEN_FOR, Vault
 from services.ingest.vendors import _queries
 from services.ingest.vendors.faults import VendorError, words
-from services.ingest.vendors.wire import Guarded, retry_after
+from services.ingest.vendors.session import retry_after
+from services.ingest.vendors.wire import Guarded
 
 STATE_BYTES: Final = 32
 STATE_LIFE: Final = timedelta(minutes=10)
@@ -42,8 +43,9 @@ TOKEN: Final = "oauth_token"  # noqa: S105 - the name of a secret
 CLIENT_ID: Final = "client_id"
 CLIENT_SECRET: Final = "client_secret"  # noqa: S105 - as above
 ACCOUNT_KEY: Final = "service_account_key"
-OWN: Final = frozenset({TOKEN, GIVEN_FOR, "webhook_secret", "webhook_secret_previous"})
-"""Secrets of a connector that are none of a request's."""
+OWN: Final = frozenset({TOKEN, GIVEN_FOR})
+OF_WEBHOOKS: Final = "webhook_"
+"""Secrets of a connector that are none of a request's: these names, and what begins so."""
 
 _STATE: Final = re.compile(r"oast_(ws_[0-9A-HJKMNP-TV-Z]{26})\.con_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = "pkce_verifier"
@@ -272,7 +274,7 @@ class Grants:
         """
         secrets = _checked(source, await self._vault.open_all(workspace_id, source.connector_id))
         auth = source.auth
-        usable = {name: secret for name, secret in secrets.items() if name not in OWN}
+        usable = {name: secret for name, secret in secrets.items() if _is_of_requests(name)}
         if not isinstance(auth, AuthorizationCode | ClientCredentials | JwtBearer):
             return usable
         grant = self._live(auth, secrets, rejected)
@@ -556,6 +558,10 @@ def _checked(source: Source, secrets: Mapping[str, str]) -> Mapping[str, str]:
     if address is not None and not is_sent_to(source, address):
         raise VendorError("not_configured", "the credentials were given for another address; give them again")
     return secrets
+
+
+def _is_of_requests(name: str) -> bool:
+    return name not in OWN and not name.startswith(OF_WEBHOOKS)
 
 
 def _hash(state: str) -> str:

@@ -21,6 +21,7 @@ from runtime.outbound import Reach
 
 from services.ingest.connectors.connecting import CA_CERTIFICATE
 from services.ingest.connectors.manifest import (
+    ApiKey,
     AuthorizationCode,
     Endpoint,
     HeaderLink,
@@ -30,13 +31,20 @@ from services.ingest.connectors.manifest import (
     Stream,
 )
 from services.ingest.connectors.mapping import id_of
+from services.ingest.connectors.payloads import n_values
 from services.ingest.vendors import mysql, postgresql, snowflake, sql
-from services.ingest.vendors.faults import AccountBusyError, words
+from services.ingest.vendors.faults import AccountBusyError, code_of, words
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
 from services.ingest.vendors.lines import Lines
 from services.ingest.vendors.rates import Rates
-from services.ingest.vendors.session import GuardedSession, account_of
+from services.ingest.vendors.session import (
+    BODY_BYTES_MAX,
+    VALUES_MAX,
+    GuardedSession,
+    account_of,
+    retry_after,
+)
 from services.ingest.vendors.signing import signer
 from services.ingest.vendors.templates import Values, window_values
 from services.ingest.vendors.turning import compiled, next_of, turned_to
@@ -48,6 +56,7 @@ from services.ingest.vendors.windows import (
     can_begin_anew,
     endpoint_of,
     moments_of,
+    onward,
     sizes_of,
     unseen,
 )
@@ -60,10 +69,14 @@ OVERLAP: Final = timedelta(minutes=10)
 BEGINNING: Final = datetime(2015, 1, 1, tzinfo=UTC)
 """Where a window without a beginning begins: a vendor that is told nothing may choose one (PagerDuty: a month ago)."""
 PAGES_MAX: Final = 100_000
-"""Of one call: a vendor that always names another page ends there."""
+"""Of a stretch, over all turns: a vendor that always names another page ends there."""
+RECORDS_MAX: Final = 10_000
+"""Of one page: what takes it in holds a hand for so long. A database's rows are counted by its adapter."""
 RATE_WAIT_SECONDS_MAX: Final = 5.0
 """How long a thread waits where a vendor says when; longer is for whoever plans runs."""
 BACK_OFF_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 10.0
+"""A page that is asked for so long already is not tried again by the same thread: others wait for it."""
 TRIES: Final[Mapping[Code, int]] = {"rate_limited": 5, "vendor_failed": 4, "unreachable": 4, "bad_answer": 2}
 """How often a page is asked for, by what went wrong; everything else is not tried again."""
 
@@ -72,19 +85,22 @@ ABSENT: Final = frozenset({403, 404, 410})
 
 T = TypeVar("T")
 
-_ABOUT_CREDENTIALS: Final = re.compile(r"auth|token|permission|scope|forbidden|credential", re.IGNORECASE)
+_ABOUT_A_LIST: Final = re.compile(r"\b(channel_not_found|not_in_channel)\b")
+"""How Slack says with 200 that a list is not there for us: https://docs.slack.dev/reference/methods/conversations.history"""
 
 
 class Access(Struct, frozen=True):
     """What a connector has to ask its vendor with.
 
     auth: position in the manifest's ways to sign in. secrets: by name, with "access_token" for OAuth.
+    workspace_id: whose it is.
     """
 
     manifest: Manifest
     config: dict[str, str]
     auth: int
     secrets: dict[str, str]
+    workspace_id: str = ""
 
 
 class Window(Struct, frozen=True):
@@ -98,11 +114,15 @@ class Page(Struct, frozen=True):
     """Records as they came, and where to go on behind them; None: the window is done.
 
     is_cut: the vendor gives no more of what came before `position`, though there is more.
+    is_unsettled: what came before it changed each time it was read, so that a record of it may have been missed.
+    refused: which of several lists the vendor does not give, and its words; nothing more of it is asked.
     """
 
     records: list[object]
     position: dict[str, object] | None
     is_cut: bool = False
+    is_unsettled: bool = False
+    refused: str = ""
 
 
 class Check(Struct, frozen=True):
@@ -119,10 +139,11 @@ class Check(Struct, frozen=True):
 
 
 class _RowPlace(Struct, frozen=True):
-    """Where a run over a database's rows is: the moment from which on, how many at once."""
+    """Where a run over a database's rows is: the moment from which on, how many at once, behind how many pages."""
 
     cursor: datetime
     limit: int = sql.ROWS
+    n_pages: int = 0
 
 
 def open_session(
@@ -138,7 +159,7 @@ def open_session(
     return GuardedSession(
         reach,
         rates=rates,
-        account=account_of(manifest.type, base_url, access.secrets),
+        account=account_of(manifest.type, base_url, access.secrets, access.workspace_id),
         per_minute=manifest.rate_per_minute,
         secrets=access.secrets.values(),
         authority=values.option(CA_CERTIFICATE),
@@ -172,32 +193,57 @@ def pages(
     place = msgspec.convert(position, Place) if position is not None else Place(whole)
     source = _patiently(lambda: _Source(access, stream, session), pause, chance)
     before: tuple[object, ...] = ()
-    for _ in range(PAGES_MAX):
+    while place.n_pages < PAGES_MAX:
         place = at_most(place, stream)
         asked = place
-        answer = _patiently(lambda: source.ask(asked), pause, chance)  # noqa: B023  # called at once
+        try:
+            answer = _patiently(lambda: source.ask(asked), pause, chance)  # noqa: B023  # called at once
+        except VendorError as error:
+            after = _past(asked, error, whole, source.n_partitions)
+            refused = f"{source.name_of(asked)}: {error.detail}"
+            yield Page([], None if after is None else msgspec.to_builtins(after), refused=refused)
+            if after is None:
+                return
+            place = after
+            continue
         given = (asked.windows, asked.partition, asked.n_readings, answer.records)
         if answer.records and given == before:
             # A vendor that does not know the parameter gives its first page for ever.
             raise VendorError("bad_answer", f"{access.manifest.name} gives the same page as the next one")
         before = given
-        after, is_cut = behind(stream, place, answer, whole, source.n_partitions)
+        step = behind(stream, place, answer, whole, source.n_partitions)
+        after = None if step.place is None else onward(place, step.place)
         kept = None if after is None else msgspec.to_builtins(after)
-        yield Page(unseen(asked, answer.records), kept, is_cut)
+        yield Page(unseen(asked, answer), kept, step.is_cut, step.is_unsettled)
         if after is None:
             return
         place = after
     raise VendorError("bad_answer", f"{access.manifest.name} names more than {PAGES_MAX} pages")
 
 
+def _past(
+    place: Place, error: VendorError, whole: tuple[tuple[datetime, datetime], ...], n_partitions: int
+) -> Place | None:
+    """The place behind a list that is gone, or not shown to us; None at the end.
+
+    Raises the error where it is about more than one of several lists, or all of them are refused.
+    """
+    n_refused = place.n_refused + 1
+    if error.status not in ABSENT or n_refused == n_partitions:
+        raise error
+    if place.partition + 1 == n_partitions:
+        return None
+    return Place(whole, partition=place.partition + 1, n_refused=n_refused, n_pages=place.n_pages + 1)
+
+
 def _rows(place: _RowPlace, read: Callable[[_RowPlace], sql.Rows]) -> Iterator[Page]:
     """Rows from a place on, page by page."""
-    for _ in range(PAGES_MAX):
+    while place.n_pages < PAGES_MAX:
         rows = read(place)
         if rows.cursor is None:
             yield Page(rows.records, None)
             return
-        place = _RowPlace(rows.cursor, rows.limit)
+        place = _RowPlace(rows.cursor, rows.limit, place.n_pages + 1)
         yield Page(rows.records, msgspec.to_builtins(place))
     raise VendorError("bad_answer", f"the database has more than {PAGES_MAX} pages of rows")
 
@@ -258,13 +304,14 @@ def beginning(known: datetime | None) -> datetime | None:
 
 def _patiently(ask: Callable[[], T], pause: Callable[[float], None], chance: Callable[[], float]) -> T:
     """The answer, asked for again where that may help, a bounded number of times."""
-    n_tries = 0
+    n_tries, began_at = 0, time.monotonic()
     while True:
         try:
             return ask()
         except VendorError as error:
             n_tries += 1
-            if n_tries >= TRIES.get(error.code, 1) or isinstance(error, AccountBusyError):
+            is_slow = time.monotonic() > began_at + PATIENCE_SECONDS
+            if is_slow or n_tries >= TRIES.get(error.code, 1) or isinstance(error, AccountBusyError):
                 raise
             wait = BACK_OFF_SECONDS * 2 ** (n_tries - 1) * (0.5 + chance() / 2)
             if error.retry_after is not None:
@@ -281,11 +328,17 @@ class _Source:
         self._access, self._stream = access, stream
         self._client, self._base_url = _client(access, session)
         self._partitions = _partitions(access, stream)
+        auth = access.manifest.auth[access.auth]
+        self._signed = frozenset(auth.params if isinstance(auth, ApiKey) else ())
 
     @property
     def n_partitions(self) -> int:
         """How many lists there are to read."""
         return len(self._partitions)
+
+    def name_of(self, place: Place) -> str:
+        """What a person calls the list that is read there."""
+        return " ".join(self._partitions[place.partition].values())
 
     def ask(self, place: Place) -> Answer:
         """The page at a place. Raises VendorError."""
@@ -318,7 +371,9 @@ class _Source:
         records: list[object] = [record for record in page if record is not None]
         if not records:
             _complain(seen, self._access)
-        following = next_of(endpoint.paginator, page.paginator, page.request)
+        if len(records) > RECORDS_MAX:
+            raise self._too_much()
+        following = next_of(endpoint.paginator, page.paginator, page.request, signed=self._signed)
         if isinstance(following, str) and isinstance(endpoint.paginator, JsonLink | HeaderLink):
             self._pin(following)
         if not records and self._stream.stop_after_empty_page:
@@ -342,6 +397,7 @@ class _Source:
         details = self._stream.details
         assert details is not None  # the caller asked
         records: list[object] = []
+        n_bytes = n_in_all = 0
         for first in range(0, len(ids), details.batch):
             body = values.tree(details.json)
             assert isinstance(body, dict)  # a tree has its template's shape
@@ -354,7 +410,18 @@ class _Source:
                     "bad_answer", "details of ids are not the JSON that was expected"
                 ) from error
             records += found
+            n_bytes, n_in_all = n_bytes + len(response.content), n_in_all + n_values(response.content)
+            if n_bytes > BODY_BYTES_MAX or n_in_all > VALUES_MAX or len(records) > RECORDS_MAX:
+                raise self._too_much()
         return records
+
+    def _too_much(self) -> VendorError:
+        """A page that is more than may be in memory, or taken in, at once."""
+        return VendorError(
+            "bad_answer",
+            f"a page of {self._access.manifest.name} has more than {RECORDS_MAX} records, {VALUES_MAX} values or "
+            f"{BODY_BYTES_MAX} bytes; ask for smaller pages",
+        )
 
     def _pin(self, url: str) -> None:
         """Refuse a next page elsewhere: the credentials would go there."""
@@ -449,8 +516,11 @@ def _complain(seen: Sequence[requests.Response], access: Access) -> None:
     if not trouble and answer.get("ok") is not False:
         return
     said = words(str(trouble or "the answer says that it is not ok"), access.secrets.values())
-    code: Code = "credentials_rejected" if _ABOUT_CREDENTIALS.search(said) else "bad_answer"
-    raise VendorError(code, f"{access.manifest.name} answered: {said}")
+    if _ABOUT_A_LIST.search(said):
+        raise VendorError("not_configured", f"{access.manifest.name} answered: {said}", status=404)
+    code = code_of(trouble, said) or "bad_answer"
+    wait = retry_after(seen[-1].headers) if code == "rate_limited" else None
+    raise VendorError(code, f"{access.manifest.name} answered: {said}", retry_after=wait)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

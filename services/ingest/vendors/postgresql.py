@@ -1,10 +1,11 @@
 """Rows of a PostgreSQL, or of what speaks as it does."""
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runtime.outbound import Reach, is_public
 
+from services.ingest.connectors.payloads import n_values
 from services.ingest.vendors import sql
 from services.ingest.vendors.faults import VendorError, words
 from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
@@ -14,8 +15,11 @@ from services.ingest.vendors.templates import Values
 from services.ingest.vendors.trust import as_file
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from psycopg import Connection, Cursor
     from psycopg.rows import DictRow
+
+_TEXTS: Final = frozenset([25, 1042, 1043])
+"""Types whose values stay texts, by their ids: text, char(n) and varchar(n)."""
 
 
 def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[dict[str, object]]:
@@ -30,13 +34,15 @@ def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[di
         with lines.within(ANSWER_SECONDS, "the database"):
             far, address = sql.dialled(values, reach, lines)
             relay = Relay(far, bytes_max=sql.PAGE_BYTES_MAX)
-            with _connect(values, secrets, relay, address) as connection:
+            with _connect(values, secrets, relay, address, reach=reach) as connection:
                 connection.read_only = True
                 connection.execute(f"SET LOCAL statement_timeout = '{sql.STATEMENT_SECONDS}s'")
                 # A server's cursor takes nothing but one query, and its rows only as far as they are wanted.
                 with connection.cursor(name="causeloop") as rows:
                     rows.execute(statement, {"cursor": asked.cursor, "limit": asked.limit})
-                    found = rows.fetchmany(asked.limit)
+                    page = connection.execute(f"FETCH FORWARD {asked.limit:d} FROM causeloop")
+                    _check_size(page)
+                    found = page.fetchall()
                 connection.rollback()
     except psycopg.OperationalError as error:
         if relay is not None and relay.is_too_much:
@@ -49,14 +55,32 @@ def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[di
     return found
 
 
-def _connect(values: Values, secrets: tuple[str, str], relay: Relay, address: str) -> "Connection[DictRow]":
+def _check_size(page: "Cursor[DictRow]") -> None:
+    """Raises VendorError for a page that has come and is too much to make objects of; arrays and JSON become many."""
+    result = page.pgresult
+    if result is None:
+        return
+    n_cells = result.ntuples * result.nfields
+    if result.nfields > sql.COLUMNS_MAX or n_cells > sql.CELLS_MAX:
+        raise sql.too_much()
+    for column in range(result.nfields):
+        if result.ftype(column) not in _TEXTS:
+            cells = (result.get_value(row, column) for row in range(result.ntuples))
+            n_cells += sum(n_values(cell) - 1 for cell in cells if cell)
+            if n_cells > sql.CELLS_MAX:
+                raise sql.too_much()
+
+
+def _connect(
+    values: Values, secrets: tuple[str, str], relay: Relay, address: str, *, reach: Reach
+) -> "Connection[DictRow]":
     import psycopg  # noqa: PLC0415
     from psycopg.conninfo import make_conninfo  # noqa: PLC0415
     from psycopg.rows import dict_row  # noqa: PLC0415
 
     tls = values.text("{config.tls}")
     authority = sql.authority(values, tls)
-    with as_file(authority) as path:
+    with as_file(authority, reach) as path:
         return psycopg.connect(
             make_conninfo(**secured(address, tls, path, is_own=bool(authority))),
             host=values.text("{config.host}"),

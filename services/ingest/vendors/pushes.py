@@ -109,7 +109,9 @@ class Pushes:
             )
 
     async def lapsed(self, *, limit: int) -> list[tuple[str, str]]:
-        """Workspace and ticket of those that somebody began and nobody ended, the longest ago first."""
+        """Workspace and ticket of those that somebody began and nobody ended: of each workspace the one that waits for
+        longest, then of each the next, so that none hides another's.
+        """
         async with self._pool.connection() as conn:
             found = await _queries.list_lapsed_pushes(conn, now=self._clock(), row_limit=limit)
         return [

@@ -47,6 +47,22 @@ DELETE FROM pushes
 WHERE workspace_id = sqlc.arg(workspace_id) AND ticket_id = sqlc.arg(ticket_id)
     AND begun_at = sqlc.arg(begun_at) AND n_attempts = sqlc.arg(n_attempts);
 
--- Of all workspaces, workspace and ticket, a slash between, whose making somebody began and nobody ended.
+-- Workspace and ticket, a slash between, whose making somebody began and nobody ended: of each workspace one, then the next.
 -- name: ListLapsedPushes :many
 SELECT lapsed_pushes(sqlc.arg(now)::timestamptz, sqlc.arg(row_limit)::integer)::text AS lapsed;
+
+-- How far the turns of an account are given out; no row where nobody has asked it yet.
+-- name: GetPace :one
+SELECT free_at, back_at FROM paces WHERE account = sqlc.arg(account);
+
+-- Note how far they are given out, unless somebody else has done so since it was read; how many rows that is.
+-- name: KeepPace :execrows
+INSERT INTO paces AS p (account, free_at, back_at, kept_at)
+VALUES (sqlc.arg(account), sqlc.arg(free_at), sqlc.arg(back_at), sqlc.arg(now))
+ON CONFLICT (account) DO UPDATE
+SET free_at = excluded.free_at, back_at = excluded.back_at, kept_at = excluded.kept_at
+WHERE p.free_at = sqlc.arg(known_free_at) AND p.back_at = sqlc.arg(known_back_at);
+
+-- Forget accounts that nobody has asked for long.
+-- name: ForgetPaces :execrows
+DELETE FROM paces WHERE kept_at < sqlc.arg(kept_before);

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from io import BytesIO
 from socket import socket
+from ssl import SSLContext
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,18 +25,24 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.exceptions import TimeoutError as SlowError
 from urllib3.util.connection import create_connection
 
+from services.ingest.connectors.payloads import n_values
 from services.ingest.vendors.faults import AccountBusyError, VendorError, words
-from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
+from services.ingest.vendors.lines import Lines
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.trust import trusting
 
-BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+VALUES_MAX: Final = 500_000
+"""Of one answer, and of what a page is made of: tiny values are many times as large in memory as in JSON."""
 TURN_SECONDS_MAX: Final = 60.0
 GIVING_WAY_SECONDS: Final = 0.25
 """How long a thread waits for its account's turn, and where it gives way; longer is for whoever plans runs, and no turn
 is taken then."""
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 45.0
+PAGE_SECONDS: Final = 120.0
+"""For a whole answer, from the look-up of the name to the last byte; and for all that a page is made of."""
 WORDS_BYTES: Final = 256 * 1024
 """How much of a refusal is read for its words: they are cut only after what is secret in them is hidden."""
 
@@ -51,6 +58,9 @@ _RESET_HEADERS: Final = (
 )
 """When asking is allowed again: GitHub, PagerDuty, Okta, Linear, CrowdStrike and Help Scout each have their own."""
 _REMAINING: Final = re.compile(r"(x-)?rate-?limit.*remaining", re.IGNORECASE)
+_STATUS_PAGE: Final = 203
+_STATUS_ELSEWHERE: Final = frozenset({302, 303, 307})
+_SIGN_IN: Final = re.compile(r"/[^?]*(sign|log)[_-]?in\b|/oauth2?/authorize\b|/saml2?/", re.IGNORECASE)
 _EPOCH_MIN: Final = 1_000_000_000
 _EPOCH_MS_MIN: Final = 1_000_000_000_000
 
@@ -59,7 +69,7 @@ class GuardedSession(requests.Session):
     """Asks one vendor on behalf of one connector; an answer without success is a VendorError.
 
     secrets: what must not come back in a vendor's words. account, per_minute: whose pace is kept.
-    authority: whose certificates are believed (PEM), and nobody else's; empty: those that browsers trust.
+    authority: whose certificates are believed (PEM), and nobody else's; empty: those of the reach.
     pause: sleeps for so many seconds, and raises what it likes where there is no more time.
     """
 
@@ -87,10 +97,15 @@ class GuardedSession(requests.Session):
         self._secrets = tuple(secrets)
         self._pause = pause
         self._patience = TURN_SECONDS_MAX
+        self._page_ends_at = math.inf
 
     def give_way(self) -> None:
-        """Let the next request fail with AccountBusyError where its turn is not soon; those behind it wait for theirs."""
+        """A page is begun that has to be there in PAGE_SECONDS.
+
+        Let its first request fail with AccountBusyError where its turn is not soon; those behind it wait for theirs.
+        """
         self._patience = GIVING_WAY_SECONDS
+        self._page_ends_at = time.monotonic() + PAGE_SECONDS
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """The request as it is sent. Raises VendorError where what was given makes none."""
@@ -107,11 +122,16 @@ class GuardedSession(requests.Session):
             if wait > patience:
                 raise AccountBusyError(wait)
             self._pause(wait)
+            # Its turn is our pace, not the vendor's slowness.
+            self._page_ends_at += wait
         kwargs |= {"allow_redirects": False, "stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
         kwargs |= {"verify": True, "proxies": {}}
         host = urlsplit(request.url or "").hostname or "?"
+        left = self._page_ends_at - time.monotonic()
+        if left <= 0:
+            raise VendorError("unreachable", f"{host} did not give a page in time")
         try:
-            with self.lines.within(ANSWER_SECONDS, host):
+            with self.lines.within(min(ANSWER_SECONDS, left), host):
                 response = super().send(request, **kwargs)  # type: ignore[arg-type]  # requests' stubs name each
                 with response:
                     body = _read(response, host)
@@ -134,6 +154,8 @@ class GuardedSession(requests.Session):
         response.raw = BytesIO(body)
         response.headers.pop("Content-Encoding", None)
         self._judge(response, body, host)
+        if n_values(body) > VALUES_MAX:
+            raise VendorError("bad_answer", f"{host} answered with more than {VALUES_MAX} values at once")
         return response
 
     def close(self) -> None:
@@ -144,6 +166,8 @@ class GuardedSession(requests.Session):
     def _judge(self, response: requests.Response, body: bytes, host: str) -> None:
         """Raises VendorError for an answer without success."""
         status = response.status_code
+        if wants_sign_in(status, response.headers):
+            raise VendorError("credentials_rejected", f"{host} answered {status}: a page to sign in")
         if 200 <= status < 300:
             return
         said = words(body[:WORDS_BYTES].decode("utf-8", "replace"), self._secrets)
@@ -160,10 +184,13 @@ class GuardedSession(requests.Session):
         raise VendorError("not_configured", detail, status=status)
 
 
-def account_of(type_: str, base_url: str, secrets: Mapping[str, str]) -> str:
-    """Names an account of a vendor by what signs in to it; tokens that change by themselves do not count."""
+def account_of(type_: str, base_url: str, secrets: Mapping[str, str], workspace_id: str) -> str:
+    """Names an account of a vendor by what signs in to it; tokens that change by themselves do not count.
+
+    Where nothing does, each workspace has one of its own: the pace that one chooses is none of another's.
+    """
     lasting = sorted((name, text) for name, text in secrets.items() if not name.endswith("_token"))
-    lasting = lasting or sorted(secrets.items())
+    lasting = lasting or sorted(secrets.items()) or [("", workspace_id)]
     digest = sha256(repr((type_, urlsplit(base_url).netloc, lasting)).encode())
     return digest.hexdigest()
 
@@ -209,6 +236,16 @@ def is_spent(headers: Mapping[str, str]) -> bool:
     )
 
 
+def wants_sign_in(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer is a page where people sign in, or points to one: how Azure DevOps, and proxies, refuse a token.
+
+    headers: found in any case, or by their small letters.
+    """
+    if status == _STATUS_PAGE:
+        return "html" in headers.get("content-type", "")
+    return status in _STATUS_ELSEWHERE and _SIGN_IN.search(headers.get("location", "")) is not None
+
+
 def _read(response: requests.Response, host: str) -> bytes:
     """The body, unpacked; counted while it unfolds, since a few kilobytes can unfold to gigabytes."""
     body = bytearray()
@@ -226,12 +263,11 @@ class _GuardedAdapter(HTTPAdapter):
 
     def __init__(self, reach: Reach, lines: Lines, authority: str) -> None:
         self._reach, self._lines, self._authority = reach, lines, authority
+        self._trusted: SSLContext | None = None
         super().__init__()
 
     def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         """Every connection of every pool is dialled by us."""
-        if self._authority:
-            kwargs["ssl_context"] = trusting(self._authority)
         super().init_poolmanager(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they came
         reach, lines = self._reach, self._lines
 
@@ -254,10 +290,13 @@ class _GuardedAdapter(HTTPAdapter):
     def cert_verify(
         self, conn: HTTPConnectionPool, url: str, verify: bool | str, cert: str | tuple[str, str] | None
     ) -> None:
-        """Without the certificates that browsers trust, where there is an authority."""
+        """Of whom we believe, instead of a file; made when it is needed, and for this session alone."""
         super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
-        if self._authority and isinstance(conn, HTTPSConnectionPool):
+        if isinstance(conn, HTTPSConnectionPool):
             conn.ca_certs = conn.ca_cert_dir = None
+            if self._trusted is None:
+                self._trusted = trusting(self._authority, self._reach)
+            conn.conn_kw["ssl_context"] = self._trusted
 
 
 def _dial(connection: HTTPConnection, scheme: str, reach: Reach, lines: Lines) -> socket:

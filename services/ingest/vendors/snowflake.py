@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 import requests
 
+from services.ingest.connectors.payloads import n_values
 from services.ingest.vendors import sql
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.sql import Asked
@@ -94,12 +95,12 @@ def read(
     n_parts = len(first.shape.partition_info)
     if n_parts > PARTS_MAX:
         raise sql.too_much()
-    rows, n_bytes = list(first.data), len(answer.content)
+    rows, n_bytes, n_cells = list(first.data), len(answer.content), n_values(answer.content)
     for part in range(1, n_parts):
         more = client.get(f"{STATEMENTS}/{_handle(first.statement_handle)}", params={"partition": part})
         rows += _read(more, _Result).data
-        n_bytes += len(more.content)
-        if n_bytes > sql.PAGE_BYTES_MAX:
+        n_bytes, n_cells = n_bytes + len(more.content), n_cells + n_values(more.content)
+        if n_bytes > sql.PAGE_BYTES_MAX or n_cells > sql.CELLS_MAX:
             raise sql.too_much()
     return [_row(first.shape.row_type, row) for row in rows[: asked.limit]]
 

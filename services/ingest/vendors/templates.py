@@ -4,19 +4,18 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from services.ingest.connectors.manifest import Manifest, Stream
+from services.ingest.connectors.templates import TemplateError, in_host, in_path
 from services.ingest.vendors.faults import VendorError
 
 _MARK: Final = re.compile(r"\{\{|\}\}|\{(config|secret|incremental)\.([a-z0-9_]+)\}")
-_AUTHORITY: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(:\d{1,5})?")
 _RESOLUTIONS: Final = {
     "date": timedelta(days=1),
     "minute": timedelta(minutes=1),
     "epoch_ms": timedelta(milliseconds=1),
 }
-_IN_A_PATH: Final = "/%:*,~"  # what a person writes in a path on purpose, an encoded slash for one
 
 
 class Values:
@@ -31,6 +30,7 @@ class Values:
     ) -> None:
         defaults = {field.key: field.default for field in manifest.config if field.default is not None}
         optional = {field.key: "" for field in manifest.config if not field.required}
+        self._folders = {field.key for field in manifest.config if field.is_folders}
         self._values: dict[str, Mapping[str, str]] = {
             "config": {**optional, **defaults, **{key: value for key, value in config.items() if value}},
             "secret": secrets or {},
@@ -46,11 +46,11 @@ class Values:
         return self._values["config"].get(key, "")
 
     def path(self, template: str) -> str:
-        """The same for a path of an address: values cannot begin a query or a fragment.
+        """The same for a path of an address: values cannot begin a query or a fragment, nor another part of the path.
 
         Raises VendorError("not_configured") for an address of its own, to which the credentials would go.
         """
-        path = _MARK.sub(lambda match: quote(self._value(match), safe=_IN_A_PATH), template)
+        path = _MARK.sub(self._part, template)
         if urlsplit(path).scheme in ("http", "https"):
             raise VendorError(
                 "not_configured", "a path is no address: where requests go is base_url's to say"
@@ -102,11 +102,17 @@ class Values:
 
     def _host(self, match: re.Match[str]) -> str:
         value = self._value(match)
-        if match[1] and not _AUTHORITY.fullmatch(value):
-            raise VendorError(
-                "not_configured", f"{match[2]} has to be a host without https:// and without a path"
-            )
-        return value
+        try:
+            return in_host(value, match[2]) if match[1] else value
+        except TemplateError as error:
+            raise VendorError("not_configured", str(error)) from error
+
+    def _part(self, match: re.Match[str]) -> str:
+        value = self._value(match)
+        try:
+            return in_path(value, match[2], is_folders=match[2] in self._folders) if match[1] else value
+        except TemplateError as error:
+            raise VendorError("not_configured", str(error)) from error
 
     def _value(self, match: re.Match[str]) -> str:
         if match[1] is None:

@@ -1,6 +1,5 @@
 """A tracker as it is asked over HTTP: make a ticket, look one up by its marker, ask where one stands."""
 
-import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
@@ -22,10 +21,11 @@ from services.ingest.connectors.manifest import (
     Push,
     TicketStatus,
 )
-from services.ingest.connectors.templates import TemplateError, fill_address, fill_text
-from services.ingest.vendors.faults import RefusedError, VendorError, words
+from services.ingest.connectors.templates import TemplateError, fill_text
+from services.ingest.vendors.faults import RefusedError, VendorError, code_of, words
 from services.ingest.vendors.oauth import trusting, values_of
-from services.ingest.vendors.session import is_spent, retry_after
+from services.ingest.vendors.session import is_spent, retry_after, wants_sign_in
+from services.ingest.vendors.templates import Values
 from services.ingest.vendors.wire import send
 
 ATLASSIAN: Final = "https://api.atlassian.com"
@@ -35,13 +35,6 @@ _STATUS_SPENT: Final = frozenset({400, 403})
 """What some answer in its place, with headers that say so."""
 _STATUS_UNKNOWN: Final = frozenset({408, 409, 425})
 """4xx that do not say that nothing was done."""
-_LIMITED: Final = frozenset({"ratelimited"})
-_TROUBLED: Final = frozenset(
-    {"internal", "internalerror", "internalservererror", "fatalerror", "serviceunavailable", "requesttimeout"}
-    | {"locktimeout", "networkerror"}
-)
-"""Codes of errors that pass, in small letters alone: the limit of Linear (https://linear.app/developers/rate-limiting) and
-Slack, and troubles of their own, of GraphQL and Slack (https://docs.slack.dev/reference/methods/chat.postMessage)."""
 
 
 class UnsettledError(VendorError):
@@ -71,7 +64,7 @@ class Tracker:
         if answer.status >= 500 or answer.status in _STATUS_UNKNOWN:
             raise UnsettledError("vendor_failed", self._said(answer))
         if 400 <= answer.status < 500:
-            raise _refusal(_codes(answer), self._said(answer), answer)
+            raise _refusal(_told(answer), self._said(answer), answer)
         body = self._body(answer)
         found = self._made(self._push, body, given, answer)
         if found is None:
@@ -113,7 +106,7 @@ class Tracker:
             raise UnsettledError("bad_answer", str(error)) from error
         refused = "" if found else _refused(body)
         if refused and part is self._push:
-            raise _refusal(_codes(answer), self._words(refused), answer)
+            raise _refusal(_told(answer), self._words(refused), answer)
         if refused:
             raise VendorError("vendor_failed", self._words(refused))
         return found
@@ -125,14 +118,8 @@ class Tracker:
                 return self._secrets["instance_url"].rstrip("/")
             if self._source.manifest.type == "jira":
                 return await self._atlassian(str(given["config.site"]))
-        base = self._source.manifest.base_url
-        try:
-            if base is None:
-                raise TemplateError("there is no address")
-            template = base if isinstance(base, str) else base.choices[str(given[f"config.{base.select}"])]
-            return fill_address(template, given).rstrip("/")
-        except (TemplateError, KeyError) as error:
-            raise VendorError("not_configured", f"the address of the tracker: {error}") from error
+        manifest = self._source.manifest
+        return Values(manifest, self._source.settings.config).base_url(manifest)
 
     async def _atlassian(self, site: str) -> str:
         """https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps/, 3: sites have ids there."""
@@ -160,6 +147,10 @@ class Tracker:
         answer = await send(self._outbound, request.method, url, headers=headers | signed, content=content)
         if answer.status == _STATUS_LIMITED or (answer.status in _STATUS_SPENT and is_spent(answer.headers)):
             raise VendorError("rate_limited", self._said(answer), retry_after=retry_after(answer.headers))
+        if wants_sign_in(answer.status, answer.headers):
+            raise VendorError(
+                "credentials_rejected", f"the tracker answered {answer.status}: a page to sign in"
+            )
         if answer.status in _STATUS_REFUSED:
             raise VendorError("credentials_rejected", self._said(answer))
         return answer
@@ -199,12 +190,13 @@ class Tracker:
         return words(text, self._secrets.values())
 
 
-def _refusal(codes: frozenset[str], said: str, answer: Answer) -> VendorError:
+def _refusal(errors: object, said: str, answer: Answer) -> VendorError:
     """What an answer with errors means for the ticket that was asked for."""
-    if codes & _LIMITED:
-        return VendorError("rate_limited", said, retry_after=retry_after(answer.headers))
-    if codes & _TROUBLED:
-        return UnsettledError("vendor_failed", said)
+    code = code_of(errors)
+    if code == "rate_limited":
+        return VendorError(code, said, retry_after=retry_after(answer.headers))
+    if code == "vendor_failed":
+        return UnsettledError(code, said)
     return RefusedError("not_configured", said)
 
 
@@ -221,16 +213,9 @@ def _refused(body: object) -> str:
     return msgspec.json.encode(errors).decode() if errors else ""
 
 
-def _codes(answer: Answer) -> frozenset[str]:
-    """The codes of an answer's errors, in small letters alone."""
+def _told(answer: Answer) -> object:
+    """What an answer says is wrong; None where it cannot be read."""
     try:
-        errors = _errors(msgspec.json.decode(answer.body))
+        return _errors(msgspec.json.decode(answer.body))
     except (msgspec.DecodeError, RecursionError):
-        return frozenset()
-    found: list[object] = []
-    for error in errors if isinstance(errors, list) else [errors]:
-        extensions = error.get("extensions") if isinstance(error, dict) else None
-        found += (
-            [extensions.get(name) for name in ("code", "type")] if isinstance(extensions, dict) else [error]
-        )
-    return frozenset(re.sub("[^a-z]", "", code.lower()) for code in found if isinstance(code, str))
+        return None

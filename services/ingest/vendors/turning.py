@@ -1,7 +1,9 @@
 """dlt's paginators, set to a page that was kept, and what they say of the next one."""
 
-from functools import cache
-from typing import TYPE_CHECKING, assert_never
+from collections.abc import Collection
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, assert_never
+from urllib.parse import unquote_plus
 
 import requests
 
@@ -16,11 +18,15 @@ from services.ingest.connectors.manifest import (
     SinglePage,
     Stream,
 )
+from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.windows import at, endpoint_of
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.paginators import BasePaginator
     from jsonpath_ng import JSONPath
+
+PATHS_KEPT_MAX: Final = 1_024
+"""Compiled JSONPaths that are kept; workspaces write theirs into manifests of their own."""
 
 
 def turned_to(
@@ -57,7 +63,7 @@ def turned_to(
                 has_more_path=compiled(style.has_more_path) if style.has_more_path else None,
             )
             if next_ is not None and style.cursor_body_path is not None:
-                body = body or {}
+                body = {} if stream.cursor_alone else body or {}
                 _set(body, style.cursor_body_path, next_)
             elif next_ is not None:
                 kept = {} if stream.cursor_alone else params or {}
@@ -88,8 +94,14 @@ def turned_to(
     assert_never(style)
 
 
-def next_of(style: Paginator, paginator: "BasePaginator", request: requests.Request) -> str | int | None:
-    """The next page as dlt has just written it into the request; None when there is none."""
+def next_of(
+    style: Paginator, paginator: "BasePaginator", request: requests.Request, *, signed: Collection[str] = ()
+) -> str | int | None:
+    """The next page as dlt has just written it into the request; None when there is none.
+
+    signed: parameters that sign a request in. A vendor may repeat them in its link, which is kept; they are added to each
+    request anew.
+    """
     if not paginator.has_next_page:
         return None
     found: object
@@ -97,7 +109,7 @@ def next_of(style: Paginator, paginator: "BasePaginator", request: requests.Requ
         case SinglePage():
             found = None
         case JsonLink() | HeaderLink():
-            found = request.url
+            found = _without(request.url, signed)
         case HeaderCursor():
             found = at(request.params, [style.cursor_param])
         case Cursor():
@@ -114,6 +126,13 @@ def next_of(style: Paginator, paginator: "BasePaginator", request: requests.Requ
     return str(found) if found else None
 
 
+def _without(url: str, names: Collection[str]) -> str:
+    """An address without these parameters; the others stay as they are written."""
+    before, mark, query = url.partition("?")
+    others = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
+    return f"{before}{mark}{'&'.join(others)}"
+
+
 def _counted(request: requests.Request, body_path: str | None, param: str) -> object:
     return at(request.json, body_path.split(".")) if body_path else at(request.params, [param])
 
@@ -124,9 +143,15 @@ def _set(body: dict[str, object], path: str, value: object) -> None:
     set_value_at_path(body, path, value)
 
 
-@cache
+@lru_cache(maxsize=PATHS_KEPT_MAX)
 def compiled(path: str) -> "JSONPath":
-    """A JSONPath as dlt wants it; compiling one takes longer than a page."""
+    """A JSONPath as dlt wants it; compiling one takes longer than a page. Raises VendorError: manifests that were kept
+    before their paths were looked at may hold anything.
+    """
     from dlt.common.jsonpath import compile_path  # noqa: PLC0415
+    from jsonpath_ng.exceptions import JSONPathError  # noqa: PLC0415
 
-    return compile_path(path)
+    try:
+        return compile_path(path)
+    except JSONPathError as error:
+        raise VendorError("not_configured", f"{path} of the manifest is no JSONPath") from error

@@ -7,14 +7,16 @@ pages are and however many records share a moment. A first page has no gap, so t
 What cannot begin anew, for all its records are of one moment, or the vendor begins where it likes, is read page by page
 and then again, until two readings give the same: then nothing was gone from what was read, so nothing moved up.
 
-Not promised: what changes in each of READINGS_MAX readings may miss a record, so may a list in another order, or one
-that cannot be told where to begin; of a moment with more records than the vendor gives of a window, the rest is withheld.
+Not promised: what changes in each of READINGS_MAX readings may miss a record, which is said; so may a list in another
+order, or one that cannot be told where to begin; of a moment with more records than the vendor gives of a window, the rest
+is withheld.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
@@ -30,6 +32,8 @@ READINGS_MAX: Final = 8
 """How often a stretch of counted pages is read at most, for one that changes all the time; without that it is twice."""
 SEEN_MAX: Final = 500
 """Of how many records it is known that they came; one that is longer ago comes twice, and is stored once by its id."""
+ASKED_MAX: Final = 64
+"""Of how many pages it is known that they were asked for; a longer circle ends at the number of its pages."""
 STEP_MIN: Final = timedelta(seconds=1)
 """No vendor is taken to begin more exactly: Jira is told milliseconds, and begins with the second that they are in."""
 
@@ -49,7 +53,8 @@ class Place(Struct, frozen=True):
     n_records: read of this window. partition: which of several lists is being read. seen: marks of the records that were
     read before and come again. is_counted: pages are counted to the end, for the vendor does not begin where it is told.
     trail: what the pages of this window had so far, as a hash, "" for none. former: the trail of the whole of it when it
-    was read before. n_readings: how often it was.
+    was read before. n_readings: how often it was. n_refused: how many of the lists before it the vendor refused.
+    n_pages: read of all windows. asked: marks of the last pages that were named one by the other.
     """
 
     windows: tuple[tuple[datetime, datetime], ...]
@@ -61,9 +66,12 @@ class Place(Struct, frozen=True):
     trail: str = ""
     former: str | None = None
     n_readings: int = 0
+    n_refused: int = 0
+    n_pages: int = 0
+    asked: tuple[str, ...] = ()
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, dict=True):
     """What a page had, and the vendor's word for the next one; None: there is none.
 
     ids: of the records' issues, in their order; empty where they are not known.
@@ -72,6 +80,22 @@ class Answer(Struct, frozen=True):
     records: list[object]
     next: str | int | None
     ids: Sequence[str | None] = ()
+
+    @cached_property
+    def marks(self) -> Sequence[str | None]:
+        """What each record is known by when it comes again as it was, made when it is first asked for, and once."""
+        return [mark_of(record) for record in self.records]
+
+
+class Step(Struct, frozen=True):
+    """place: behind an answer, None at the end. is_cut: the vendor withholds records.
+
+    is_unsettled: none of READINGS_MAX readings of its counted pages gave the same as the one before.
+    """
+
+    place: Place | None
+    is_cut: bool = False
+    is_unsettled: bool = False
 
 
 def endpoint_of(stream: Stream) -> Endpoint:
@@ -98,24 +122,44 @@ def behind(
     answer: Answer,
     whole: tuple[tuple[datetime, datetime], ...],
     n_partitions: int,
-) -> tuple[Place | None, bool]:
-    """The place behind an answer, None at the end; and whether the vendor withholds records.
+) -> Step:
+    """The place behind an answer, and what is known to be missing before it.
 
     Raises VendorError("bad_answer") for a vendor that turns no page.
     """
     after, is_cut = _behind(stream, place, answer, whole, n_partitions)
     if place.next is None or not can_begin_anew(stream) or (after is not None and after.next is not None):
-        return after, is_cut
+        return Step(after, is_cut)
     # The last of several counted pages: between them a record may have moved up.
     if not answer.records and _was_alone(stream, place):
-        return after, is_cut
+        return Step(after, is_cut)
     trail = _trail(stream, place, answer)
     if trail == place.former or place.n_readings + 1 >= READINGS_MAX:
-        return after, is_cut
-    seen, n_readings = _seen(place.seen, answer.records), place.n_readings + 1
-    return Place(
-        place.windows, None, 0, place.partition, seen, place.is_counted, former=trail, n_readings=n_readings
-    ), False
+        return Step(after, is_cut, is_unsettled=trail != place.former)
+    seen, n_readings = _seen(place.seen, answer.marks), place.n_readings + 1
+    again = Place(
+        place.windows,
+        partition=place.partition,
+        seen=seen,
+        is_counted=place.is_counted,
+        former=trail,
+        n_readings=n_readings,
+    )
+    return Step(again)
+
+
+def onward(place: Place, after: Place) -> Place:
+    """The place behind another, with what was asked for to get there.
+
+    Raises VendorError("bad_answer") for pages that go in a circle.
+    """
+    asked: tuple[str, ...] = ()
+    if after.next is not None:
+        mark = sha256(str(after.next).encode()).hexdigest()[:12]
+        if mark in place.asked:
+            raise VendorError("bad_answer", "the vendor names a page again that it named before")
+        asked = (*place.asked, mark)[-ASKED_MAX:]
+    return msgspec.structs.replace(after, n_refused=place.n_refused, n_pages=place.n_pages + 1, asked=asked)
 
 
 def _behind(
@@ -153,19 +197,17 @@ def _further(stream: Stream, place: Place, answer: Answer, n_records: int) -> Pl
     moments = moments_of(stream, answer.records)
     step = max(resolution(stream), STEP_MIN)
     is_counted = place.is_counted or (bool(moments) and min(moments) < start - step)
-    counted = msgspec.structs.replace(place, next=answer.next, n_records=n_records, is_counted=is_counted)
-    if can_begin_anew(stream):
-        seen = _seen(place.seen, answer.records)
-        counted = msgspec.structs.replace(counted, seen=seen, trail=_trail(stream, place, answer))
     is_sorted = len(moments) == len(answer.records) > 0 and moments == sorted(moments)
-    if is_counted or not is_sorted or not can_begin_anew(stream):
-        return counted
     # A step earlier, for some vendors begin behind the moment that they are told.
-    last = moments[-1] - step
+    last = moments[-1] - step if is_sorted and not is_counted and can_begin_anew(stream) else start
     if last < start + AHEAD_MIN * step:
-        return counted
+        counted = msgspec.structs.replace(place, next=answer.next, n_records=n_records, is_counted=is_counted)
+        if not can_begin_anew(stream):
+            return counted
+        seen, trail = _seen(place.seen, answer.marks), _trail(stream, place, answer)
+        return msgspec.structs.replace(counted, seen=seen, trail=trail)
     # What comes again begins another step earlier, for the vendor is told the moment rounded down.
-    again = [record for record, moment in zip(answer.records, moments, strict=True) if moment > last - step]
+    again = [mark for mark, moment in zip(answer.marks, moments, strict=True) if moment > last - step]
     return Place(((last, end), *others), partition=place.partition, seen=_seen(place.seen, again))
 
 
@@ -176,10 +218,9 @@ def can_begin_anew(stream: Stream) -> bool:
     return is_counted and stream.order == "ascending" and endpoint.says("start")
 
 
-def _seen(before: Sequence[str], records: Sequence[object]) -> tuple[str, ...]:
-    """Marks of what came before and of these."""
-    marks = (mark for mark in map(mark_of, records) if mark is not None)
-    return tuple(dict.fromkeys((*before, *marks)))[-SEEN_MAX:]
+def _seen(before: Sequence[str], marks: Sequence[str | None]) -> tuple[str, ...]:
+    """Marks of what came before and these."""
+    return tuple(dict.fromkeys((*before, *(mark for mark in marks if mark is not None))))[-SEEN_MAX:]
 
 
 def _trail(stream: Stream, place: Place, answer: Answer) -> str:
@@ -190,8 +231,8 @@ def _trail(stream: Stream, place: Place, answer: Answer) -> str:
     ids = answer.ids or [None] * len(answer.records)
     cursors = _cursors(stream, answer.records)
     marks = [
-        mark_of(record) or "" if id_ is None or cursor is None else f"{cursor.isoformat()} {id_}"
-        for record, id_, cursor in zip(answer.records, ids, cursors, strict=True)
+        mark or "" if id_ is None or cursor is None else f"{cursor.isoformat()} {id_}"
+        for mark, id_, cursor in zip(answer.marks, ids, cursors, strict=True)
     ]
     return sha256("\n".join([place.trail, *marks]).encode()).hexdigest()[:16]
 
@@ -205,12 +246,12 @@ def mark_of(record: object) -> str | None:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def unseen(place: Place, records: list[object]) -> list[object]:
-    """Those that did not come before; what cannot be written down is never known to have come."""
+def unseen(place: Place, answer: Answer) -> list[object]:
+    """Those records that did not come before; what cannot be written down is never known to have come."""
     if not place.seen:
-        return records
+        return answer.records
     seen = frozenset(place.seen)
-    return [record for record in records if mark_of(record) not in seen]
+    return [record for record, mark in zip(answer.records, answer.marks, strict=True) if mark not in seen]
 
 
 def _is_at_cap(stream: Stream, answer: Answer, n_records: int) -> bool:

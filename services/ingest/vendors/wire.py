@@ -10,8 +10,6 @@ from services.ingest.vendors.faults import VendorError
 SECONDS = 10.0
 """How long one request may take, from the look-up of the name to the last byte."""
 
-_RETRY_DIGITS_MAX = 6
-
 
 async def send(
     outbound: Outbound,
@@ -54,9 +52,3 @@ class Guarded(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             answer.status, headers=dict(answer.headers), content=answer.body, request=request
         )
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the vendor asks us to wait; None where it does not say, or says a date."""
-    text = headers.get("retry-after", "").strip()
-    return float(text) if text.isdecimal() and len(text) <= _RETRY_DIGITS_MAX else None

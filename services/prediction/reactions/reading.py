@@ -1,6 +1,6 @@
 """From the leader's own rows: its memory at the start, and what forecasts are computed from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,6 +24,8 @@ from services.prediction.state import Prediction
 SCORED_FOR = timedelta(days=365)
 MAX_MOMENTS = 50
 MAX_NEIGHBOURS = 20
+PATTERNS_AT_ONCE = 1_000
+"""Whose forecasts a leader reads in one statement at its start."""
 
 
 class Material(Struct):
@@ -46,14 +48,11 @@ async def load_memory(
         if is_ours(fitted.workspace_id):
             data = msgspec.json.decode(fitted.model, type=prediction.ModelFitted)
             memory.models[fitted.workspace_id] = Learned(fitted.model_id, fitted.fitted_at, model_of(data))
-    earlier: dict[Key, list[_queries.ListForecastsRow]] = {}
-    forecasts = await _queries.list_forecasts(conn, shortest_days=WINDOWS_DAYS[0], at_most=MAX_DOUBLINGS + 1)
-    for made_once in forecasts:
-        earlier.setdefault((made_once.workspace_id, made_once.pattern_id), []).append(made_once)
-    for row in await _queries.list_shown_patterns(conn):
-        if is_ours(row.workspace_id):
-            past = earlier.get((row.workspace_id, row.pattern_id), [])
-            _add_pattern(memory, row, past, max_age=max_age)
+    async for page in _shown_patterns(conn):
+        ours = [row for row in page if is_ours(row.workspace_id)]
+        earlier = await _forecasts(conn, ours)
+        for row in ours:
+            _add_pattern(memory, row, earlier.get((row.workspace_id, row.pattern_id), []), max_age=max_age)
     for outlook in await _queries.list_outlooks(conn):
         tracked = memory.patterns.get((outlook.workspace_id, outlook.pattern_id))
         if tracked is not None:
@@ -62,6 +61,32 @@ async def load_memory(
         if is_ours(made.workspace_id):
             memory.add_open(made.workspace_id, _open(made))
     return memory
+
+
+async def _shown_patterns(conn: Connection) -> AsyncIterator[Sequence[_queries.ListShownPatternsRow]]:
+    """Pages of all patterns that were ever shown, by workspace and pattern."""
+    last = ("", "")
+    while page := await _queries.list_shown_patterns(
+        conn, after_workspace=last[0], after_pattern=last[1], page_size=PATTERNS_AT_ONCE
+    ):
+        yield page
+        last = (page[-1].workspace_id, page[-1].pattern_id)
+
+
+async def _forecasts(
+    conn: Connection, rows: Sequence[_queries.ListShownPatternsRow]
+) -> Mapping[Key, Sequence[_queries.ListForecastsRow]]:
+    """The last forecasts of these patterns, oldest first."""
+    keys = [{"workspace_id": row.workspace_id, "pattern_id": row.pattern_id} for row in rows]
+    found: dict[Key, list[_queries.ListForecastsRow]] = {}
+    for one in await _queries.list_forecasts(
+        conn,
+        rows=msgspec.json.encode(keys).decode(),
+        shortest_days=WINDOWS_DAYS[0],
+        at_most=MAX_DOUBLINGS + 1,
+    ):
+        found.setdefault((one.workspace_id, one.pattern_id), []).append(one)
+    return found
 
 
 def _add_pattern(

@@ -25,6 +25,18 @@ async def test_append_of_a_new_aggregate_gives_its_sequence(event_log: EventLog)
     assert await event_log.last_seq(0) == 2
 
 
+async def test_last_sequence_of_an_aggregate_and_of_all_of_its_type(event_log: EventLog) -> None:
+    """Of one workspace, whatever others append behind it."""
+    first, second = reported(1), reported(2)
+    await event_log.append_each(new(first, second, reported(3, workspace="ws_two")))
+    assert await event_log.append(Append(closed(first), 1)) == 4
+    one, other = (event.subject.partition("/")[2] for event in (first, second))
+    assert await event_log.last_seq_of("ws_one", "issue", one) == 4
+    assert await event_log.last_seq_of("ws_one", "issue", other) == 2
+    assert [await event_log.last_seq_of(space, "issue") for space in ("ws_one", "ws_two")] == [4, 3]
+    assert await event_log.last_seq_of("ws_one", "pattern") == 0
+
+
 async def test_append_twice_of_a_new_aggregate_conflicts(event_log: EventLog) -> None:
     """An aggregate begins once."""
     await event_log.append(*new(reported(1)))

@@ -15,8 +15,21 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 from runtime import outbound
-from runtime.outbound import BODY_BYTES_MAX, EVERYWHERE, INTERNET, Outbound, OutboundError, Reach, is_public
+from runtime.errors import StartError
+from runtime.outbound import (
+    AUTHORITIES_BYTES_MAX,
+    BODY_BYTES_MAX,
+    EVERYWHERE,
+    INTERNET,
+    Outbound,
+    OutboundError,
+    Reach,
+    certificates,
+    is_public,
+    read_authorities,
+)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +263,52 @@ async def test_the_certificate_is_for_the_name_and_not_for_the_ip_address(
     else:
         with pytest.raises(OutboundError):
             await asked
+
+
+async def test_an_authority_of_ones_own_is_read_from_a_file_and_counts_beside_public_ones(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What stands around the certificates, such as a key or a comment, is left out."""
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(certificate(tmp_path, "idp.example"))
+    server.http.socket = ours.wrap_socket(server.http.socket, server_side=True)
+    server.answers["/"] = (200, {}, b"{}")
+    server.start()
+    resolve(monkeypatch, "127.0.0.1")
+    file = tmp_path / "company.pem"
+    file.write_text("Zürich\n" + (tmp_path / "pair.pem").read_text(encoding="ascii"), encoding="utf-8")
+    authorities = read_authorities(str(file))
+    assert "KEY" not in authorities
+    url = f"https://idp.example:{server.port}/"
+    assert await Outbound(replace(EVERYWHERE, authorities=authorities)).get(url) == b"{}"
+    with pytest.raises(OutboundError, match="certificate of idp") as caught:
+        await Outbound(EVERYWHERE).get(url)
+    assert not caught.value.is_sent
+    n_public = certificates("").cert_store_stats()["x509"]
+    assert n_public > 50
+    assert certificates(authorities).cert_store_stats()["x509"] == n_public + 1
+    assert read_authorities("") == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is no certificate in PEM"),
+        (b"-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n", "is no certificate in PEM"),
+        (b"\x30\x82\x01\x0a", "is no certificate in PEM"),
+        (b"#" * (AUTHORITIES_BYTES_MAX + 1), "has more than"),
+    ],
+)
+def test_a_file_that_names_no_authority_ends_the_start(
+    tmp_path: Path, written: bytes | None, said: str
+) -> None:
+    """With the variable and the file in its words."""
+    file = tmp_path / "company.pem"
+    if written is not None:
+        file.write_bytes(written)
+    with pytest.raises(StartError, match=f"^OUTBOUND_CA_FILE={file} {said}"):
+        read_authorities(str(file))
 
 
 def certificate(folder: Path, name: str) -> Path:

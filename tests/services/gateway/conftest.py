@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import httpx
 import pytest
+import trustme
 from runtime.embedded import EmbeddedPostgres
 from testkit import servers
 from testkit.servers import Database
@@ -44,8 +45,18 @@ def identity_provider() -> Iterator[IdentityProvider]:
 
 
 @pytest.fixture(scope="session")
-def stack(identity_provider: IdentityProvider) -> Iterator[Stack]:
+def authority() -> trustme.CA:
+    """The operator's own, which vouches for what stands inside."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def stack(
+    identity_provider: IdentityProvider, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """All five services as processes, with real servers, in mock mode."""
+    authorities = tmp_path_factory.mktemp("tls") / "authorities.pem"
+    authority.cert_pem.write_to_path(str(authorities))
     running = Stack(
         env={
             "CAUSELOOP_PROVISION_KEY_HASHES": sha256(PROVISION_KEY.encode()).hexdigest(),
@@ -54,6 +65,7 @@ def stack(identity_provider: IdentityProvider) -> Iterator[Stack]:
             "OIDC_CLIENT_SECRET": CLIENT_SECRET,
             "OPENAI_ALLOW_LOCAL": "1",
             "OUTBOUND_ALLOW": "127.0.0.0/8",
+            "OUTBOUND_CA_FILE": str(authorities),
         }
     )
     try:

@@ -2,6 +2,7 @@
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ssl import SSLContext
 from typing import Any
 
 import msgspec
@@ -28,9 +29,12 @@ class Received(Struct, frozen=True):
 
 
 class Receiver:
-    """calls: what came, in order. status, answer: what is said next; statuses: before that, one each."""
+    """calls: what came, in order. status, answer: what is said next; statuses: before that, one each.
 
-    def __init__(self) -> None:
+    tls: what it proves itself with; None: plain http.
+    """
+
+    def __init__(self, *, tls: SSLContext | None = None) -> None:
         self.calls: list[Received] = []
         self.status = 204
         self.answer = b""
@@ -58,6 +62,11 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self.url = f"https://localhost:{self._server.server_port}"
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:

@@ -275,6 +275,32 @@ async def test_a_process_that_dies_in_a_deed_leaves_its_line_to_another(database
     assert whole == (None,)
 
 
+def test_no_webhook_is_made_of_which_no_line_can_be_written(stack: Stack) -> None:
+    """Neither direction: the one is written with its line, the other named first."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    headers = {"Authorization": f"Bearer {sign_in(stack.url, tenant.owner_email)}", "Prefer": "wait=10"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as api:
+        source = api.post("/v1/connectors", json={"type": "custom_api"}).json()["id"]
+        outbound = {"url": "http://127.0.0.1:9/", "event_types": ["issue.created"]}
+        inbound = {"direction": "inbound", "connector_id": source}
+        closed = f"ADD CONSTRAINT closed CHECK (workspace_id <> '{tenant.workspace_id}') NOT VALID"
+        for table in ("audit_log", "audit_intents"):
+            asyncio.run(execute(stack.database.owner_url, f"ALTER TABLE {table} {closed}"))
+        try:
+            refused = [api.post("/v1/webhooks", json=body).status_code for body in (outbound, inbound)]
+        finally:
+            for table in ("audit_log", "audit_intents"):
+                opened = f"ALTER TABLE {table} DROP CONSTRAINT closed"
+                asyncio.run(execute(stack.database.owner_url, opened))
+        assert refused == [500, 503]
+        assert api.get("/v1/webhooks").json()["data"] == []
+        assert api.post("/v1/webhooks", json=inbound).json()["previous_secret_until"] is None
+        assert api.post("/v1/webhooks", json=outbound).status_code == 201
+        assert [
+            len(lines(api, f"{what}")) for what in ("webhook.created", "connector.webhook_secret_rotated")
+        ] == [1, 1]
+
+
 def lines(api: httpx.Client, action: str) -> list[dict[str, Any]]:
     """What the audit log has of an action."""
     found: list[dict[str, Any]] = api.get("/v1/audit", params={"action": action}).json()["data"]

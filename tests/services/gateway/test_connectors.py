@@ -265,8 +265,39 @@ def test_the_command_line_looks_after_a_connector(stack: Stack, tmp_path: Path) 
     assert msgspec.json.decode(ran("runs", made["id"], "--json")) == []
     assert msgspec.json.decode(ran("dead-letters", made["id"], "--json")) == []
     ran("add", "pagerduty", "--config", "region", code=2)
+    assert "Other: pending" in ran("change", made["id"], "--name", "Other", "--credentials", "secrets.json")
+    ran("change", made["id"], code=2)
     assert "its issues stay" in ran("delete", made["id"], "--yes")
     assert made["id"] not in ran("list")
+
+
+def test_a_better_manifest_is_tried_and_then_saved_on_the_command_line(stack: Stack, tmp_path: Path) -> None:
+    """One of another type is refused with its place; a mapping that is not JSON with what it has to be."""
+    tenant = asyncio.run(onboard(stack.database.owner_url))
+    given = {"CAUSELOOP_URL": stack.url, "CAUSELOOP_TOKEN": sign_in(stack.url, tenant.owner_email)}
+
+    def ran(*arguments: str, code: int = 0) -> str:
+        shown = causeloop("connectors", *arguments, cwd=tmp_path, **given)
+        assert shown.returncode == code, shown.stderr
+        return shown.stdout + shown.stderr
+
+    text = (
+        "{type: custom_mill, name: Mill, category: data, docs_url: https://example.com, auth: [{kind: none}],\n"
+        "mappings: [{external_id: id, title: what}]}\n"
+    )
+    (tmp_path / "custom_mill.yaml").write_text(text)
+    (tmp_path / "custom_wind.yaml").write_text(text.replace("mill", "wind"))
+    (tmp_path / "mapping.json").write_text('{"title": "why"}')
+    mill = msgspec.json.decode(ran("add", "custom_mill.yaml", "--json"))["id"]
+    tried = ran("remap", mill, "--preview", "--manifest", "custom_mill.yaml", "--mapping", "mapping.json")
+    assert "Of 0 kept records that were tried" in tried
+    refused = ran("remap", mill, "--preview", "--manifest", "custom_wind.yaml", code=1)
+    assert "manifest.type: is not the connector's type, custom_mill" in refused
+    assert "belong together" in ran("remap", mill, "--preview", code=2)
+    saved = msgspec.json.decode(ran("change", mill, "--mapping", "mapping.json", "--json"))
+    assert saved["id"] == mill
+    assert "is not the connector's type" in ran("change", mill, "--manifest", "custom_wind.yaml", code=1)
+    assert "object of texts" in ran("change", mill, "--mapping", "custom_mill.yaml", code=2)
 
 
 def test_a_mapping_is_tried_before_it_is_saved(api: httpx.Client) -> None:

@@ -185,7 +185,7 @@ async def test_the_same_subject_at_two_issuers_is_two_people(
 ) -> None:
     """A token goes to the issuer that it names, and what that one calls somebody means nothing elsewhere."""
     other = IdentityProvider()
-    clerk = Verifier(KeySet(f"{other.issuer}/jwks"), audience="", parties=())
+    clerk = Verifier(KeySet(f"{other.issuer}/jwks", fetch=Outbound(EVERYWHERE).get), audience="", parties=())
     door = Door(pool, database, provider, jwks=clerk)
     one, two = await onboard(database.owner_url), await onboard(database.owner_url)
     for issuer, email in ((provider, one.owner_email), (other, two.owner_email)):

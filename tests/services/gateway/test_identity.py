@@ -18,6 +18,7 @@ from runtime.database import Pool
 from runtime.embedded import EmbeddedPostgres
 from runtime.errors import ForbiddenError, NotFoundError, StartError, UnauthorizedError, UnavailableError
 from runtime.migrations import MigrationError, Migrations
+from runtime.outbound import EVERYWHERE, Outbound
 from runtime.sealing import DEFAULT_JWT_SECRET
 from testkit import servers
 from testkit.servers import Database
@@ -99,7 +100,7 @@ class Monotonic:
 
 
 def verifier(issuer: Issuer, monotonic: Monotonic | None = None, **options: Any) -> Verifier:
-    keys = KeySet(issuer.url, monotonic=monotonic or Monotonic())
+    keys = KeySet(issuer.url, fetch=Outbound(EVERYWHERE).get, monotonic=monotonic or Monotonic())
     return Verifier(keys, **{"audience": "", "parties": (), **options})
 
 

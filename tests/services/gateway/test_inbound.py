@@ -248,6 +248,50 @@ def test_deliveries_become_issues_once_each(house: House) -> None:
     assert {issue["status"] for issue in again if issue["source"] == "github"} == {"closed"}
 
 
+def test_addresses_are_listed_with_when_something_last_came(house: House) -> None:
+    """Of those connectors that take webhooks; what is refused is nothing that came."""
+    began = datetime.now(UTC)
+    github, quiet, polled = (
+        house.door("github"),
+        house.door("pagerduty"),
+        house.door("salesforce", secret=None),
+    )
+
+    def listed(**query: str) -> dict[str, Any]:
+        answer = house.api.get("/v1/webhooks", params={"direction": "inbound", **query})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def by_connector() -> dict[str, dict[str, Any]]:
+        return {one["connector_id"]: one for one in listed()["data"]}
+
+    assert github.github("l-1", github_issue(1)).status_code == 202
+    assert quiet.call(b"{}", {"Content-Type": "application/json"}).status_code == 401
+
+    def has_come() -> dict[str, dict[str, Any]]:
+        found = by_connector()
+        assert found[github.connector_id]["last_received_at"] is not None
+        assert quiet.connector_id in found
+        return found
+
+    found = asyncio.run(eventually(has_come))
+    assert polled.connector_id not in found
+    one = found[github.connector_id]
+    assert (one["direction"], one["type"], one["health"]) == ("inbound", "github", "healthy")
+    assert one["url"].endswith(github.path)
+    assert began <= datetime.fromisoformat(one["last_received_at"]) <= datetime.now(UTC)
+    assert found[quiet.connector_id]["last_received_at"] is None
+    first = listed(limit="1")
+    rest = listed(limit="1", cursor=first["page"]["next_cursor"])
+    assert [*first["data"], *rest["data"]] == list(found.values())
+    assert listed(connector_id=quiet.connector_id)["data"] == [found[quiet.connector_id]]
+    assert house.api.get("/v1/webhooks").json()["data"] == []
+    assert listed(is_active="true")["data"] == list(found.values())
+    assert house.api.post(f"/v1/connectors/{quiet.connector_id}/pause").status_code == 200
+    asyncio.run(eventually(lambda: by_connector()[quiet.connector_id]["health"] == "down"))
+    assert [each["connector_id"] for each in listed(is_active="false")["data"]] == [quiet.connector_id]
+
+
 def test_deliveries_count_as_events_of_the_month_and_wait_beyond_the_plan(house: House) -> None:
     owner = house.stack.database.owner_url
     plan = house.tenant.slug

@@ -162,6 +162,19 @@ async def test_starttls_and_a_password(guarded: Controller, inbox: Inbox) -> Non
     assert inbox.was_encrypted == [True]
 
 
+async def test_an_operators_authority_is_believed(
+    guarded: Controller, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside those of this machine, of which none vouches for that server here."""
+    monkeypatch.delenv("SSL_CERT_FILE")
+    server = read_smtp_url(f"smtp+starttls://ada:p%40ss@127.0.0.1:{port_of(guarded)}")
+    with pytest.raises(MailError, match="cannot be reached safely"):
+        await Smtp(server, sender=SENDER).send(LETTER, message_id="mail_1", now=NOW)
+    believing = Smtp(server, sender=SENDER, authorities=(tmp_path / "ca.pem").read_text(encoding="ascii"))
+    await believing.send(LETTER, message_id="mail_1", now=NOW)
+    assert inbox.was_encrypted == [True]
+
+
 async def test_a_wrong_password_is_told_and_may_be_put_right(guarded: Controller, inbox: Inbox) -> None:
     """Not final: the letter waits."""
     with pytest.raises(MailError, match="535") as caught:

@@ -46,6 +46,13 @@ def test_operations_are_described() -> None:
     assert all(operation.summary.endswith(".") for operation in OPERATIONS)
 
 
+def test_every_group_of_operations_is_described_and_the_introduction_tells_how_to_hear_of_changes() -> None:
+    described = {tag["name"] for tag in DOCUMENT["tags"]}
+    assert described == {operation.tag for operation in OPERATIONS} | set(inbound_item()["post"]["tags"])
+    for way in ("/v1/stream", "/v1/webhooks"):
+        assert way in DOCUMENT["info"]["description"]
+
+
 def headers_of(scheme: Scheme) -> set[str | None]:
     match scheme:
         case Hmac():

@@ -16,6 +16,7 @@ NOBODYS = {
     "identity.webhook_positions",
     "identity.schema_migrations",
     "sources.schema_migrations",
+    "sources.paces",
     *(f"{service}.checkpoint" for service in SERVICES),
 }
 """Tables that are of no tenant; tests/architecture/test_isolation.py keeps tenants out of them."""

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from runtime import database as databases
+from runtime.database import tenant
 from testkit.servers import Database
 
 from services.gateway.identity.webhooks import _queries
@@ -20,6 +21,12 @@ DELIVERIES = """INSERT INTO webhook_deliveries (workspace_id, webhook_id, delive
     SELECT workspace_id, webhook_id, 'whd_' || substr(webhook_id, 5), '', '', 1, '', '{}', created_at, 'succeeded', NULL,
         created_at - CASE WHEN from_sequence <= 3 THEN interval '30 days' ELSE interval '1 hour' END
     FROM webhooks"""
+WAITING = """INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence,
+        subject_id, details, occurred_at, status, next_attempt_at, created_at)
+    SELECT workspace_id, webhook_id, 'whd_1' || substr(webhook_id, 6), '', '', 1, '', '{}', created_at, 'pending', created_at,
+        created_at
+    FROM webhooks"""
+RESTING = "UPDATE webhooks SET next_turn_at = created_at + interval '1 hour'"
 
 DELIVERY = (
     '{"webhook_id": "%s", "delivery_id": "whd_%024d%02d", "event_id": "evt_1", "event_type": "issue.created",'
@@ -28,9 +35,10 @@ DELIVERY = (
 
 
 async def test_looks_read_what_waits_and_what_is_old_only(database: Database) -> None:
-    """Neither webhooks that wait for nothing, nor deliveries that are too young to be deleted."""
+    """Neither webhooks that rest, however much waits for them, nor deliveries that are too young to be deleted."""
     client = await onboard(database.owner_url)
-    for statement, *values in ((WEBHOOKS, client.workspace_id, NOW), (DELIVERIES,), ("ANALYZE webhooks",)):
+    made = (WEBHOOKS, client.workspace_id, NOW)
+    for statement, *values in (made, (DELIVERIES,), (WAITING,), (RESTING,), ("ANALYZE webhooks",)):
         await execute(database.owner_url, statement, *values)
     pool = databases.pool(database.app_url, schema="identity")
     async with pool, pool.connection() as conn:
@@ -47,7 +55,7 @@ async def test_looks_read_what_waits_and_what_is_old_only(database: Database) ->
             assert (await _queries.webhooks_begin(conn, log_partition=0)).first_sequence == 1
             until = NOW + timedelta(seconds=90)
             assert await _queries.take_turn(conn, now_at=NOW, until=until, without=[]) is None
-            assert await n_read("webhooks") < 20
+            assert await n_read("webhooks") + await n_read("webhook_deliveries") < 20
         async with conn.transaction():
             kept = timedelta(days=2)
             purge = partial(_queries.purge_deliveries, conn, now_at=NOW, succeeded=kept, others=kept)
@@ -79,3 +87,61 @@ async def test_one_stretch_switches_off_webhooks_of_one_workspace_at_most(databa
             begin = await _queries.webhooks_begin(conn, log_partition=0)
             n_on.append(begin.first_sequence)
         assert n_on == [1, 2, None]
+
+
+BACKLOG = """INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence,
+        subject_id, details, occurred_at, status, next_attempt_at, created_at)
+    SELECT workspace_id, webhook_id, 'whd_' || lpad(n::text, 26, '0'), '', '', n + 1, '', '{}', created_at, 'pending',
+        created_at - interval '1 second', created_at
+    FROM webhooks, generate_series(1, 3000) AS n"""
+
+
+async def test_a_backlog_costs_what_is_taken_of_it(database: Database) -> None:
+    """Neither a turn nor what is queued behind it reads all that waits."""
+    client = await onboard(database.owner_url)
+    one = WEBHOOKS.replace("(1, 3000)", "(1, 1)")
+    made = (one, client.workspace_id, NOW)
+    for statement, *values in (made, (BACKLOG,), ("ANALYZE webhook_deliveries",)):
+        await execute(database.owner_url, statement, *values)
+    hook = f"whk_{1:026}"
+    pool = databases.pool(database.app_url, schema="identity")
+    async with pool, tenant(pool, client.workspace_id) as conn:
+        due = await _queries.list_due(
+            conn, workspace_id=client.workspace_id, webhook_id=hook, now_at=NOW, page_size=20
+        )
+        assert [each.event_sequence for each in due] == list(range(2, 22))
+        assert await _queries.queue_webhooks(
+            conn,
+            log_partition=0,
+            from_position=-1,
+            to_position=9,
+            deliveries=f"[{DELIVERY % (hook, 9, 1)}]",
+            pending_max=50_000,
+            now_at=NOW,
+        )
+        read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'webhook_deliveries'"
+        [(n_read,)] = await (await conn.execute(read)).fetchall()
+        assert n_read < 100, "of 3,000"
+
+
+async def test_a_webhook_that_keeps_up_is_not_switched_off(database: Database) -> None:
+    """However many it has had: those that wait count, and only when they might be too many."""
+    client = await onboard(database.owner_url)
+    await execute(database.owner_url, WEBHOOKS.replace("(1, 3000)", "(1, 1)"), client.workspace_id, NOW)
+    pool = databases.pool(database.app_url, schema="identity")
+    n_on = []
+    async with pool, pool.connection() as conn:
+        for end in range(8, 16):
+            await _queries.queue_webhooks(
+                conn,
+                log_partition=0,
+                from_position=-1 if end == 8 else end - 1,
+                to_position=end,
+                deliveries=f"[{DELIVERY % (f'whk_{1:026}', end, 1)}]",
+                pending_max=2,
+                now_at=NOW,
+            )
+            if end < 12:
+                await execute(database.owner_url, "UPDATE webhook_deliveries SET status = 'succeeded'")
+            n_on.append((await _queries.webhooks_begin(conn, log_partition=0)).first_sequence)
+    assert n_on == [1] * 6 + [None] * 2

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from contracts import derived_id
 from msgspec import Struct
 from psycopg import AsyncConnection
 from runtime import database as databases
+from runtime import metrics
 from runtime.database import Pool
 from runtime.database import tenant as of_tenant
 from runtime.outbound import Answer
@@ -64,6 +66,13 @@ class Sending(Struct, frozen=True):
         space, webhook_id = client.workspace_id, derived_id("whk_", client.workspace_id, name)
         async with of_tenant(self.pool, space) as conn:
             await keep(conn, self.sender, space, webhook_id, now=self.clock.now)
+        await self.queue(client, webhook_id, *events)
+        return webhook_id
+
+    async def queue(self, client: Tenant, webhook_id: str, *events: str) -> None:
+        """These events are due for it now."""
+        space = client.workspace_id
+        async with of_tenant(self.pool, space) as conn:
             for event in events:
                 await _queries.insert_delivery(
                     conn,
@@ -79,11 +88,10 @@ class Sending(Struct, frozen=True):
                     next_attempt_at=self.clock.now,
                     created_at=self.clock.now,
                 )
-        return webhook_id
 
     async def turn(self) -> _queries.Turn | None:
         """One that is taken now, if anybody may."""
-        until = self.clock.now + timedelta(seconds=90)
+        until = self.clock.now + timedelta(seconds=messenger.LEASE_SECONDS)
         async with self.pool.connection() as conn:
             return await _queries.take_turn(conn, now_at=self.clock.now, until=until, without=[])
 
@@ -138,6 +146,75 @@ async def test_a_turn_is_one_gateways_whatever_is_changed(
         await ours.sender.end_turn(first)
         assert await ours.turn() is None
         await ours.sender.end_turn(second)
+        assert await ours.turn() is not None
+
+
+async def test_a_turn_is_held_while_it_lasts_and_soon_free_when_its_gateway_dies(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four calls of nine seconds each: nobody else is at it meanwhile; a quarter of a minute behind the last one somebody is."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", *(f"evt_{n}" for n in range(5)))
+        calls = ours.receivers.calls[webhook_id]
+
+        async def meanwhile(_: str) -> None:
+            if len(calls) == 5:
+                await asyncio.Event().wait()
+            ours.clock.now += timedelta(seconds=9)
+            assert await ours.turn() is None
+
+        ours.receivers.meanwhile = meanwhile
+        taken = await ours.turn()
+        assert taken is not None
+        sent = asyncio.create_task(ours.messenger._turn(taken))
+        await eventually(lambda: len(calls) == 5 or sent.done())
+        sent.cancel()
+        await asyncio.gather(sent, return_exceptions=True)
+        assert (len(calls), await ours.turn()) == (5, None)
+        ours.clock.now += timedelta(seconds=15)
+        assert await ours.turn() is not None
+
+
+async def test_a_gateway_that_was_held_up_does_not_send_beside_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1", "evt_2")
+        others: list[_queries.Turn | None] = []
+
+        async def meanwhile(_: str) -> None:
+            ours.clock.now += timedelta(seconds=60)
+            others.append(await ours.turn())
+
+        ours.receivers.meanwhile = meanwhile
+        taken = await ours.turn()
+        assert taken is not None
+        await ours.messenger._turn(taken)
+        assert ours.receivers.calls[webhook_id] == [("evt_1", URL)]
+        [other] = others
+        assert other is not None
+        assert await ours.turn() is None, "the turn of the other one was ended"
+
+
+async def test_what_is_queued_while_a_look_finds_nothing_is_found_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1")
+        await execute(
+            ours.owner_url,
+            "UPDATE webhook_deliveries SET status = 'succeeded', delivery_id = %s",
+            derived_id("whd_", "1"),
+        )
+        async with ours.pool.connection() as conn, conn.transaction():
+            now, until = ours.clock.now, ours.clock.now + timedelta(seconds=15)
+            assert await _queries.take_turn(conn, now_at=now, until=until, without=[]) is None
+            queueing = asyncio.create_task(ours.queue(client, webhook_id, "evt_2"))
+            await eventually(lambda: somebody_waits_for(conn, ours.owner_url))
+        await queueing
         assert await ours.turn() is not None
 
 
@@ -283,6 +360,38 @@ async def test_what_cannot_be_made_steps_aside(database: Database, monkeypatch: 
         assert "pattern_id" not in (unmade.error or "pattern_id")
 
 
+async def test_what_came_of_calls_and_how_late_they_were_is_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For whoever watches the gateway: by outcome, and from an event to the first call about it."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        await ours.webhook(client, "1", "evt_1", "evt_2")
+        answers = [500, 204, 204]
+
+        async def send(*_: object, **__: object) -> Answer:
+            return Answer(answers.pop(0), {}, b"")
+
+        monkeypatch.setattr(ours.receivers, "send", send)
+
+        def counted(name: str, **labels: str) -> float:
+            return metrics.REGISTRY.get_sample_value(f"causeloop_webhook_{name}", labels) or 0.0
+
+        def seen() -> list[float]:
+            by_outcome = [counted("attempts_total", outcome=word) for word in ("taken", "refused")]
+            return [*by_outcome, counted("lag_seconds_count"), counted("lag_seconds_sum")]
+
+        before = seen()
+        ours.clock.now += timedelta(seconds=3)
+        for _ in range(2):
+            taken = await ours.turn()
+            assert taken is not None
+            await ours.messenger._turn(taken)
+            ours.clock.now += timedelta(seconds=5)
+        assert answers == []
+        assert [now - then for now, then in zip(seen(), before, strict=True)] == [2, 1, 2, 11]
+
+
 async def test_a_webhook_whose_secret_is_lost_fails(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,3 +409,10 @@ async def test_a_webhook_whose_secret_is_lost_fails(
             )
         assert webhook is not None
         assert (ours.receivers.calls, webhook.failing_since) == ({}, ours.clock.now)
+
+
+def test_a_migration_locks_webhooks_before_their_deliveries() -> None:
+    """As whoever sends and queues does: the other way round each waits for the other while the gateways run."""
+    path = files("services.gateway.identity") / "migrations" / "0013_backlogs.sql"
+    text = path.read_text(encoding="utf-8")
+    assert text.index("ALTER TABLE webhooks ") < text.index("CREATE INDEX webhook_deliveries_waiting")

@@ -123,7 +123,9 @@ async def test_a_test_that_nobody_waits_for_gives_its_thread_back(monkeypatch: p
             1,
             dict.fromkeys(("token", "access_token"), "t"),
         )
-        asking = Asking(cast(Grants, None), INSIDE, threads=1, probes=PROBES_PER_WORKSPACE)
+        asking = Asking(
+            cast(Grants, None), INSIDE, threads=1, probes=PROBES_PER_WORKSPACE, rates=Rates(time.monotonic)
+        )
         try:
             tests = [tried_once(asking, access) for _ in range(PROBES_PER_WORKSPACE + 1)]
             *tried, refused = await asyncio.gather(*tests)

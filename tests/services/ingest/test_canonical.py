@@ -90,6 +90,10 @@ def test_known_sources_are_slugs() -> None:
             "external_url: is 2066 characters long; shorten",
         ),
         ({"metadata": {"x": "y" * 65_536}}, "metadata: is 65544 bytes of JSON; shorten it to at most 65536"),
+        (
+            {"metadata": {"x": "\ud800"}},
+            "metadata: holds half of a surrogate pair, which is no character; send both or neither",
+        ),
         ({"metadata": {"x": 10**5000}}, "metadata: holds a number that is too long; send it as a string"),
         (
             {"source_created_at": NOW + timedelta(days=1, seconds=1)},

@@ -10,6 +10,7 @@ from contracts import connector
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.outbound import EVERYWHERE, Outbound
+from testkit.builders import recorded
 
 from services.ingest.commands.connectors import (
     cancel_run,
@@ -42,7 +43,7 @@ SETTINGS = connector.ConnectorSettings(
 
 def after(state: Connector | None, events: list[connector.Event]) -> Connector:
     for event in events:
-        state = evolve_connector(state, event)
+        state = evolve_connector(state, recorded(event, "con_1"))
     assert state is not None
     return state
 
@@ -274,7 +275,7 @@ async def test_credentials_that_stay_are_good_for_the_better_manifest() -> None:
         held.secrets = {"token": "t", GIVEN_FOR: msgspec.json.encode(address).decode()}
         vault.held.return_value.__aenter__.return_value = held
         sources.find.return_value, sources.decide.return_value = state, (state, 1)
-        unasked = dict.fromkeys(("records", "asking", "queue", "rows", "caught_up", "clock", "rng"))
+        unasked = dict.fromkeys(("records", "asking", "queue", "rows", "shown", "clock", "rng"))
         connectors = Connectors(sources, vault, **unasked)  # type: ignore[arg-type]  # not asked
         command = connector.ConfigureConnector(connector_id="con_1", manifest=better)
         await connectors.configure(command, CommandContext(workspace_id="ws_1", correlation_id=""))
@@ -287,7 +288,7 @@ async def test_no_path_leads_elsewhere() -> None:
     values = Values(manifest_of("github"), {"owner": "HTTPS://evil.example", "repo": "shop"})
     with pytest.raises(VendorError, match="base_url"):
         values.path("{config.owner}/{config.repo}")
-    assert values.path("/repos/{config.owner}") == "/repos/HTTPS://evil.example"
+    assert values.path("/repos/{config.owner}") == "/repos/HTTPS:%2F%2Fevil.example"
     source = connecting.source_of(
         "con_1", replace(SETTINGS, type="github", auth=0, config={"owner": "acme", "repo": "shop"})
     )

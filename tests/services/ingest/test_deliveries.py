@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from unittest.mock import AsyncMock
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from nats.aio.client import Client
 from testkit.waiting import eventually
 
+from services.ingest.connectors import payloads
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.connectors.verification import Call
@@ -31,12 +33,12 @@ NEW_ID_EACH_TIME = {"datadog", "graylog", "launchdarkly", "teams"}
 """Types whose failures are named by the message itself, so that no two messages are of one."""
 
 
-def keys_of(type_: str, body: object, headers: dict[str, str]) -> set[str]:
+def keys_of(type_: str, body: object, headers: dict[str, str], *, now: datetime = NOW) -> set[str]:
     webhook = manifest_of(type_).webhook
     assert webhook is not None
     known = Addressee(workspace_id=WORKSPACE, source=ZENDESK, webhook=webhook)
     call = Call(body=msgspec.json.encode(body), headers=headers)
-    return set(delivery_of(known, webhook, call, body, now=NOW).keys)
+    return set(delivery_of(known, webhook, call, body, now=now).keys)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,16 @@ def test_two_events_of_one_id_are_two_where_the_vendor_promises_no_other() -> No
     assert one.isdisjoint(two)
 
 
+def test_what_fails_again_in_the_same_words_is_news_under_another_id() -> None:
+    """Within the hour it is a repetition, since anybody could give it another id; later it is down, up and down again."""
+    body = {"id": "db-1", "title": "db-1 is down", "status": "open"}
+    first = keys_of("custom_api", body, {"webhook-id": "m1"})
+    later = NOW + timedelta(hours=1)
+    assert first & keys_of("custom_api", body, {"webhook-id": "m3"})
+    assert not first & keys_of("custom_api", body, {"webhook-id": "m3"}, now=later)
+    assert first & keys_of("custom_api", body, {"webhook-id": "m1"}, now=later)
+
+
 def test_no_delivery_is_known_by_the_name_of_its_failure() -> None:
     """Its end would be taken for a repetition of its beginning, for seven days."""
     found = set[str]()
@@ -87,6 +99,20 @@ def test_no_delivery_is_known_by_the_name_of_its_failure() -> None:
             if place.path.text in names:
                 found.add(each.type)
     assert found == NEW_ID_EACH_TIME
+
+
+def test_a_delivery_that_is_too_much_is_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte has a hundred thousand empty ones."""
+    webhook = manifest_of("custom_api").webhook
+    assert webhook is not None
+    known = Addressee(workspace_id=WORKSPACE, source=ZENDESK, webhook=webhook)
+    body = b'[{"a": 1}' + b', {"a": 1}' * 9 + b"]"
+    many = replace(DELIVERY, body=body)
+    assert len(jobs._records_of(known, many)) == 10
+    for where, name in ((jobs, "RECORDS_MAX"), (payloads, "VALUES_MAX")):
+        with monkeypatch.context() as patched:
+            patched.setattr(where, name, 9)
+            assert jobs._records_of(known, many) == (body.decode(),)
 
 
 async def test_workspace_has_its_share_of_the_queue_and_others_have_theirs(nc: Client) -> None:

@@ -6,12 +6,13 @@ from unittest.mock import AsyncMock
 
 import pytest
 from contracts import connector, ingest, issue_id
-from eventlog import EventLog
+from eventlog import EventLog, LogUnavailableError
 from msgspec.structs import replace
 from runtime.broker import CommandContext
 from runtime.database import Pool
 
 from services.ingest.connectors.connecting import Source, source_of
+from services.ingest.connectors.tickets import marker, ticket_id
 from services.ingest.endpoints import Desk
 from services.ingest.errors import LogUnreachableError, PlanFullError
 from services.ingest.jobs.intake import Intake
@@ -93,6 +94,18 @@ async def test_records_become_issues_ignored_or_dead_letters(
     assert (again.counts.n_unchanged, again.counts.n_rejected, again.sequence) == (1, 2, 0)
 
 
+async def test_an_issue_that_a_ticket_is_named_in_is_followed_on(intake: Intake, event_log: EventLog) -> None:
+    """Also where it stands as in a ticket; one that is none yet is a ticket that came back."""
+    quoted = {"comments": [{"body": marker(ticket_id(WORKSPACE, "rec_1", "con_1"))}]}
+    ours = {"id": 8, "subject": "Raise the pool", "status": "open", **quoted}
+    down = {"id": 7, "subject": "Down", "status": "open"}
+    assert (await intake.take_in(ZENDESK, "tickets", [down, ours], CONTEXT)).counts.n_ignored == 1
+    taken = await intake.take_in(ZENDESK, "tickets", [{**down, "status": "solved", **quoted}, ours], CONTEXT)
+    assert (taken.counts.n_updated, taken.counts.n_ignored) == (1, 1)
+    assert (await issue_of(event_log, "zendesk", "acme/7")).content.status.value == "resolved"
+    assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/8")) == []
+
+
 async def test_what_is_new_is_counted_before_it_is_taken_and_never_beyond_the_plan(
     intake: Intake, event_log: EventLog, records: Records, plan: Plan
 ) -> None:
@@ -115,7 +128,7 @@ async def test_what_is_tried_again_is_counted_once(
 ) -> None:
     tickets: list[object] = [{"id": id_, "subject": "Down", "status": "open"} for id_ in (1, 2, 3)]
     with monkeypatch.context() as away:
-        away.setattr("services.ingest.jobs.intake.report", AsyncMock(side_effect=LogUnreachableError))
+        away.setattr(EventLog, "append_each", AsyncMock(side_effect=LogUnavailableError))
         for _ in range(3):
             with pytest.raises(LogUnreachableError):
                 await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
@@ -124,6 +137,32 @@ async def test_what_is_tried_again_is_counted_once(
     # The same content after another is news again.
     for status in ("solved", "open"):
         await intake.take_in(ZENDESK, "tickets", [{"id": 1, "subject": "Down", "status": status}], CONTEXT)
+    assert plan.n_counted == 5
+
+
+@pytest.mark.parametrize("revision", [{}, {"updated_at": "2026-04-01T10:00:00Z"}])
+async def test_what_changes_nothing_of_an_issue_is_counted_no_more(
+    intake: Intake, plan: Plan, records: Records, revision: dict[str, str]
+) -> None:
+    """A poll's copy of what a webhook told, with other words for what is not of the issue; also where no more fits."""
+    told = {"id": "A", "title": "Down", "severity": "high", **revision}
+    await intake.take_in(SENTRY, "webhook", [told], CONTEXT)
+    assert plan.n_counted == 1
+    plan.left = 0
+    copy = {**told, "url_of_the_list": "https://acme.example"}
+    # What is only said twice is one issue's twice.
+    for came in ([copy], [{**copy, "page": 2}, {**copy, "page": 3}]):
+        taken = await intake.take_in(SENTRY, "incidents", came, CONTEXT)
+        assert taken.counts.n_records == len(came)
+    (kept,) = [kept async for page in records.pages(WORKSPACE, "con_2") for kept in page]
+    assert kept.record == {**copy, "page": 3}
+    with pytest.raises(PlanFullError):
+        await intake.take_in(SENTRY, "incidents", [{**copy, "title": "Down again"}], CONTEXT)
+    plan.left = 9
+    changes: list[object] = [
+        {**told, "title": title} for title in ("Down again", "Down", "Down again", "Down")
+    ]
+    await intake.take_in(SENTRY, "incidents", changes, CONTEXT)
     assert plan.n_counted == 5
 
 
@@ -144,6 +183,43 @@ async def test_edit_survives_the_same_record_and_another_mapping(
     assert taken.counts.n_updated == 1
     content = (await issue_of(event_log, "custom_api", "A")).content
     assert (content.severity, content.team) == ("p1", "payments")
+
+
+@pytest.mark.parametrize("is_newest_first", [True, False])
+async def test_what_a_list_says_of_one_issue_more_than_once_is_news_once(
+    intake: Intake, event_log: EventLog, plan: Plan, is_newest_first: bool
+) -> None:
+    """The latest counts, in whichever order they are listed; at the next poll the same list says nothing new."""
+    states = ("DOWN", "UP", "DOWN", "UP")
+    rows: list[object] = [
+        {"id": "A", "title": "Check", "status": state, "occurred_at": f"2026-03-01T10:0{minute}:00Z"}
+        for minute, state in enumerate(states)
+    ]
+    source = remapped(SENTRY, status="(status == 'UP' && 'resolved') || 'open'")
+    for n_rows in (2, 2, 3, 4, 4):
+        listed = rows[:n_rows][::-1] if is_newest_first else rows[:n_rows]
+        await intake.take_in(source, "alerts", listed, CONTEXT)
+        issue = await issue_of(event_log, "custom_api", "A")
+        assert issue.content.status.value == ("new" if n_rows == 3 else "resolved")
+        assert plan.n_counted == n_rows
+
+
+async def test_retention_lets_nothing_go_that_still_comes(
+    intake: Intake, event_log: EventLog, records: Records, clock: Clock
+) -> None:
+    """A monitor that is listed as it was for weeks: the edit stays, also with a mapping that is newer than it."""
+    record = {"id": "A", "title": "Down", "severity": "high"}
+    gone = {"id": "B", "title": "Gone"}
+    await intake.take_in(SENTRY, "monitors", [record, gone], CONTEXT)
+    await edit(event_log, clock, await issue_of(event_log, "custom_api", "A"), severity="p1", title="Ours")
+    for _ in range(10):
+        clock.now += timedelta(hours=12)
+        await records.purge(WORKSPACE, received_before=clock.now - timedelta(days=1))
+        await intake.take_in(SENTRY, "monitors", [record], CONTEXT)
+    assert [kept.external_id async for page in records.pages(WORKSPACE, "con_2") for kept in page] == ["A"]
+    await intake.take_in(remapped(SENTRY, severity="'low'"), "monitors", [record], CONTEXT, is_anew=True)
+    content = (await issue_of(event_log, "custom_api", "A")).content
+    assert (content.severity, content.title) == ("p1", "Ours")
 
 
 async def test_what_has_waited_is_not_newer_than_what_came_meanwhile(

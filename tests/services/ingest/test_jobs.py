@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from unittest.mock import AsyncMock, MagicMock
 
+import pytest
 from nats.aio.client import Client
 from testkit.waiting import eventually
 
 from services.ingest.jobs.queue import (
+    CROWDED_DELAY_SECONDS,
+    SLOW_FOR_SECONDS,
+    SLOW_SECONDS,
     STEP_ASIDE_SECONDS_MAX,
     UNSEEN_SECONDS_MAX,
     Job,
@@ -174,6 +178,58 @@ async def test_a_job_that_had_a_turn_gives_way_to_those_that_had_none() -> None:
     await hands.take(long_enough)
     await eventually(lambda: long_enough.nak.await_count)
     assert now == 8.0 + STEP_ASIDE_SECONDS_MAX + 4.0
+    await hands.drop()
+
+
+@pytest.mark.parametrize("waits", ["unseen", "aside", "had its turn", None])
+async def test_workspaces_whose_sources_drip_have_half_of_the_hands_together(waits: str | None) -> None:
+    """However many they are: whoever's jobs took no long time of late has the others. It passes with time.
+
+    While nobody waits they have all but one, which is for whoever comes.
+    """
+    now = 0.0
+
+    async def handle(job: Job) -> None:
+        nonlocal now
+        if job.job_id == "long":
+            raise StepAside
+        if job.job_id != "drips":
+            await asyncio.Event().wait()
+        now += SLOW_SECONDS + 1
+
+    def message(workspace_id: str, job_id: str) -> AsyncMock:
+        metadata = MagicMock(num_delivered=1, num_pending=1 if waits == "unseen" else 0)
+        return AsyncMock(subject=f"job.sync.{workspace_id}.{job_id}", data=b"", metadata=metadata)
+
+    hands = _Hands(
+        handle,
+        AsyncMock(return_value=0),
+        at_once=4,
+        per_workspace=3,
+        sign_every=30.0,
+        monotonic=lambda: now,
+    )
+    for workspace_id in ("ws_1", "ws_2"):
+        drips = message(workspace_id, "drips")
+        await hands.take(drips)
+        await eventually(lambda drips=drips: drips.ack.await_count)
+    if waits == "aside":
+        hands._step_aside("ws_4", "f")
+        now += CROWDED_DELAY_SECONDS
+    if waits == "had its turn":
+        long = message("ws_4", "long")
+        await hands.take(long)
+        await eventually(lambda: long.nak.await_count)
+    begun = [message("ws_1", "a"), message("ws_2", "b")]
+    beyond = [message("ws_1", "c"), message("ws_2", "d")]
+    others = [message("ws_3", "e")]
+    for job in (*begun, *beyond, *others):
+        await hands.take(job)
+    n_aside = [job.nak.await_count for job in (*begun, *beyond, *others)]
+    assert n_aside == ([0, 0, 1, 1, 0] if waits else [0, 0, 0, 1, 0])
+    now += SLOW_FOR_SECONDS
+    await hands.take(beyond[1])
+    assert beyond[1].nak.await_count == 1
     await hands.drop()
 
 

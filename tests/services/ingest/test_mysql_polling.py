@@ -215,7 +215,7 @@ def test_values_and_columns_are_counted_while_they_are_read(
 @pytest.mark.parametrize(("address", "is_checked"), [("8.8.8.8", True), ("10.0.0.1", False)])
 def test_a_database_on_the_internet_has_to_prove_its_name(address: str, is_checked: bool) -> None:
     """Inside, TLS is taken where it is offered; there is no way to trust anybody on the internet."""
-    context = mysql.secured(address, Values(MANIFEST, {}))
+    context = mysql.secured(address, Values(MANIFEST, {}), Reach())
     assert (context is not None) == is_checked
     if context is not None:
         assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)

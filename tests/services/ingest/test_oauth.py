@@ -27,6 +27,7 @@ from services.ingest.errors import (
     AuthorizationRefusedError,
     ConnectorNotFoundError,
 )
+from services.ingest.jobs.directory import FIRST_UNTIL, PREVIOUS, SECRET, UNREAD
 from services.ingest.jobs.queue import Job, Later
 from services.ingest.jobs.syncing import UNKNOWN_DELIVERIES_MAX, Syncing, SyncJob, Tools
 from services.ingest.records import Records
@@ -342,7 +343,9 @@ async def test_service_account_signs_a_jwt_for_a_token(
 async def test_other_ways_to_sign_in_give_what_the_vault_holds(
     grants: Grants, vault: Vault, server: OAuthServer
 ) -> None:
-    await vault.keep(WORKSPACE, CONNECTOR, {"token": "t0ken", "webhook_secret": "w"})
+    """But nothing of webhooks: no request may send that, nor is it who asks."""
+    of_webhooks = dict.fromkeys((SECRET, PREVIOUS, UNREAD, FIRST_UNTIL), "w")
+    await vault.keep(WORKSPACE, CONNECTOR, {"token": "t0ken", **of_webhooks})
     assert await fresh(grants, server, KEY) == {"token": "t0ken"}
 
 

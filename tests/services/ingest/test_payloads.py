@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
+from services.ingest.connectors.mapping import Ignored, Mapped, Outcome, Rejected, map_record
 from services.ingest.connectors.payloads import read_delivery
 from services.ingest.connectors.registry import manifest_of
 
@@ -79,6 +79,63 @@ def test_a_list_names_the_service_as_webhooks_do(
     outcome = map_record(manifest_of(type_), polled, now=NOW)
     assert isinstance(outcome, Mapped), outcome
     assert outcome.issue.service == service
+
+
+def of_azure(event: str, **fields: str) -> Outcome:
+    """https://learn.microsoft.com/en-us/azure/devops/service-hooks/events, of a work item."""
+    item = {
+        "id": 5,
+        "rev": 1,
+        "url": "https://dev.azure.com/acme/_apis/wit/workItems/5/revisions/1",
+        "fields": {
+            "System.WorkItemType": "Bug",
+            "System.State": "New",
+            "System.Title": "Saving twice fails",
+            "System.CreatedDate": "2026-11-22T17:42:44.663Z",
+        }
+        | {f"System.{name}": value for name, value in fields.items()},
+    }
+    resource = {"id": 2, "workItemId": 5, "revision": item} if event == "workitem.updated" else item
+    manifest = manifest_of("azure_devops")
+    assert manifest.webhook is not None
+    (record,) = read_delivery(
+        manifest.webhook, {"id": "e", "eventType": event, "resource": resource}, {}
+    ).records
+    return map_record(manifest, record, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "status"),
+    [
+        ("workitem.created", {}, "open"),
+        ("workitem.updated", {"State": "Resolved"}, "resolved"),
+        ("workitem.deleted", {}, "closed"),
+        ("workitem.restored", {}, "open"),
+        ("workitem.created", {"WorkItemType": "User Story"}, None),
+        ("workitem.updated", {"WorkItemType": "Task"}, None),
+        ("workitem.created", {"Tags": f"causeloop; causeloop-{'0' * 26}"}, None),
+    ],
+)
+def test_azure_devops_tells_of_bugs_with_an_address_for_people(
+    event: str, fields: dict[str, str], status: str | None
+) -> None:
+    """Plans are no failures, nor is what was pushed; status None: ignored."""
+    outcome = of_azure(event, **fields)
+    if status is None:
+        assert isinstance(outcome, Ignored), outcome
+    else:
+        assert isinstance(outcome, Mapped), outcome
+        assert (outcome.issue.status, outcome.issue.external_url) == (
+            status,
+            "https://dev.azure.com/acme/_workitems/edit/5",
+        )
+
+
+@pytest.mark.parametrize("record", [{"issue_type": "issue"}, {"type": "Issue"}])
+def test_gitlab_s_list_and_webhook_name_one_type(record: dict[str, str]) -> None:
+    outcome = map_record(manifest_of("gitlab"), {"iid": 1, "title": "x", **record}, now=NOW)
+    assert isinstance(outcome, Mapped), outcome
+    assert outcome.issue.error_type == "issue"
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -15,6 +18,7 @@ from runtime.outbound import Reach
 
 from services.ingest.connectors.expressions import Expression
 from services.ingest.connectors.manifest import (
+    ApiKey,
     Cursor,
     Endpoint,
     HeaderCursor,
@@ -197,6 +201,19 @@ def test_whatever_goes_wrong_all_that_is_served_is_stored(playing: Vendor, data:
     assert playing.refused == []
 
 
+@pytest.mark.parametrize("style", ["json_link", "header_link"])
+def test_no_key_of_the_query_is_kept_with_the_next_page(playing: Vendor, style: str) -> None:
+    """The vendor repeats its request in the link to the next page, and so a position would hold the key."""
+    manifest, stream = made(style)
+    manifest = replace(manifest, auth=(ApiKey(params={"api key": "{secret.key}"}),))
+    access, stream = playing.play(manifest, stream, size=3, records=kept(7))
+    found = read(access, stream)
+    assert (ids(found), playing.refused) == ([str(n) for n in range(7)], [])
+    positions = [str(page.position) for page in found]
+    assert "__after" in positions[0] and "since" in positions[0]
+    assert not any(SECRET in position for position in positions)
+
+
 @pytest.mark.parametrize("style", ["offset", "page_number"])
 def test_a_record_that_changes_while_pages_are_counted_costs_no_other(playing: Vendor, style: str) -> None:
     """It moves to the end of a list that is sorted by change, and what is behind it moves up; twice in a row."""
@@ -303,6 +320,36 @@ def test_patience_has_an_end(playing: Vendor, fault: int | str, code: str) -> No
     assert playing.n_requests == polling.TRIES[caught.value.code]
 
 
+def test_a_slow_page_is_asked_for_once_by_a_thread(playing: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for it; and all requests of a page end with it."""
+    manifest, stream = made("offset")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(4))
+    playing.faults = dict.fromkeys(range(20), 500)
+    monkeypatch.setattr(polling, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(VendorError):
+        read(access, stream)
+    assert playing.n_requests == 1
+    playing.faults = {}
+    monkeypatch.setattr(sessions, "PAGE_SECONDS", 0.0)
+    with session() as asking:
+        asking.give_way()
+        with pytest.raises(VendorError, match="in time"):
+            next(pages(access, stream, WINDOW, session=asking, pause=lambda _: None))
+
+
+def test_pages_are_counted_over_all_turns(playing: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor that always names another page would never end a run that goes on at its page."""
+    monkeypatch.setattr(polling, "PAGES_MAX", 2)
+    manifest, stream = made("cursor")
+    access, stream = playing.play(manifest, stream, size=3, records=kept(12))
+    position: dict[str, object] | None = None
+    with session() as asking, pytest.raises(VendorError, match="more than 2 pages"):
+        for _ in range(4):
+            turn = pages(access, stream, WINDOW, position=position, session=asking, pause=lambda _: None)
+            position = next(turn).position
+    assert playing.n_requests == 2
+
+
 def test_a_vendor_that_says_nothing_is_left(playing: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "READ_SECONDS", 0.1)
     manifest, stream = made("offset")
@@ -362,6 +409,47 @@ def test_a_probe_passes_over_a_list_that_an_account_does_not_have(playing: Vendo
             checks = probe(access, session=asking)
         assert [(check.name, check.is_good) for check in checks] == [("things", True), ("away", is_away)]
         assert checks[1].detail.startswith("left out: ") == is_away
+
+
+@pytest.mark.parametrize("gone", ["b", "a,c", "c", "a,b,c"])
+def test_one_of_several_lists_that_is_gone_keeps_none_from_being_read(
+    monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Slack says it with 200. Each turn begins where the one before ended; only where all are gone nothing is read."""
+    manifest = manifest_of("slack")
+    access = Access(manifest, {"channel": "a, b, c"}, 0, {"access_token": "t"})
+
+    def answer(_: object, *, params: dict[str, str], **__: object) -> Iterator[object]:
+        response = requests.Response()
+        response._content = b'{"ok": false, "error": "channel_not_found"}'
+        is_gone = params["channel"] in gone
+        if is_gone:
+            polling._complain([response], access)
+        paged = MagicMock(paginator=MagicMock(has_next_page=False))
+        paged.__iter__.side_effect = lambda: iter([{"text": params["channel"]}])
+        return iter([paged])
+
+    monkeypatch.setattr(polling, "_client", lambda *_: (MagicMock(paginate=answer), "https://slack.com"))
+    monkeypatch.setattr(polling, "next_of", lambda *_, **__: None)
+    found: list[Page] = []
+    position: dict[str, object] | None = None
+    with pytest.raises(VendorError, match="channel_not_found") if gone == "a,b,c" else nullcontext():
+        while not found or position is not None:
+            first = pages(
+                access,
+                manifest.streams[0],
+                WINDOW,
+                position=position,
+                session=session(),
+                pause=lambda _: None,
+            )
+            found.append(next(first))
+            position = json.loads(json.dumps(found[-1].position, default=str))
+        assert {str(each["channel"]) for page in found for each in page.records} == {*"abc"} - {*gone}
+    refused = [page.refused for page in found if page.refused]
+    name = manifest.name
+    said = [f"{each}: {name} answered: channel_not_found" for each in gone.split(",")]
+    assert refused == (said[:2] if gone == "a,b,c" else said)
 
 
 @pytest.mark.parametrize("type_", ["jira", "jira_dc"])

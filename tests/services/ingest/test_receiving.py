@@ -1,10 +1,11 @@
 """Calls of vendors that came together: what is wrong with one is nothing to the others."""
 
+import asyncio
 import hmac
 from base64 import b64encode
 from datetime import datetime, timedelta
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
@@ -126,3 +127,73 @@ async def test_a_vendor_may_begin_again_for_as_long_as_somebody_allows() -> None
     second = timedelta(seconds=1)
     assert [await known.status(now, b"", hook) for now in (until - second, until)] == [200, 401]
     assert known.take_first.await_count == 1
+
+
+async def test_a_greeting_that_takes_long_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent again; a call that came with it is taken."""
+    monkeypatch.setattr(receiving, "GREETING_SECONDS", 0.01)
+    asana, github = _Known("asana"), _Known("github", secret="s3cret-of-github")
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    stub: Any = _Stub()
+    reception = Reception(
+        vault=stub,
+        directory=Mock(find=AsyncMock(return_value={"con_a": asana.known, "con_b": github.known})),
+        secrets=Mock(take_first=never),
+        outbox=Mock(put=github.put),
+        outbound=stub,
+        clock=lambda: NOW,
+    )
+    signature = hmac.digest(b"s3cret-of-github", b"{}", "sha256").hex()
+    calls = (
+        connector.VendorCall(
+            connector_id="con_a",
+            method="POST",
+            url="",
+            query={},
+            headers={"x-hook-secret": "a" * 32},
+            body="",
+        ),
+        connector.VendorCall(
+            connector_id="con_b",
+            method="POST",
+            url="",
+            query={},
+            headers={"x-hub-signature-256": f"sha256={signature}"},
+            body="e30=",
+        ),
+    )
+    sealed = msgspec.json.encode(connector.VendorCalls(calls=calls)).decode()
+    async with asyncio.timeout(10):
+        answered = await reception.receive_delivery(
+            connector.ReceiveDelivery(sealed_calls=sealed), CommandContext(workspace_id="", correlation_id="")
+        )
+    assert [answer.status for answer in answered.answers] == [503, 202]
+
+
+async def test_what_is_fetched_is_waited_for_no_longer_than_half_a_second_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many connectors have their calls wait, others' calls that travel with them are late but once."""
+    monkeypatch.setattr(receiving, "FETCH_WAIT_SECONDS", 0.01)
+    asked: list[str] = []
+
+    async def never(url: str) -> bytes:
+        asked.append(url)
+        await asyncio.Event().wait()
+        return b""
+
+    now = NOW
+    fetches = receiving.Fetches(Mock(get=never), clock=lambda: now)
+    await fetches.fetch("https://one.example/", "con_1")
+    async with asyncio.timeout(0):
+        # Not even for a turn of the loop.
+        await fetches.fetch("https://two.example/", "con_2")
+    await asyncio.sleep(0)
+    assert asked == ["https://one.example/", "https://two.example/"]
+    now += timedelta(seconds=receiving.FETCH_WAITS_EVERY)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await fetches.fetch("https://three.example/", "con_3")

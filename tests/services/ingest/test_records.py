@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from psycopg import AsyncConnection, OperationalError
 from runtime.database import Pool
 from runtime.sealing import MasterKeys, SealingKey
@@ -87,6 +88,21 @@ async def test_letters_are_bounded_in_size_and_number(
     assert sorted(str(each.record) for each in retried) == ["{'n': 0}", "{'n': 1}"]
 
 
+async def test_letters_of_a_workspace_are_bounded_over_all_its_connectors(
+    records: Records, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes, of which a short one counts for some as well; those that are there are counted on, and others' are others'."""
+    monkeypatch.setattr(room, "LETTERS_BYTES_MAX", 4 * room.LETTER_BYTES_MIN)
+    long = Rejection("x" * (2 * room.LETTER_BYTES_MIN - 2), "", "long")
+    short = [Rejection({"n": n}, "", "short") for n in range(3)]
+    assert await records.reject(ONE, CON, "s", [long, short[0]]) == 2
+    clock.now += room.WEIGHED_FOR
+    assert await records.reject(ONE, OTHER, "s", [long, *short]) == 0
+    assert await records.reject(ONE, OTHER, "s", short) == 1
+    assert await records.reject(ONE, CON, "s", [short[0], short[1]]) == 1
+    assert await records.reject(TWO, CON, "s", short) == 3
+
+
 async def test_a_letter_goes_when_a_retry_does_not_reject_it_again(records: Records) -> None:
     """And stays when it does, with its tries counted."""
     await records.reject(ONE, CON, "s", [Rejection({"n": n}, "", "why") for n in range(3)])
@@ -99,6 +115,19 @@ async def test_a_letter_goes_when_a_retry_does_not_reject_it_again(records: Reco
     assert await records.accept(ONE, CON, retried) == 2
     (left,), total = await records.letters(ONE, CON, limit=9)
     assert (left.letter_id, left.n_attempts, total) == (again.letter_id, 2, 1)
+
+
+async def test_letters_that_fail_again_let_others_be_tried(records: Records, clock: Clock) -> None:
+    """Otherwise the first ones would be tried each time, and none behind them ever."""
+    rejected = [Rejection({"n": n}, "", "wrong") for n in range(4)]
+    await records.reject(ONE, CON, "s", rejected)
+    tried: list[object] = []
+    for _ in range(2):
+        clock.now += timedelta(minutes=1)
+        some = [each.record for each in await records.to_retry(ONE, CON, [], limit=2)]
+        await records.reject(ONE, CON, "s", [Rejection(record, "", "wrong") for record in some])
+        tried += some
+    assert sorted(map(str, tried)) == [str(each.record) for each in rejected]
 
 
 async def test_a_delivery_is_new_once(records: Records, clock: Clock) -> None:
@@ -127,7 +156,7 @@ async def test_a_stream_resumes_where_it_was_and_never_goes_back(
     later = NOW + timedelta(hours=1)
     await records.checkpoint(ONE, CON, mark({"chunk": 1}, high_water=later))
     await records.checkpoint(ONE, CON, mark({"chunk": 1}, high_water=NOW))
-    assert await records.high_waters(ONE, CON) == {"s": later}
+    assert await records.high_waters(ONE, CON, {}) == {"s": later}
     await records.checkpoint(ONE, CON, mark({"chunk": 2, "at": {"offset": 300}}))
     assert await records.resumes(ONE, CON, "syn_1") == {"s": {"chunk": 2, "at": {"offset": 300}}}
     assert await records.resumes(ONE, CON, "syn_2") == {}
@@ -141,8 +170,13 @@ async def test_a_stream_resumes_where_it_was_and_never_goes_back(
     await records.end_run(ONE, CON, "syn_1")
     await records.end_run(ONE, CON, "")
     assert await records.resumes(ONE, CON, "syn_1") == {}
-    assert await records.high_waters(ONE, CON) == {"s": later}
-    assert await records.high_waters(TWO, CON) == {}
+    assert await records.high_waters(ONE, CON, {}) == {"s": later}
+    assert await records.high_waters(TWO, CON, {}) == {}
+    # What is asked elsewhere was never read there.
+    assert await records.high_waters(ONE, CON, {"s": "board b"}) == {}
+    await records.checkpoint(ONE, CON, replace(mark({}, high_water=NOW), asked="board b"))
+    assert await records.high_waters(ONE, CON, {"s": "board b"}) == {"s": NOW}
+    assert await records.high_waters(ONE, CON, {}) == {}
 
 
 async def test_what_is_forgotten_purged_or_erased_is_gone_from_every_table(

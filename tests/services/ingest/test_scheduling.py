@@ -1,15 +1,17 @@
 """The leader asks for what is due: once, however many lead or how long nobody did; and no run is without a job."""
 
+import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from unittest.mock import AsyncMock
 
 import pytest
-from contracts import connector
+from contracts import connector, prediction
 from eventlog import Append, EventLog, apply_schema
 from nats.aio.client import Client
 from psycopg import AsyncConnection, AsyncRawCursor
 from runtime import database as databases
+from runtime.broker import CommandContext
 from runtime.database import Pool
 from runtime.errors import UnavailableError
 from testkit.builders import recorded
@@ -18,6 +20,7 @@ from testkit.servers import Database
 from services.ingest import _queries
 from services.ingest.app import projection
 from services.ingest.connectors import schedules
+from services.ingest.endpoints.connectors import Connectors
 from services.ingest.jobs.queue import STREAM, JobQueue
 from services.ingest.jobs.scheduling import Scheduler
 from services.ingest.projections import project
@@ -211,3 +214,45 @@ async def test_run_whose_job_was_never_put_gets_one(office: Office) -> None:
     for _ in range(3):
         await office.tick(scheduler, after=timedelta(seconds=31))
     assert await office.n_jobs() == 1
+
+
+async def test_asking_for_a_run_waits_for_the_rows_of_connectors_and_runs_alone(office: Office) -> None:
+    """And for all of these: the run that it was told of last. What others tell never reaches ingest's rows."""
+    await office.happened(made())
+    waited: list[int] = []
+    is_behind = False
+
+    async def shown(_: str, seq: int) -> bool:
+        waited.append(seq)
+        if not is_behind:
+            await office.catch_up()
+        return not is_behind
+
+    unasked = dict.fromkeys(("vault", "records", "asking"))
+    connectors = Connectors(
+        Sources(office.log, clock=office.clock),
+        **unasked,  # type: ignore[arg-type]  # not asked
+        queue=office.queue,
+        rows=office.rows,
+        shown=shown,
+        clock=office.clock,
+        rng=random.Random(1),
+    )
+    told = prediction.PredictionDismissed(prediction_id="prd_1", reason="")
+
+    async def asked() -> connector.SyncAccepted:
+        await office.log.append(
+            Append(recorded(told, "prd_1", at=office.clock(), workspace_id=WORKSPACE), None)
+        )
+        command = connector.StartSync(connector_id="con_1", kind=connector.SyncKind.MANUAL)
+        return await connectors.start_sync(command, CommandContext(workspace_id=WORKSPACE, correlation_id=""))
+
+    first = await asked()
+    again = await asked()
+    assert (again.run_id, again.sequence, waited) == (first.run_id, first.sequence, [1, first.sequence])
+    # It ends, and the rows do not get that far in time.
+    is_behind = True
+    ended = recorded(over(first.run_id), first.run_id, at=office.clock(), workspace_id=WORKSPACE)
+    end = await office.log.append(Append(ended, None))
+    second = await asked()
+    assert (waited[2:], await office.runs()) == ([end], [first.run_id, second.run_id])

@@ -1,4 +1,4 @@
-"""Manifests: every one can be read, and makes of its vendor's record the issue that stands beside it."""
+"""Manifests: every one can be read, a mistake is told with its place, and what a mapping says is so."""
 
 import re
 from datetime import UTC, datetime
@@ -25,9 +25,10 @@ from services.ingest.connectors.registry import (
 )
 from services.ingest.connectors.words import moment, severity, status
 from services.ingest.records import Raw
+from services.ingest.vendors.faults import VendorError
+from services.ingest.vendors.turning import compiled
 
 NOW = datetime(2026, 12, 31, tzinfo=UTC)
-FOLDER = Path(__file__).parent / "sources"
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "sources.md"
 SMALL = """
 type: custom_api
@@ -37,19 +38,6 @@ docs_url: https://example.com/docs
 auth: [{kind: none}]
 mappings: [{external_id: id, title: title}]
 """
-
-
-class Golden(msgspec.Struct, forbid_unknown_fields=True):
-    """A vendor's record in one of the forms it arrives in, and the issue it becomes."""
-
-    payload: msgspec.Raw
-    form: str
-    issue: dict[str, object]
-
-
-def golden(type_: str) -> Golden:
-    plain = msgspec.yaml.decode((FOLDER / f"{type_}.yaml").read_bytes())
-    return msgspec.convert({**plain, "payload": msgspec.Raw(msgspec.json.encode(plain["payload"]))}, Golden)
 
 
 def github_issue() -> dict[str, object]:
@@ -70,44 +58,34 @@ def test_the_catalogue_has_what_was_promised() -> None:
     assert len({manifest.category for manifest in manifests}) == 5
 
 
-def test_every_type_has_a_record_to_prove_its_mapping() -> None:
-    """And no record is left of a type that is gone."""
-    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == list(types())
-
-
-@pytest.mark.parametrize("type_", types())
-def test_a_vendors_record_becomes_the_issue_that_is_expected(type_: str) -> None:
-    """All of the issue, so that a field that is mapped by mistake shows as well."""
-    manifest, expected = manifest_of(type_), golden(type_)
-    sample = records_in(manifest, msgspec.json.decode(expected.payload))
-    assert (expected.form, 1) == (sample.form, len(sample.records))
-    outcome = map_record(manifest, sample.records[0], now=NOW)
-    assert isinstance(outcome, Mapped), outcome
-    said = msgspec.to_builtins(outcome.issue)
-    assert {**expected.issue, "source": type_} == {k: v for k, v in said.items() if v is not None}
-    assert outcome.raw is sample.records[0]
-
-
 @pytest.mark.parametrize(
     ("change", "path", "problem"),
     [
-        ("name: Mine", ["nmae", "name"], "Object contains unknown field `nmae`"),
+        ("name: Mine", ["nmae", "name"], "Object contains unknown field `nmae`; is it `name`?"),
         ("external_id: id", "mappings[0].external_id", "is not JMESPath"),
-        ("category: data", "category", "Invalid enum value"),
-        ("type: custom_api", "type", "is not in KNOWN_SOURCES"),
+        ("category: data", "category", "; there are cloud_monitoring, productivity_incident, "),
+        ("kind: none", "auth[0].kind", "Invalid value 'oauth'; there are api_key, basic, oauth2_code, "),
+        ("type: custom_api", ["type", "unchecked"], "is not in KNOWN_SOURCES"),
         ("auth: [{kind: none}]", "auth[0].headers.Authorization", "{config.user} is not a field of config"),
         ("mappings: [{", "mappings[0].when", "is needed, since mappings follow"),
         ("docs_url: https", "docs_url", "Expected `str` matching regex"),
+        (
+            "name: Mine",
+            "config.api",
+            "'a.example/v1' cannot stand in base_url: config.api is no part of a host's",
+        ),
     ],
 )
 def test_a_faulty_manifest_is_refused_by_file_and_place(
     change: str, path: str | list[str], problem: str
 ) -> None:
     """Whoever writes one is told where to look."""
+    api = "config: [{key: api, title: API, default: a.example/v1}]\nbase_url: 'https://{config.api}'"
     faulty = {
-        "name: Mine": "nmae: Mine",
+        "name: Mine": f"name: Mine\n{api}" if path == "config.api" else "nmae: Mine",
         "external_id: id": "external_id: 'id['",
         "category: data": "category: dta",
+        "kind: none": "kind: oauth",
         "type: custom_api": "type: weather",
         "auth: [{kind: none}]": 'auth: [{kind: api_key, headers: {Authorization: "{config.user}"}}]',
         "mappings: [{": "mappings: [{external_id: a, title: b}, {",
@@ -122,9 +100,102 @@ def test_a_faulty_manifest_is_refused_by_file_and_place(
     assert problem in caught.value.problems[0].problem
 
 
-@pytest.mark.parametrize("lines", ["webhook: {records: [{path: a}], verify: []}", "verified: true"])
+@pytest.mark.parametrize(
+    ("paging", "place"),
+    [
+        ("{type: cursor, cursor_path: meta.next page, cursor_param: after}", "paginator.cursor_path"),
+        ("{type: json_link, next_url_path: 'links.next['}", "paginator.next_url_path"),
+        ("{type: json_link, next_url_path: $..*..next}", "paginator.next_url_path"),
+        ("{type: page_number, total_path: a b}", "paginator.total_path"),
+        ("{type: page_number, base_page: -1}", "paginator.base_page"),
+        ("{type: offset, limit: -5}", "paginator.limit"),
+        ("{type: offset, limit: 0}", "paginator.limit"),
+        ("{type: offset, limit: 5, has_more_path: where}", "paginator.has_more_path"),
+        ("{type: offset, limit: 5, offset_body_path: 'a['}", "paginator.offset_body_path"),
+        ("{type: header_cursor, cursor_key: x, cursor_param: ''}", "paginator.cursor_param"),
+        ("{type: single_page}, incremental: {cursor_path: updated at}", "incremental.cursor_path"),
+    ],
+)
+def test_a_path_or_a_limit_that_a_run_would_stumble_over_is_refused(paging: str, place: str) -> None:
+    """When it is saved; of what was kept before, the run says what is wrong instead of trying again for an hour."""
+    stream = f"base_url: https://example.com\nstreams: [{{name: lists, endpoint: {{path: /, paginator: {paging}}}}}]\n"
+    content = (SMALL + stream).encode()
+    assert read(content, file="custom_api.yaml", is_kept=True).streams
+    with pytest.raises(ManifestError) as caught:
+        read(content, file="custom_api.yaml")
+    assert [f"streams[0].endpoint.{place}"] == [problem.path for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        (
+            "config: [{key: host, title: Host, default: a.example/v1}]\nbase_url: 'https://{config.host}'",
+            "config.host",
+        ),
+        ("verified: true\nevidence: seen\nunchecked: [mapping]", "unchecked"),
+        (
+            "webhook: {records: [{path: a}], verify: [{scheme: hmac, header: x, signed: '{timestamp}.{body}'}]}",
+            "webhook.verify[0]",
+        ),
+    ],
+)
+def test_what_was_kept_before_a_rule_is_read_on(more: str, place: str) -> None:
+    """Else its connector is neither polled nor posted to after an upgrade."""
+    content = (SMALL + more).encode()
+    assert read(content, file="custom_api.yaml", is_kept=True)
+    with pytest.raises(ManifestError) as caught:
+        read(content, file="custom_api.yaml")
+    assert [place] == [problem.path for problem in caught.value.problems]
+
+
+def test_a_path_that_was_kept_and_is_none_fails_the_run_with_its_reason() -> None:
+    with pytest.raises(VendorError, match="not_configured: links"):
+        compiled("links.next[")
+
+
+@pytest.mark.parametrize(
+    ("cursor", "more", "is_refused"),
+    [
+        ("created_at", "", True),
+        ("run.start_time", "", True),
+        ("last_seen", "", True),
+        ("sent_at", "", True),
+        ("created_at", "reread_days: 2, ", False),
+        ("created_at", "cursor_is_change: true, ", False),
+        ("fields.lastUpdated", "", False),
+        ("end_time", "", False),
+    ],
+)
+def test_a_list_by_when_something_began_says_what_becomes_of_what_ends_later(
+    cursor: str, more: str, is_refused: bool
+) -> None:
+    """Else a failure that ends behind one that began later is never read; what is kept since before runs on."""
+    stream = f"""
+base_url: https://example.com
+streams: [{{name: failures, {more}endpoint: {{path: /, paginator: {{type: single_page}},
+  incremental: {{cursor_path: {cursor}, start_param: since}}}}}}]
+"""
+    content = (SMALL + stream).encode()
+    assert read(content, file="custom_api.yaml", is_kept=True).streams
+    if is_refused:
+        with pytest.raises(ManifestError, match=r"streams\[0\].reread_days: is needed"):
+            read(content, file="custom_api.yaml")
+    else:
+        assert read(content, file="custom_api.yaml").streams
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "webhook: {records: [{path: a}], verify: []}",
+        "webhook: {records: [{path: a}], verify: [{scheme: hmac, header: x, signed: '{timestamp}.{body}'}]}",
+        "verified: true",
+        "verified: true\nevidence: a list\nwebhook: {records: [{path: a}], verify: [{scheme: basic}]}",
+    ],
+)
 def test_a_manifest_claims_nothing_unproved(lines: str) -> None:
-    """A webhook without a scheme would be believed unseen; `verified` says what was run."""
+    """A webhook without a scheme would be believed unseen, a time that is nowhere is never signed; `verified` says what was run."""
     with pytest.raises(ManifestError):
         read(f"{SMALL}{lines}\n".encode(), file="custom_api.yaml")
 
@@ -206,6 +277,28 @@ def test_the_link_is_for_people(
     outcome = map_record(manifest, record, now=NOW)
     assert isinstance(outcome, Mapped)
     assert Source("con_1", settings, manifest).qualified(outcome.issue).external_url == link
+
+
+@pytest.mark.parametrize(
+    ("type_", "id_scope", "expected"),
+    [
+        ("custom_api", "", "7"),
+        ("custom_shop", "", "custom_shop/7"),
+        ("custom_shop", "id_scope: '{config.host}'", "custom_shop/a.example/7"),
+    ],
+)
+def test_the_ids_of_two_types_of_a_workspaces_own_are_never_the_same(
+    type_: str, id_scope: str, expected: str
+) -> None:
+    """All of them are of the source custom_api, so one account would be mistaken for the other."""
+    content = SMALL.replace("custom_api", type_) + f"config: [{{key: host, title: Host}}]\n{id_scope}\n"
+    manifest = read(content.encode(), file=f"{type_}.yaml")
+    settings = connector.ConnectorSettings(
+        type=type_, display_name="Ours", auth=0, config={"host": "a.example"}
+    )
+    outcome = map_record(manifest, {"id": 7, "title": "Fails"}, now=NOW)
+    assert isinstance(outcome, Mapped)
+    assert Source("con_1", settings, manifest).qualified(outcome.issue).external_id == expected
 
 
 @pytest.mark.parametrize(
@@ -400,6 +493,14 @@ def test_a_way_from_field_to_field_leads_where_the_library_says(value: object) -
         assert Expression(text).find(value) == jmespath.search(text, value)
 
 
+def test_one_moment_has_the_same_seconds_however_it_is_written() -> None:
+    """An id that is made of it is then the same from a list and from a webhook."""
+    written = ("2026-10-31T21:42:32.879489+01:00", "2026-10-31T20:42:32.879Z", "2026-10-31T20:42:32Z")
+    assert {Expression("seconds(@)").find(each) for each in written} == {1793479352}
+    for unreadable in ("soon", "2026-10-31T20:42:32", ""):
+        assert Expression("seconds(@)").find(unreadable) is None
+
+
 def test_fields_of_one_record_share_a_budget() -> None:
     """Fifty fields that cost little each are still much."""
     mapping = Mapping(
@@ -438,7 +539,7 @@ def test_a_manifest_of_ones_own_is_checked_tried_and_used(
     rule = "severity: {path: how_bad, map: {storm: p1}}, ignore: is_sunny"
     manifest.write_text(SMALL.replace("title: title", f"title: what, {rule}"))
     sample.write_text(
-        '[{"id": 7, "what": "Roof is off", "how_bad": "Storm"}, {"id": 8, "is_sunny": true}, {}]'
+        '[{"id": 7, "what": "Roof is off", "how_bad": "Storm"}, {"id": 8, "is_sunny": true}, {"data": {}}]'
     )
 
     def said(*words: object) -> tuple[int, str]:
@@ -450,7 +551,9 @@ def test_a_manifest_of_ones_own_is_checked_tried_and_used(
     mapped, ignored, rejected = msgspec.json.decode(tried)
     assert (code, ignored, rejected["rejected"]["path"]) == (1, {"ignored": True}, "external_id")
     assert (mapped["issue"]["title"], mapped["issue"]["severity"]) == ("Roof is off", "p1")
-    assert "1 to report, 1 left out, 1 rejected" in said("preview", manifest, sample)[1]
+    told = said("preview", manifest, sample)[1]
+    assert "  the record holds   data\n" in told
+    assert "1 to report, 1 left out, 1 rejected" in told
     shown = msgspec.json.decode(said("show", manifest, "--json")[1])
     assert shown == msgspec.yaml.decode(said("show", manifest)[1])
     assert shown["mappings"][0]["severity"] == {"path": "how_bad", "map": {"storm": "p1"}}

@@ -113,6 +113,23 @@ def test_a_page_is_counted_before_it_is_in_memory(
     assert "more than 1000000 bytes" in check.detail
 
 
+def test_what_a_value_becomes_is_counted_too(
+    filled: Database, postgres_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text stays one, however many commas it has."""
+    monkeypatch.setattr(sql, "CELLS_MAX", 1_000)
+    many = "repeat('0,', 1000) || '0'"
+    for value, code in (
+        (f"('[' || {many} || ']')::json", "not_configured"),
+        (f"('{{' || {many} || '}}')::int[]", "not_configured"),
+        (many, None),
+    ):
+        with session() as asking:
+            query = f"SELECT {value} AS x, now() AS cursor"
+            (check,) = probe(access(filled, postgres_server, query), session=asking)
+        assert check.code == code
+
+
 @pytest.fixture
 def encrypted(postgres_server: EmbeddedPostgres) -> Iterator[tuple[int, trustme.CA]]:
     """A port before the server, which has no TLS of its own, and the authority of its certificate for 127.0.0.1."""

@@ -16,7 +16,9 @@ async def test_idle_sweeps_look_only_at_what_was_erased_since(monkeypatch: pytes
     records = AsyncMock()
     records.sweep.return_value = 0
     records.erase.return_value = ()
+    paces = AsyncMock()
+    paces.forget.return_value = 0
     with pytest.raises(asyncio.CancelledError):
-        await sweeping.sweep(records, MagicMock())
+        await sweeping.sweep(records, MagicMock(), paces)
     assert [call.args[0] for call in records.erase.await_args_list] == [one, {"ws_2"}]
-    assert records.sweep.await_count == 1
+    assert records.sweep.await_count == paces.forget.await_count == 1

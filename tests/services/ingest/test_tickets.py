@@ -62,7 +62,7 @@ ENDS = {
     "github": (("closed", "completed"), "done", "closed"),
     "gitlab": ("closed", "done", "closed"),
     "linear": ("canceled", "dropped", "canceled"),
-    "servicenow": ("Resolved", "done", "Resolved"),
+    "servicenow": (("Resolved", "6"), "done", "Resolved"),
     "asana": (True, "done", "completed"),
     "pagerduty": ("resolved", "done", "resolved"),
     "azure_devops": ("Removed", "dropped", "Removed"),
@@ -128,7 +128,8 @@ class Office:
         outbound = Outbound(EVERYWHERE)
         grants = Grants(self.vault, self._pool, outbound, clients={}, clock=self.clock)
         begun = Pushes(self._pool, clock=self.clock)
-        return Ticketing(event_log or self.log, grants, begun, outbound, clock=self.clock)
+        sources = Sources(self.log, clock=self.clock)
+        return Ticketing(event_log or self.log, sources, grants, begun, outbound, clock=self.clock)
 
     async def killed_before_append(self, cmd: connector.PushTicket, trackers: Trackers) -> None:
         """A process that dies when the tracker has made the ticket and the log does not know it."""
@@ -527,7 +528,7 @@ async def test_grant_of_jira_reaches_the_site_that_was_named(
             target=tickets.settled_target(manifest.push, TARGET["jira"]),
             begun_at=datetime.now(UTC),
         )
-        given |= tickets.text_values("Raise the pool", TEXT)
+        given |= tickets.text_values(manifest.push, "Raise the pool", TEXT)
         if site == "acme":
             made = await tracker.create(given)
             assert (made.external_id, made.external_url) == (

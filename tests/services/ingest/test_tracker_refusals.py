@@ -11,7 +11,7 @@ from runtime.outbound import EVERYWHERE, Answer, Outbound
 from services.ingest.connectors import tickets
 from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.registry import manifest_of
-from services.ingest.vendors.faults import RefusedError, VendorError
+from services.ingest.vendors.faults import RefusedError, VendorError, code_of
 from services.ingest.vendors.tickets import Tracker, UnsettledError
 
 
@@ -32,6 +32,15 @@ def graphql(code: str) -> object:
         ("slack", 200, {}, {"ok": False, "error": "ratelimited"}, VendorError, ("rate_limited", None)),
         ("slack", 200, {}, {"ok": False, "error": "fatal_error"}, UnsettledError, ("vendor_failed", None)),
         ("slack", 200, {}, {"ok": False, "error": "is_archived"}, RefusedError, ("not_configured", None)),
+        ("linear", 203, {"content-type": "text/html"}, "", VendorError, ("credentials_rejected", None)),
+        (
+            "linear",
+            302,
+            {"location": "https://sso.example/_signin?x"},
+            "",
+            VendorError,
+            ("credentials_rejected", None),
+        ),
     ],
 )
 async def test_what_passes_is_no_refusal(
@@ -53,6 +62,28 @@ async def test_what_passes_is_no_refusal(
     target = {"team_id": "T1"} if tracker == "linear" else {"channel": "C1"}
     given = tickets.values({}, "tkt_1", target=target, begun_at=datetime.now(UTC))
     with pytest.raises(VendorError) as failed:
-        await asked.create(given | tickets.text_values("Raise the pool", "text"))
+        await asked.create(given | tickets.text_values(manifest.push, "Raise the pool", "text"))
     assert type(failed.value) is kind
     assert (failed.value.code, failed.value.retry_after) == said
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([{"message": "Timeout while resolving field 'author'; try again"}], None),
+        ([{"message": "Syntax error: unexpected token"}], None),
+        ({"code": -32602, "message": "The page token has expired"}, None),
+        ("the authentication service is away", None),
+        ([{"message": "Out of scope", "extensions": {"code": "INTERNAL_SERVER_ERROR"}}], "vendor_failed"),
+        ([{"message": "Not authorized yet", "type": "RATE_LIMITED"}], "rate_limited"),
+        ([{"message": "Wait", "extensions": {"code": "COMPLEXITY_BUDGET_EXHAUSTED"}}], "rate_limited"),
+        ([{"message": "No", "extensions": {"code": "UserUnauthorizedException"}}], "credentials_rejected"),
+        ([{"message": "No", "type": "INSUFFICIENT_SCOPES"}], "credentials_rejected"),
+        ({"code": -32602, "message": "Invalid params.", "data": "Not authorised."}, "credentials_rejected"),
+        ("Invalid API key", "credentials_rejected"),
+        ("missing_scope", "credentials_rejected"),
+    ],
+)
+def test_no_word_in_passing_is_taken_for_rejected_credentials(errors: object, code: str | None) -> None:
+    """They switch a connector off until a person comes: codes count first, then words that mean nothing else."""
+    assert code_of(errors, str(errors)) == code

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import certifi
 import pytest
 import trustme
 from contracts import connector
@@ -19,6 +20,8 @@ from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import trusting
 from services.ingest.vendors.polling import Access, open_session
 from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.session import GuardedSession
+from services.ingest.vendors.trust import as_file
 
 INSIDE = Reach.read(["127.0.0.0/8"])
 
@@ -83,6 +86,41 @@ async def test_a_server_of_ones_own_has_to_have_a_certificate_of_ones_own_author
         else:
             with pytest.raises(OutboundError):
                 await outbound.get(f"{address}/x")
+
+
+async def test_an_operators_authority_counts_where_a_connector_names_none(
+    own: tuple[str, trustme.CA],
+) -> None:
+    """For its names alone; polling, and what tickets and tokens are asked by."""
+    url, authority = own
+    elsewhere = url.replace("localhost", "127.0.0.1")
+    ours, others = (each.cert_pem.bytes().decode() for each in (authority, trustme.CA()))
+    for address, believed, given, is_good in (
+        (url, ours, "", True),
+        (url, others, "", False),
+        (url, ours, others, False),
+        (elsewhere, ours, "", False),
+    ):
+        reach = replace(INSIDE, authorities=believed)
+        with GuardedSession(reach, rates=Rates(time.monotonic), authority=given) as asking:
+            asked = Outbound(reach).trusting(given).get(f"{address}/x")
+            if is_good:
+                assert asking.get(f"{address}/x").json() == [{"id": 1}]
+                assert await asked == b'[{"id": 1}]'
+            else:
+                with pytest.raises(VendorError, match="certificate of"):
+                    asking.get(f"{address}/x")
+                with pytest.raises(OutboundError):
+                    await asked
+
+
+def test_a_database_s_driver_gets_a_file_of_the_same(own: tuple[str, trustme.CA]) -> None:
+    """Public ones and the operator's; a connector's own alone."""
+    ours, others = (each.cert_pem.bytes().decode() for each in (own[1], trustme.CA()))
+    n_public = ssl.create_default_context(cafile=certifi.where()).cert_store_stats()["x509"]
+    for believed, given, n_roots in ((ours, "", n_public + 1), ("", "", n_public), (ours, others, 1)):
+        with as_file(given, replace(INSIDE, authorities=believed)) as path:
+            assert ssl.create_default_context(cafile=path).cert_store_stats()["x509"] == n_roots
 
 
 @pytest.mark.parametrize(

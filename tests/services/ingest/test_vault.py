@@ -8,10 +8,11 @@ import pytest
 from psycopg import AsyncConnection
 from runtime import database as databases
 from runtime.database import Pool
+from runtime.errors import UnavailableError
 from runtime.sealing import MasterKeys, SealError, SealingKey
 from testkit.servers import Database
 
-from services.ingest.vault import Vault
+from services.ingest.vault import Vault, turns
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 ONE, TWO = (f"ws_0123456789ABCDEFGHJKMNPQR{letter}" for letter in "ST")
@@ -141,3 +142,21 @@ async def test_whoever_waits_for_a_held_connector_is_in_nobody_else_s_way(
             assert await kept.keep(TWO, CON, {"api_key": "theirs"}) == ("api_key",)
             assert not any(each.done() for each in waiting)
         assert await asyncio.gather(*waiting) == [("api_key",)] * 5
+
+
+async def test_who_asks_no_vendor_waits_for_nobody_who_does(
+    sources_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A held connector is refused at once, by another process as well; others' are had though all turns are taken."""
+    monkeypatch.setattr(turns, "HOLDERS_MAX", 1)
+    kept = vault(sources_pool)
+    await kept.keep(ONE, CON, {"api_key": "k"})
+    async with kept.held(ONE, CON), asyncio.timeout(10):
+        for process in (kept, vault(sources_pool)):
+            with pytest.raises(UnavailableError):
+                async with process.held(ONE, CON, is_at_once=True):
+                    pass
+        async with kept.held(ONE, OTHER, is_at_once=True) as held:
+            await held.keep({"token": "0"})
+    async with kept.held(ONE, CON, is_at_once=True) as held:
+        assert held.secrets == {"api_key": "k"}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
 
 import msgspec
@@ -27,14 +28,14 @@ from runtime.errors import described
 from runtime.outbound import Outbound, Reach
 
 from services.ingest.connectors.connecting import asked_secrets, check_credentials
-from services.ingest.connectors.manifest import ApiKey, Manifest
+from services.ingest.connectors.manifest import ApiKey, Manifest, SinglePage
 from services.ingest.connectors.registry import manifest_of
 from services.ingest.errors import InvalidConnectorError
 from services.ingest.vendors import polling, wire
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.faults import AccountBusyError, hidden
 from services.ingest.vendors.polling import Access, VendorError, Window, pages
-from services.ingest.vendors.rates import UNDERWAY_SECONDS, Rates
+from services.ingest.vendors.rates import UNDERWAY_SECONDS, OwnPaces, Rates
 from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import SigV4
 from services.ingest.vendors.templates import Values
@@ -157,6 +158,25 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (203, {"Content-Type": "text/html; charset=utf-8"}),
+        (302, {"Location": "https://spsprodweu1.vssps.visualstudio.com/_signin?realm=dev.azure.com"}),
+        (302, {"Location": "/users/sign_in"}),
+        (303, {"Location": "https://login.example.com/oauth2/v2.0/authorize?client_id=1"}),
+    ],
+)
+def test_a_page_to_sign_in_refuses_the_credentials(status: int, headers: dict[str, str]) -> None:
+    """How Azure DevOps answers a token that is none, and a proxy that people sign in at."""
+    with answering(lambda _: (status, headers, b"<html>Sign in</html>")) as (url, _):
+        error = failure(url)
+    assert (error.code, error.detail) == (
+        "credentials_rejected",
+        f"127.0.0.1 answered {status}: a page to sign in",
+    )
+
+
+@pytest.mark.parametrize(
     "link", ["https://evil.example/next", "http://127.0.0.1:1/next", "//evil.example/next"]
 )
 def test_a_next_page_elsewhere_is_refused(link: str) -> None:
@@ -183,6 +203,31 @@ def test_a_body_is_counted_while_it_unfolds(monkeypatch: pytest.MonkeyPatch) -> 
         session() as s,
     ):
         assert s.get(url).json() == [1]
+
+
+def test_values_are_counted_before_they_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty kilobytes on the wire can be a gigabyte of empty records; records are counted for whoever takes them in."""
+    page = b'{"items": [' + b",".join([b"{}"] * 200) + b"]}"
+    manifest = replace(manifest_of("gitlab"), base_url="")
+    (stream,) = manifest.streams[:1]
+    assert stream.endpoint is not None
+    endpoint = replace(stream.endpoint, data_selector="items", paginator=SinglePage())
+    with answering(lambda _: (200, {}, page)) as (url, _):
+        access = Access(replace(manifest, base_url=url), {"host": "x", "project": "1"}, 1, {"token": SECRET})
+        for where, name in ((polling, "RECORDS_MAX"), (sessions, "VALUES_MAX")):
+            with monkeypatch.context() as patched, session() as asking:
+                patched.setattr(where, name, 199)
+                with pytest.raises(VendorError, match="more than 199") as caught:
+                    list(
+                        pages(
+                            access,
+                            replace(stream, endpoint=endpoint),
+                            Window(None, DAY),
+                            session=asking,
+                            pause=lambda _: None,
+                        )
+                    )
+            assert caught.value.code == "bad_answer"
 
 
 @pytest.mark.parametrize(
@@ -337,6 +382,30 @@ def test_no_minute_of_an_account_has_more_requests_than_it_may_be_asked(per_minu
     assert per_minute * 0.85 <= max(within) <= per_minute
 
 
+@pytest.mark.parametrize("per_minute", [1, 10, 60, 300, 1_200])
+def test_processes_that_share_paces_ask_no_more_than_one(per_minute: int) -> None:
+    """Each takes the turns of a second ahead; what it does not use is nobody's, and that is not much."""
+    rng = random.Random(per_minute)
+    now, shared = 0.0, OwnPaces()
+    processes = [Rates(lambda: now, shared) for _ in range(3)]
+    arrived: list[float] = []
+    while now < 300.0:
+        now += 10.0 if rng.random() * per_minute < 0.3 else 0.0
+        now += rng.choice(processes).wait("a", per_minute)
+        arrived.append(now + rng.random() * UNDERWAY_SECONDS)
+    arrived.sort()
+    within = [bisect_left(arrived, first + 60.0) - number for number, first in enumerate(arrived)]
+    assert per_minute * 0.7 <= max(within) <= per_minute
+
+
+def test_a_clock_that_was_set_back_holds_up_an_account_for_an_hour_at_most() -> None:
+    now = [1e9]
+    rates = Rates(lambda: now[0])
+    rates.wait("a", 60)
+    now[0] -= 1e6
+    assert 3_000 < rates.wait("a", 60, most=10.0) < 3_700
+
+
 def test_where_a_session_gives_way_its_next_request_alone_waits_for_no_turn() -> None:
     """So whoever has begun a page that takes several requests brings it to its end."""
     waited: list[float] = []
@@ -353,11 +422,44 @@ def test_where_a_session_gives_way_its_next_request_alone_waits_for_no_turn() ->
     assert waited == [pytest.approx(6.6)]
 
 
+def test_the_wait_for_a_turn_is_no_slowness_of_the_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of many requests may take its account longer than a vendor may take for a page."""
+    waited: list[float] = []
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + sum(waited)))
+    with (
+        answering(lambda _: (200, {}, b"{}")) as (url, asked),
+        GuardedSession(INSIDE, rates=Rates(lambda: sum(waited)), per_minute=2, pause=waited.append) as asking,
+    ):
+        asking.give_way()
+        for n in range(6):
+            asking.get(f"{url}/{n}")
+    assert len(asked) == 6
+    assert sum(waited) > sessions.PAGE_SECONDS
+
+
 def test_an_account_is_who_signs_in() -> None:
-    one = account_of("gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "x"})
-    assert one == account_of("gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "y"})
-    assert one != account_of("gitlab", "https://gitlab.com/api", {"client_id": "2", "access_token": "x"})
-    assert one != account_of("gitlab", "https://git.example/api", {"client_id": "1", "access_token": "x"})
+    one = account_of("gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "x"}, "ws_1")
+    assert one == account_of(
+        "gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "y"}, "ws_2"
+    )
+    assert one != account_of(
+        "gitlab", "https://gitlab.com/api", {"client_id": "2", "access_token": "x"}, "ws_1"
+    )
+    assert one != account_of(
+        "gitlab", "https://git.example/api", {"client_id": "1", "access_token": "x"}, "ws_1"
+    )
+
+
+def test_who_asks_a_public_host_keeps_no_strangers_pace() -> None:
+    """One that has its own manifest ask once a minute would have another wait for minutes."""
+    rates = Rates(lambda: 0.0)
+    theirs, ours = (
+        account_of("custom_status", "https://status.example", {}, each) for each in ("ws_1", "ws_2")
+    )
+    for _ in range(5):
+        rates.wait(theirs, 1)
+    assert rates.wait(ours, 300) == 0
+    assert ours == account_of("custom_status", "https://status.example", {}, "ws_2")
 
 
 @pytest.mark.parametrize(

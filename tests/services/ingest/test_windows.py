@@ -12,15 +12,19 @@ from msgspec import Struct
 
 from services.ingest.connectors.manifest import Endpoint, Incremental, Offset, PageNumber, Stream
 from services.ingest.connectors.words import moment
+from services.ingest.vendors import windows
+from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.templates import window_values
 from services.ingest.vendors.windows import (
     READINGS_MAX,
     SEEN_MAX,
     Answer,
     Place,
+    Step,
     behind,
     endpoint_of,
     mark_of,
+    onward,
     unseen,
 )
 
@@ -72,6 +76,7 @@ class Listing:
         )
         self.moments = {n: DAY + timedelta(seconds=60 + sum(gaps[: n + 1])) for n in range(len(gaps))}
         self.n_requests = 0
+        self.is_unsettled = False
 
     def ask(self, place: Place) -> Answer:
         for change in self.changes:
@@ -113,11 +118,13 @@ class Listing:
         given: list[tuple[int, str]] = []
         while place is not None:
             answer = self.ask(place)
-            for record in unseen(place, answer.records):
+            for record in unseen(place, answer):
                 assert isinstance(record, dict)
                 given.append((record["id"], record["at"]))
-            after, is_cut = behind(self.stream, place, answer, whole, 1)
-            assert not is_cut
+            step = behind(self.stream, place, answer, whole, 1)
+            assert not step.is_cut
+            self.is_unsettled |= step.is_unsettled
+            after = step.place
             assert after is None or len(after.seen) <= SEEN_MAX
             place = after and msgspec.json.decode(msgspec.json.encode(after), type=Place)
         return given
@@ -175,6 +182,7 @@ def test_what_stays_where_it_is_is_given_once(
     stays -= {(id_, at) for id_, at in stays for change in changes if change.id == id_}
     found = listing.read()
     assert stays <= set(found)
+    assert not listing.is_unsettled
     if begins != "anywhere":  # that is known only behind the first page that was to begin later
         assert len(found) == len(set(found))
 
@@ -206,7 +214,7 @@ def test_a_vendor_that_rounds_what_it_is_told_to_a_second_is_read_once() -> None
 
 @pytest.mark.parametrize("by_number", [False, True])
 def test_a_stretch_that_never_rests_ends(by_number: bool) -> None:
-    """Its first record goes with each request and another is new in it, all of one moment."""
+    """Its first record goes with each request and another is new in it, all of one moment; which is said."""
     changes = [
         change
         for at in range(1, 1_000)
@@ -217,6 +225,24 @@ def test_a_stretch_that_never_rests_ends(by_number: bool) -> None:
     assert len(found) == len(set(found)) > 12
     # The first page, which begins a second later, and as often as a stretch is read its four pages.
     assert listing.n_requests == 1 + 4 * READINGS_MAX
+    assert listing.is_unsettled
+
+
+def test_each_record_of_an_answer_is_marked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is looked at; and none of a list whose pages are not counted."""
+    marked: list[object] = []
+    monkeypatch.setattr(windows, "mark_of", lambda record: marked.append(record) or mark_of(record))
+    # Two readings of counted pages, and one that begins anew at each page.
+    for gaps, n_readings in (([0.0] * 12, 2), ([600.0] * 12, 1)):
+        marked.clear()
+        listing = Listing(gaps, size=3, ends="told")
+        listing.read()
+        assert len(marked) <= 3 * listing.n_requests
+        assert n_readings * 12 <= len(marked)
+    listing.stream = msgspec.structs.replace(listing.stream, order=None)
+    marked.clear()
+    assert len(listing.read()) == 12
+    assert marked == []
 
 
 def test_no_more_is_remembered_than_is_bounded() -> None:
@@ -238,10 +264,10 @@ def test_of_a_moment_that_is_over_the_cap_the_rest_is_told_to_be_withheld() -> N
     )
     page: list[object] = [{"id": n, "at": DAY.isoformat()} for n in range(2)]
     whole = ((DAY, END),)
-    after, is_cut = behind(stream, Place(whole), Answer(page, 2), whole, 1)
-    assert after is not None
-    assert (after.windows, is_cut) == (((DAY + timedelta(seconds=1), END),), True)
-    assert behind(stream, after, Answer(page, 2), whole, 1) == (None, True)
+    step = behind(stream, Place(whole), Answer(page, 2), whole, 1)
+    assert step.place is not None
+    assert (step.place.windows, step.is_cut) == (((DAY + timedelta(seconds=1), END),), True)
+    assert behind(stream, step.place, Answer(page, 2), whole, 1) == Step(None, is_cut=True)
 
 
 def test_a_record_that_cannot_be_written_down_is_never_known() -> None:
@@ -251,6 +277,18 @@ def test_a_record_that_cannot_be_written_down_is_never_known() -> None:
     records: list[object] = [{"id": 1, "deep": deep}, {"id": 2}]
     assert mark_of(records[0]) is None
     place = Place(((DAY, END),), seen=tuple(filter(None, map(mark_of, records))))
-    assert unseen(place, records) == records[:1]
+    assert unseen(place, Answer(records, None)) == records[:1]
     while deep:  # a deep list is not to be taken apart by recursion
         deep = deep.pop()  # type: ignore[assignment]
+
+
+def test_pages_that_go_in_a_circle_end() -> None:
+    """Also over turns, for what was asked for is kept with the place; a list that is read again names them again."""
+    place = Place(((DAY, END),))
+    for named in ("b", "c", "d"):
+        place = onward(place, msgspec.structs.replace(place, next=named))
+    for named in ("b", "d"):
+        with pytest.raises(VendorError, match="names a page again"):
+            onward(place, msgspec.structs.replace(place, next=named))
+    again = onward(place, Place(((DAY, END),), n_readings=1))
+    assert onward(again, msgspec.structs.replace(again, next="b")).n_pages == 5

@@ -214,11 +214,12 @@ class Trackers:
         field, _, value = flask.request.args["sysparm_query"].partition("=")
         numbers = {f"INC{n:07d}": {**each, "number": f"INC{n:07d}"} for n, each in enumerate(self.made, 1)}
         found = [each for each in numbers.values() if each[field] == value]
-        return {
-            "result": [
-                {"number": each["number"], "state": self.status.get("servicenow", "New")} for each in found
-            ]
-        }
+        if flask.request.args.get("sysparm_display_value") != "all":
+            return {"result": [{"number": each["number"]} for each in found]}
+        # Its words are in the language of who asks.
+        word, value = self.status.get("servicenow", ("Neu", "1"))
+        state = {"display_value": word, "value": value}
+        return {"result": [{"state": state, "sys_class_name": {"value": "incident"}} for _ in found]}
 
     def _asana(self, method: str, path: str, body: Any) -> Any:
         """developers.asana.com/reference: Create a task, Get multiple tasks, Get a task."""

@@ -176,6 +176,10 @@ class Vendor:
             if others:
                 raise LookupError(f"{others} beside the cursor")
             return {**found, **self._remembered}
+        if self.stream.cursor_alone and isinstance(style, Cursor) and style.cursor_body_path in (body or ()):
+            if len(body) > 1:
+                raise LookupError(f"{sorted(body)} with the cursor")
+            return {**found, **self._remembered}
         for name, template in endpoint.params.items():
             if name not in query:
                 raise LookupError(f"{name} is missing")
@@ -267,7 +271,7 @@ class Vendor:
         else:
             put(document, self.endpoint.data_selector, items)
         endless = self.stream.stop_after_empty_page or (
-            isinstance(style, Cursor) and style.stop_after_empty_page
+            isinstance(style, Cursor) and (style.stop_after_empty_page or "[-1]" in style.cursor_path)
         )
         last = page[-1] if page else (rows[-1] if rows else None)
         token = None
@@ -284,7 +288,11 @@ class Vendor:
         elif isinstance(style, HeaderCursor) and token:
             headers[style.cursor_key] = token
         elif isinstance(style, Cursor):
-            put(document, style.cursor_path, token)
+            _, is_of_last, name = style.cursor_path.partition("[-1].")
+            if not is_of_last:
+                put(document, style.cursor_path, token)
+            elif items:
+                put(items[-1], name, token)
             if style.has_more_path:
                 put(document, style.has_more_path, more)
         elif isinstance(style, Offset | PageNumber):

@@ -9,13 +9,14 @@ import pytest
 from contracts import derived_id, pattern, prediction, workspace
 from contracts.generated.pattern import PatternStatus
 from contracts.generated.prediction import Outcome
-from eventlog import Append, rebuild
+from eventlog import Append, Connection, rebuild
 from testkit.waiting import eventually
 
 from services.prediction.commands import prediction_id
 from services.prediction.engine.gamma_poisson import WINDOWS_DAYS
 from services.prediction.engine.recurrence import Model
 from services.prediction.projections import PROJECTION
+from services.prediction.reactions import reading
 from services.prediction.reactions.learning import Past, learn_apart
 from services.prediction.reactions.memory import Memory, Tracked
 from services.prediction.reactions.reading import load_memory
@@ -211,12 +212,44 @@ def test_growth_that_a_restart_finds_is_no_renewal() -> None:
 async def remembered(rig: Rig) -> Memory:
     """What another leader would know at its start."""
     async with rig.pool.connection() as conn:
-        return await load_memory(
-            conn,
-            is_ours=lambda _: True,
-            renewal_spacing=rig.rules.renewal_spacing,
-            max_age=rig.rules.max_age,
+        return await loading(rig, conn)
+
+
+async def loading(rig: Rig, conn: Connection) -> Memory:
+    """The same over a connection."""
+    return await load_memory(
+        conn, is_ours=lambda _: True, renewal_spacing=rig.rules.renewal_spacing, max_age=rig.rules.max_age
+    )
+
+
+async def test_a_leader_reads_patterns_by_pages_and_of_each_its_last_forecasts(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all that were ever made; and it knows the same, whatever fits into a page."""
+    async with rig.running():
+        for name in ("pat_a", "pat_b", "pat_c"):
+            await detect(rig, name)
+        await rig.until(MADE, 9)
+        await rig.settled()
+    async with rig.pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO predictions (workspace_id, prediction_id, pattern_id, window_days, probability, model_probability,"
+            " made_at, expires_at, made_seq, seq, outcome, is_dismissed) SELECT p.workspace_id, p.prediction_id || n,"
+            " p.pattern_id, window_days, 0, 0, p.made_at - n * interval '1 hour', p.made_at, 1, 1, 'miss', false"
+            " FROM predictions AS p, generate_series(1, 500) AS n"
         )
+        await conn.execute("ANALYZE predictions")
+    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'predictions'"
+    loaded = []
+    for at_once in (1, 2, 1_000):
+        monkeypatch.setattr(reading, "PATTERNS_AT_ONCE", at_once)
+        async with rig.pool.connection() as conn, conn.transaction():
+            loaded.append(await loading(rig, conn))
+            [(n_read,)] = await (await conn.execute(read)).fetchall()
+        assert n_read < 1_000, "of 4,509"
+    assert loaded[0].patterns == loaded[1].patterns == loaded[2].patterns
+    assert list(loaded[0].patterns) == [(WORKSPACE, name) for name in ("pat_a", "pat_b", "pat_c")]
+    assert {len(one.open) for one in loaded[0].patterns.values()} == {3}
 
 
 async def test_an_event_before_the_forecast_is_no_hit(rig: Rig) -> None:

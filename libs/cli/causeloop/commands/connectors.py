@@ -39,10 +39,25 @@ ADD_HELP: Final = """Connect a source.
 TYPE: a type, or a manifest of yours, of a type that begins with custom_ and is your workspace's alone. What it signs in with is read from a file, from standard input (`-`), or asked for on a terminal; never from an \
 argument, which others could see.
 """
+CHANGE_HELP: Final = """Change a connector; what is not named stays.
+
+  causeloop connectors change con_01… --credentials secrets.json
+  causeloop connectors change con_01… --manifest custom_weather.yaml
+  causeloop connectors change con_01… --mapping mapping.json
+
+A mapping is JSON, JMESPath by field: {"title": "summary"}. `remap --preview` shows before what would become of the \
+records that are kept, `remap` makes it so.
+"""
 _ALL: Final = "/v1/connectors"
 _PAGE: Final = {"limit": "100"}
 _FOLLOW_SECONDS: Final = 1.0
 
+Manifest = Annotated[
+    str | None, typer.Option("--manifest", help="A better manifest of its type, a .yaml file.")
+]
+Fields = Annotated[
+    str | None, typer.Option("--mapping", help="A JSON file, JMESPath by field; {} is the type's own.")
+]
 Id = Annotated[str, typer.Argument(metavar="CONNECTOR", help="Its id, con_….")]
 
 
@@ -187,6 +202,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(_group)
     group.command("list", help="List the connectors of the workspace.")(show_all)
     group.command("add", help=ADD_HELP)(add)
+    group.command("change", help=CHANGE_HELP)(change)
     group.command("test", help="Try its credentials with the vendor.")(test)
     group.command("sync", help="Ask the source for what is new.")(sync)
     group.command("runs", help="List its latest runs.")(runs)
@@ -254,7 +270,7 @@ def add(
     if name is not None:
         body["display_name"] = name
     if credentials is not None:
-        body["credentials"] = _read_credentials(credentials)
+        body["credentials"] = _read_texts(credentials, "credentials", {"api_key": "…"})
     elif "manifest" not in body:
         body["credentials"] = _asked(place, kind, auth)
     made = place.change(_ALL, body, Connector)
@@ -275,15 +291,59 @@ def _settings(pairs: Sequence[str]) -> Mapping[str, str]:
     return settings
 
 
-def _read_credentials(source: str) -> Mapping[str, str]:
+def _read_texts(source: str, what: str, example: Mapping[str, str]) -> Mapping[str, str]:
+    """A JSON object of texts from a file or from standard input."""
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
         return msgspec.json.decode(text, type=dict[str, str])
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UsageError(
-            f"the credentials cannot be read from {source}: {error}",
-            advice='It must be a JSON object of texts, such as {"api_key": "…"}.',
+            f"the {what} cannot be read from {source}: {error}",
+            advice=f"It must be a JSON object of texts, such as {msgspec.json.encode(example).decode()}.",
         ) from error
+
+
+def _proposed(manifest: str | None, mapping: str | None) -> dict[str, object]:
+    """What decides how records are mapped, of what was given."""
+    proposed: dict[str, object] = {}
+    if manifest is not None:
+        proposed["manifest"] = manifest_in(type_or_file(manifest))
+    if mapping is not None:
+        proposed["mapping"] = _read_texts(mapping, "mapping", {"title": "summary"})
+    return proposed
+
+
+def change(
+    connector: Id,
+    name: Annotated[str | None, typer.Option("--name", help="What people call it.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option("--config", help="A setting, key=value; may be repeated.")
+    ] = None,
+    credentials: Annotated[
+        str | None, typer.Option("--credentials", help="A JSON file with what it signs in with; - is stdin.")
+    ] = None,
+    manifest: Manifest = None,
+    mapping: Fields = None,
+    url: Url = None,
+    token: AccessToken = None,
+    data: Folder = DEFAULT_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is named."""
+    body = _proposed(manifest, mapping)
+    if name is not None:
+        body["display_name"] = name
+    if config:
+        body["config"] = _settings(config)
+    if credentials is not None:
+        body["credentials"] = _read_texts(credentials, "credentials", {"api_key": "…"})
+    if not body:
+        raise UsageError("nothing is to change", advice="Name what is; see --help.")
+    changed = Place(url, token, data).change(f"{_ALL}/{connector}", body, Connector, method="PATCH")
+    if as_json:
+        print_json(changed)
+    else:
+        answers().print(f"{escape(changed.display_name)}: {_coloured(changed.status)}")
 
 
 def _asked(place: Place, kind: str, auth: int) -> Mapping[str, str]:
@@ -354,7 +414,11 @@ def backfill(
 
 def remap(
     connector: Id,
-    preview: Annotated[bool, typer.Option("--preview", help="Only show what would change.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only show what would change under --mapping or --manifest.")
+    ] = False,
+    manifest: Manifest = None,
+    mapping: Fields = None,
     wait: Wait = False,
     url: Url = None,
     token: AccessToken = None,
@@ -363,10 +427,16 @@ def remap(
 ) -> None:
     """Map what is kept again."""
     place = Place(url, token, data)
+    proposed = _proposed(manifest, mapping)
+    if preview != bool(proposed):
+        raise UsageError(
+            "--preview and a --mapping or --manifest to try belong together",
+            advice="`causeloop connectors change` saves them; `remap` alone uses what is saved.",
+        )
     if not preview:
         _begin(place, connector, "remap", {}, wait=wait, as_json=as_json)
         return
-    previewed = place.change(f"{_ALL}/{connector}/remap/preview", {}, _Preview)
+    previewed = place.change(f"{_ALL}/{connector}/remap/preview", proposed, _Preview)
     if as_json:
         print_json(previewed)
         return
@@ -375,7 +445,8 @@ def remap(
             title = str((record.issue or {}).get("title", ""))
             answers().print(f"{escape(title)}: {', '.join(record.changed)} would change", soft_wrap=True)
     answers().print(
-        f"{previewed.records} records are kept, {previewed.mapped} become an issue, {previewed.changed} would change."
+        f"Of {previewed.records} kept records that were tried, {previewed.mapped} become an issue, "
+        f"{previewed.changed} would change."
     )
 
 
@@ -498,7 +569,7 @@ def dead_letters(
         grid.add_row(letter.id, letter.stream, came, escape(letter.field or ""), escape(letter.reason))
     answers().print(grid)
     if found.page.total > len(found.data):
-        messages().print(f"{found.page.total} in all; --json and the API show the others.")
+        messages().print(f"{found.page.total} in all; the API shows the others.")
 
 
 def secret(

@@ -794,6 +794,35 @@ class DeadLettersListed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: int
 
 
+class ListReceived(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Tell when sources last posted to these connectors' addresses. Endpoint: ingest.list_received.
+
+    connector_ids: Ids of connectors, at most 100.
+    """
+
+    connector_ids: tuple[str, ...] = ()
+
+
+class Received(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a connector's source last posted something that was taken.
+
+    connector_id: Id of the connector.
+    last_received_at: When that was.
+    """
+
+    connector_id: str
+    last_received_at: Timestamp
+
+
+class ReceivedListed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reply to ListReceived.
+
+    received: Those to which anything came within the last 7 days.
+    """
+
+    received: tuple[Received, ...] = ()
+
+
 class RetryDeadLetters(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Try dead letters again with the present mapping. Endpoint: ingest.retry_dead_letters.
 
@@ -938,6 +967,7 @@ ENDPOINTS: dict[type[Struct], str] = {
     DescribeSources: "ingest.describe_sources",
     PreviewMapping: "ingest.preview_mapping",
     ListDeadLetters: "ingest.list_dead_letters",
+    ListReceived: "ingest.list_received",
     RetryDeadLetters: "ingest.retry_dead_letters",
     PurgeRecords: "ingest.purge_records",
     PurgeRuns: "ingest.purge_runs",

@@ -172,11 +172,32 @@ async def take_turn(
     until: datetime,
     without: list[str],
 ) -> Turn | None:
-    """The webhook that waits for the longest; nobody else gets it before `until`."""
+    """The webhook that waits for the longest with something to send; nobody else gets it before `until`."""
     async with AsyncRawCursor(conn, row_factory=args_row(Turn)) as cursor:
         await cursor.execute(_TAKE_TURN, (now_at, until, without))
         fetched: Turn | None = await cursor.fetchone()
         return fetched
+
+
+_HOLD_TURN = """
+UPDATE webhooks SET leased_until = $1::timestamptz
+WHERE workspace_id = $2 AND webhook_id = $3
+    AND leased_until = $4::timestamptz
+"""
+
+
+async def hold_turn(
+    conn: AsyncConnection[Any],
+    *,
+    until: datetime,
+    workspace_id: str,
+    webhook_id: str,
+    leased_until: datetime,
+) -> int:
+    """Keep a turn for longer; 0 rows: somebody else has it by now, or the webhook is gone."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_HOLD_TURN, (until, workspace_id, webhook_id, leased_until))
+        return cursor.rowcount
 
 
 _END_TURN = """
@@ -293,6 +314,7 @@ UPDATE webhooks SET url = COALESCE($1, url), description = COALESCE($2, descript
     disabled_reason = CASE WHEN $4::boolean IS NULL THEN disabled_reason END,
     from_sequence = CASE WHEN $4::boolean AND NOT is_active THEN $5::bigint
         ELSE from_sequence END,
+    waiting_most = CASE WHEN $4::boolean AND NOT is_active THEN 0 ELSE waiting_most END,
     n_failures = CASE WHEN $4::boolean THEN 0 ELSE n_failures END,
     failing_since = CASE WHEN $4::boolean THEN NULL ELSE failing_since END,
     next_turn_at = CASE WHEN $1::text IS NULL AND $4::boolean IS NULL THEN next_turn_at

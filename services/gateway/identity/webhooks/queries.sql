@@ -21,12 +21,18 @@ FROM webhooks_listening(sqlc.arg(workspace_ids)::text[]) AS w (workspace_id, web
 SELECT queue_webhooks(sqlc.arg(log_partition)::integer, sqlc.arg(from_position)::bigint, sqlc.arg(to_position)::bigint,
     sqlc.arg(deliveries)::text::jsonb, sqlc.arg(pending_max)::integer, sqlc.arg(now_at)::timestamptz)::boolean AS is_queued;
 
--- The webhook that waits for the longest; nobody else gets it before `until`.
+-- The webhook that waits for the longest with something to send; nobody else gets it before `until`.
 -- row: Turn
 -- name: TakeTurn :one
 SELECT t.workspace_id::text AS workspace_id, t.webhook_id::text AS webhook_id, t.leased_until::timestamptz AS leased_until
 FROM take_webhook_turn(sqlc.arg(now_at)::timestamptz, sqlc.arg(until)::timestamptz, sqlc.arg(without)::text[])
     AS t (workspace_id, webhook_id, leased_until);
+
+-- Keep a turn for longer; 0 rows: somebody else has it by now, or the webhook is gone.
+-- name: HoldTurn :execrows
+UPDATE webhooks SET leased_until = sqlc.arg(until)::timestamptz
+WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id)
+    AND leased_until = sqlc.arg(leased_until)::timestamptz;
 
 -- Let others have a turn at a webhook from a time on; what was leased to somebody else meanwhile stays theirs.
 -- name: EndTurn :exec
@@ -75,6 +81,7 @@ UPDATE webhooks SET url = COALESCE(sqlc.narg(url), url), description = COALESCE(
     disabled_reason = CASE WHEN sqlc.narg(is_active)::boolean IS NULL THEN disabled_reason END,
     from_sequence = CASE WHEN sqlc.narg(is_active)::boolean AND NOT is_active THEN sqlc.arg(from_sequence)::bigint
         ELSE from_sequence END,
+    waiting_most = CASE WHEN sqlc.narg(is_active)::boolean AND NOT is_active THEN 0 ELSE waiting_most END,
     n_failures = CASE WHEN sqlc.narg(is_active)::boolean THEN 0 ELSE n_failures END,
     failing_since = CASE WHEN sqlc.narg(is_active)::boolean THEN NULL ELSE failing_since END,
     next_turn_at = CASE WHEN sqlc.narg(url)::text IS NULL AND sqlc.narg(is_active)::boolean IS NULL THEN next_turn_at

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any, Final, Literal
 
+import msgspec
 import structlog
 from msgspec import Struct
 from psycopg import AsyncConnection
@@ -216,6 +217,18 @@ class Sender:
         )
         since = None if target is None else target.failing_since
         return "nothing_taken" if since is not None and self._clock() - since >= NOTHING_FOR else None
+
+    async def hold_turn(self, taken: _queries.Turn, *, until: datetime) -> _queries.Turn | None:
+        """The same turn, ours until then; None: another has it by now, or the webhook is gone."""
+        async with tenant(self._people, taken.workspace_id) as conn:
+            n_held = await _queries.hold_turn(
+                conn,
+                until=until,
+                workspace_id=taken.workspace_id,
+                webhook_id=taken.webhook_id,
+                leased_until=taken.leased_until,
+            )
+        return msgspec.structs.replace(taken, leased_until=until) if n_held else None
 
     async def end_turn(self, taken: _queries.Turn) -> None:
         """Let the next one have a turn at a webhook: at once, or after a rest that grows while it fails."""
