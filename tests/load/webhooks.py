@@ -19,12 +19,17 @@ CONNECTIONS = 64
 
 
 class Figures(Struct, frozen=True):
-    """What was measured. Rates in deliveries a second, times in milliseconds."""
+    """What was measured: n_deliveries in so many seconds, and how many milliseconds one took."""
 
     n_deliveries: int
-    rate: float
+    seconds: float
     p50: float
     p99: float
+
+    @property
+    def rate(self) -> float:
+        """Deliveries a second."""
+        return self.n_deliveries / self.seconds
 
 
 class Sender:
@@ -103,4 +108,4 @@ class Sender:
 def _figures(took: Sequence[float], seconds: float) -> Figures:
     ordered = sorted(took)
     n = len(ordered)
-    return Figures(n, n / seconds, ordered[n // 2], ordered[int(n * 0.99)])
+    return Figures(n, seconds, ordered[n // 2], ordered[int(n * 0.99)])

@@ -89,22 +89,30 @@ async def keep_records(
 
 
 _LIST_KNOWN = """
-SELECT external_id, sha256, received_at, coalesce(seen_at, received_at) AS seen_at FROM raw_records
-WHERE workspace_id = $1 AND connector_id = $2
-    AND external_id = ANY($3::text[])
+SELECT k.external_id, k.sha256, k.received_at, k.seen_at
+FROM unnest($1::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT r.external_id, r.sha256, r.received_at, coalesce(r.seen_at, r.received_at) AS seen_at
+    FROM raw_records AS r
+    WHERE r.workspace_id = $2 AND r.connector_id = $3
+        AND r.external_id = i.id
+    LIMIT 1
+) AS k
 """
 
 
 async def list_known(
     conn: AsyncConnection[Any],
     *,
+    external_ids: list[str],
     workspace_id: str,
     connector_id: str,
-    external_ids: list[str],
 ) -> list[ListKnownRow]:
-    """What is known of the records of these ids."""
+    """What is known of the records of these ids. One by one, by the primary key: on a table that was never analyzed
+    `= ANY` reads all rows of the workspace by another index.
+    """
     async with AsyncRawCursor(conn, row_factory=args_row(ListKnownRow)) as cursor:
-        await cursor.execute(_LIST_KNOWN, (workspace_id, connector_id, external_ids))
+        await cursor.execute(_LIST_KNOWN, (external_ids, workspace_id, connector_id))
         fetched: list[ListKnownRow] = await cursor.fetchall()
         return fetched
 
@@ -320,22 +328,27 @@ async def delete_accepted(
 
 
 _LIST_DELIVERIES = """
-SELECT delivery_id FROM deliveries
-WHERE workspace_id = $1 AND connector_id = $2
-    AND delivery_id = ANY($3::text[])
+SELECT k.delivery_id
+FROM unnest($1::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT d.delivery_id FROM deliveries AS d
+    WHERE d.workspace_id = $2 AND d.connector_id = $3
+        AND d.delivery_id = i.id
+    LIMIT 1
+) AS k
 """
 
 
 async def list_deliveries(
     conn: AsyncConnection[Any],
     *,
+    delivery_ids: list[str],
     workspace_id: str,
     connector_id: str,
-    delivery_ids: list[str],
 ) -> list[str]:
-    """Which of some webhooks were taken."""
+    """Which of some webhooks were taken; one by one, as records are."""
     async with AsyncRawCursor(conn, row_factory=scalar_row) as cursor:
-        await cursor.execute(_LIST_DELIVERIES, (workspace_id, connector_id, delivery_ids))
+        await cursor.execute(_LIST_DELIVERIES, (delivery_ids, workspace_id, connector_id))
         fetched: list[str] = await cursor.fetchall()
         return fetched
 

@@ -9,11 +9,18 @@ ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
     seen_at = NULL
 WHERE (k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream) AND k.received_at <= excluded.received_at;
 
--- What is known of the records of these ids.
+-- What is known of the records of these ids. One by one, by the primary key: on a table that was never analyzed
+-- `= ANY` reads all rows of the workspace by another index.
 -- name: ListKnown :many
-SELECT external_id, sha256, received_at, coalesce(seen_at, received_at) AS seen_at FROM raw_records
-WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
-    AND external_id = ANY(sqlc.arg(external_ids)::text[]);
+SELECT k.external_id, k.sha256, k.received_at, k.seen_at
+FROM unnest(sqlc.arg(external_ids)::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT r.external_id, r.sha256, r.received_at, coalesce(r.seen_at, r.received_at) AS seen_at
+    FROM raw_records AS r
+    WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.connector_id = sqlc.arg(connector_id)
+        AND r.external_id = i.id
+    LIMIT 1
+) AS k;
 
 -- Records of a connector in the order of their ids, behind one.
 -- name: ListRecords :many
@@ -89,11 +96,16 @@ DELETE FROM dead_letters AS d USING json_to_recordset(sqlc.arg(rows)::json) AS r
 WHERE d.workspace_id = sqlc.arg(workspace_id) AND d.connector_id = sqlc.arg(connector_id)
     AND d.letter_id = r.letter_id AND d.n_attempts = r.n_attempts;
 
--- Which of some webhooks were taken.
+-- Which of some webhooks were taken; one by one, as records are.
 -- name: ListDeliveries :many
-SELECT delivery_id FROM deliveries
-WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
-    AND delivery_id = ANY(sqlc.arg(delivery_ids)::text[]);
+SELECT k.delivery_id
+FROM unnest(sqlc.arg(delivery_ids)::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT d.delivery_id FROM deliveries AS d
+    WHERE d.workspace_id = sqlc.arg(workspace_id) AND d.connector_id = sqlc.arg(connector_id)
+        AND d.delivery_id = i.id
+    LIMIT 1
+) AS k;
 
 -- Note that webhooks were taken.
 -- name: NoteDeliveries :exec
