@@ -20,6 +20,7 @@ from runtime.embedded import (
     FolderInUseError,
     PortInUseError,
     bootstrap_roles,
+    free_port,
 )
 from testkit.servers import SMALL_NATS, SMALL_POSTGRES, temporary_folder
 from testkit.waiting import eventually
@@ -43,6 +44,14 @@ def nats(folder: Path, port: int = 0) -> EmbeddedNats:
 
 def modes_outside(folder: Path) -> dict[Path, int]:
     return {parent: parent.stat().st_mode for parent in folder.parents}
+
+
+def test_a_free_port_is_kept_from_whoever_asks_for_any() -> None:
+    port = free_port()
+    with socket.socket() as client, pytest.raises(OSError, match="in use"):
+        client.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)) as server:
+        assert server.getsockname()[1] == port
 
 
 def test_postgres_keeps_data_and_passwords_over_restarts_and_crashes(folder: Path) -> None:
