@@ -4,9 +4,9 @@ import asyncio
 import hashlib
 import re
 import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 from weakref import WeakValueDictionary
@@ -49,13 +49,16 @@ REPEAT_SECONDS: Final = 3600
 monitor that goes down again may say so in the same words."""
 RECORDS_MAX: Final = 5_000
 """Of one delivery; one with more is a dead letter as a whole."""
-BATCH_MAX: Final = 64
+FETCHED_AT_ONCE: Final = 256
 GATHER_SECONDS: Final = 0.05
 PATIENCE_SECONDS: Final = 1.0
 """How long a workspace that has its share in hand is waited for, which keeps the order; then its deliveries go back."""
+GROUP_MAX: Final = 250
+GROUP_BYTES_MAX: Final = 1024 * 1024
+"""Deliveries of one connector that are taken in together, for a group costs a dozen round trips; one may be larger."""
 GROUPS_AT_ONCE: Final = 4
 GROUPS_PER_WORKSPACE: Final = 2
-"""Groups, each of one connector, that are worked on at once. One connector's come one after the other."""
+"""Groups that are worked on at once. One connector's come one after the other."""
 ATTEMPTS_TOGETHER: Final = 3
 """Offered more often than this, a delivery is handled by itself, so that it holds up no others."""
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0, 600.0)
@@ -249,6 +252,7 @@ class Receiver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._in_hand = InHand()
+        self._lanes: dict[tuple[str, str], _Lane] = {}
         self._slow: set[str] = set()
         self._all = asyncio.Semaphore(GROUPS_AT_ONCE)
         self._doors: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -289,7 +293,7 @@ class Receiver:
                 with suppress(nats.errors.TimeoutError, TimeoutError):
                     messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
                     with suppress(nats.errors.TimeoutError, TimeoutError):
-                        messages += await subscription.fetch(BATCH_MAX - 1, timeout=GATHER_SECONDS)
+                        messages += await subscription.fetch(FETCHED_AT_ONCE - 1, timeout=GATHER_SECONDS)
                     await self._offer(await _read(messages))
         finally:
             with suppress(Exception):
@@ -331,46 +335,55 @@ class Receiver:
         return rest
 
     def _begin(self, offered: "Sequence[Offered]") -> None:
-        """Work on those of one connector together, on whatever has failed before alone; nobody waits for it here."""
-        groups: defaultdict[tuple[str, str, int], list[Offered]] = defaultdict(list)
-        for number, (message, delivery) in enumerate(offered, 1):
-            is_alone = self._attempt(message) > ATTEMPTS_TOGETHER
-            group = (_workspace_of(message), delivery.connector_id, number if is_alone else 0)
-            groups[group].append((message, delivery))
-        for (workspace_id, connector_id, _), members in groups.items():
-            task = asyncio.create_task(self._work(workspace_id, connector_id, members))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        """Put each behind those of its connector, which are worked on in their order; nobody waits for it here."""
+        for message, delivery in offered:
+            name = (_workspace_of(message), delivery.connector_id)
+            lane = self._lanes.get(name)
+            if lane is None:
+                lane = self._lanes[name] = _Lane()
+                task = asyncio.create_task(self._work(*name, lane))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            lane.put((message, delivery))
 
     def _attempt(self, message: Msg) -> int:
         """Which one this is, from 1; what went back untried was none."""
         n_put_back = self._in_hand.n_put_back(message.subject)
         return max(1, message.metadata.num_delivered - n_put_back)
 
-    async def _work(self, workspace_id: str, connector_id: str, members: "Sequence[Offered]") -> None:
-        """One group, when it is its turn."""
-        messages = [message for message, _ in members]
-        signs = asyncio.create_task(give_signs(messages, every=ACK_WAIT_SECONDS / 3))
-        doors = (
-            self._door(f"{workspace_id}/{connector_id}", 1),
-            self._door(workspace_id, GROUPS_PER_WORKSPACE),
-            self._all,
-        )
+    async def _work(self, workspace_id: str, connector_id: str, lane: "_Lane") -> None:
+        """What waits of one connector, one group after the other; what comes before a group's turn goes with it."""
+        signs = asyncio.create_task(give_signs(lane.in_hand.values(), every=ACK_WAIT_SECONDS / 3))
         try:
-            async with AsyncExitStack() as turn:
-                for door in doors:
-                    await turn.enter_async_context(door)
-                await self._do(workspace_id, connector_id, members)
-        except _UNREACHABLE as error:
-            # What could not be said to the server it finds out by itself.
-            log.warning("deliveries.unanswered", n=len(members), error=repr(error))
+            while lane.waiting:
+                async with self._door(workspace_id, GROUPS_PER_WORKSPACE), self._all:
+                    group = lane.take(self._is_alone)
+                    try:
+                        await self._do(workspace_id, connector_id, group)
+                    except _UNREACHABLE as error:
+                        # What could not be said to the server it finds out by itself.
+                        log.warning("deliveries.unanswered", n=len(group), error=repr(error))
+                    finally:
+                        self._let_go(workspace_id, connector_id, lane, group)
         finally:
             signs.cancel()
-            for message in messages:
-                self._in_hand.give_back(workspace_id, connector_id, len(message.data))
-            if not self._in_hand.has_any(workspace_id):
-                self._slow.discard(workspace_id)
-            self._freed.set()
+            del self._lanes[workspace_id, connector_id]
+            self._let_go(workspace_id, connector_id, lane, lane.waiting)
+
+    def _let_go(
+        self, workspace_id: str, connector_id: str, lane: "_Lane", members: "Collection[Offered]"
+    ) -> None:
+        """These are in hand no longer, done or not."""
+        for message, _ in members:
+            lane.in_hand.pop(id(message), None)
+            self._in_hand.give_back(workspace_id, connector_id, len(message.data))
+        if not self._in_hand.has_any(workspace_id):
+            self._slow.discard(workspace_id)
+        self._freed.set()
+
+    def _is_alone(self, offered: "Offered") -> bool:
+        """What has failed before holds up no others."""
+        return self._attempt(offered[0]) > ATTEMPTS_TOGETHER
 
     def _door(self, name: str, room: int) -> asyncio.Semaphore:
         """There while somebody is in it or waits at it, who go in in the order in which they came."""
@@ -455,6 +468,32 @@ class Receiver:
 
 
 Offered = tuple[Msg, Delivery]
+
+
+class _Lane:
+    """What is in hand of one connector, in its order. in_hand: also what is being worked on."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Offered] = deque()
+        self.in_hand: dict[int, Msg] = {}
+
+    def put(self, offered: Offered) -> None:
+        """Behind all others."""
+        self.waiting.append(offered)
+        self.in_hand[id(offered[0])] = offered[0]
+
+    def take(self, is_alone: Callable[[Offered], bool]) -> list[Offered]:
+        """The first ones, as many as make a group; one that is alone is one by itself."""
+        group: list[Offered] = []
+        n_bytes = 0
+        while self.waiting and len(group) < GROUP_MAX:
+            message, _ = offered = self.waiting[0]
+            n_bytes += len(message.data)
+            if group and (n_bytes > GROUP_BYTES_MAX or is_alone(group[0]) or is_alone(offered)):
+                break
+            group.append(self.waiting.popleft())
+        return group
+
 
 _decode = msgspec.msgpack.Decoder(Delivery).decode
 

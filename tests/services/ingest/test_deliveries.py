@@ -224,12 +224,49 @@ async def test_a_connector_that_takes_long_holds_up_no_other_and_keeps_its_own_o
         subject=f"job.delivery.{WORKSPACE}.2-1",
         metadata=SimpleNamespace(num_delivered=1),
     )
-    tasks = [*desk.begin(desk.message, other), *desk.begin(desk.message, other)]
+    tasks = [*desk.begin(desk.message, other)]
+    await eventually(lambda: other.ack.await_count == 1)
+    tasks += desk.begin(desk.message, other)
     await eventually(lambda: other.ack.await_count == 2)
     assert (begun, desk.message.ack.await_count) == (["con_1", "con_2", "con_2"], 0)
     let_go.set()
     await asyncio.gather(*tasks)
     assert (begun, desk.message.ack.await_count) == (["con_1", "con_2", "con_2", "con_1"], 2)
+
+
+async def test_what_comes_while_a_connector_is_at_work_is_taken_in_together(
+    nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group costs a dozen round trips: taken in as they come, a busy connector's fall behind."""
+    monkeypatch.setattr(jobs, "GROUP_MAX", 3)
+    monkeypatch.setattr(jobs, "GROUP_BYTES_MAX", 4_000)
+    let_go = asyncio.Event()
+    groups: list[list[object]] = []
+
+    async def take_in(_: Source, __: str, found: Sequence[object], *___: object, **____: object) -> None:
+        groups.append([number for record in found if isinstance(record, dict) for number in [record["id"]]])
+        await let_go.wait()
+
+    def message(number: int, *, n_delivered: int = 1, size: int = 0) -> AsyncMock:
+        body = msgspec.json.encode({"id": number, "text": size * "x"})
+        return AsyncMock(
+            data=msgspec.msgpack.encode(replace(DELIVERY, keys=(f"id-{number}",), body=body)),
+            subject=f"job.delivery.{WORKSPACE}.{number}-1",
+            metadata=SimpleNamespace(num_delivered=n_delivered),
+        )
+
+    desk = Desk(nc, AsyncMock(side_effect=take_in))
+    (work,) = desk.begin(message(0))
+    await eventually(lambda: groups == [[0]])
+    for number in range(1, 6):
+        assert not desk.begin(message(number))
+    # One that has failed before, one that is more than a group may be, and one behind them.
+    assert not desk.begin(
+        message(6, n_delivered=jobs.ATTEMPTS_TOGETHER + 1), message(7, size=5_000), message(8)
+    )
+    let_go.set()
+    await work
+    assert groups == [[0], [1, 2, 3], [4, 5], [6], [7], [8]]
 
 
 async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_back(
@@ -253,8 +290,8 @@ async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_ba
 
     desk = Desk(nc, AsyncMock(side_effect=take_in))
     flood = [message(number, "con_1") for number in range(hands.IN_HAND_MAX)]
-    for start in range(0, len(flood), jobs.BATCH_MAX):
-        await desk.receiver._offer(await jobs._read(flood[start : start + jobs.BATCH_MAX]))
+    for start in range(0, len(flood), jobs.FETCHED_AT_ONCE):
+        await desk.receiver._offer(await jobs._read(flood[start : start + jobs.FETCHED_AT_ONCE]))
     n_held = hands.IN_HAND_MAX // hands.SHARE_OF_CONNECTOR
     assert [each.nak.await_count for each in flood] == [0] * n_held + [1] * (len(flood) - n_held)
     delays = [each.nak.await_args.kwargs["delay"] for each in flood[n_held:]]
