@@ -547,7 +547,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     verified: real payloads of the vendor, or its own specification, have been run through the mapping;
     `evidence` says which. unchecked: facts that nobody has held against the vendor.
     adapter: code that polling needs beside the streams; `sql`, `mysql` and `snowflake` run a stream's query, the
-    first on what speaks as PostgreSQL does.
+    first on what speaks as PostgreSQL does; `instance` asks Atlassian which address a person's token is good for.
     id_scope: what stands before the ids of a connector, a template over {config.…}, where every account of the vendor
     counts for itself; empty where its ids are good everywhere.
     link: where a person sees a record, a template over {config.…} and {id}, for vendors whose records do not say it;

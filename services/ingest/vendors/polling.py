@@ -32,7 +32,7 @@ from services.ingest.connectors.manifest import (
 )
 from services.ingest.connectors.mapping import id_of
 from services.ingest.connectors.payloads import n_values
-from services.ingest.vendors import mysql, postgresql, snowflake, sql
+from services.ingest.vendors import atlassian, mysql, postgresql, snowflake, sql
 from services.ingest.vendors.faults import AccountBusyError, code_of, words
 from services.ingest.vendors.faults import Code as Code
 from services.ingest.vendors.faults import VendorError as VendorError
@@ -453,29 +453,17 @@ def _client(access: Access, session: requests.Session) -> "tuple[RESTClient, str
         )
 
     if manifest.adapter == "instance" and isinstance(manifest.auth[access.auth], AuthorizationCode):
-        base_url = _atlassian(client(ATLASSIAN), access)
+        base_url = _jira_url(client(atlassian.ADDRESS), access)
     return client(base_url), base_url
 
 
-ATLASSIAN: Final = "https://api.atlassian.com"
-
-
-def _atlassian(client: "RESTClient", access: Access) -> str:
-    """Where Atlassian takes a token that a person gave us for their site.
-
-    Source: https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps/, section 3.
-    """
-    site = access.config.get("site", "")
+def _jira_url(client: "RESTClient", access: Access) -> str:
+    """Where a person's token is taken. Raises VendorError."""
     try:
-        sites: object = client.get("/oauth/token/accessible-resources").json()
+        sites: object = client.get(atlassian.SITES).json()
     except ValueError as error:
         raise VendorError("bad_answer", "Atlassian's list of sites is no JSON") from error
-    for each in sites if isinstance(sites, list) else []:
-        if isinstance(each, dict) and urlsplit(str(each.get("url"))).hostname == f"{site}.atlassian.net":
-            cloud_id = str(each.get("id"))
-            if re.fullmatch(r"[A-Za-z0-9-]{1,64}", cloud_id):
-                return f"{ATLASSIAN}/ex/jira/{cloud_id}"
-    raise VendorError("not_configured", f"who signed in may not see the site {site}.atlassian.net")
+    return atlassian.jira_url(sites, access.config.get("site", ""))
 
 
 def _partitions(access: Access, stream: Stream) -> list[dict[str, str]]:

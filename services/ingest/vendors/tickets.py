@@ -22,13 +22,13 @@ from services.ingest.connectors.manifest import (
     TicketStatus,
 )
 from services.ingest.connectors.templates import TemplateError, fill_text
+from services.ingest.vendors import atlassian
 from services.ingest.vendors.faults import RefusedError, VendorError, code_of, words
 from services.ingest.vendors.oauth import trusting, values_of
 from services.ingest.vendors.session import is_spent, retry_after, wants_sign_in
 from services.ingest.vendors.templates import Values
 from services.ingest.vendors.wire import send
 
-ATLASSIAN: Final = "https://api.atlassian.com"
 _STATUS_REFUSED: Final = frozenset({401, 403})
 _STATUS_LIMITED: Final = 429
 _STATUS_SPENT: Final = frozenset({400, 403})
@@ -116,19 +116,12 @@ class Tracker:
         if isinstance(self._source.auth, AuthorizationCode):
             if "instance_url" in self._secrets:
                 return self._secrets["instance_url"].rstrip("/")
-            if self._source.manifest.type == "jira":
-                return await self._atlassian(str(given["config.site"]))
+            if self._source.manifest.adapter == "instance":
+                request = tickets.Request("GET", atlassian.SITES, {}, None)
+                sites = self._body(await self._send(atlassian.ADDRESS, request))
+                return atlassian.jira_url(sites, str(given["config.site"]))
         manifest = self._source.manifest
         return Values(manifest, self._source.settings.config).base_url(manifest)
-
-    async def _atlassian(self, site: str) -> str:
-        """https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps/, 3: sites have ids there."""
-        request = tickets.Request("GET", "/oauth/token/accessible-resources", {}, None)
-        sites = self._body(await self._send(ATLASSIAN, request))
-        for each in sites if isinstance(sites, list) else []:
-            if isinstance(each, dict) and str(each.get("url")).rstrip("/") == f"https://{site}.atlassian.net":
-                return f"{ATLASSIAN}/ex/jira/{quote(str(each.get('id')), safe='')}"
-        raise VendorError("not_configured", f"this sign-in does not reach {site}.atlassian.net")
 
     async def _send(self, base: str, request: tickets.Request) -> Answer:
         headers = {"accept": "application/json", "user-agent": "Causeloop"}

@@ -32,7 +32,7 @@ from services.ingest.jobs import ticketing
 from services.ingest.jobs.ticketing import Ticketing
 from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
-from services.ingest.vendors import pushes, wire
+from services.ingest.vendors import atlassian, pushes, wire
 from services.ingest.vendors import tickets as vendor_tickets
 from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import Grants, values_of
@@ -511,7 +511,7 @@ async def test_grant_of_jira_reaches_the_site_that_was_named(
     trackers: Trackers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind a grant a site has an id; one that the grant does not reach gets no ticket."""
-    monkeypatch.setattr(vendor_tickets, "ATLASSIAN", trackers.url)
+    monkeypatch.setattr(atlassian, "ADDRESS", trackers.url)
     manifest = manifest_of("jira")
     assert manifest.push is not None
     for site in ("acme", "elsewhere"):

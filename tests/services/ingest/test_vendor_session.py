@@ -31,7 +31,7 @@ from services.ingest.connectors.connecting import asked_secrets, check_credentia
 from services.ingest.connectors.manifest import ApiKey, Manifest, SinglePage
 from services.ingest.connectors.registry import manifest_of
 from services.ingest.errors import InvalidConnectorError
-from services.ingest.vendors import polling, wire
+from services.ingest.vendors import atlassian, polling, wire
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.faults import AccountBusyError, hidden
 from services.ingest.vendors.polling import Access, VendorError, Window, pages
@@ -499,7 +499,7 @@ def test_jira_with_a_persons_token_is_asked_at_atlassian(monkeypatch: pytest.Mon
         return 200, {}, b'{"issues": [{"id": "1"}]}'
 
     with answering(answer) as (url, asked), session() as asking:
-        monkeypatch.setattr(polling, "ATLASSIAN", url)
+        monkeypatch.setattr(atlassian, "ADDRESS", url)
         manifest = manifest_of("jira")
         access = Access(manifest, {"site": "acme"}, 0, {"access_token": SECRET})
         found = list(
