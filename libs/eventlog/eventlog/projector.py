@@ -135,7 +135,7 @@ class Projector:
         self._erased: frozenset[str] = frozenset()
         self._alarm: str | None = None
         self._errors: deque[str] = deque(maxlen=_MAX_ERRORS)
-        self._batches: deque[tuple[float, int, float]] = deque(maxlen=512)
+        self._batches: deque[tuple[float, int, float]] = deque(maxlen=8_192)
         self._moved = asyncio.Condition()
         self._n_waiting = 0
         self._wanted = asyncio.Event()

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -78,7 +79,9 @@ class SeenError(Struct, frozen=True):
 
 
 class Traffic(Struct, frozen=True):
-    """How one endpoint or route did: totals since start, rate and quantiles over the last minute."""
+    """How one endpoint or route did: totals since start, rate and quantiles over the last minute, or of the last 2,048
+    requests where there were more; the quantiles are 0 where there were none.
+    """
 
     name: str
     requests: int
@@ -88,27 +91,33 @@ class Traffic(Struct, frozen=True):
     ms_p99: float
 
 
+_RECENT_MAX: Final = 2048
+
+
 class _Meter:
     """Totals and the recent durations of one endpoint or route."""
 
     def __init__(self) -> None:
         self.requests = 0
         self.errors = 0
-        self._recent: deque[tuple[float, float]] = deque(maxlen=2048)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT_MAX)
 
-    def add(self, seconds: float, *, is_error: bool) -> None:
+    def add(self, seconds: float, *, is_error: bool, now: float) -> None:
         self.requests += 1
         self.errors += is_error
-        self._recent.append((time.monotonic(), seconds))
+        self._recent.append((now, seconds))
 
-    def view(self, name: str) -> Traffic:
-        since = time.monotonic() - RECENT_SECONDS
+    def view(self, name: str, *, now: float) -> Traffic:
+        since = now - RECENT_SECONDS
         recent = sorted(seconds for at, seconds in self._recent if at >= since)
+        # Of a busy one the last minute is more than is kept.
+        is_all = len(recent) < _RECENT_MAX
+        span = RECENT_SECONDS if is_all else max(now - self._recent[0][0], 1e-3)
         return Traffic(
             name=name,
             requests=self.requests,
             errors=self.errors,
-            per_second=round(len(recent) / RECENT_SECONDS, 2),
+            per_second=round(len(recent) / span, 2),
             ms_p50=_quantile_ms(recent, 0.5),
             ms_p99=_quantile_ms(recent, 0.99),
         )
@@ -143,24 +152,28 @@ def observe_endpoint(endpoint: str, outcome: str, seconds: float) -> None:
     """Count one answered command; `outcome` is "ok" or the code of the refusal."""
     _endpoint_series(endpoint, outcome).observe(seconds)
     is_error = outcome in ("internal_error", "unavailable")
-    _endpoints.setdefault(endpoint, _Meter()).add(seconds, is_error=is_error)
+    _endpoints.setdefault(endpoint, _Meter()).add(seconds, is_error=is_error, now=time.monotonic())
 
 
 def observe_http(method: str, route: str, *, status: int, seconds: float) -> None:
     """Count one answered HTTP request; `route` is the template, never the path with its ids."""
     _http_series(method, route, status).observe(seconds)
-    _routes.setdefault(f"{method} {route}", _Meter()).add(seconds, is_error=status >= 500)
+    _routes.setdefault(f"{method} {route}", _Meter()).add(
+        seconds, is_error=status >= 500, now=time.monotonic()
+    )
 
 
 def endpoint_traffic() -> tuple[Traffic, ...]:
     """The endpoints of this process, by name."""
-    return tuple(meter.view(name) for name, meter in sorted(_endpoints.items()))
+    now = time.monotonic()
+    return tuple(meter.view(name, now=now) for name, meter in sorted(_endpoints.items()))
 
 
 def http_traffic(*, limit: int = 12) -> tuple[Traffic, ...]:
     """The busiest routes of this process."""
     busiest = sorted(_routes.items(), key=lambda item: -item[1].requests)[:limit]
-    return tuple(meter.view(name) for name, meter in busiest)
+    now = time.monotonic()
+    return tuple(meter.view(name, now=now) for name, meter in busiest)
 
 
 def _quantile_ms(ordered: Sequence[float], share: float) -> float:

@@ -70,7 +70,7 @@ function partitions(now) {
 function traffic(id, rows, empty) {
   table(id, [["Name"], ["Total"], ["Errors"], ["per s"], ["p50"], ["p99"]], rows.map((t) => [
     cell(t.name), cell(number(t.requests)), cell(number(t.errors), t.errors ? "bad" : ""),
-    cell(number(t.per_second)), cell(ms(t.ms_p50)), cell(ms(t.ms_p99)),
+    cell(number(t.per_second)), ...[t.ms_p50, t.ms_p99].map((p) => cell(t.per_second ? ms(p) : "–")),
   ]), empty);
 }
 
