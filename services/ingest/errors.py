@@ -1,6 +1,7 @@
-"""What ingest refuses, and why."""
+"""What ingest refuses, and why; what can go wrong with a vendor."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
 from contracts import connector
 from runtime.errors import (
@@ -14,6 +15,19 @@ from runtime.errors import (
 
 RETRY_AFTER_SECONDS = 1
 VENDOR_RETRY_AFTER_SECONDS = 30.0
+DETAIL_CHARACTERS_MAX: Final = 500
+
+VendorErrorCode = Literal[
+    "credentials_rejected",
+    "oauth_expired",
+    "rate_limited",
+    "unreachable",
+    "vendor_failed",
+    "bad_answer",
+    "address_refused",
+    "not_configured",
+]
+_PASSING = frozenset({"rate_limited", "unreachable", "vendor_failed", "bad_answer"})
 
 
 class InvalidIssueError(ValidationFailedError):
@@ -138,6 +152,36 @@ class AuthorizationRefusedError(StateConflictError):
         super().__init__(f"The vendor did not agree: {words}.", details={"vendor": words})
 
 
+class VendorError(Exception):
+    """A vendor was not asked, did not answer, or answered what cannot be used.
+
+    detail: for people, at most 500 characters, without secrets. retry_after: seconds, where the vendor said them.
+    status: by which HTTP status it refused what was asked; None: otherwise.
+    """
+
+    def __init__(
+        self,
+        code: VendorErrorCode,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        self.code: VendorErrorCode = code
+        self.status = status
+        self.detail = detail[:DETAIL_CHARACTERS_MAX]
+        self.retry_after = retry_after
+        super().__init__(f"{code}: {self.detail}")
+
+
+class AccountBusyError(VendorError):
+    """A vendor was not asked, since by our own pace its account is not to be asked so soon. seconds: until it may be."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("rate_limited", "others ask this account as well", retry_after=seconds)
+        self.seconds = seconds
+
+
 class VendorRefusedError(StateConflictError):
     """A vendor refuses what was asked, or cannot be asked as the connector is set; with a code and its words."""
 
@@ -152,6 +196,13 @@ class VendorUnavailableError(UnavailableError):
         super().__init__(
             words, details={"reason": reason}, retry_after=retry_after or VENDOR_RETRY_AFTER_SECONDS
         )
+
+
+def refusal(error: VendorError) -> AppError:
+    """The refusal that a vendor's failure becomes: of the request, or of the moment."""
+    if error.code in _PASSING:
+        return VendorUnavailableError(error.code, error.detail, retry_after=error.retry_after)
+    return VendorRefusedError(error.code, error.detail)
 
 
 class InvalidTicketError(ValidationFailedError):

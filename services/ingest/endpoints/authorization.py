@@ -7,12 +7,17 @@ from runtime.sealing import SealError
 
 from services.ingest.commands.connectors import authorize_connector
 from services.ingest.connectors.connecting import source_of
-from services.ingest.errors import AuthorizationGoneError, AuthorizationRefusedError, ConnectorNotFoundError
+from services.ingest.errors import (
+    AuthorizationGoneError,
+    AuthorizationRefusedError,
+    ConnectorNotFoundError,
+    VendorError,
+    refusal,
+)
 from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
-from services.ingest.vendors.faults import VendorError, words
 from services.ingest.vendors.oauth import Grants, StateGoneError
-from services.ingest.vendors.refusing import refusal
+from services.ingest.vendors.redaction import words
 
 
 class Authorizations:

@@ -23,6 +23,7 @@ from services.ingest.errors import (
     InvalidConnectorError,
     RunNotFoundError,
     TooManyConnectorsError,
+    VendorError,
 )
 from services.ingest.jobs.queue import JobQueue
 from services.ingest.jobs.syncing import SyncJob, forget
@@ -32,7 +33,6 @@ from services.ingest.reporting import Sources
 from services.ingest.state import Connector
 from services.ingest.vault import GIVEN_FOR, Held, Vault
 from services.ingest.vendors.asking import Asking
-from services.ingest.vendors.faults import VendorError
 
 CONNECTORS_MAX: Final = 500
 """Connectors of one workspace."""

@@ -20,7 +20,13 @@ from services.ingest import _queries
 from services.ingest.commands.connectors import LIMITED_REASON, end_run, judge, progress_run
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Stream
-from services.ingest.errors import ConnectorNotFoundError, InvalidConnectorError, PlanFullError
+from services.ingest.errors import (
+    AccountBusyError,
+    ConnectorNotFoundError,
+    InvalidConnectorError,
+    PlanFullError,
+    VendorError,
+)
 from services.ingest.jobs.intake import BATCH_MAX, Intake, added
 from services.ingest.jobs.progress import CHUNK, Progress, also, withheld
 from services.ingest.jobs.queue import BACK_OFF_SECONDS, Job, JobQueue, Later, StepAside
@@ -30,7 +36,6 @@ from services.ingest.reporting import Sources
 from services.ingest.state import NOTHING_YET, Connector, SyncRun
 from services.ingest.vault import Vault
 from services.ingest.vendors.asking import Asking
-from services.ingest.vendors.faults import AccountBusyError, VendorError
 from services.ingest.vendors.polling import ABSENT, Access, Window, beginning, high_water
 
 AT_ONCE: Final = 8

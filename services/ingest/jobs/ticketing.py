@@ -30,14 +30,14 @@ from services.ingest.errors import (
     InvalidTicketError,
     TicketUncertainError,
     TicketUnsettledError,
+    VendorError,
+    refusal,
 )
 from services.ingest.reporting import SERVICE, Sources, or_unreachable
 from services.ingest.state import fold_ticket
-from services.ingest.vendors.faults import RefusedError, VendorError
 from services.ingest.vendors.oauth import Grants, values_of
 from services.ingest.vendors.pushes import Push, Pushes
-from services.ingest.vendors.refusing import refusal
-from services.ingest.vendors.tickets import Tracker, UnsettledError
+from services.ingest.vendors.tickets import RefusedError, Tracker, UnsettledError
 
 TICKET: Final = "ticket"
 WAIT_SECONDS: Final = 15.0

@@ -13,8 +13,8 @@ from runtime.outbound import Reach
 
 from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.manifest import Stream
+from services.ingest.errors import VendorError
 from services.ingest.vendors import polling
-from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import Grants
 from services.ingest.vendors.polling import Access, Check, Page, Window
 from services.ingest.vendors.rates import Rates

@@ -7,7 +7,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 
 ADDRESS: Final = "https://api.atlassian.com"
 SITES: Final = "/oauth/token/accessible-resources"

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from socket import SHUT_RDWR, socket
 from typing import Final
 
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 
 ANSWER_SECONDS: Final = 90.0
 """For a whole page of a database, from the look-up of the name to the last byte."""

@@ -28,9 +28,10 @@ from services.ingest.connectors.manifest import (
     JwtBearer,
 )
 from services.ingest.connectors.templates import PLACEHOLDER, TemplateError, fill_address, fill_text
+from services.ingest.errors import VendorError
 from services.ingest.vault import GIVEN_FOR, Vault
 from services.ingest.vendors import _queries
-from services.ingest.vendors.faults import VendorError, words
+from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import retry_after
 from services.ingest.vendors.wire import Guarded
 

@@ -32,12 +32,12 @@ from services.ingest.connectors.manifest import (
 )
 from services.ingest.connectors.mapping import id_of
 from services.ingest.connectors.payloads import n_values
+from services.ingest.errors import AccountBusyError, VendorError, VendorErrorCode
 from services.ingest.vendors import atlassian, mysql, postgresql, snowflake, sql
-from services.ingest.vendors.faults import AccountBusyError, code_of, words
-from services.ingest.vendors.faults import Code as Code
-from services.ingest.vendors.faults import VendorError as VendorError
+from services.ingest.vendors.error_codes import code_of
 from services.ingest.vendors.lines import Lines
 from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import (
     BODY_BYTES_MAX,
     VALUES_MAX,
@@ -77,7 +77,12 @@ RATE_WAIT_SECONDS_MAX: Final = 5.0
 BACK_OFF_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 10.0
 """A page that is asked for so long already is not tried again by the same thread: others wait for it."""
-TRIES: Final[Mapping[Code, int]] = {"rate_limited": 5, "vendor_failed": 4, "unreachable": 4, "bad_answer": 2}
+TRIES: Final[Mapping[VendorErrorCode, int]] = {
+    "rate_limited": 5,
+    "vendor_failed": 4,
+    "unreachable": 4,
+    "bad_answer": 2,
+}
 """How often a page is asked for, by what went wrong; everything else is not tried again."""
 
 ABSENT: Final = frozenset({403, 404, 410})
@@ -130,7 +135,7 @@ class Check(Struct, frozen=True):
 
     name: str
     detail: str
-    code: Code | None = None
+    code: VendorErrorCode | None = None
 
     @property
     def is_good(self) -> bool:

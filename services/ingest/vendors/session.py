@@ -26,9 +26,10 @@ from urllib3.exceptions import TimeoutError as SlowError
 from urllib3.util.connection import create_connection
 
 from services.ingest.connectors.payloads import n_values
-from services.ingest.vendors.faults import AccountBusyError, VendorError, words
+from services.ingest.errors import AccountBusyError, VendorError
 from services.ingest.vendors.lines import Lines
 from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.redaction import words
 from services.ingest.vendors.trust import trusting
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024

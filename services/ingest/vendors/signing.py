@@ -26,7 +26,7 @@ from services.ingest.connectors.manifest import (
     KeyPair,
     NoAuth,
 )
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 from services.ingest.vendors.templates import Values
 
 REGION_OF_GLOBAL_SERVICES: Final = "us-east-1"

@@ -13,8 +13,8 @@ import msgspec
 import requests
 
 from services.ingest.connectors.payloads import n_values
+from services.ingest.errors import VendorError
 from services.ingest.vendors import sql
-from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.sql import Asked
 from services.ingest.vendors.templates import Values
 

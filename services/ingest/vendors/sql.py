@@ -14,7 +14,7 @@ from runtime.outbound import OutboundError, Reach
 
 from services.ingest.connectors.connecting import CA_CERTIFICATE
 from services.ingest.connectors.words import moment
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 from services.ingest.vendors.lines import Lines
 from services.ingest.vendors.templates import Values
 

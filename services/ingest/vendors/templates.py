@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from services.ingest.connectors.manifest import Manifest, Stream
 from services.ingest.connectors.templates import TemplateError, in_host, in_path
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 
 _MARK: Final = re.compile(r"\{\{|\}\}|\{(config|secret|incremental)\.([a-z0-9_]+)\}")
 _RESOLUTIONS: Final = {

@@ -22,9 +22,11 @@ from services.ingest.connectors.manifest import (
     TicketStatus,
 )
 from services.ingest.connectors.templates import TemplateError, fill_text
+from services.ingest.errors import VendorError
 from services.ingest.vendors import atlassian
-from services.ingest.vendors.faults import RefusedError, VendorError, code_of, words
+from services.ingest.vendors.error_codes import code_of
 from services.ingest.vendors.oauth import trusting, values_of
+from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import is_spent, retry_after, wants_sign_in
 from services.ingest.vendors.templates import Values
 from services.ingest.vendors.wire import send
@@ -35,6 +37,10 @@ _STATUS_SPENT: Final = frozenset({400, 403})
 """What some answer in its place, with headers that say so."""
 _STATUS_UNKNOWN: Final = frozenset({408, 409, 425})
 """4xx that do not say that nothing was done."""
+
+
+class RefusedError(VendorError):
+    """A vendor says what is wrong with what was asked of it; nothing was done, and its connector is as good as before."""
 
 
 class UnsettledError(VendorError):

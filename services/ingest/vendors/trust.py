@@ -7,7 +7,7 @@ from tempfile import NamedTemporaryFile
 
 from runtime.outbound import Reach, certificates, public_and
 
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 
 
 def trusting(authority: str, reach: Reach, *, checks_name: bool = True) -> SSLContext:

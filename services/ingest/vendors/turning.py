@@ -18,7 +18,7 @@ from services.ingest.connectors.manifest import (
     SinglePage,
     Stream,
 )
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 from services.ingest.vendors.windows import at, endpoint_of
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from services.ingest.connectors.manifest import Endpoint, Offset, PageNumber, SinglePage, Stream
 from services.ingest.connectors.words import moment
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 from services.ingest.vendors.templates import resolution
 
 READINGS_MAX: Final = 8

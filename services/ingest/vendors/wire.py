@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import httpx2
 from runtime.outbound import Answer, Outbound, OutboundError, UnmakeableError
 
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 
 SECONDS = 10.0
 """How long one request may take, from the look-up of the name to the last byte."""

@@ -18,12 +18,13 @@ from testkit.waiting import eventually
 
 from services.ingest.connectors.connecting import CA_CERTIFICATE
 from services.ingest.connectors.registry import manifest_of
+from services.ingest.errors import VendorError
 from services.ingest.vendors import asking as askings
 from services.ingest.vendors import polling, postgresql
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.asking import PROBES_PER_WORKSPACE, Asking
 from services.ingest.vendors.oauth import Grants
-from services.ingest.vendors.polling import Access, VendorError
+from services.ingest.vendors.polling import Access
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession
 

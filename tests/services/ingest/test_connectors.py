@@ -25,10 +25,9 @@ from services.ingest.connectors import connecting, schedules
 from services.ingest.connectors.catalogue import describe
 from services.ingest.connectors.registry import ManifestError, catalogue, manifest_of, read
 from services.ingest.endpoints.connectors import Connectors
-from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError
+from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError, VendorError
 from services.ingest.state import NOTHING_YET, Connector, Standing, SyncRun, evolve_connector
 from services.ingest.vault import GIVEN_FOR
-from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.templates import Values
 from services.ingest.vendors.tickets import Tracker
 from tests.services.ingest.builders import NOW

@@ -26,6 +26,7 @@ from services.ingest.errors import (
     AuthorizationGoneError,
     AuthorizationRefusedError,
     ConnectorNotFoundError,
+    VendorError,
 )
 from services.ingest.jobs.directory import FIRST_UNTIL, PREVIOUS, SECRET, UNREAD
 from services.ingest.jobs.queue import Job, Later
@@ -33,7 +34,6 @@ from services.ingest.jobs.syncing import UNKNOWN_DELIVERIES_MAX, Syncing, SyncJo
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
 from services.ingest.vault import GIVEN_FOR, Vault
-from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import (
     ACCOUNT_KEY,
     CLIENT_ID,

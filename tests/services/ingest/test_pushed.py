@@ -11,7 +11,7 @@ from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.mapping import Ignored, Mapped, map_record
 from services.ingest.connectors.registry import manifest_of, types
 from services.ingest.connectors.templates import TemplateError, fill_address, fill_path
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import VendorError
 from services.ingest.vendors.templates import Values
 from services.ingest.vendors.tickets import Tracker
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from testkit.builders import recorded
 
 from services.ingest.connectors.manifest import Stream
+from services.ingest.errors import AccountBusyError, VendorError, VendorErrorCode
 from services.ingest.jobs import syncing
 from services.ingest.jobs.intake import BATCH_MAX, Taken
 from services.ingest.jobs.progress import Progress
@@ -20,7 +21,6 @@ from services.ingest.jobs.queue import Later, StepAside
 from services.ingest.jobs.syncing import CHUNK, FIRST_WINDOW, TURN, Syncing, Tools
 from services.ingest.records import Kept
 from services.ingest.state import NOTHING_YET, Connector, SyncRun, fold_connector
-from services.ingest.vendors.faults import AccountBusyError, Code, VendorError
 from services.ingest.vendors.polling import Page, Window
 from tests.services.ingest.builders import NOW, WORKSPACE
 from tests.services.ingest.failing_shop import MANIFEST
@@ -399,7 +399,11 @@ async def test_a_run_stops_at_the_page_at_which_its_lock_is_gone(monkeypatch: py
     ],
 )
 async def test_a_vendor_that_is_away_ends_no_run_that_would_begin_anew(
-    monkeypatch: pytest.MonkeyPatch, kind: connector.SyncKind, n_pages: int, code: Code, goes_on: bool
+    monkeypatch: pytest.MonkeyPatch,
+    kind: connector.SyncKind,
+    n_pages: int,
+    code: VendorErrorCode,
+    goes_on: bool,
 ) -> None:
     """It goes on at its page later, until its tries are used up."""
 

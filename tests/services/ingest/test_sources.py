@@ -24,8 +24,8 @@ from services.ingest.connectors.registry import (
     types,
 )
 from services.ingest.connectors.words import moment, severity, status
+from services.ingest.errors import VendorError
 from services.ingest.records import Raw
-from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.turning import compiled
 
 NOW = datetime(2026, 12, 31, tzinfo=UTC)

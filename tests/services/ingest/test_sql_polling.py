@@ -19,8 +19,9 @@ from runtime.outbound import Reach
 from testkit.servers import Database
 
 from services.ingest.connectors.registry import manifest_of
+from services.ingest.errors import VendorError
 from services.ingest.vendors import postgresql, sql
-from services.ingest.vendors.polling import Access, VendorError, Window, high_water, pages, probe
+from services.ingest.vendors.polling import Access, Window, high_water, pages, probe
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession
 

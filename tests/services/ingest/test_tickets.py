@@ -26,6 +26,7 @@ from services.ingest.errors import (
     InvalidTicketError,
     TicketUncertainError,
     TicketUnsettledError,
+    VendorError,
     VendorRefusedError,
 )
 from services.ingest.jobs import ticketing
@@ -34,7 +35,6 @@ from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
 from services.ingest.vendors import atlassian, pushes, wire
 from services.ingest.vendors import tickets as vendor_tickets
-from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.oauth import Grants, values_of
 from services.ingest.vendors.pushes import Pushes
 from tests.services.ingest import oauth_server as oauth

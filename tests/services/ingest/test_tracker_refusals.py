@@ -11,8 +11,9 @@ from runtime.outbound import EVERYWHERE, Answer, Outbound
 from services.ingest.connectors import tickets
 from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.registry import manifest_of
-from services.ingest.vendors.faults import RefusedError, VendorError, code_of
-from services.ingest.vendors.tickets import Tracker, UnsettledError
+from services.ingest.errors import VendorError
+from services.ingest.vendors.error_codes import code_of
+from services.ingest.vendors.tickets import RefusedError, Tracker, UnsettledError
 
 
 def graphql(code: str) -> object:

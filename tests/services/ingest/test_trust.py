@@ -15,8 +15,7 @@ from runtime.outbound import Outbound, OutboundError, Reach
 
 from services.ingest.connectors.connecting import Source, checked
 from services.ingest.connectors.registry import manifest_of
-from services.ingest.errors import InvalidConnectorError
-from services.ingest.vendors.faults import VendorError
+from services.ingest.errors import InvalidConnectorError, VendorError
 from services.ingest.vendors.oauth import trusting
 from services.ingest.vendors.polling import Access, open_session
 from services.ingest.vendors.rates import Rates

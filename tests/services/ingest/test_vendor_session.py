@@ -30,12 +30,12 @@ from runtime.outbound import Outbound, Reach
 from services.ingest.connectors.connecting import asked_secrets, check_credentials
 from services.ingest.connectors.manifest import ApiKey, Manifest, SinglePage
 from services.ingest.connectors.registry import manifest_of
-from services.ingest.errors import InvalidConnectorError
+from services.ingest.errors import AccountBusyError, InvalidConnectorError, VendorError
 from services.ingest.vendors import atlassian, polling, wire
 from services.ingest.vendors import session as sessions
-from services.ingest.vendors.faults import AccountBusyError, hidden
-from services.ingest.vendors.polling import Access, VendorError, Window, pages
+from services.ingest.vendors.polling import Access, Window, pages
 from services.ingest.vendors.rates import UNDERWAY_SECONDS, OwnPaces, Rates
+from services.ingest.vendors.redaction import hidden
 from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import SigV4
 from services.ingest.vendors.templates import Values

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from services.ingest.connectors.manifest import Endpoint, Incremental, Offset, PageNumber, Stream
 from services.ingest.connectors.words import moment
+from services.ingest.errors import VendorError
 from services.ingest.vendors import windows
-from services.ingest.vendors.faults import VendorError
 from services.ingest.vendors.templates import window_values
 from services.ingest.vendors.windows import (
     READINGS_MAX,
