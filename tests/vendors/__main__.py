@@ -37,12 +37,12 @@ from services.ingest.connectors.connecting import Source, asked_secrets
 from services.ingest.connectors.manifest import Find, Manifest, Push, Stream, TicketStatus
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
 from services.ingest.connectors.registry import manifest_of
+from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
 from services.ingest.vendors import polling
 from services.ingest.vendors.oauth import values_of
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession
-from services.ingest.vendors.templates import Values
 from services.ingest.vendors.tickets import Tracker
 
 from .specifications import PRISM, VENDORS, Description, Vendor, read

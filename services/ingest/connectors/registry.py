@@ -351,8 +351,8 @@ def _address_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 try:
                     fill_address(address, {**values, f"config.{field.key}": given})
                 except TemplateError as error:
-                    if f"config.{field.key} " in str(error):
-                        yield f"config.{field.key}", f"{given!r} cannot stand in {path}: {error}"
+                    if f"config.{field.key} " in error.detail:
+                        yield f"config.{field.key}", f"{given!r} cannot stand in {path}: {error.detail}"
 
 
 def _webhook_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Tickets in the words of a manifest: what is sent, what is found in an answer, where a ticket stands. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -135,12 +135,14 @@ def _cut(text: str, n_characters: int) -> str:
     return text if len(text) <= n_characters else f"{text[: n_characters - 1]}…"
 
 
-def request(part: Push | Find | TicketStatus, given: Mapping[str, object]) -> Request:
-    """The request that a part of a manifest describes. Raises TemplateError."""
+def request(
+    part: Push | Find | TicketStatus, given: Mapping[str, object], *, folders: Collection[str] = ()
+) -> Request:
+    """The request that a part of a manifest describes. folders: see `fill_path`. Raises TemplateError."""
     body = part.body if isinstance(part, Push) else part.json
     return Request(
         part.method,
-        fill_path(part.path, given),
+        fill_path(part.path, given, folders=folders),
         {name: fill_text(text, given) for name, text in part.headers.items()},
         fill(body, given) if part.method == "POST" else None,
     )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from runtime.outbound import Reach, is_public
 
+from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
 from services.ingest.vendors import sql
 from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
 from services.ingest.vendors.redaction import words
 from services.ingest.vendors.relaying import Relay
 from services.ingest.vendors.sql import Asked
-from services.ingest.vendors.templates import Values
 from services.ingest.vendors.trust import trusting
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from services.ingest.connectors.manifest import (
     ClientCredentials,
     JwtBearer,
 )
-from services.ingest.connectors.templates import PLACEHOLDER, TemplateError, fill_address, fill_text
+from services.ingest.connectors.templates import PLACEHOLDER, config_values, fill_address, fill_text
 from services.ingest.errors import VendorError
 from services.ingest.vault import GIVEN_FOR, Vault
 from services.ingest.vendors import _queries
@@ -197,7 +197,7 @@ class Grants:
         async with self._asking(source, client, auth.client_auth) as authlib:
             authlib.code_challenge_method = "S256" if auth.pkce else None
             url, _ = authlib.create_authorization_url(
-                _address(auth.authorize_url, config),
+                fill_address(auth.authorize_url, config),
                 state=state,
                 code_verifier=verifier,
                 redirect_uri=redirect_uri,
@@ -383,7 +383,7 @@ class Grants:
                 "not_configured", f"{ACCOUNT_KEY} is no service account's key in JSON"
             ) from None
         async with AsyncAssertionClient(
-            _address(auth.token_url, values_of(source)),
+            fill_address(auth.token_url, values_of(source)),
             key.client_email,
             None,
             claims={"scope": " ".join(auth.scopes)} if auth.scopes else {},
@@ -408,7 +408,7 @@ class Grants:
         auth = source.auth
         if not isinstance(auth, AuthorizationCode | ClientCredentials):
             raise VendorError("not_configured", f"{auth_kind(auth)} has no client")
-        url = _address(auth.token_url, values_of(source))
+        url = fill_address(auth.token_url, values_of(source))
         async with self._asking(source, client, auth.client_auth) as authlib:
             answer = await _judged(
                 lambda: ask(authlib, url), kind=auth_kind(auth), hidden=(*hidden, client.client_secret)
@@ -503,23 +503,13 @@ def auth_kind(auth: Auth) -> str:
 
 
 def values_of(source: Source) -> dict[str, str]:
-    """What `{config.…}` stands for: what the connector says, and the manifest's defaults."""
-    return {
-        f"config.{field.key}": source.settings.config.get(field.key, field.default or "")
-        for field in source.manifest.config
-    }
+    """What `{config.…}` stands for with a connector."""
+    return config_values(source.manifest, source.settings.config)
 
 
 def trusting(outbound: Outbound, source: Source) -> Outbound:
     """What asks a connector's vendor, which may have a certificate of somebody's own authority."""
     return outbound.trusting(values_of(source).get(f"config.{CA_CERTIFICATE}", ""))
-
-
-def _address(template: str, values: Mapping[str, str]) -> str:
-    try:
-        return fill_address(template, values)
-    except TemplateError as error:
-        raise VendorError("not_configured", str(error)) from error
 
 
 def _is_vendors_own(source: Source) -> bool:

@@ -32,6 +32,7 @@ from services.ingest.connectors.manifest import (
 )
 from services.ingest.connectors.mapping import id_of
 from services.ingest.connectors.payloads import n_values
+from services.ingest.connectors.templates import Values
 from services.ingest.errors import AccountBusyError, VendorError, VendorErrorCode
 from services.ingest.vendors import atlassian, mysql, postgresql, snowflake, sql
 from services.ingest.vendors.error_codes import code_of
@@ -46,7 +47,6 @@ from services.ingest.vendors.session import (
     retry_after,
 )
 from services.ingest.vendors.signing import signer
-from services.ingest.vendors.templates import Values, window_values
 from services.ingest.vendors.turning import compiled, next_of, turned_to
 from services.ingest.vendors.windows import (
     Answer,
@@ -59,6 +59,7 @@ from services.ingest.vendors.windows import (
     onward,
     sizes_of,
     unseen,
+    window_values,
 )
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from services.ingest.connectors.manifest import (
     KeyPair,
     NoAuth,
 )
+from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
-from services.ingest.vendors.templates import Values
 
 REGION_OF_GLOBAL_SERVICES: Final = "us-east-1"
 SIGNED_FOR: Final = timedelta(minutes=5)

@@ -13,10 +13,10 @@ import msgspec
 import requests
 
 from services.ingest.connectors.payloads import n_values
+from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
 from services.ingest.vendors import sql
 from services.ingest.vendors.sql import Asked
-from services.ingest.vendors.templates import Values
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.client import RESTClient

@@ -13,10 +13,10 @@ import msgspec
 from runtime.outbound import OutboundError, Reach
 
 from services.ingest.connectors.connecting import CA_CERTIFICATE
+from services.ingest.connectors.templates import Values
 from services.ingest.connectors.words import moment
 from services.ingest.errors import VendorError
 from services.ingest.vendors.lines import Lines
-from services.ingest.vendors.templates import Values
 
 ROWS: Final = 500
 """A page."""

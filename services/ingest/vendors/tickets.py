@@ -21,14 +21,13 @@ from services.ingest.connectors.manifest import (
     Push,
     TicketStatus,
 )
-from services.ingest.connectors.templates import TemplateError, fill_text
+from services.ingest.connectors.templates import TemplateError, Values, fill_text, folders_of
 from services.ingest.errors import VendorError
 from services.ingest.vendors import atlassian
 from services.ingest.vendors.error_codes import code_of
 from services.ingest.vendors.oauth import trusting, values_of
 from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import is_spent, retry_after, wants_sign_in
-from services.ingest.vendors.templates import Values
 from services.ingest.vendors.wire import send
 
 _STATUS_REFUSED: Final = frozenset({401, 403})
@@ -59,7 +58,7 @@ class Tracker:
     async def create(self, given: Mapping[str, object]) -> tickets.Made:
         """Make a ticket. Raises UnsettledError where it may be there nevertheless, other VendorErrors where it is not."""
         request = self._request(self._push, given)
-        base = await self._base(given)
+        base = await self._base()
         try:
             answer = await self._send(base, request)
         except VendorError as error:
@@ -83,7 +82,7 @@ class Tracker:
         part = self._push.find
         if part is None:
             return None
-        answer = await self._send(await self._base(given), self._request(part, given))
+        answer = await self._send(await self._base(), self._request(part, given))
         return self._made(part, self._body(answer), given, answer)
 
     async def standing(self, given: Mapping[str, object]) -> tuple[tickets.TicketState, str] | None:
@@ -91,25 +90,24 @@ class Tracker:
         part = self._push.status
         if part is None:
             return None
-        body = self._body(await self._send(await self._base(given), self._request(part, given)))
+        body = self._body(await self._send(await self._base(), self._request(part, given)))
         try:
             return tickets.standing(part, body, given)
         except ExpressionError as error:
             raise VendorError("bad_answer", str(error)) from error
 
     def _request(self, part: Push | Find | TicketStatus, given: Mapping[str, object]) -> tickets.Request:
-        try:
-            return tickets.request(part, given)
-        except TemplateError as error:
-            raise VendorError("not_configured", str(error)) from error
+        return tickets.request(part, given, folders=folders_of(self._source.manifest))
 
     def _made(
         self, part: Push | Find, body: object, given: Mapping[str, object], answer: Answer
     ) -> tickets.Made | None:
         try:
             found = tickets.made(part, self._push, body, given)
-        except (ExpressionError, TemplateError) as error:
+        except ExpressionError as error:
             raise UnsettledError("bad_answer", str(error)) from error
+        except TemplateError as error:
+            raise UnsettledError("bad_answer", error.detail) from error
         refused = "" if found else _refused(body)
         if refused and part is self._push:
             raise _refusal(_told(answer), self._words(refused), answer)
@@ -117,17 +115,17 @@ class Tracker:
             raise VendorError("vendor_failed", self._words(refused))
         return found
 
-    async def _base(self, given: Mapping[str, object]) -> str:
+    async def _base(self) -> str:
         """What all paths stand behind. With a grant some vendors have another address for each account."""
+        values = Values(self._source.manifest, self._source.settings.config)
         if isinstance(self._source.auth, AuthorizationCode):
             if "instance_url" in self._secrets:
                 return self._secrets["instance_url"].rstrip("/")
             if self._source.manifest.adapter == "instance":
                 request = tickets.Request("GET", atlassian.SITES, {}, None)
                 sites = self._body(await self._send(atlassian.ADDRESS, request))
-                return atlassian.jira_url(sites, str(given["config.site"]))
-        manifest = self._source.manifest
-        return Values(manifest, self._source.settings.config).base_url(manifest)
+                return atlassian.jira_url(sites, values.option("site"))
+        return values.base_url(self._source.manifest)
 
     async def _send(self, base: str, request: tickets.Request) -> Answer:
         headers = {"accept": "application/json", "user-agent": "Causeloop"}
@@ -159,20 +157,17 @@ class Tracker:
         auth = self._source.auth
         secrets = {f"secret.{name}": secret for name, secret in self._secrets.items()}
         given: dict[str, object] = {**values_of(self._source), **secrets}
-        try:
-            match auth:
-                case ApiKey():
-                    headers = {name.lower(): fill_text(text, given) for name, text in auth.headers.items()}
-                    return headers, {name: fill_text(text, given) for name, text in auth.params.items()}
-                case Basic():
-                    pair = f"{fill_text(auth.username, given)}:{fill_text(auth.password, given)}"
-                    return {"authorization": f"Basic {b64encode(pair.encode()).decode()}"}, {}
-                case AuthorizationCode() | ClientCredentials() | JwtBearer():
-                    return {"authorization": f"Bearer {self._secrets['access_token']}"}, {}
-                case _:
-                    return {}, {}
-        except TemplateError as error:
-            raise VendorError("not_configured", str(error)) from error
+        match auth:
+            case ApiKey():
+                headers = {name.lower(): fill_text(text, given) for name, text in auth.headers.items()}
+                return headers, {name: fill_text(text, given) for name, text in auth.params.items()}
+            case Basic():
+                pair = f"{fill_text(auth.username, given)}:{fill_text(auth.password, given)}"
+                return {"authorization": f"Basic {b64encode(pair.encode()).decode()}"}, {}
+            case AuthorizationCode() | ClientCredentials() | JwtBearer():
+                return {"authorization": f"Bearer {self._secrets['access_token']}"}, {}
+            case _:
+                return {}, {}
 
     def _body(self, answer: Answer) -> object:
         if not 200 <= answer.status < 300:

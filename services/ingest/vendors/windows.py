@@ -15,7 +15,7 @@ is withheld.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from typing import Final
@@ -26,7 +26,6 @@ from msgspec import Struct
 from services.ingest.connectors.manifest import Endpoint, Offset, PageNumber, SinglePage, Stream
 from services.ingest.connectors.words import moment
 from services.ingest.errors import VendorError
-from services.ingest.vendors.templates import resolution
 
 READINGS_MAX: Final = 8
 """How often a stretch of counted pages is read at most, for one that changes all the time; without that it is twice."""
@@ -44,6 +43,11 @@ _SIZES: Final = re.compile(
     r"(page\[?|items)?_?(per_?page|size|limit|page_?len|max_?results|max|take|count|\$top)\]?", re.IGNORECASE
 )
 _STEPS: Final = re.compile(r"""(?<=')[^']+(?=')|(?<=")[^"]+(?=")|[^.\[\]'"]+""")
+_RESOLUTIONS: Final = {
+    "date": timedelta(days=1),
+    "minute": timedelta(minutes=1),
+    "epoch_ms": timedelta(milliseconds=1),
+}
 
 
 class Place(Struct, frozen=True):
@@ -351,3 +355,35 @@ def at(value: object, steps: Sequence[str]) -> object:
     for step in steps:
         value = value.get(step) if isinstance(value, dict) else None
     return value
+
+
+def written(moment: datetime, time_format: str) -> str:
+    """A moment as a vendor wants the ends of a window; finer parts than it writes are left out."""
+    moment = moment.astimezone(UTC)
+    match time_format:
+        case "epoch_s":
+            return str(int(moment.timestamp()))
+        case "epoch_ms":
+            return str(int(moment.timestamp() * 1000))
+        case "date":
+            return moment.strftime("%Y-%m-%d")
+        case "space":
+            return moment.strftime("%Y-%m-%d %H:%M:%S")
+        case "minute":
+            return moment.strftime("%Y-%m-%d %H:%M")
+        case _:
+            return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def resolution(stream: Stream) -> timedelta:
+    """The least difference between two ends of a window that the vendor can tell."""
+    return _RESOLUTIONS.get(stream.time_format, timedelta(seconds=1))
+
+
+def window_values(stream: Stream, start: datetime, end: datetime) -> dict[str, str]:
+    """The ends of a window under the names that templates have for them, both rounded outwards."""
+    last = end + resolution(stream) - timedelta(microseconds=1)
+    return {
+        "start_value": written(start, stream.time_format),
+        "end_value": written(last, stream.time_format),
+    }

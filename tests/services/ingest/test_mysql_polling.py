@@ -18,11 +18,11 @@ from mysql_mimic.stream import MysqlStream
 from runtime.outbound import Reach
 
 from services.ingest.connectors.registry import manifest_of
+from services.ingest.connectors.templates import Values
 from services.ingest.vendors import mysql, sql
 from services.ingest.vendors.polling import Access, Window, high_water, pages, probe
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession
-from services.ingest.vendors.templates import Values
 
 INSIDE = Reach.read(["127.0.0.0/8"])
 DAY = datetime(2026, 1, 1, tzinfo=UTC)

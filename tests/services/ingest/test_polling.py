@@ -32,14 +32,14 @@ from services.ingest.connectors.manifest import (
     Stream,
 )
 from services.ingest.connectors.registry import catalogue, manifest_of
+from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
 from services.ingest.vendors import polling
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.polling import Access, Page, Window, high_water, pages, probe
 from services.ingest.vendors.rates import Rates
 from services.ingest.vendors.session import GuardedSession, retry_after
-from services.ingest.vendors.templates import Values, window_values
-from services.ingest.vendors.windows import READINGS_MAX, Place
+from services.ingest.vendors.windows import READINGS_MAX, Place, window_values
 from tests.services.ingest.vendor import SECRET, Kept, Vendor, vendor
 
 INSIDE = Reach.read(["127.0.0.0/8"])

@@ -8,11 +8,12 @@ from runtime.outbound import EVERYWHERE, Outbound
 
 from services.ingest.connectors import tickets
 from services.ingest.connectors.connecting import Source
+from services.ingest.connectors.expressions import Expression
+from services.ingest.connectors.manifest import TicketStatus
 from services.ingest.connectors.mapping import Ignored, Mapped, map_record
 from services.ingest.connectors.registry import manifest_of, types
-from services.ingest.connectors.templates import TemplateError, fill_address, fill_path
+from services.ingest.connectors.templates import TemplateError, Values, fill_address, fill_path, folders_of
 from services.ingest.errors import VendorError
-from services.ingest.vendors.templates import Values
 from services.ingest.vendors.tickets import Tracker
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -119,15 +120,20 @@ async def test_a_tracker_is_where_its_source_is_polled() -> None:
         tracker = Tracker(Source("con_1", settings, manifest), manifest.push, {}, Outbound(EVERYWHERE))
         if base is None:
             with pytest.raises(VendorError, match="no part of a host"):
-                await tracker._base({})
+                await tracker._base()
         else:
-            assert await tracker._base({}) == base
+            assert await tracker._base() == base
 
 
 @pytest.mark.parametrize("job", ["shop", "folder/job/shop", "folder/job/a%2Fb"])
 def test_slashes_part_folders_where_the_manifest_says_so(job: str) -> None:
     values = Values(manifest_of("jenkins"), {"host": "ci_1.example", "job": job})
     assert values.path("/job/{config.job}/api/json") == f"/job/{job}/api/json"
+    status = TicketStatus(path="/job/{config.job}/{id}", words=Expression("state"))
+    asked = tickets.request(
+        status, {"config.job": job, "id": "a/b"}, folders=folders_of(manifest_of("jenkins"))
+    )
+    assert asked.path == f"/job/{job}/a%2Fb"
     assert (
         fill_address("https://{config.host}/x", {"config.host": "ci_1.example"}) == "https://ci_1.example/x"
     )

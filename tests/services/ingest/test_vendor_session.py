@@ -30,6 +30,7 @@ from runtime.outbound import Outbound, Reach
 from services.ingest.connectors.connecting import asked_secrets, check_credentials
 from services.ingest.connectors.manifest import ApiKey, Manifest, SinglePage
 from services.ingest.connectors.registry import manifest_of
+from services.ingest.connectors.templates import Values
 from services.ingest.errors import AccountBusyError, InvalidConnectorError, VendorError
 from services.ingest.vendors import atlassian, polling, wire
 from services.ingest.vendors import session as sessions
@@ -38,7 +39,6 @@ from services.ingest.vendors.rates import UNDERWAY_SECONDS, OwnPaces, Rates
 from services.ingest.vendors.redaction import hidden
 from services.ingest.vendors.session import GuardedSession, account_of
 from services.ingest.vendors.signing import SigV4
-from services.ingest.vendors.templates import Values
 
 INSIDE = Reach.read(["127.0.0.0/8"])
 DAY = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,7 +14,6 @@ from services.ingest.connectors.manifest import Endpoint, Incremental, Offset, P
 from services.ingest.connectors.words import moment
 from services.ingest.errors import VendorError
 from services.ingest.vendors import windows
-from services.ingest.vendors.templates import window_values
 from services.ingest.vendors.windows import (
     READINGS_MAX,
     SEEN_MAX,
@@ -26,6 +25,7 @@ from services.ingest.vendors.windows import (
     mark_of,
     onward,
     unseen,
+    window_values,
 )
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
