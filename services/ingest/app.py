@@ -40,7 +40,7 @@ from services.ingest.vendors.asking import Asking
 from services.ingest.vendors.oauth import Grants, read_clients
 from services.ingest.vendors.paces import SharedPaces
 from services.ingest.vendors.pushes import Pushes
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 
 NAME = "ingest"
 ROWS_SECONDS = 2.0
@@ -154,8 +154,10 @@ async def _needed_runs(
 def _connecting(shared: _Shared) -> _Part:
     """Connectors, what they sign in with, what they have sent, and their runs."""
     settings, resources = shared.settings, shared.resources
-    rates = Rates(lambda: resources.clock().timestamp(), shared.paces)
-    asking = Asking(shared.grants, shared.reach, threads=AT_ONCE, probes=PROBES_AT_ONCE, rates=rates)
+    rate_limiter = RateLimiter(lambda: resources.clock().timestamp(), shared.paces)
+    asking = Asking(
+        shared.grants, shared.reach, threads=AT_ONCE, probes=PROBES_AT_ONCE, rate_limiter=rate_limiter
+    )
 
     connectors = Connectors(
         shared.sources,

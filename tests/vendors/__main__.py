@@ -41,7 +41,7 @@ from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
 from services.ingest.vendors import polling
 from services.ingest.vendors.oauth import values_of
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
 from services.ingest.vendors.tickets import Tracker
 
@@ -309,7 +309,7 @@ def _asked(
     access = msgspec.structs.replace(access, manifest=here)
     noted: list[Request] = []
     with GuardedSession(
-        HERE, rates=Rates(time.monotonic), per_minute=100_000, secrets=(), pause=lambda _: None
+        HERE, rate_limiter=RateLimiter(time.monotonic), per_minute=100_000, secrets=(), pause=lambda _: None
     ) as session:
         session.mount("http://", _Answers(noted))
         bare = msgspec.structs.replace(here, streams=())

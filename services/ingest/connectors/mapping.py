@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from services.ingest.commands.canonical import BODY_LENGTH_MAX, LINE_LENGTH_MAX, TITLE_LENGTH_MAX, is_deeper
 from services.ingest.commands.report import canonical_report
-from services.ingest.connectors import words
+from services.ingest.connectors import normalization
 from services.ingest.connectors.expressions import Budget, Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping
 from services.ingest.connectors.markup import shown
@@ -153,10 +153,10 @@ class _Reading:
             body=body,
             severity=None
             if mapping.severity is None
-            else words.severity(mapping.severity, self._found("severity", mapping.severity.path)),
+            else normalization.severity(mapping.severity, self._found("severity", mapping.severity.path)),
             status=None
             if mapping.status is None
-            else words.status(mapping.status, self._found("status", mapping.status.path)),
+            else normalization.status(mapping.status, self._found("status", mapping.status.path)),
             external_url=self._url(),
             source_created_at=self._moment("occurred_at", mapping.occurred_at),
             source_updated_at=self._moment("updated_at", mapping.updated_at),
@@ -213,7 +213,7 @@ class _Reading:
         found = self._found(path, expression)
         if found is None or found == "":
             return None
-        moment = words.moment(found)
+        moment = normalization.moment(found)
         if moment is None:
             raise _FieldError(path, f"cannot read {str(found)[:80]!r} as a time")
         return moment

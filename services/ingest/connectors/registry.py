@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct
 
 from services.ingest.commands.sources import known_source
-from services.ingest.connectors.faults import faults_of
 from services.ingest.connectors.manifest import (
     ApiKey,
     AuthorizationCode,
@@ -30,6 +29,7 @@ from services.ingest.connectors.manifest import (
     encode_hook,
 )
 from services.ingest.connectors.templates import TemplateError, fill_address
+from services.ingest.connectors.validation import faults_of
 
 FOLDER: Final = Path(__file__).parent / "manifests"
 

@@ -36,8 +36,8 @@ from services.ingest.connectors.manifest import (
     StandardWebhooks,
     Token,
 )
+from services.ingest.connectors.normalization import moment
 from services.ingest.connectors.payloads import UnreadableError, payload_of
-from services.ingest.connectors.words import moment
 
 
 class Refusal(StrEnum):

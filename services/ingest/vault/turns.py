@@ -10,7 +10,7 @@ from runtime.errors import UnavailableError
 
 HOLDERS_MAX: Final = 8
 """Those of one process at once; each has a connection, for as long as a vendor is asked."""
-PER_WORKSPACE: Final = 2
+HOLDERS_PER_WORKSPACE: Final = 2
 
 
 class Turns:
@@ -25,7 +25,7 @@ class Turns:
     async def turn(self, workspace_id: str, connector_id: str, *, seconds: float) -> AsyncIterator[None]:
         """Wait for a turn and have it. Raises UnavailableError when none comes in so many seconds."""
         mine = self._own(workspace_id, connector_id)
-        doors = (mine, self._door(workspace_id, PER_WORKSPACE), self._all)
+        doors = (mine, self._door(workspace_id, HOLDERS_PER_WORKSPACE), self._all)
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(seconds):

@@ -17,7 +17,7 @@ from services.ingest.errors import VendorError
 from services.ingest.vendors import polling
 from services.ingest.vendors.oauth import Grants
 from services.ingest.vendors.polling import Access, Check, Page, Window
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
 
 PAUSE_SECONDS_MAX: Final = 60.0
@@ -30,13 +30,15 @@ PROBES_PER_WORKSPACE: Final = 2
 class Asking:
     """Threads that ask, and what they may reach.
 
-    threads: how many vendors are asked at once. probes: how many connections are tried beside them. rates: how fast.
+    threads: how many vendors are asked at once. probes: how many connections are tried beside them. rate_limiter: how fast.
     """
 
-    def __init__(self, grants: Grants, reach: Reach, *, threads: int, probes: int, rates: Rates) -> None:
+    def __init__(
+        self, grants: Grants, reach: Reach, *, threads: int, probes: int, rate_limiter: RateLimiter
+    ) -> None:
         self._grants = grants
         self._reach = reach
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vendor")
         self._probing = ThreadPoolExecutor(probes, thread_name_prefix="probe")
         self._probes: list[tuple[str, Future[list[Check]]]] = []
@@ -112,7 +114,9 @@ class Asking:
     @contextmanager
     def _session(self, access: Access) -> Iterator[GuardedSession]:
         """A session that ends with the block, and with it whatever a thread still asks."""
-        session = polling.open_session(access, reach=self._reach, rates=self._rates, pause=self._pause)
+        session = polling.open_session(
+            access, reach=self._reach, rate_limiter=self._rate_limiter, pause=self._pause
+        )
         self._sessions.add(session)
         try:
             yield session

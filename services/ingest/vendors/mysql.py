@@ -13,11 +13,11 @@ from runtime.outbound import Reach, is_public
 from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
 from services.ingest.vendors import sql
-from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
 from services.ingest.vendors.redaction import words
-from services.ingest.vendors.relaying import Relay
 from services.ingest.vendors.sql import Asked
-from services.ingest.vendors.trust import trusting
+from services.ingest.vendors.tcp_relay import Relay
+from services.ingest.vendors.tls import trusting
+from services.ingest.vendors.watchdog import ANSWER_SECONDS, Watchdog
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -31,7 +31,7 @@ _CONNECTION: Final = range(2000, 3000)
 """Numbers of errors of the connection itself."""
 
 
-def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[dict[str, object]]:
+def read(asked: Asked, values: Values, *, reach: Reach, watchdog: Watchdog) -> list[dict[str, object]]:
     """The rows of a page, in a transaction that only reads. Raises VendorError."""
     import pymysql  # noqa: PLC0415  # for those who read such databases
 
@@ -42,8 +42,8 @@ def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[di
     relay: Relay | None = None
     try:
         # Its time limit for a statement is the server's own affair, and so is how long its rows are.
-        with lines.within(ANSWER_SECONDS, "the database"):
-            far, address = sql.dialled(values, reach, lines)
+        with watchdog.within(ANSWER_SECONDS, "the database"):
+            far, address = sql.dialled(values, reach, watchdog)
             relay = Relay(far, bytes_max=sql.PAGE_BYTES_MAX)
             with (
                 create_connection(("127.0.0.1", relay.port), sql.CONNECT_SECONDS) as near,
@@ -86,7 +86,7 @@ def _connected(
             packet: MysqlPacket = super()._read_packet(packet_type)  # type: ignore[no-untyped-call]
             return packet
 
-    near.settimeout(None)  # `lines` ends it
+    near.settimeout(None)  # `watchdog` ends it
     connection = Bounded(
         host=values.text("{config.host}"),
         user=secrets[0],

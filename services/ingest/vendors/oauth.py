@@ -33,7 +33,7 @@ from services.ingest.vault import GIVEN_FOR, Vault
 from services.ingest.vendors import _queries
 from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import retry_after
-from services.ingest.vendors.wire import Guarded
+from services.ingest.vendors.transport import GuardedTransport
 
 STATE_BYTES: Final = 32
 STATE_LIFE: Final = timedelta(minutes=10)
@@ -389,7 +389,7 @@ class Grants:
             claims={"scope": " ".join(auth.scopes)} if auth.scopes else {},
             key=signer,
             header={"alg": "RS256", **({"kid": key.private_key_id} if key.private_key_id else {})},
-            transport=Guarded(trusting(self._outbound, source)),
+            transport=GuardedTransport(trusting(self._outbound, source)),
             trust_env=False,
         ) as client:
             answer = await _judged(client.refresh_token, kind=auth_kind(auth), hidden=(key.private_key,))
@@ -441,7 +441,7 @@ class Grants:
             client.client_secret,
             # RFC 6749, 2.1: a client without a secret is a public one, which only names itself.
             token_endpoint_auth_method=method if client.client_secret else "none",
-            transport=Guarded(trusting(self._outbound, source)),
+            transport=GuardedTransport(trusting(self._outbound, source)),
             trust_env=False,
         )
 

@@ -13,7 +13,7 @@ from runtime.database import Pool
 from runtime.errors import UnavailableError
 
 from services.ingest.vendors import _queries
-from services.ingest.vendors.rates import Pace
+from services.ingest.vendors.rate_limiter import Pace
 
 T = TypeVar("T")
 

@@ -35,9 +35,10 @@ from services.ingest.connectors.payloads import n_values
 from services.ingest.connectors.templates import Values
 from services.ingest.errors import AccountBusyError, VendorError, VendorErrorCode
 from services.ingest.vendors import atlassian, mysql, postgresql, snowflake, sql
+from services.ingest.vendors.authentication import signer
 from services.ingest.vendors.error_codes import code_of
-from services.ingest.vendors.lines import Lines
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.pagination import compiled, next_of, paginator_at
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import (
     BODY_BYTES_MAX,
@@ -46,8 +47,7 @@ from services.ingest.vendors.session import (
     account_of,
     retry_after,
 )
-from services.ingest.vendors.signing import signer
-from services.ingest.vendors.turning import compiled, next_of, turned_to
+from services.ingest.vendors.watchdog import Watchdog
 from services.ingest.vendors.windows import (
     Answer,
     Place,
@@ -153,18 +153,18 @@ class _RowPlace(Struct, frozen=True):
 
 
 def open_session(
-    access: Access, *, reach: Reach, rates: Rates, pause: Callable[[float], None]
+    access: Access, *, reach: Reach, rate_limiter: RateLimiter, pause: Callable[[float], None]
 ) -> GuardedSession:
     """A session for one connector, to be closed; its account is asked no faster than all its connectors may together.
 
-    rates: one for the process. Raises VendorError("not_configured").
+    rate_limiter: one for the process. Raises VendorError("not_configured").
     """
     manifest = access.manifest
     values = Values(manifest, access.config)
     base_url = "" if manifest.base_url is None else values.base_url(manifest)
     return GuardedSession(
         reach,
-        rates=rates,
+        rate_limiter=rate_limiter,
         account=account_of(manifest.type, base_url, access.secrets, access.workspace_id),
         per_minute=manifest.rate_per_minute,
         secrets=access.secrets.values(),
@@ -262,11 +262,11 @@ def _read_rows(
     if access.manifest.adapter == "snowflake":
         client, _ = _client(access, session)
         return sql.following(asked, snowflake.read(asked, values, client=client, pause=pause))
-    reach, lines = (
-        (session.reach, session.lines) if isinstance(session, GuardedSession) else (Reach(), Lines())
+    reach, watchdog = (
+        (session.reach, session.watchdog) if isinstance(session, GuardedSession) else (Reach(), Watchdog())
     )
     read = mysql.read if access.manifest.adapter == "mysql" else postgresql.read
-    return sql.following(asked, read(asked, values, reach=reach, lines=lines))
+    return sql.following(asked, read(asked, values, reach=reach, watchdog=watchdog))
 
 
 def probe(access: Access, *, session: requests.Session, now: datetime | None = None) -> list[Check]:
@@ -353,7 +353,7 @@ class _Source:
         config = {**self._access.config, **partition}
         values = Values(self._access.manifest, config, window=window)
         path, params, body = _first_page(endpoint, values, window)
-        paginator, path, params, body = turned_to(self._stream, place.next, path, params, body)
+        paginator, path, params, body = paginator_at(self._stream, place.next, path, params, body)
         if isinstance(place.next, str) and isinstance(endpoint.paginator, JsonLink | HeaderLink):
             self._pin(place.next)
         seen: list[requests.Response] = []

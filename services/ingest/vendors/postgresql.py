@@ -9,11 +9,11 @@ from services.ingest.connectors.payloads import n_values
 from services.ingest.connectors.templates import Values
 from services.ingest.errors import VendorError
 from services.ingest.vendors import sql
-from services.ingest.vendors.lines import ANSWER_SECONDS, Lines
 from services.ingest.vendors.redaction import words
-from services.ingest.vendors.relaying import Relay
 from services.ingest.vendors.sql import Asked
-from services.ingest.vendors.trust import as_file
+from services.ingest.vendors.tcp_relay import Relay
+from services.ingest.vendors.tls import as_file
+from services.ingest.vendors.watchdog import ANSWER_SECONDS, Watchdog
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
@@ -23,7 +23,7 @@ _TEXTS: Final = frozenset([25, 1042, 1043])
 """Types whose values stay texts, by their ids: text, char(n) and varchar(n)."""
 
 
-def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[dict[str, object]]:
+def read(asked: Asked, values: Values, *, reach: Reach, watchdog: Watchdog) -> list[dict[str, object]]:
     """The rows of a page, in a transaction that only reads. Raises VendorError."""
     import psycopg  # noqa: PLC0415  # its libpq is for those who read databases
 
@@ -32,8 +32,8 @@ def read(asked: Asked, values: Values, *, reach: Reach, lines: Lines) -> list[di
     relay: Relay | None = None
     try:
         # Its time limit for a statement is the server's own affair, and so is how long its rows are.
-        with lines.within(ANSWER_SECONDS, "the database"):
-            far, address = sql.dialled(values, reach, lines)
+        with watchdog.within(ANSWER_SECONDS, "the database"):
+            far, address = sql.dialled(values, reach, watchdog)
             relay = Relay(far, bytes_max=sql.PAGE_BYTES_MAX)
             with _connect(values, secrets, relay, address, reach=reach) as connection:
                 connection.read_only = True

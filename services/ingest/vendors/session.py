@@ -27,10 +27,10 @@ from urllib3.util.connection import create_connection
 
 from services.ingest.connectors.payloads import n_values
 from services.ingest.errors import AccountBusyError, VendorError
-from services.ingest.vendors.lines import Lines
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.redaction import words
-from services.ingest.vendors.trust import trusting
+from services.ingest.vendors.tls import trusting
+from services.ingest.vendors.watchdog import Watchdog
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 VALUES_MAX: Final = 500_000
@@ -78,7 +78,7 @@ class GuardedSession(requests.Session):
         self,
         reach: Reach,
         *,
-        rates: Rates,
+        rate_limiter: RateLimiter,
         account: str = "",
         per_minute: int = 300,
         secrets: Iterable[str] = (),
@@ -87,14 +87,14 @@ class GuardedSession(requests.Session):
     ) -> None:
         super().__init__()
         self.reach = reach
-        self.lines = Lines()
+        self.watchdog = Watchdog()
         self.trust_env = False  # no proxy and no .netrc from the environment
         self.headers.update(
             {"Accept-Encoding": "gzip", "Accept": "application/json", "User-Agent": "causeloop"}
         )
-        self.mount("https://", _GuardedAdapter(reach, self.lines, authority))
-        self.mount("http://", _GuardedAdapter(reach, self.lines, authority))
-        self._rates, self._account, self._per_minute = rates, account, per_minute
+        self.mount("https://", _GuardedAdapter(reach, self.watchdog, authority))
+        self.mount("http://", _GuardedAdapter(reach, self.watchdog, authority))
+        self._rate_limiter, self._account, self._per_minute = rate_limiter, account, per_minute
         self._secrets = tuple(secrets)
         self._pause = pause
         self._patience = TURN_SECONDS_MAX
@@ -119,7 +119,7 @@ class GuardedSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
         """The answer, read to its end. Raises VendorError."""
         patience, self._patience = self._patience, TURN_SECONDS_MAX
-        if (wait := self._rates.wait(self._account, self._per_minute, most=patience)) > 0:
+        if (wait := self._rate_limiter.wait(self._account, self._per_minute, most=patience)) > 0:
             if wait > patience:
                 raise AccountBusyError(wait)
             self._pause(wait)
@@ -132,7 +132,7 @@ class GuardedSession(requests.Session):
         if left <= 0:
             raise VendorError("unreachable", f"{host} did not give a page in time")
         try:
-            with self.lines.within(min(ANSWER_SECONDS, left), host):
+            with self.watchdog.within(min(ANSWER_SECONDS, left), host):
                 response = super().send(request, **kwargs)  # type: ignore[arg-type]  # requests' stubs name each
                 with response:
                     body = _read(response, host)
@@ -161,7 +161,7 @@ class GuardedSession(requests.Session):
 
     def close(self) -> None:
         """End it, from any thread: what it is asking fails at once, and so does whatever is asked later."""
-        self.lines.end()
+        self.watchdog.end()
         super().close()
 
     def _judge(self, response: requests.Response, body: bytes, host: str) -> None:
@@ -262,23 +262,23 @@ def _read(response: requests.Response, host: str) -> bytes:
 class _GuardedAdapter(HTTPAdapter):
     """Connects to the address that was checked, while Host, SNI and the certificate keep the name."""
 
-    def __init__(self, reach: Reach, lines: Lines, authority: str) -> None:
-        self._reach, self._lines, self._authority = reach, lines, authority
+    def __init__(self, reach: Reach, watchdog: Watchdog, authority: str) -> None:
+        self._reach, self._watchdog, self._authority = reach, watchdog, authority
         self._trusted: SSLContext | None = None
         super().__init__()
 
     def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         """Every connection of every pool is dialled by us."""
         super().init_poolmanager(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they came
-        reach, lines = self._reach, self._lines
+        reach, watchdog = self._reach, self._watchdog
 
         class Plain(HTTPConnection):
             def _new_conn(self) -> socket:
-                return _dial(self, "http", reach, lines)
+                return _dial(self, "http", reach, watchdog)
 
         class Secure(HTTPSConnection):
             def _new_conn(self) -> socket:
-                return _dial(self, "https", reach, lines)
+                return _dial(self, "https", reach, watchdog)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
@@ -300,7 +300,7 @@ class _GuardedAdapter(HTTPAdapter):
             conn.conn_kw["ssl_context"] = self._trusted
 
 
-def _dial(connection: HTTPConnection, scheme: str, reach: Reach, lines: Lines) -> socket:
+def _dial(connection: HTTPConnection, scheme: str, reach: Reach, watchdog: Watchdog) -> socket:
     """A socket to the one address that the name stood for when it was looked up and judged."""
     try:
         address = reach.resolve(scheme, connection.host, connection.port)
@@ -314,5 +314,5 @@ def _dial(connection: HTTPConnection, scheme: str, reach: Reach, lines: Lines) -
         raise ConnectTimeoutError(connection, f"{connection.host} did not answer in time") from error
     except OSError as error:
         raise NewConnectionError(connection, f"{connection.host}: {error}") from error
-    lines.hold((scheme, connection.host, connection.port), dialled.fileno())
+    watchdog.hold((scheme, connection.host, connection.port), dialled.fileno())
     return dialled

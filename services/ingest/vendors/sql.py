@@ -13,10 +13,10 @@ import msgspec
 from runtime.outbound import OutboundError, Reach
 
 from services.ingest.connectors.connecting import CA_CERTIFICATE
+from services.ingest.connectors.normalization import moment
 from services.ingest.connectors.templates import Values
-from services.ingest.connectors.words import moment
 from services.ingest.errors import VendorError
-from services.ingest.vendors.lines import Lines
+from services.ingest.vendors.watchdog import Watchdog
 
 ROWS: Final = 500
 """A page."""
@@ -95,7 +95,7 @@ def high_water(records: Sequence[object]) -> datetime | None:
     return max((each for each in found if each is not None), default=None)
 
 
-def dialled(values: Values, reach: Reach, lines: Lines) -> tuple[socket, str]:
+def dialled(values: Values, reach: Reach, watchdog: Watchdog) -> tuple[socket, str]:
     """A connection to the database, nothing said yet, and the IP address it is to. Raises VendorError."""
     host, port = values.text("{config.host}"), values.text("{config.port}")
     if not port.isdecimal() or not 0 < int(port) < 65_536:
@@ -110,7 +110,7 @@ def dialled(values: Values, reach: Reach, lines: Lines) -> tuple[socket, str]:
     except OSError as error:
         raise VendorError("unreachable", f"{host} cannot be reached: {type(error).__name__}") from error
     far.settimeout(None)
-    lines.hold("database", far.fileno())
+    watchdog.hold("database", far.fileno())
     return far, address
 
 

@@ -28,7 +28,7 @@ from services.ingest.vendors.error_codes import code_of
 from services.ingest.vendors.oauth import trusting, values_of
 from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import is_spent, retry_after, wants_sign_in
-from services.ingest.vendors.wire import send
+from services.ingest.vendors.transport import send
 
 _STATUS_REFUSED: Final = frozenset({401, 403})
 _STATUS_LIMITED: Final = 429

@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from services.ingest.connectors.manifest import Endpoint, Offset, PageNumber, SinglePage, Stream
-from services.ingest.connectors.words import moment
+from services.ingest.connectors.normalization import moment
 from services.ingest.errors import VendorError
 
 READINGS_MAX: Final = 8

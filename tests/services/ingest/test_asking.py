@@ -25,7 +25,7 @@ from services.ingest.vendors import session as sessions
 from services.ingest.vendors.asking import PROBES_PER_WORKSPACE, Asking
 from services.ingest.vendors.oauth import Grants
 from services.ingest.vendors.polling import Access
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
 
 INSIDE = Reach.read(["127.0.0.0/8"])
@@ -86,7 +86,10 @@ def silent_database(caller: socket) -> None:
 )
 def test_an_answer_that_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     monkeypatch.setattr(sessions, "ANSWER_SECONDS", 0.3)
-    with serving(dripping(head)) as port, GuardedSession(INSIDE, rates=Rates(time.monotonic)) as asking:
+    with (
+        serving(dripping(head)) as port,
+        GuardedSession(INSIDE, rate_limiter=RateLimiter(time.monotonic)) as asking,
+    ):
         began = time.monotonic()
         with pytest.raises(VendorError, match="in time"):
             asking.get(f"http://127.0.0.1:{port}/")
@@ -95,7 +98,10 @@ def test_an_answer_that_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch, head
 
 def test_a_database_that_says_nothing_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.3)
-    with serving(silent_database) as port, GuardedSession(INSIDE, rates=Rates(time.monotonic)) as asking:
+    with (
+        serving(silent_database) as port,
+        GuardedSession(INSIDE, rate_limiter=RateLimiter(time.monotonic)) as asking,
+    ):
         config = {"host": "127.0.0.1", "port": str(port), "database": "x", "query": "SELECT :cursor, :limit"}
         access = Access(manifest_of("postgresql"), config, 0, {"username": "u", "password": "p"})
         (check,) = polling.probe(access, session=asking, now=DAY)
@@ -125,7 +131,11 @@ async def test_a_test_that_nobody_waits_for_gives_its_thread_back(monkeypatch: p
             dict.fromkeys(("token", "access_token"), "t"),
         )
         asking = Asking(
-            cast(Grants, None), INSIDE, threads=1, probes=PROBES_PER_WORKSPACE, rates=Rates(time.monotonic)
+            cast(Grants, None),
+            INSIDE,
+            threads=1,
+            probes=PROBES_PER_WORKSPACE,
+            rate_limiter=RateLimiter(time.monotonic),
         )
         try:
             tests = [tried_once(asking, access) for _ in range(PROBES_PER_WORKSPACE + 1)]

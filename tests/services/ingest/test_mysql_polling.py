@@ -21,7 +21,7 @@ from services.ingest.connectors.registry import manifest_of
 from services.ingest.connectors.templates import Values
 from services.ingest.vendors import mysql, sql
 from services.ingest.vendors.polling import Access, Window, high_water, pages, probe
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
 
 INSIDE = Reach.read(["127.0.0.0/8"])
@@ -123,7 +123,7 @@ def shop() -> Iterator[Shop]:
 
 def tried(access: Access, reach: Reach = INSIDE) -> tuple[str | None, str]:
     """The code and the words of a probe."""
-    with GuardedSession(reach, rates=Rates(time.monotonic)) as asking:
+    with GuardedSession(reach, rate_limiter=RateLimiter(time.monotonic)) as asking:
         (check,) = probe(access, session=asking, now=DAY + timedelta(hours=1))
     assert "wrong-password" not in check.detail
     return check.code, check.detail
@@ -134,7 +134,7 @@ def test_all_rows_are_read_and_a_killed_run_goes_on(shop: Shop) -> None:
     shop.said.clear()
     found: list[object] = []
     position: dict[str, object] | None = {"cursor": DAY.isoformat(), "limit": 3}
-    with GuardedSession(INSIDE, rates=Rates(time.monotonic)) as asking:
+    with GuardedSession(INSIDE, rate_limiter=RateLimiter(time.monotonic)) as asking:
         while position is not None:
             page = next(
                 pages(

@@ -8,17 +8,17 @@ from runtime.database import Pool
 from runtime.errors import UnavailableError
 
 from services.ingest.vendors.paces import FORGOTTEN_AFTER, SharedPaces
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from tests.services.ingest.test_records import Clock
 
 GAP = 1.1
 
 
-async def process(pool: Pool, clock: Clock) -> tuple[Rates, SharedPaces]:
+async def process(pool: Pool, clock: Clock) -> tuple[RateLimiter, SharedPaces]:
     """As one of several has it."""
     paces = SharedPaces(pool, key=b"k" * 32, clock=clock)
     await paces.start()
-    return Rates(lambda: clock().timestamp(), paces), paces
+    return RateLimiter(lambda: clock().timestamp(), paces), paces
 
 
 async def test_processes_ask_an_account_as_fast_as_one(sources_pool: Pool) -> None:
@@ -26,12 +26,18 @@ async def test_processes_ask_an_account_as_fast_as_one(sources_pool: Pool) -> No
     clock = Clock()
     (one, paces), (two, _) = [await process(sources_pool, clock) for _ in range(2)]
     waits = await asyncio.gather(
-        *(asyncio.to_thread(rates.wait, "account", 60) for rates in (one, two) for _ in range(6))
+        *(
+            asyncio.to_thread(rate_limiter.wait, "account", 60)
+            for rate_limiter in (one, two)
+            for _ in range(6)
+        )
     )
     assert sorted(waits) == pytest.approx([max(0.0, n * GAP - 3) for n in range(1, 13)], abs=1e-3)
     assert await asyncio.to_thread(two.wait, "another", 60) == 0
     # Who finds no turn is told to come back behind those of the other process.
-    told = [await asyncio.to_thread(rates.wait, "account", 60, most=1.0) for rates in (one, two)]
+    told = [
+        await asyncio.to_thread(rate_limiter.wait, "account", 60, most=1.0) for rate_limiter in (one, two)
+    ]
     assert told == pytest.approx([13 * GAP - 3, 14 * GAP - 3], abs=1e-3)
     async with sources_pool.connection() as conn:
         rows = await (await conn.execute("SELECT account FROM paces")).fetchall()
@@ -43,7 +49,7 @@ async def test_processes_ask_an_account_as_fast_as_one(sources_pool: Pool) -> No
 
 
 async def test_without_the_database_no_vendor_is_asked(sources_pool: Pool) -> None:
-    rates, _ = await process(sources_pool, Clock())
+    rate_limiter, _ = await process(sources_pool, Clock())
     await sources_pool.close()
     with pytest.raises(UnavailableError):
-        await asyncio.to_thread(rates.wait, "account", 60)
+        await asyncio.to_thread(rate_limiter.wait, "account", 60)

@@ -37,7 +37,7 @@ from services.ingest.errors import VendorError
 from services.ingest.vendors import polling
 from services.ingest.vendors import session as sessions
 from services.ingest.vendors.polling import Access, Page, Window, high_water, pages, probe
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession, retry_after
 from services.ingest.vendors.windows import READINGS_MAX, Place, window_values
 from tests.services.ingest.vendor import SECRET, Kept, Vendor, vendor
@@ -57,7 +57,9 @@ def playing() -> Iterator[Vendor]:
 
 
 def session(reach: Reach = INSIDE) -> GuardedSession:
-    return GuardedSession(reach, rates=Rates(time.monotonic), per_minute=100_000, secrets=[f"{SECRET}-token"])
+    return GuardedSession(
+        reach, rate_limiter=RateLimiter(time.monotonic), per_minute=100_000, secrets=[f"{SECRET}-token"]
+    )
 
 
 def read(access: Access, stream: Stream, window: Window = WINDOW, **more: Any) -> list[Page]:

@@ -31,7 +31,7 @@ from runtime.outbound import Reach
 from services.ingest.connectors.mapping import Mapped, map_record
 from services.ingest.connectors.registry import manifest_of
 from services.ingest.vendors.polling import Access, Page, Window, high_water, pages, probe
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
 
 INSIDE = Reach.read(["127.0.0.0/8"])
@@ -181,7 +181,7 @@ def test_failed_tasks_are_read_page_by_page_and_part_by_part(played: Snowflake, 
     found: list[Page] = []
     position: dict[str, object] | None = {"cursor": DAY.isoformat(), "limit": 3}
     waits: list[float] = []
-    with GuardedSession(INSIDE, rates=Rates(time.monotonic), per_minute=100_000) as asking:
+    with GuardedSession(INSIDE, rate_limiter=RateLimiter(time.monotonic), per_minute=100_000) as asking:
         while position is not None:
             window = Window(None, DAY + timedelta(days=1))
             page = next(
@@ -217,7 +217,7 @@ def test_failed_tasks_are_read_page_by_page_and_part_by_part(played: Snowflake, 
 def test_a_connection_is_tried_and_a_wrong_key_is_told(played: Snowflake) -> None:
     """Neither of its keys is ever repeated."""
     played.is_slow = False
-    with GuardedSession(INSIDE, rates=Rates(time.monotonic), per_minute=100_000) as asking:
+    with GuardedSession(INSIDE, rate_limiter=RateLimiter(time.monotonic), per_minute=100_000) as asking:
         assert [check.code for check in probe(played.access(), session=asking)] == [None, None]
         for secrets, code in (
             ({"username": "somebody"}, "credentials_rejected"),
@@ -244,7 +244,7 @@ def test_a_connection_is_tried_and_a_wrong_key_is_told(played: Snowflake) -> Non
 def test_nothing_but_reading_is_sent(played: Snowflake, statement: str) -> None:
     stream = replace(QUERIES, query=statement)
     access = replace(played.access(), manifest=replace(played.access().manifest, streams=(stream,)))
-    with GuardedSession(INSIDE, rates=Rates(time.monotonic), per_minute=100_000) as asking:
+    with GuardedSession(INSIDE, rate_limiter=RateLimiter(time.monotonic), per_minute=100_000) as asking:
         assert [check.code for check in probe(access, session=asking)] == ["not_configured"]
     assert played.sent == []
 
@@ -255,5 +255,5 @@ def test_a_query_may_name_what_it_looks_for(played: Snowflake) -> None:
         played.access(),
         manifest=replace(MANIFEST, base_url=played.url, streams=(replace(QUERIES, query=query),)),
     )
-    with GuardedSession(INSIDE, rates=Rates(time.monotonic), per_minute=100_000) as asking:
+    with GuardedSession(INSIDE, rate_limiter=RateLimiter(time.monotonic), per_minute=100_000) as asking:
         assert {check.code for check in probe(access, session=asking)} == {None}

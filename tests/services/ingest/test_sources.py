@@ -14,6 +14,7 @@ from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.expressions import STEPS_MAX, Expression, ExpressionError
 from services.ingest.connectors.manifest import Manifest, Mapping, RecordPath, SeverityRule, StatusRule
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
+from services.ingest.connectors.normalization import moment, severity, status
 from services.ingest.connectors.payloads import read_delivery, records_in
 from services.ingest.connectors.registry import (
     ManifestError,
@@ -23,10 +24,9 @@ from services.ingest.connectors.registry import (
     read,
     types,
 )
-from services.ingest.connectors.words import moment, severity, status
 from services.ingest.errors import VendorError
 from services.ingest.records import Raw
-from services.ingest.vendors.turning import compiled
+from services.ingest.vendors.pagination import compiled
 
 NOW = datetime(2026, 12, 31, tzinfo=UTC)
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "sources.md"

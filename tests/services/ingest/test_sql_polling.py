@@ -22,7 +22,7 @@ from services.ingest.connectors.registry import manifest_of
 from services.ingest.errors import VendorError
 from services.ingest.vendors import postgresql, sql
 from services.ingest.vendors.polling import Access, Window, high_water, pages, probe
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
 
 INSIDE = Reach.read(["127.0.0.0/8"])
@@ -33,7 +33,7 @@ QUERY = "SELECT id, title, at AS updated_at FROM failures WHERE at > :cursor AND
 
 
 def session(reach: Reach = INSIDE) -> GuardedSession:
-    return GuardedSession(reach, rates=Rates(time.monotonic))
+    return GuardedSession(reach, rate_limiter=RateLimiter(time.monotonic))
 
 
 def access(

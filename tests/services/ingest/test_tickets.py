@@ -33,7 +33,7 @@ from services.ingest.jobs import ticketing
 from services.ingest.jobs.ticketing import Ticketing
 from services.ingest.reporting import Sources
 from services.ingest.vault import Vault
-from services.ingest.vendors import atlassian, pushes, wire
+from services.ingest.vendors import atlassian, pushes, transport
 from services.ingest.vendors import tickets as vendor_tickets
 from services.ingest.vendors.oauth import Grants, values_of
 from services.ingest.vendors.pushes import Pushes
@@ -378,7 +378,7 @@ async def test_ticket_whose_answer_is_lost_is_found_at_once(
     monkeypatch.setattr(ticketing, "LOOK_AGAIN_SECONDS", (0.0,))
     await office.connect("github")
     if lost == "late":
-        monkeypatch.setattr(wire, "SECONDS", 0.5)
+        monkeypatch.setattr(transport, "SECONDS", 0.5)
         trackers.delay = 1.0
     else:
         trackers.answers = False

@@ -32,13 +32,13 @@ from services.ingest.connectors.manifest import ApiKey, Manifest, SinglePage
 from services.ingest.connectors.registry import manifest_of
 from services.ingest.connectors.templates import Values
 from services.ingest.errors import AccountBusyError, InvalidConnectorError, VendorError
-from services.ingest.vendors import atlassian, polling, wire
+from services.ingest.vendors import atlassian, polling, transport
 from services.ingest.vendors import session as sessions
+from services.ingest.vendors.authentication import SigV4
 from services.ingest.vendors.polling import Access, Window, pages
-from services.ingest.vendors.rates import UNDERWAY_SECONDS, OwnPaces, Rates
+from services.ingest.vendors.rate_limiter import UNDERWAY_SECONDS, OwnPaces, RateLimiter
 from services.ingest.vendors.redaction import hidden
 from services.ingest.vendors.session import GuardedSession, account_of
-from services.ingest.vendors.signing import SigV4
 
 INSIDE = Reach.read(["127.0.0.0/8"])
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,7 +80,9 @@ def answering(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[tu
 
 
 def session(reach: Reach = INSIDE) -> GuardedSession:
-    return GuardedSession(reach, rates=Rates(time.monotonic), per_minute=100_000, secrets=[SECRET])
+    return GuardedSession(
+        reach, rate_limiter=RateLimiter(time.monotonic), per_minute=100_000, secrets=[SECRET]
+    )
 
 
 def failure(url: str, reach: Reach = INSIDE) -> VendorError:
@@ -296,7 +298,7 @@ async def test_a_secret_that_makes_no_header_is_told_nowhere(spoiled: str) -> No
     with session() as asking, pytest.raises(VendorError) as polled:
         asking.send(asking.prepare_request(requests.Request("GET", "http://127.0.0.1:1/", headers=headers)))
     with pytest.raises(VendorError) as pushed, answering(lambda _: (200, {}, b"")) as (url, _):
-        await wire.send(Outbound(INSIDE), "GET", url, headers=headers)
+        await transport.send(Outbound(INSIDE), "GET", url, headers=headers)
     for caught in (polled, pushed):
         assert caught.value.code == "not_configured"
         assert SECRET not in "".join(traceback.format_exception(caught.value))
@@ -358,12 +360,12 @@ def test_signature_version_4_is_botocores(method: str) -> None:
 def test_requests_of_an_account_keep_its_pace_over_all_threads() -> None:
     """A burst, then a request every so often; another account does not wait."""
     now = [100.0]
-    rates = Rates(lambda: now[0])
-    waits = [rates.wait("a", 60) for _ in range(5)]
+    rate_limiter = RateLimiter(lambda: now[0])
+    waits = [rate_limiter.wait("a", 60) for _ in range(5)]
     assert waits == pytest.approx([0, 0, 0.3, 1.4, 2.5])
-    assert rates.wait("b", 60) == 0
+    assert rate_limiter.wait("b", 60) == 0
     now[0] += 60
-    assert rates.wait("a", 60) == 0
+    assert rate_limiter.wait("a", 60) == 0
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 7, 10, 60, 300, 1_200])
@@ -371,11 +373,11 @@ def test_no_minute_of_an_account_has_more_requests_than_it_may_be_asked(per_minu
     """By the vendor's own count, where requests take up to three seconds to it; and nearly as many are asked."""
     rng = random.Random(per_minute)
     now = 0.0
-    rates = Rates(lambda: now)
+    rate_limiter = RateLimiter(lambda: now)
     arrived: list[float] = []
     while now < 600.0:
         now += 10.0 if rng.random() * per_minute < 0.3 else 0.0
-        now += rates.wait("a", per_minute)
+        now += rate_limiter.wait("a", per_minute)
         arrived.append(now + rng.random() * UNDERWAY_SECONDS)
     arrived.sort()
     within = [bisect_left(arrived, first + 60.0) - number for number, first in enumerate(arrived)]
@@ -387,7 +389,7 @@ def test_processes_that_share_paces_ask_no_more_than_one(per_minute: int) -> Non
     """Each takes the turns of a second ahead; what it does not use is nobody's, and that is not much."""
     rng = random.Random(per_minute)
     now, shared = 0.0, OwnPaces()
-    processes = [Rates(lambda: now, shared) for _ in range(3)]
+    processes = [RateLimiter(lambda: now, shared) for _ in range(3)]
     arrived: list[float] = []
     while now < 300.0:
         now += 10.0 if rng.random() * per_minute < 0.3 else 0.0
@@ -400,10 +402,10 @@ def test_processes_that_share_paces_ask_no_more_than_one(per_minute: int) -> Non
 
 def test_a_clock_that_was_set_back_holds_up_an_account_for_an_hour_at_most() -> None:
     now = [1e9]
-    rates = Rates(lambda: now[0])
-    rates.wait("a", 60)
+    rate_limiter = RateLimiter(lambda: now[0])
+    rate_limiter.wait("a", 60)
     now[0] -= 1e6
-    assert 3_000 < rates.wait("a", 60, most=10.0) < 3_700
+    assert 3_000 < rate_limiter.wait("a", 60, most=10.0) < 3_700
 
 
 def test_where_a_session_gives_way_its_next_request_alone_waits_for_no_turn() -> None:
@@ -411,7 +413,9 @@ def test_where_a_session_gives_way_its_next_request_alone_waits_for_no_turn() ->
     waited: list[float] = []
     with (
         answering(lambda _: (200, {}, b"{}")) as (url, asked),
-        GuardedSession(INSIDE, rates=Rates(lambda: 0.0), per_minute=10, pause=waited.append) as asking,
+        GuardedSession(
+            INSIDE, rate_limiter=RateLimiter(lambda: 0.0), per_minute=10, pause=waited.append
+        ) as asking,
     ):
         for path in ("/0", "/1"):
             asking.give_way()
@@ -428,7 +432,9 @@ def test_the_wait_for_a_turn_is_no_slowness_of_the_vendor(monkeypatch: pytest.Mo
     monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + sum(waited)))
     with (
         answering(lambda _: (200, {}, b"{}")) as (url, asked),
-        GuardedSession(INSIDE, rates=Rates(lambda: sum(waited)), per_minute=2, pause=waited.append) as asking,
+        GuardedSession(
+            INSIDE, rate_limiter=RateLimiter(lambda: sum(waited)), per_minute=2, pause=waited.append
+        ) as asking,
     ):
         asking.give_way()
         for n in range(6):
@@ -452,13 +458,13 @@ def test_an_account_is_who_signs_in() -> None:
 
 def test_who_asks_a_public_host_keeps_no_strangers_pace() -> None:
     """One that has its own manifest ask once a minute would have another wait for minutes."""
-    rates = Rates(lambda: 0.0)
+    rate_limiter = RateLimiter(lambda: 0.0)
     theirs, ours = (
         account_of("custom_status", "https://status.example", {}, each) for each in ("ws_1", "ws_2")
     )
     for _ in range(5):
-        rates.wait(theirs, 1)
-    assert rates.wait(ours, 300) == 0
+        rate_limiter.wait(theirs, 1)
+    assert rate_limiter.wait(ours, 300) == 0
     assert ours == account_of("custom_status", "https://status.example", {}, "ws_2")
 
 
@@ -515,9 +521,9 @@ def test_jira_with_a_persons_token_is_asked_at_atlassian(monkeypatch: pytest.Mon
 def test_who_would_wait_too_long_takes_nobody_s_turn() -> None:
     """It is told when to come back, each behind the one before, so that they do not come all at once."""
     now = [0.0]
-    rates = Rates(lambda: now[0])
-    waits = [rates.wait("a", 6, most=10.0) for _ in range(4)]
+    rate_limiter = RateLimiter(lambda: now[0])
+    waits = [rate_limiter.wait("a", 6, most=10.0) for _ in range(4)]
     assert waits == [0.0, 11.0, 22.0, 33.0]
-    assert rates.wait("a", 6) == 11.0
+    assert rate_limiter.wait("a", 6) == 11.0
     now[0] += 60
-    assert rates.wait("a", 6, most=10.0) == 0.0
+    assert rate_limiter.wait("a", 6, most=10.0) == 0.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from services.ingest.connectors.manifest import Endpoint, Incremental, Offset, PageNumber, Stream
-from services.ingest.connectors.words import moment
+from services.ingest.connectors.normalization import moment
 from services.ingest.errors import VendorError
 from services.ingest.vendors import windows
 from services.ingest.vendors.windows import (

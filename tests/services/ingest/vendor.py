@@ -30,7 +30,7 @@ from services.ingest.connectors.manifest import (
     PageNumber,
     Stream,
 )
-from services.ingest.connectors.words import moment
+from services.ingest.connectors.normalization import moment
 from services.ingest.vendors.polling import Access
 
 SECRET: Final = "s3cret"

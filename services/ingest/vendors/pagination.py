@@ -29,7 +29,7 @@ PATHS_KEPT_MAX: Final = 1_024
 """Compiled JSONPaths that are kept; workspaces write theirs into manifests of their own."""
 
 
-def turned_to(
+def paginator_at(
     stream: Stream,
     next_: str | int | None,
     path: str,

@@ -66,7 +66,7 @@ class OwnPaces:
             return found
 
 
-class Rates:
+class RateLimiter:
     """A token bucket per account; it holds a twentieth of a minute's requests, so that a short run does not wait.
 
     Bucket, refill and what is on its way are together no more than `per_minute` within any 60 seconds; so in the long

@@ -18,9 +18,9 @@ from services.ingest.connectors.registry import manifest_of
 from services.ingest.errors import InvalidConnectorError, VendorError
 from services.ingest.vendors.oauth import trusting
 from services.ingest.vendors.polling import Access, open_session
-from services.ingest.vendors.rates import Rates
+from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
-from services.ingest.vendors.trust import as_file
+from services.ingest.vendors.tls import as_file
 
 INSIDE = Reach.read(["127.0.0.0/8"])
 
@@ -70,7 +70,9 @@ async def test_a_server_of_ones_own_has_to_have_a_certificate_of_ones_own_author
         access = Access(
             replace(manifest, base_url=address, test=None), {"ca_certificate": pem}, 0, {"token": "t"}
         )
-        with open_session(access, reach=INSIDE, rates=Rates(time.monotonic), pause=time.sleep) as asking:
+        with open_session(
+            access, reach=INSIDE, rate_limiter=RateLimiter(time.monotonic), pause=time.sleep
+        ) as asking:
             if is_good:
                 assert asking.get(f"{address}/x").json() == [{"id": 1}]
             else:
@@ -101,7 +103,7 @@ async def test_an_operators_authority_counts_where_a_connector_names_none(
         (elsewhere, ours, "", False),
     ):
         reach = replace(INSIDE, authorities=believed)
-        with GuardedSession(reach, rates=Rates(time.monotonic), authority=given) as asking:
+        with GuardedSession(reach, rate_limiter=RateLimiter(time.monotonic), authority=given) as asking:
             asked = Outbound(reach).trusting(given).get(f"{address}/x")
             if is_good:
                 assert asking.get(f"{address}/x").json() == [{"id": 1}]

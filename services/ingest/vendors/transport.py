@@ -33,7 +33,7 @@ def unreached(error: OutboundError) -> VendorError:
     return VendorError("address_refused" if error.is_refused else "unreachable", str(error))
 
 
-class Guarded(httpx2.AsyncBaseTransport):
+class GuardedTransport(httpx2.AsyncBaseTransport):
     """What Authlib's client sends its requests through: the addresses that it may not ask are refused here."""
 
     def __init__(self, outbound: Outbound) -> None:

@@ -1,4 +1,4 @@
-"""Connections that are hung up by somebody else than the thread that waits at them.
+"""Hangs connections up when their time is over, from another thread than the one that waits at them.
 
 A time limit of a socket is for one read; whoever sends a byte now and then, or nothing to a library that waits without
 end, would keep a thread for good.
@@ -17,8 +17,8 @@ ANSWER_SECONDS: Final = 90.0
 """For a whole page of a database, from the look-up of the name to the last byte."""
 
 
-class Lines:
-    """The connections of one session, which asks one thing at a time."""
+class Watchdog:
+    """Of the connections of one session, which asks one thing at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
