@@ -4,7 +4,6 @@ import asyncio
 import socket
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -17,8 +16,10 @@ import httpx
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.errors import StartError
+from runtime.names import Names
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -27,9 +28,6 @@ BODY_BYTES_MAX = 1024 * 1024
 SECONDS = 5.0
 AUTHORITIES_BYTES_MAX: Final = 1024 * 1024
 _CONTEXTS: Final = 16
-NAMES_AT_ONCE: Final = 32
-_names: Final = ThreadPoolExecutor(NAMES_AT_ONCE, thread_name_prefix="name")
-"""Not the loop's own threads: our database and broker would wait for a stranger's name that nobody answers for."""
 _TRANSLATED = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind a translator
 _UNICAST = IPv6Network("2000::/3")  # RFC 4291, 2.4: all that has been given out of IPv6
 _RELAYS = IPv4Network("192.88.99.0/24")  # RFC 7526: whoever is near forwards from there
@@ -67,15 +65,21 @@ class Reach(Struct, frozen=True):
     """Which addresses may be connected to: those on the internet by https, and those of these networks also by http.
 
     authorities: whose certificates are believed there (PEM) beside those that browsers trust.
+    tenant: who connects; only so many names are looked up at once for one. Empty: nobody's in particular.
     """
 
     allowed: tuple[Network, ...] = ()
     authorities: str = ""
+    tenant: str = ""
 
     @classmethod
     def read(cls, networks: Sequence[str], *, authorities: str = "") -> "Reach":
         """The internet and these networks, written as 10.0.0.0/8. Raises ValueError."""
         return cls(tuple(ip_network(text) for text in networks), authorities)
+
+    def of(self, tenant: str) -> "Reach":
+        """The same, for one tenant."""
+        return replace(self, tenant=tenant)
 
     def choose(self, scheme: str, host: str, found: Sequence[str]) -> str:
         """The one of a host's IP addresses to connect to; that host has no good one if any of them is bad.
@@ -90,13 +94,13 @@ class Reach(Struct, frozen=True):
         # IPv4 first: what it reaches is known to be the same, and more networks have it.
         return str(min(addresses, key=lambda address: address.version))
 
-    def resolve(self, scheme: str, host: str, port: int) -> str:
+    def resolve(self, scheme: str, host: str) -> str:
         """The same for a name, which is looked up once: what was checked is what has to be connected to.
 
         Blocks for at most SECONDS, so it is for threads. Raises OutboundError.
         """
         self.check_scheme(scheme)
-        looking = _names.submit(_look_up, host, port)
+        looking = _names.find(host, tenant=self.tenant)
         try:
             found = looking.result(SECONDS)
         except TimeoutError as error:
@@ -176,6 +180,10 @@ class Outbound:
     def trusting(self, authority: str) -> "Outbound":
         """The same, for a server whose certificate has to be of this authority (PEM) alone; empty: of one of the reach."""
         return Outbound(self._reach, authority=authority)
+
+    def of(self, tenant: str) -> "Outbound":
+        """The same, for one tenant."""
+        return Outbound(self._reach.of(tenant), authority=self._authority)
 
     async def get(self, url: str, *, token: str | None = None) -> bytes:
         """The body behind an address, asked with a bearer token if there is one. Raises OutboundError."""
@@ -300,19 +308,21 @@ class Outbound:
         self._reach.check_scheme(asked.scheme)
         if not host or asked.userinfo:
             raise OutboundError("the address has to have a host, and no user", is_refused=True)
-        port = asked.port or {"https": 443, "http": 80}[asked.scheme]
-        found = await asyncio.get_running_loop().run_in_executor(_names, _look_up, host, port)
+        found = await asyncio.wrap_future(_names.find(host, tenant=self._reach.tenant))
         chosen = self._reach.choose(asked.scheme, host, found)
         return asked.copy_with(host=chosen), asked.netloc.decode()
 
 
-def _look_up(host: str, port: int) -> list[str]:
+def _look_up(host: str) -> list[str]:
     """A name's IP addresses; blocks for as long as the system likes. Raises OutboundError."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise OutboundError(f"{host} is not known") from error
     return [str(place[0]) for *_, place in found]
+
+
+_names: Final = Names(_look_up)
 
 
 def is_public(address: Address) -> bool:

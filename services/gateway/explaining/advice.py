@@ -45,6 +45,7 @@ class Adviser:
             models={tier: own[tier] or offered[tier.value] for tier in _TIERS},
             redaction=redaction,
             is_trusted=False,
+            workspace_id=workspace_id,
         )
 
     def _operators(self, redaction: Redaction) -> Endpoint | None:

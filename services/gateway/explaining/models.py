@@ -53,7 +53,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """Where a workspace's questions go, and what is taken out of them.
 
     api_key: sent as a bearer token; empty: none. models: by tier.
-    is_trusted: the operator named the address, so it may be inside our network.
+    is_trusted: the operator named the address, so it may be inside our network. workspace_id: who named it otherwise.
     """
 
     base_url: str
@@ -61,6 +61,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     models: Mapping[ingest.AnalysisTier, str]
     redaction: Redaction
     is_trusted: bool
+    workspace_id: str = ""
 
     @property
     def host(self) -> str:
@@ -145,7 +146,7 @@ class Models:
             "max_tokens": _TOKENS_MAX[tier],
             "response_format": {"type": "json_object"},
         }
-        outbound = self._trusted if endpoint.is_trusted else self._guarded
+        outbound = self._trusted if endpoint.is_trusted else self._guarded.of(endpoint.workspace_id)
         try:
             body = await outbound.post_json(
                 f"{endpoint.base_url.rstrip('/')}/chat/completions",

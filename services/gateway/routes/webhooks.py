@@ -298,7 +298,7 @@ async def create_webhook(gateway: Gateway, call: Call[NoQuery, WebhookRequest]) 
     if wanted.connector_id is not None:
         await read_one(gateway, space, connectors.LISTING, wanted.connector_id)
     _check_types(wanted.event_types, wanted.connector_id)
-    await _check_url(gateway, wanted.url)
+    await _check_url(gateway, space, wanted.url)
     webhook_id = new_id("whk_", now=act.now, rng=gateway.rng)
     log = gateway.resources.event_log
     partition = log.partition_of(space)
@@ -357,9 +357,9 @@ def _check_types(types: Sequence[str], connector_id: str | None) -> None:
         )
 
 
-async def _check_url(gateway: Gateway, url: str) -> None:
+async def _check_url(gateway: Gateway, workspace_id: str, url: str) -> None:
     try:
-        await gateway.webhooks.check(url)
+        await gateway.webhooks.check(workspace_id, url)
     except OutboundError as error:
         raise WebhookRefusedError(
             f"Nothing may be sent there: {error}.", details={"url": str(error)}
@@ -375,7 +375,7 @@ async def change_webhook(gateway: Gateway, call: Call[NoQuery, WebhookChange]) -
         return _present(gateway, row)
     _check_types(change.event_types or (), row.connector_id)
     if change.url is not None:
-        await _check_url(gateway, change.url)
+        await _check_url(gateway, call.workspace_id, change.url)
     log = gateway.resources.event_log
     end = await log.last_seq(log.partition_of(call.workspace_id))
     async with tenant(gateway.people, call.workspace_id) as conn:

@@ -273,8 +273,13 @@ class Ticketing:
             raise VendorError("not_configured", f"{source.manifest.name} takes no tickets")
         secrets = await self._grants.fresh(source, workspace_id=workspace_id)
         return _Desk(
-            source, source.manifest.push, Tracker(source, source.manifest.push, secrets, self._outbound)
+            source, source.manifest.push, self._tracker(workspace_id, source, source.manifest.push, secrets)
         )
+
+    def _tracker(
+        self, workspace_id: str, source: Source, push: language.Push, secrets: Mapping[str, str]
+    ) -> Tracker:
+        return Tracker(source, push, secrets, self._outbound.of(workspace_id))
 
     async def _made(
         self,
@@ -318,7 +323,7 @@ class Ticketing:
     ) -> tuple[tickets.Made, bool]:
         """The ticket and whether we made it. Raises UnsettledError, TicketUncertainError and VendorError."""
         secrets = await self._grants.fresh(source, workspace_id=context.workspace_id)
-        tracker = Tracker(source, push, secrets, self._outbound)
+        tracker = self._tracker(context.workspace_id, source, push, secrets)
         if ours.n_attempts > 1 and not push.is_idempotent:
             if push.find is None:
                 raise TicketUncertainError(str(given["marker"]))
@@ -360,7 +365,7 @@ class Ticketing:
             if error.code != "credentials_rejected" or token is None or source.manifest.push is None:
                 raise
             renewed = await self._grants.fresh(source, workspace_id=context.workspace_id, rejected=token)
-            return await ask(Tracker(source, source.manifest.push, renewed, self._outbound))
+            return await ask(self._tracker(context.workspace_id, source, source.manifest.push, renewed))
 
     async def _settled(self, ours: Push, context: CommandContext) -> bool:
         """Whether what another try left behind was found. Raises VendorError and AppError."""

@@ -194,7 +194,7 @@ class Grants:
                 expires_at=expires_at,
             )
         config = values_of(source)
-        async with self._asking(source, client, auth.client_auth) as authlib:
+        async with self._asking(source, client, auth.client_auth, workspace_id) as authlib:
             authlib.code_challenge_method = "S256" if auth.pkce else None
             url, _ = authlib.create_authorization_url(
                 fill_address(auth.authorize_url, config),
@@ -247,6 +247,7 @@ class Grants:
             source,
             client,
             client.client_id,
+            workspace_id=claim.workspace_id,
             hidden=(code, claim.verifier),
             ask=lambda authlib, url: authlib.fetch_token(
                 url,
@@ -302,11 +303,11 @@ class Grants:
                 return live
             match auth:
                 case AuthorizationCode():
-                    grant = await self._refreshed(source, auth, held.secrets)
+                    grant = await self._refreshed(source, auth, held.secrets, workspace_id)
                 case ClientCredentials():
-                    grant = await self._of_client(source, auth, held.secrets)
+                    grant = await self._of_client(source, auth, held.secrets, workspace_id)
                 case JwtBearer():
-                    grant = await self._of_account(source, auth, held.secrets)
+                    grant = await self._of_account(source, auth, held.secrets, workspace_id)
                 case _:
                     raise VendorError("not_configured", f"{auth_kind(auth)} has no token")
             await held.keep({TOKEN: _written(grant)})
@@ -329,6 +330,7 @@ class Grants:
         source: Source,
         auth: AuthorizationCode,
         secrets: Mapping[str, str],
+        workspace_id: str,
     ) -> Grant:
         """By the refresh token, RFC 6749, 6. A vendor that sends no other one lets us keep it."""
         old = _read(secrets.get(TOKEN))
@@ -342,6 +344,7 @@ class Grants:
             source,
             client,
             client.client_id,
+            workspace_id=workspace_id,
             hidden=(token, old.access_token),
             ask=lambda authlib, url: authlib.refresh_token(url, refresh_token=token, headers=_headers(auth)),
         )
@@ -353,6 +356,7 @@ class Grants:
         source: Source,
         auth: ClientCredentials,
         secrets: Mapping[str, str],
+        workspace_id: str,
     ) -> Grant:
         """RFC 6749, 4.4."""
         config = values_of(source)
@@ -363,6 +367,7 @@ class Grants:
             source,
             self._client_of(source, secrets),
             _made_for(auth, secrets),
+            workspace_id=workspace_id,
             hidden=(),
             ask=lambda authlib, url: authlib.fetch_token(url, grant_type="client_credentials", **params),
         )
@@ -372,6 +377,7 @@ class Grants:
         source: Source,
         auth: JwtBearer,
         secrets: Mapping[str, str],
+        workspace_id: str,
     ) -> Grant:
         """RFC 7523, 2.1, as Google takes it: the scopes are a claim. The key's own token_uri is not followed."""
         written = secrets.get(ACCOUNT_KEY, "")
@@ -389,7 +395,7 @@ class Grants:
             claims={"scope": " ".join(auth.scopes)} if auth.scopes else {},
             key=signer,
             header={"alg": "RS256", **({"kid": key.private_key_id} if key.private_key_id else {})},
-            transport=GuardedTransport(trusting(self._outbound, source)),
+            transport=GuardedTransport(trusting(self._outbound.of(workspace_id), source)),
             trust_env=False,
         ) as client:
             answer = await _judged(client.refresh_token, kind=auth_kind(auth), hidden=(key.private_key,))
@@ -401,6 +407,7 @@ class Grants:
         client: Client,
         made_for: str,
         *,
+        workspace_id: str,
         hidden: tuple[str, ...],
         ask: Callable[[AsyncOAuth2Client, str], Awaitable[object]],
     ) -> Grant:
@@ -409,7 +416,7 @@ class Grants:
         if not isinstance(auth, AuthorizationCode | ClientCredentials):
             raise VendorError("not_configured", f"{auth_kind(auth)} has no client")
         url = fill_address(auth.token_url, values_of(source))
-        async with self._asking(source, client, auth.client_auth) as authlib:
+        async with self._asking(source, client, auth.client_auth, workspace_id) as authlib:
             answer = await _judged(
                 lambda: ask(authlib, url), kind=auth_kind(auth), hidden=(*hidden, client.client_secret)
             )
@@ -435,13 +442,13 @@ class Grants:
             extras={name: said[name] for name in _KEPT if isinstance(said.get(name), str)},
         )
 
-    def _asking(self, source: Source, client: Client, method: str) -> AsyncOAuth2Client:
+    def _asking(self, source: Source, client: Client, method: str, workspace_id: str) -> AsyncOAuth2Client:
         return AsyncOAuth2Client(
             client.client_id,
             client.client_secret,
             # RFC 6749, 2.1: a client without a secret is a public one, which only names itself.
             token_endpoint_auth_method=method if client.client_secret else "none",
-            transport=GuardedTransport(trusting(self._outbound, source)),
+            transport=GuardedTransport(trusting(self._outbound.of(workspace_id), source)),
             trust_env=False,
         )
 

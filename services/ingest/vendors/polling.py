@@ -163,7 +163,7 @@ def open_session(
     values = Values(manifest, access.config)
     base_url = "" if manifest.base_url is None else values.base_url(manifest)
     return GuardedSession(
-        reach,
+        reach.of(access.workspace_id),
         rate_limiter=rate_limiter,
         account=account_of(manifest.type, base_url, access.secrets, access.workspace_id),
         per_minute=manifest.rate_per_minute,

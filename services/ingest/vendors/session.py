@@ -303,7 +303,7 @@ class _GuardedAdapter(HTTPAdapter):
 def _dial(connection: HTTPConnection, scheme: str, reach: Reach, watchdog: Watchdog) -> socket:
     """A socket to the one address that the name stood for when it was looked up and judged."""
     try:
-        address = reach.resolve(scheme, connection.host, connection.port)
+        address = reach.resolve(scheme, connection.host)
     except OutboundError as error:
         raise VendorError("address_refused" if error.is_refused else "unreachable", str(error)) from error
     try:

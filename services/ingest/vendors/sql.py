@@ -102,7 +102,7 @@ def dialled(values: Values, reach: Reach, watchdog: Watchdog) -> tuple[socket, s
         raise VendorError("not_configured", "port has to be a number from 1 to 65535")
     try:
         # "https": an address on the internet has to be encrypted here too.
-        address = reach.resolve("https", host, int(port))
+        address = reach.resolve("https", host)
     except OutboundError as error:
         raise VendorError("address_refused" if error.is_refused else "unreachable", str(error)) from error
     try:

@@ -18,6 +18,7 @@ from services.gateway.identity.jwks import KeySet, Verifier
 from services.gateway.identity.sessions import Sessions
 from services.gateway.identity.signin.providers import Issuers, Providers
 from services.gateway.settings import GatewaySettings
+from tests.libs.runtime.test_names import tenants_asked_for
 
 from .identity_provider import CLIENT_ID, IdentityProvider
 from .tenants import SECRET, execute, onboard
@@ -178,6 +179,20 @@ async def test_a_provider_that_is_away_is_said_to_be(
     )
     with pytest.raises(UnavailableError):
         await pretending.enter(token)
+
+
+async def test_names_of_a_workspaces_own_provider_are_looked_up_for_it(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another workspace has the same one: each is found for itself, and asked on."""
+    tenants, providers = tenants_asked_for(monkeypatch), Providers(Outbound(EVERYWHERE))
+    token = provider.id_token(provider.know("somebody@example.com"))
+    for space in ("ws_1", "ws_2", "ws_1"):
+        verifier = (await providers.get(provider.issuer, space)).verifier(CLIENT_ID)
+        await verifier.verify(token, now=datetime.now(UTC))
+    assert tenants == ["ws_1", "ws_1", "ws_2", "ws_2"]
+    await providers.discover(provider.issuer, "ws_3")
+    assert tenants[-1] == "ws_3"
 
 
 async def test_the_same_subject_at_two_issuers_is_two_people(

@@ -2,6 +2,7 @@
 
 import pytest
 from contracts import ingest
+from msgspec.structs import replace
 from runtime.outbound import EVERYWHERE, Outbound
 
 from services.gateway.engine.redacting import Redaction
@@ -12,6 +13,7 @@ from services.gateway.explaining.models import (
     ModelError,
     Models,
 )
+from tests.libs.runtime.test_names import tenants_asked_for
 from tests.services.gateway.model_endpoint import ModelEndpoint
 
 QUESTION = (ingest.ModelMessage(role="user", text='{"evidence": []}'),)
@@ -80,6 +82,22 @@ async def test_a_model_that_keeps_failing_is_asked_once_a_minute() -> None:
         assert len(asked) == FAILURES_MAX + 9
     finally:
         model.close()
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_names_of_a_workspaces_own_model_are_looked_up_for_it(
+    is_trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator's is everybody's."""
+    model = ModelEndpoint()
+    model.answer = lambda _: (200, "{}")
+    outbound, tenants = Outbound(EVERYWHERE), tenants_asked_for(monkeypatch)
+    endpoint = replace(endpoint_of(model, is_trusted=is_trusted), workspace_id="ws_1")
+    try:
+        await Models(trusted=outbound, guarded=outbound).ask(endpoint, ingest.AnalysisTier.FAST, QUESTION)
+    finally:
+        model.close()
+    assert tenants == ["" if is_trusted else "ws_1"]
 
 
 @pytest.mark.parametrize("answer", [(400, ""), (413, ""), (422, ""), (200, "")])

@@ -36,11 +36,20 @@ URL = "https://example.com/"
 
 
 class Receivers:
-    """All there are, in place of the network. calls: of each webhook, what it was sent, in order, and where."""
+    """All there are, in place of the network.
+
+    calls: of each webhook, what it was sent, in order, and where. tenants: for whom.
+    """
 
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.tenants: list[str] = []
         self.meanwhile: Callable[[str], Awaitable[object]] | None = None
+
+    def of(self, tenant: str) -> "Receivers":
+        """The same for each workspace."""
+        self.tenants.append(tenant)
+        return self
 
     async def send(self, _: str, url: str, *, content: bytes, **__: object) -> Answer:
         event = msgspec.json.decode(content)
@@ -246,6 +255,7 @@ async def test_a_turn_goes_by_what_the_webhook_is_now(
         await ours.messenger._turn(taken)
         behind = [("evt_2", MOVED)] if change == MOVED else []
         assert ours.receivers.calls[webhook_id] == [("evt_1", URL), *behind]
+        assert set(ours.receivers.tenants) == {client.workspace_id}
 
 
 async def test_slow_receivers_hold_up_no_other_and_order_is_kept(

@@ -43,6 +43,7 @@ from services.ingest.vendors.oauth import (
     Grants,
     StateGoneError,
 )
+from tests.libs.runtime.test_names import tenants_asked_for
 from tests.services.ingest import oauth_server
 from tests.services.ingest.oauth_server import ACCOUNT, REDIRECT_URI, OAuthServer
 
@@ -338,6 +339,22 @@ async def test_service_account_signs_a_jwt_for_a_token(
         with pytest.raises(VendorError) as refused:
             await fresh(grants, server, ACCOUNT_WAY)
         assert refused.value.code == "not_configured"
+
+
+async def test_names_are_looked_up_for_the_workspace_that_signs_in(
+    grants: Grants, vault: Vault, server: OAuthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whichever way, and to renew it."""
+    pem = server.key.as_pem(private=True).decode()
+    key = msgspec.json.encode({"client_email": ACCOUNT, "private_key": pem, "private_key_id": "1"}).decode()
+    await vault.keep(WORKSPACE, CONNECTOR, OURS | {ACCOUNT_KEY: key})
+    tenants = tenants_asked_for(monkeypatch)
+    await sign_in(grants, server)
+    given = (await fresh(grants, server))["access_token"]
+    await fresh(grants, server, rejected=given)
+    for way in (MACHINE, ACCOUNT_WAY):
+        await fresh(grants, server, way)
+    assert tenants == [WORKSPACE] * 4
 
 
 async def test_other_ways_to_sign_in_give_what_the_vault_holds(

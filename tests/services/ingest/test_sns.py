@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from nats.aio.client import Client
 from runtime import outbound
 from runtime.broker import CommandContext
+from runtime.names import Names
 from runtime.outbound import Outbound, Reach
 from testkit.waiting import eventually
 
@@ -109,7 +110,7 @@ def authority(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ours.load_cert_chain(pair)
     server.http.socket = ours.wrap_socket(server.http.socket, server_side=True)
-    monkeypatch.setattr(outbound, "_look_up", lambda _host, _port: ["127.0.0.1"])
+    monkeypatch.setattr(outbound, "_names", Names(lambda _: ["127.0.0.1"]))
     return pair.read_text()
 
 

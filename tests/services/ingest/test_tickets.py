@@ -37,6 +37,7 @@ from services.ingest.vendors import atlassian, pushes, transport
 from services.ingest.vendors import tickets as vendor_tickets
 from services.ingest.vendors.oauth import Grants, values_of
 from services.ingest.vendors.pushes import Pushes
+from tests.libs.runtime.test_names import tenants_asked_for
 from tests.services.ingest import oauth_server as oauth
 from tests.services.ingest.oauth_server import OAuthServer
 from tests.services.ingest.trackers import SECRET, Trackers
@@ -237,6 +238,7 @@ async def test_tracker_that_fails_as_nobody_expected_ends_nothing(
 ) -> None:
     """Whoever follows tickets does it for everybody; what it cannot read may be of one's own manifest."""
     await office.connect("github")
+    tenants = tenants_asked_for(monkeypatch)
     pushed = await office.process().push(order("github"), CONTEXT)
     row, follower = open_ticket(pushed.ticket, office.clock()), office.process()
     office.clock.now += timedelta(minutes=15)
@@ -245,6 +247,7 @@ async def test_tracker_that_fails_as_nobody_expected_ends_nothing(
         assert await follower.follow([row]) == 0
     office.clock.now += timedelta(minutes=15)
     assert await follower.follow([row]) == 1
+    assert set(tenants) == {WORKSPACE}
 
 
 async def test_slow_tracker_holds_up_its_own_tickets_only(

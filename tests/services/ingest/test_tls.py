@@ -68,11 +68,12 @@ async def test_a_server_of_ones_own_has_to_have_a_certificate_of_ones_own_author
         (elsewhere, ours, False),
     ):
         access = Access(
-            replace(manifest, base_url=address, test=None), {"ca_certificate": pem}, 0, {"token": "t"}
+            replace(manifest, base_url=address, test=None), {"ca_certificate": pem}, 0, {"token": "t"}, "ws_1"
         )
         with open_session(
             access, reach=INSIDE, rate_limiter=RateLimiter(time.monotonic), pause=time.sleep
         ) as asking:
+            assert asking.reach.tenant == "ws_1"
             if is_good:
                 assert asking.get(f"{address}/x").json() == [{"id": 1}]
             else:

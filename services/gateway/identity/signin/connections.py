@@ -82,7 +82,7 @@ class Connections:
         act.check_may_grant(wanted.default_role)
         async with tenant(self._pool, act.workspace_id) as conn:
             (await load_plan(conn, act.workspace_id, now=act.now)).require("sso")
-        metadata = await self._discovered(wanted.issuer)
+        metadata = await self._discovered(wanted.issuer, act.workspace_id)
         connection_id = new_id("sso_", now=act.now, rng=self._rng)
         async with tenant(self._pool, act.workspace_id) as conn:
             known = await _queries.list_connections(conn, workspace_id=act.workspace_id)
@@ -180,9 +180,9 @@ class Connections:
             revoked_at=act.now,
         )
 
-    async def _discovered(self, issuer: str) -> Metadata:
+    async def _discovered(self, issuer: str, workspace_id: str) -> Metadata:
         try:
-            return await self._providers.discover(issuer)
+            return await self._providers.discover(issuer, workspace_id)
         except OutboundError as error:
             raise ProviderUnusableError(
                 f"The identity provider cannot be used: {error}.", details={"issuer": str(error)}

@@ -120,15 +120,16 @@ class Providers:
     def __init__(self, outbound: Outbound, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._outbound = outbound
         self._monotonic = monotonic
-        self._found: dict[str, tuple[float, Provider]] = {}
+        self._found: dict[tuple[str, str], tuple[float, Provider]] = {}
 
-    async def get(self, issuer: str) -> Provider:
-        """The provider that calls itself so. Raises OutboundError."""
-        known = self._found.get(issuer)
+    async def get(self, issuer: str, workspace_id: str = "") -> Provider:
+        """The provider that calls itself so. workspace_id: whose it is; empty: ours. Raises OutboundError."""
+        key = (workspace_id, issuer)
+        known = self._found.get(key)
         if known is not None and self._monotonic() - known[0] < METADATA_SECONDS:
             return known[1]
         try:
-            provider = Provider(await self.discover(issuer), self._outbound)
+            provider = Provider(await self.discover(issuer, workspace_id), self._outbound.of(workspace_id))
         except OutboundError:
             if known is None:
                 raise
@@ -136,13 +137,13 @@ class Providers:
             provider = known[1]
         if len(self._found) >= PROVIDERS_KEPT_MAX:
             self._found.clear()
-        self._found[issuer] = (self._monotonic(), provider)
+        self._found[key] = (self._monotonic(), provider)
         return provider
 
-    async def discover(self, issuer: str) -> Metadata:
+    async def discover(self, issuer: str, workspace_id: str = "") -> Metadata:
         """What a provider publishes of itself now. Raises OutboundError, also when it calls itself otherwise."""
         url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-        body = await self._outbound.get(url)
+        body = await self._outbound.of(workspace_id).get(url)
         try:
             metadata = msgspec.json.decode(body, type=Metadata)
         except msgspec.DecodeError as error:

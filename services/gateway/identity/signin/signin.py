@@ -195,7 +195,7 @@ class SignIn:
                 return await self._trusted.get(issuer), client
             async with self._pool.connection() as conn, conn.transaction():
                 client = Client(door.client_id, await self._secret(conn, door))
-            return await self._guarded.get(door.issuer), client
+            return await self._guarded.get(door.issuer, door.workspace_id), client
         except OutboundError as error:
             raise UnavailableError(
                 f"The identity provider does not answer: {error}.", retry_after=10

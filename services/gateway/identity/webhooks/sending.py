@@ -133,10 +133,10 @@ class Sender:
             workspace_id, webhook_id, target.url, target.connector_id, target.is_active, tuple(secrets)
         )
 
-    async def check(self, url: str) -> None:
+    async def check(self, workspace_id: str, url: str) -> None:
         """Raise OutboundError when nothing may be sent there; a name that is not known now may be known later."""
         try:
-            await self._outbound.check(url)
+            await self._outbound.of(workspace_id).check(url)
         except OutboundError as error:
             if error.is_refused:
                 raise
@@ -156,7 +156,7 @@ class Sender:
         )
         began = perf_counter()
         try:
-            answer = await self._outbound.send(
+            answer = await self._outbound.of(receiver.workspace_id).send(
                 "POST", receiver.url, headers=headers, content=body, seconds=SECONDS, body_bytes=ANSWER_BYTES
             )
         except (OutboundError, UnmakeableError) as error:
