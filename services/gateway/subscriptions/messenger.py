@@ -1,7 +1,6 @@
 """From the queue of deliveries to the webhooks: fair among workspaces, one at a time to each, again after a failure."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from psycopg_pool import PoolTimeout
 from runtime import metrics
 from runtime.database import tenant
 from runtime.errors import UnavailableError
+from runtime.places import Places
 
 from services.gateway.identity.webhooks import _queries
 from services.gateway.identity.webhooks.messages import Envelope
@@ -30,6 +30,9 @@ log = structlog.get_logger("gateway.webhooks")
 AT_ONCE_MAX: Final = 32
 """Webhooks that one gateway sends to at the same time."""
 OF_A_WORKSPACE_MAX: Final = 4
+SLOW_SECONDS: Final = 4.0
+"""Whose receiver takes longer than that of one turn is slow, so that its workspace has to share: see `runtime.places`.
+Less than it takes to find that nobody is there; 20 deliveries at 200 ms."""
 TURN_DELIVERIES_MAX: Final = 20
 TURN_SECONDS: Final = 40.0
 LEASE_SECONDS: Final = 15.0
@@ -73,7 +76,7 @@ class Messenger:
     def __init__(self, gateway: Gateway, sender: Sender) -> None:
         self._gateway = gateway
         self._sender = sender
-        self._busy: Counter[str] = Counter()
+        self._places = Places(AT_ONCE_MAX, each=OF_A_WORKSPACE_MAX)
         self._turns: set[asyncio.Task[None]] = set()
         self._told = asyncio.Event()
 
@@ -103,20 +106,22 @@ class Messenger:
 
     async def _begin_turn(self) -> bool:
         now = self._gateway.resources.clock()
-        full = [each for each, n in self._busy.items() if n >= OF_A_WORKSPACE_MAX]
         async with self._gateway.people.connection() as conn:
             taken = await _queries.take_turn(
-                conn, now_at=now, until=now + timedelta(seconds=LEASE_SECONDS), without=full
+                conn,
+                now_at=now,
+                until=now + timedelta(seconds=LEASE_SECONDS),
+                without=[*self._places.without()],
             )
         if taken is None:
             return False
         turn = asyncio.create_task(self._turn_or_log(taken))
         self._turns.add(turn)
-        self._busy[taken.workspace_id] += 1
+        self._places.take(taken.workspace_id)
 
         def ended(_: object) -> None:
             self._turns.discard(turn)
-            self._busy -= Counter([taken.workspace_id])
+            self._places.give_back(taken.workspace_id)
             self._told.set()
 
         turn.add_done_callback(ended)
@@ -146,6 +151,7 @@ class Messenger:
         visible = max((delivery.event_sequence for delivery in due), default=0)
         if not await self._gateway.resources.reached(taken.workspace_id, visible, timeout=VISIBLE_SECONDS):
             due = []
+        n_seconds = 0.0
         for delivery in due:
             held = await self._held(taken)
             if held is None:
@@ -155,7 +161,15 @@ class Messenger:
             receiver = await self._sender.find(taken.workspace_id, taken.webhook_id)
             if receiver is None or not receiver.is_active or loop.time() >= ends_at:
                 break
-            if not await self._deliver(receiver, delivery):
+            if self._places.is_beyond(taken.workspace_id):
+                break
+            attempt = await self._deliver(receiver, delivery)
+            if attempt is None:
+                continue
+            n_seconds += attempt.duration_ms / 1000
+            if n_seconds > SLOW_SECONDS:
+                self._places.note_slow(taken.workspace_id)
+            if not attempt.is_good:
                 break
         await self._sender.end_turn(taken)
 
@@ -166,8 +180,8 @@ class Messenger:
             return taken
         return await self._sender.hold_turn(taken, until=now + timedelta(seconds=LEASE_SECONDS))
 
-    async def _deliver(self, receiver: Receiver, delivery: _queries.Due) -> bool:
-        """Whether the next one may follow: not when the receiver fails."""
+    async def _deliver(self, receiver: Receiver, delivery: _queries.Due) -> Attempt | None:
+        """How the call went; None: the receiver was not asked, as there is nothing to send."""
         workspace_id = receiver.workspace_id
         try:
             content = await content_of(self._gateway, workspace_id, delivery)
@@ -177,13 +191,13 @@ class Messenger:
             log.exception("webhooks.content_unmade", delivery_id=delivery.delivery_id)
             unmade = Attempt(None, None, _UNMADE, 0, is_ours=True)
             await self._sender.note(receiver, delivery.delivery_id, unmade, n_before=delivery.n_attempts)
-            return True
+            return None
         if content is None:
             async with tenant(self._gateway.people, workspace_id) as conn:
                 await _queries.skip_delivery(
                     conn, error=_GONE, workspace_id=workspace_id, delivery_id=delivery.delivery_id
                 )
-            return True
+            return None
         envelope = Envelope(
             id=delivery.event_id,
             type=delivery.event_type,
@@ -198,7 +212,7 @@ class Messenger:
         attempt = await self._sender.post(receiver, envelope, delivery_id=delivery.delivery_id)
         ATTEMPTS.labels(_outcome(attempt)).inc()
         await self._sender.note(receiver, delivery.delivery_id, attempt, n_before=delivery.n_attempts)
-        return attempt.is_good
+        return attempt
 
     async def _purge(self) -> bool:
         """Delete some of what is old; whether that was all."""

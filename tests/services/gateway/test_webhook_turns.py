@@ -25,6 +25,7 @@ from testkit.waiting import eventually
 
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.webhooks import _queries
+from services.gateway.identity.webhooks import sending as attempts
 from services.gateway.identity.webhooks.sending import Attempt, Sender
 from services.gateway.subscriptions import messenger
 from services.gateway.subscriptions.messenger import Content, Messenger
@@ -285,6 +286,44 @@ async def test_slow_receivers_hold_up_no_other_and_order_is_kept(
             assert sum(len(calls[each]) for each in hanging) == 4
             gate.set()
             await eventually(lambda: have([*hanging, slow]))
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_workspaces_of_slow_receivers_together_leave_half_of_the_turns_to_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those whose receivers took long while they had all turns end theirs; what they are sent waits, and is sent."""
+    monkeypatch.setattr(messenger, "AT_ONCE_MAX", 4)
+    seconds = 0.0
+    monkeypatch.setattr(attempts, "perf_counter", lambda: seconds)
+    clients = [await onboard(database.owner_url) for _ in range(3)]
+    events = ("evt_1", "evt_2")
+    async with sending(database, monkeypatch) as ours:
+        slow = [await ours.webhook(client, name, *events) for client in clients[:2] for name in "ab"]
+        gates, calls = {1: asyncio.Event(), 2: asyncio.Event()}, ours.receivers.calls
+
+        async def meanwhile(webhook_id: str) -> None:
+            nonlocal seconds
+            if webhook_id in slow:
+                await gates[len(calls[webhook_id])].wait()
+                seconds += messenger.SLOW_SECONDS + 1
+
+        def n_calls() -> int:
+            return sum(len(calls[each]) for each in slow)
+
+        ours.receivers.meanwhile = meanwhile
+        running = asyncio.create_task(ours.messenger.run())
+        try:
+            await eventually(lambda: n_calls() == 4)
+            quick = await ours.webhook(clients[2], "quick", *events)
+            gates[1].set()
+            await eventually(lambda: len(calls[quick]) == 2)
+            assert n_calls() == 6
+            gates[2].set()
+            await eventually(lambda: n_calls() == 8)
+            assert all([event for event, _ in calls[each]] == [*events] for each in [*slow, quick])
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
