@@ -55,6 +55,12 @@ class Progress(Struct, frozen=True, kw_only=True):
             starts.append(starts[-1] + CHUNK)
         return [Window(start, end) for start, end in zip(starts, [*starts[1:], self.end], strict=True)]
 
+    def in_weeks(self) -> "Progress":
+        """The same window from its beginning, in stretches of a week; what was counted stays."""
+        return Progress(
+            start=self.start, end=self.end, is_bounded=self.is_bounded, asked=self.asked, counts=self.counts
+        )
+
 
 def also(before: tuple[str, ...], refused: str) -> tuple[str, ...]:
     """The lists that were refused before and one more; empty: none."""

@@ -213,7 +213,7 @@ class _Run:
         self._has_told = False
         self._told_at = run.told_at
         self._is_turn_over = False
-        self.has_got_on = False
+        self._is_last_try = self.has_got_on = False
         self._begun_at = self._looked_at = tools.clock()
 
     @property
@@ -233,6 +233,7 @@ class _Run:
 
         is_last_try: whatever is raised ends it.
         """
+        self._is_last_try = is_last_try
         outcome, reason, detail = connector.SyncOutcome.SUCCEEDED, "", ""
         try:
             await self._do()
@@ -308,20 +309,13 @@ class _Run:
             try:
                 await self._read_stretch(source, access, stream)
             except VendorError as error:
-                if not self._progress[stream.name].is_whole or error.code not in _OF_LENGTH:
+                progress = self._progress[stream.name]
+                if not progress.is_whole or error.code not in _OF_LENGTH:
+                    raise
+                if progress.page is not None and self._may_pass(error) and not self._is_last_try:
                     raise
                 # It may be too much at once for this vendor, and the next turn need not ask that again.
-                weeks = replace(
-                    self._progress[stream.name],
-                    is_whole=False,
-                    chunk=0,
-                    page=None,
-                    newest=None,
-                    cut_chunk=None,
-                    is_unsettled=False,
-                    refused=(),
-                )
-                await self._keep(stream.name, weeks)
+                await self._keep(stream.name, progress.in_weeks())
             if self._request.kind is connector.SyncKind.BACKFILL:
                 await self._say_progress()
                 await self._let_others_go_first()

@@ -46,7 +46,10 @@ Ask = Callable[[Window], Iterable[Page]]
 
 
 class Played:
-    """A run of what is new over pages that a test makes up. windows: those that were asked for."""
+    """A run of what is new over pages that a test makes up.
+
+    windows: those that were asked for. position: where the next of them is gone on with, None its beginning.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
         self.settings = SETTINGS
@@ -54,6 +57,7 @@ class Played:
         self.is_last_try = False
         self.stream = ""
         self.windows: list[Window] = []
+        self.position: object = None
         self.said: list[connector.Event | None] = []
         self.page_seconds = 0.0
         self.intake_seconds = 0.0
@@ -110,7 +114,8 @@ class Played:
         position: object,
         goes_on: Callable[[], bool],
     ) -> AsyncIterator[Page]:
-        assert position is None
+        assert position == self.position
+        self.position = None
         self.stream = stream.name
         self.windows.append(window)
         is_asked = False
@@ -434,6 +439,40 @@ async def test_a_vendor_that_is_away_ends_no_run_that_would_begin_anew(
         with pytest.raises(Later) as caught:
             await later._try(cast(syncing._Run, Away()), "syn_1")
         assert caught.value.seconds == seconds
+
+
+async def test_a_first_poll_whose_vendor_fails_amid_its_list_goes_on_at_its_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is asked for in weeks where even its first page fails, and on the last try, for it may fail for its length."""
+    n_pages = 3
+
+    def ask(window: Window) -> Iterator[Page]:
+        if window.start is not None and window.end - window.start > CHUNK:
+            yield from (Page([], {"next": number}) for number in range(n_pages))
+            raise VendorError("vendor_failed", "503")
+        yield Page([], None)
+
+    played = Played(monkeypatch, ask)
+    for _ in range(2):
+        with pytest.raises(VendorError):
+            await played.play()
+        mark = played.records.checkpoint.await_args.args[2]
+        assert (mark.resume["is_whole"], mark.resume["page"], mark.high_water) == (True, {"next": 2}, None)
+        played.records.resumes.return_value = {mark.stream: mark.resume}
+        played.position = mark.resume["page"]
+    assert played.windows == [Window(NOW - FIRST_WINDOW, NOW)] * 2
+    played.is_last_try = True
+    assert (await played.play()).outcome is connector.SyncOutcome.SUCCEEDED
+    assert played.windows[3] == Window(NOW - FIRST_WINDOW, NOW - FIRST_WINDOW + CHUNK)
+    assert len(played.windows) == 3 + 13
+
+    # Whoever is too old to be tried again gets there as well, and so does who has no page.
+    for age, n_pages in ((timedelta(days=2), 3), (timedelta(0), 0)):  # noqa: B007  # ask reads it
+        played = Played(monkeypatch, ask)
+        played.requested_at = NOW - age
+        assert (await played.play()).outcome is connector.SyncOutcome.SUCCEEDED
+        assert len(played.windows) == 1 + 13
 
 
 async def test_a_remap_takes_turns_and_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
