@@ -130,6 +130,8 @@ async def test_webhook(gateway: Gateway, call: Call[NoQuery, None]) -> TestResul
         data={"message": "This is a test.", "webhook_id": webhook_id},
     )
     async with tenant(gateway.people, space) as conn:
+        if await _queries.lock_webhook(conn, workspace_id=space, webhook_id=webhook_id) is None:
+            raise not_found("webhook", webhook_id)
         await _queries.insert_delivery(
             conn,
             workspace_id=space,
@@ -174,8 +176,10 @@ async def redeliver(gateway: Gateway, call: Call[NoQuery, None]) -> Delivery:
     """The same event once more, as a delivery of its own."""
     act, space = act_of(gateway, call), call.workspace_id
     webhook_id, delivery_id = call.path["webhook_id"], call.path["delivery_id"]
-    webhook = await find(gateway, call)
     async with tenant(gateway.people, space) as conn:
+        webhook = await _queries.lock_webhook(conn, workspace_id=space, webhook_id=webhook_id)
+        if webhook is None:
+            raise not_found("webhook", webhook_id)
         before = await _queries.get_delivery(
             conn, workspace_id=space, webhook_id=webhook_id, delivery_id=delivery_id
         )

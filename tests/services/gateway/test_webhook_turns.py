@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from importlib.resources import files
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,10 +23,12 @@ from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
 from testkit.waiting import eventually
 
+from services.gateway.identity.tokens import Principal
 from services.gateway.identity.vault.keys import Vault
 from services.gateway.identity.webhooks import _queries
 from services.gateway.identity.webhooks import sending as attempts
 from services.gateway.identity.webhooks.sending import Attempt, Sender
+from services.gateway.routes.operation import Call, NoQuery
 from services.gateway.subscriptions import messenger
 from services.gateway.subscriptions.messenger import Content, Messenger
 
@@ -34,6 +36,7 @@ from .tenants import Tenant, execute, onboard
 from .test_webhooks import Clock, keep
 
 URL = "https://example.com/"
+Handler = Callable[[Any, Call[NoQuery, None]], Awaitable[Any]]
 
 
 class Receivers:
@@ -98,6 +101,20 @@ class Sending(Struct, frozen=True):
                     next_attempt_at=self.clock.now,
                     created_at=self.clock.now,
                 )
+
+    async def asked(self, client: Tenant, handler: Handler, **path: str) -> Any:
+        """What the owner is answered."""
+        resources = SimpleNamespace(clock=self.clock)
+        gateway = SimpleNamespace(people=self.pool, webhooks=self.sender, rng=Random(1), resources=resources)
+        owner = Principal(
+            workspace_id=client.workspace_id,
+            user_id=client.owner_id,
+            role="owner",
+            scopes=frozenset(),
+            session_id="",
+            expires_at=self.clock.now,
+        )
+        return await handler(gateway, Call(principal=owner, path=path, query=NoQuery(), body=None, scope=""))
 
     async def turn(self) -> _queries.Turn | None:
         """One that is taken now, if anybody may."""
@@ -458,10 +475,3 @@ async def test_a_webhook_whose_secret_is_lost_fails(
             )
         assert webhook is not None
         assert (ours.receivers.calls, webhook.failing_since) == ({}, ours.clock.now)
-
-
-def test_a_migration_locks_webhooks_before_their_deliveries() -> None:
-    """As whoever sends and queues does: the other way round each waits for the other while the gateways run."""
-    path = files("services.gateway.identity") / "migrations" / "0013_backlogs.sql"
-    text = path.read_text(encoding="utf-8")
-    assert text.index("ALTER TABLE webhooks ") < text.index("CREATE INDEX webhook_deliveries_waiting")

@@ -292,6 +292,23 @@ async def get_webhook(conn: AsyncConnection[Any], *, workspace_id: str, webhook_
         return fetched
 
 
+_LOCK_WEBHOOK = """
+SELECT webhook_id, url, description, event_types, connector_id, is_active, disabled_reason, previous_until, failing_since,
+    last_delivered_at, created_by, created_at, updated_at, seq
+FROM webhooks WHERE workspace_id = $1 AND webhook_id = $2 FOR NO KEY UPDATE
+"""
+
+
+async def lock_webhook(conn: AsyncConnection[Any], *, workspace_id: str, webhook_id: str) -> Webhook | None:
+    """A webhook that nobody else changes until the transaction ends. Before its deliveries are added to or changed: who does
+    both locks in this order, migrations too.
+    """
+    async with AsyncRawCursor(conn, row_factory=args_row(Webhook)) as cursor:
+        await cursor.execute(_LOCK_WEBHOOK, (workspace_id, webhook_id))
+        fetched: Webhook | None = await cursor.fetchone()
+        return fetched
+
+
 _COUNT_WEBHOOKS = """
 SELECT count(*)::bigint AS n_webhooks FROM webhooks WHERE workspace_id = $1
 """

@@ -66,6 +66,15 @@ SELECT webhook_id, url, description, event_types, connector_id, is_active, disab
     last_delivered_at, created_by, created_at, updated_at, seq
 FROM webhooks WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id);
 
+-- A webhook that nobody else changes until the transaction ends. Before its deliveries are added to or changed: who does
+-- both locks in this order, migrations too.
+-- column seq: int
+-- row: Webhook
+-- name: LockWebhook :one
+SELECT webhook_id, url, description, event_types, connector_id, is_active, disabled_reason, previous_until, failing_since,
+    last_delivered_at, created_by, created_at, updated_at, seq
+FROM webhooks WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id) FOR NO KEY UPDATE;
+
 -- How many webhooks the workspace has, counted while nobody else adds one.
 -- always
 -- name: CountWebhooks :one
