@@ -61,7 +61,8 @@ _RESET_HEADERS: Final = (
 _REMAINING: Final = re.compile(r"(x-)?rate-?limit.*remaining", re.IGNORECASE)
 _STATUS_PAGE: Final = 203
 _STATUS_ELSEWHERE: Final = frozenset({302, 303, 307})
-_SIGN_IN: Final = re.compile(r"/[^?]*(sign|log)[_-]?in\b|/oauth2?/authorize\b|/saml2?/", re.IGNORECASE)
+_SIGN_IN: Final = re.compile(r"/[^/?]*(?:sign|log)[_-]?in\b|/oauth2?/authorize\b|/saml2?/", re.IGNORECASE)
+"""Each part of a path is looked at once, for whoever answers chooses how many there are."""
 _EPOCH_MIN: Final = 1_000_000_000
 _EPOCH_MS_MIN: Final = 1_000_000_000_000
 

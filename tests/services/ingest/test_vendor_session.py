@@ -38,7 +38,7 @@ from services.ingest.vendors.authentication import SigV4
 from services.ingest.vendors.polling import Access, Window, pages
 from services.ingest.vendors.rate_limiter import UNDERWAY_SECONDS, OwnPaces, RateLimiter
 from services.ingest.vendors.redaction import hidden
-from services.ingest.vendors.session import GuardedSession, account_of
+from services.ingest.vendors.session import GuardedSession, account_of, wants_sign_in
 
 INSIDE = Reach.read(["127.0.0.0/8"])
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -176,6 +176,13 @@ def test_a_page_to_sign_in_refuses_the_credentials(status: int, headers: dict[st
         "credentials_rejected",
         f"127.0.0.1 answered {status}: a page to sign in",
     )
+
+
+def test_an_address_without_end_is_judged_at_once() -> None:
+    """Nothing else in the process goes on meanwhile; a time that grows with the square of its length takes minutes."""
+    began = time.thread_time()
+    assert not wants_sign_in(302, {"location": "/" * 60_000})
+    assert time.thread_time() - began < 20
 
 
 @pytest.mark.parametrize(
