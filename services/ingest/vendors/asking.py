@@ -82,6 +82,7 @@ class Asking:
     async def probe(self, workspace_id: str, access: Access) -> list[Check]:
         """What works and what does not.
 
+        Where others ask the account at this moment nothing is tried, and the checks say so.
         Raises VendorError where it takes too long, UnavailableError where the workspace has others tried.
         """
         # Counted until its thread is free, which may be later than somebody is told.
@@ -91,6 +92,7 @@ class Asking:
                 "Other connectors of this workspace are being tried.", retry_after=PROBE_SECONDS
             )
         with self._session(access) as session:
+            session.stand_back()
             trying = self._probing.submit(polling.probe, access, session=session)
             self._probes.append((workspace_id, trying))
             try:

@@ -82,11 +82,13 @@ class RateLimiter:
         self._doors: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._taken: dict[str, Turns] = {}
 
-    def wait(self, account: str, per_minute: int, *, most: float = inf) -> float:
+    def wait(self, account: str, per_minute: int, *, most: float = inf, is_spare: bool = False) -> float:
         """Take a request's place in the row; the seconds until it is this one's turn.
 
         Whoever would wait longer than `most` gets no place: it takes nobody's turn, and the seconds, more than `most`,
-        say when it had better come back, behind all others that were told so. Raises what the paces raise.
+        say when it had better come back, behind all others that were told so. is_spare: only a turn that is at once, and
+        leaves one for whoever comes back just then; nobody is told to come later for whoever gets none. Raises what the
+        paces raise.
         """
         with self._lock:
             door = self._doors.setdefault(account, threading.Lock())
@@ -96,8 +98,10 @@ class RateLimiter:
             taken = self._taken.get(account, Turns())
             turn = max(taken.free_at, now) + gap
             # Half a gap, since sums of gaps are not exact.
-            if turn > taken.until + gap / 2 or _seconds_until(turn, now, gap) > most:
-                taken_or_seconds = self._paces.change(account, partial(_give, now=now, gap=gap, most=most))
+            seconds = _until_spare(taken.free_at, now, gap) if is_spare else _seconds_until(turn, now, gap)
+            if turn > taken.until + gap / 2 or seconds > most:
+                give = partial(_give, now=now, gap=gap, most=most, is_spare=is_spare)
+                taken_or_seconds = self._paces.change(account, give)
                 if isinstance(taken_or_seconds, float):
                     return taken_or_seconds
                 taken = taken_or_seconds
@@ -109,9 +113,11 @@ class RateLimiter:
             return _seconds_until(turn, now, gap)
 
 
-def _give(pace: Pace, *, now: float, gap: float, most: float) -> tuple[Pace, Turns | float]:
+def _give(pace: Pace, *, now: float, gap: float, most: float, is_spare: bool) -> tuple[Pace, Turns | float]:
     """The next turns, or how long one had better wait where the first of them is more than `most` seconds away."""
     start = max(min(pace.free_at, now + AHEAD_SECONDS_MAX), now)
+    if is_spare and (seconds := _until_spare(min(pace.free_at, now + AHEAD_SECONDS_MAX), now, gap)) > 0:
+        return pace, seconds
     seconds = _seconds_until(start + gap, now, gap)
     if seconds > most:
         before = min(pace.back_at, now + AHEAD_SECONDS_MAX)
@@ -124,6 +130,11 @@ def _give(pace: Pace, *, now: float, gap: float, most: float) -> tuple[Pace, Tur
 def _gap(per_minute: int) -> float:
     """Seconds between the turns of an account."""
     return (60 + BURST_SECONDS + UNDERWAY_SECONDS) / per_minute
+
+
+def _until_spare(free_at: float, now: float, gap: float) -> float:
+    """How long until there is a turn, and another, without any that waits since."""
+    return max(0.0, free_at + 2 * gap - max(BURST_SECONDS, gap) - now)
 
 
 def _seconds_until(turn: float, now: float, gap: float) -> float:

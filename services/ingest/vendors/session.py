@@ -63,6 +63,9 @@ _STATUS_PAGE: Final = 203
 _STATUS_ELSEWHERE: Final = frozenset({302, 303, 307})
 _SIGN_IN: Final = re.compile(r"/[^/?]*(?:sign|log)[_-]?in\b|/oauth2?/authorize\b|/saml2?/", re.IGNORECASE)
 """Each part of a path is looked at once, for whoever answers chooses how many there are."""
+_RENEWED: Final = frozenset({"access_token", "session_token"})
+_LASTING: Final = frozenset({"client_secret", "service_account_key", "secret_access_key"})
+"""Secrets that tokens are got with; an id, an address or a name beside a token is known to many."""
 _EPOCH_MIN: Final = 1_000_000_000
 _EPOCH_MS_MIN: Final = 1_000_000_000_000
 
@@ -109,6 +112,13 @@ class GuardedSession(requests.Session):
         self._patience = GIVING_WAY_SECONDS
         self._page_ends_at = time.monotonic() + PAGE_SECONDS
 
+    def stand_back(self) -> None:
+        """A test is begun: until one of its requests had a turn, each fails with AccountBusyError if none is to spare.
+
+        So whoever polls comes first, however many tests there are; requests behind that one wait for their turns.
+        """
+        self._patience = 0.0
+
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """The request as it is sent. Raises VendorError where what was given makes none."""
         try:
@@ -119,10 +129,14 @@ class GuardedSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
         """The answer, read to its end. Raises VendorError."""
-        patience, self._patience = self._patience, TURN_SECONDS_MAX
-        if (wait := self._rate_limiter.wait(self._account, self._per_minute, most=patience)) > 0:
-            if wait > patience:
-                raise AccountBusyError(wait)
+        patience = self._patience
+        is_test = patience == 0
+        self._patience = 0.0 if is_test else TURN_SECONDS_MAX
+        wait = self._rate_limiter.wait(self._account, self._per_minute, most=patience, is_spare=is_test)
+        if wait > patience:
+            raise AccountBusyError(wait)
+        self._patience = TURN_SECONDS_MAX
+        if wait > 0:
             self._pause(wait)
             # Its turn is our pace, not the vendor's slowness.
             self._page_ends_at += wait
@@ -187,13 +201,14 @@ class GuardedSession(requests.Session):
 
 
 def account_of(type_: str, base_url: str, secrets: Mapping[str, str], workspace_id: str) -> str:
-    """Names an account of a vendor by what signs in to it; tokens that change by themselves do not count.
+    """Names an account of a vendor by all that signs in to it, so that nobody shares its pace by a name that they know.
 
-    Where nothing does, each workspace has one of its own: the pace that one chooses is none of another's.
+    Tokens that are renewed do not count beside the secret that they are got with. Where nothing signs in, each
+    workspace has an account of its own: the pace that one chooses is none of another's.
     """
-    lasting = sorted((name, text) for name, text in secrets.items() if not name.endswith("_token"))
-    lasting = lasting or sorted(secrets.items()) or [("", workspace_id)]
-    digest = sha256(repr((type_, urlsplit(base_url).netloc, lasting)).encode())
+    left_out = _RENEWED if _LASTING & secrets.keys() else frozenset()
+    proof = sorted((name, text) for name, text in secrets.items() if name not in left_out)
+    digest = sha256(repr((type_, urlsplit(base_url).netloc, proof or workspace_id)).encode())
     return digest.hexdigest()
 
 

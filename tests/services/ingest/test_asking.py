@@ -27,6 +27,7 @@ from services.ingest.vendors.oauth import Grants
 from services.ingest.vendors.polling import Access
 from services.ingest.vendors.rate_limiter import RateLimiter
 from services.ingest.vendors.session import GuardedSession
+from tests.services.ingest.test_vendor_session import answering
 
 INSIDE = Reach.read(["127.0.0.0/8"])
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -147,3 +148,23 @@ async def test_a_test_that_nobody_waits_for_gives_its_thread_back(monkeypatch: p
                 await eventually(lambda: has_failed(asking, access))
         finally:
             await asking.stop()
+
+
+async def test_a_test_takes_no_turn_that_another_may_come_back_for() -> None:
+    """It says so at once, and the vendor is not asked."""
+    with answering(lambda _: (200, {}, b"[]")) as (url, asked):
+        manifest = manifest_of("github")
+        manifest = replace(
+            manifest, base_url=url, rate_per_minute=10, test=None, streams=manifest.streams[:1]
+        )
+        config = {field.key: "x/y" for field in manifest.config if field.key != CA_CERTIFICATE}
+        access = Access(manifest, config, 1, dict.fromkeys(("token", "access_token"), "t"))
+        asking = Asking(
+            cast(Grants, None), INSIDE, threads=1, probes=1, rate_limiter=RateLimiter(lambda: 1e9)
+        )
+        try:
+            checks = [await asking.probe("wsp_1", access) for _ in range(2)]
+        finally:
+            await asking.stop()
+    assert [check.code for (check,) in checks] == [None, "rate_limited"]
+    assert len(asked) == 1

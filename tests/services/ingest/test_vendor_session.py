@@ -433,6 +433,26 @@ def test_where_a_session_gives_way_its_next_request_alone_waits_for_no_turn() ->
     assert waited == [pytest.approx(6.6)]
 
 
+def test_a_session_that_tests_stands_back_until_it_had_a_turn() -> None:
+    waited: list[float] = []
+    now = [1e9]
+    rate_limiter = RateLimiter(lambda: now[0])
+    rate_limiter.wait("", 10)
+    with (
+        answering(lambda _: (200, {}, b"{}")) as (url, asked),
+        GuardedSession(INSIDE, rate_limiter=rate_limiter, per_minute=10, pause=waited.append) as asking,
+    ):
+        asking.stand_back()
+        for path in ("/0", "/1"):
+            with pytest.raises(AccountBusyError):
+                asking.get(f"{url}{path}")
+        now[0] += 60
+        for path in ("/2", "/3"):
+            asking.get(f"{url}{path}")
+    assert asked == ["/2", "/3"]
+    assert waited == [pytest.approx(6.6)]
+
+
 def test_the_wait_for_a_turn_is_no_slowness_of_the_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of many requests may take its account longer than a vendor may take for a page."""
     waited: list[float] = []
@@ -451,16 +471,57 @@ def test_the_wait_for_a_turn_is_no_slowness_of_the_vendor(monkeypatch: pytest.Mo
 
 
 def test_an_account_is_who_signs_in() -> None:
-    one = account_of("gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "x"}, "ws_1")
-    assert one == account_of(
-        "gitlab", "https://gitlab.com/api", {"client_id": "1", "access_token": "y"}, "ws_2"
+    """A token that is renewed does not count beside the secret that it is got with."""
+
+    def account(workspace_id: str, *, url: str = "https://gitlab.com/api", **secrets: str) -> str:
+        own = {"client_id": "1", "client_secret": "s", "access_token": "x"}
+        return account_of("gitlab", url, own | secrets, workspace_id)
+
+    one = account("ws_1")
+    assert one == account("ws_2", access_token="y")
+    assert one != account("ws_1", client_secret="other")
+    assert one != account("ws_1", url="https://git.example/api")
+    keys = {"access_key_id": "AKIA", "secret_access_key": "s"}
+    assert account_of("aws_health", "", {**keys, "session_token": "x"}, "ws_1") == account_of(
+        "aws_health", "", {**keys, "session_token": "y"}, "ws_1"
     )
-    assert one != account_of(
-        "gitlab", "https://gitlab.com/api", {"client_id": "2", "access_token": "x"}, "ws_1"
+
+
+@pytest.mark.parametrize(
+    ("type_", "known", "secret"),
+    [
+        *((type_, "email", "api_token") for type_ in ("bitbucket", "jira", "jsm_ops", "zendesk")),
+        ("jenkins", "username", "api_token"),
+        ("custom_status", "email", "access_token"),
+        ("linear", "client_id", "access_token"),
+        ("zoho_desk", "api_domain", "access_token"),
+    ],
+)
+def test_who_knows_a_name_alone_keeps_no_strangers_pace(type_: str, known: str, secret: str) -> None:
+    """A made-up secret beside it is tried, and refused, at a pace of its own."""
+    theirs, ours = (
+        account_of(type_, "https://acme.example", {known: "ops@acme.example", secret: each}, "ws_1")
+        for each in ("made up", "real")
     )
-    assert one != account_of(
-        "gitlab", "https://git.example/api", {"client_id": "1", "access_token": "x"}, "ws_1"
-    )
+    assert theirs != ours
+
+
+@pytest.mark.parametrize("per_minute", [20, 60, 300])
+def test_connections_that_are_tried_without_end_keep_no_poll_from_its_turn(per_minute: int) -> None:
+    def n_polled(n_tests: int) -> int:
+        now, next_at, n = 0.0, 0.0, 0
+        rate_limiter = RateLimiter(lambda: now)
+        while now < 300:
+            for _ in range(n_tests):
+                rate_limiter.wait("a", per_minute, most=0.0, is_spare=True)
+            if now >= next_at:
+                wait = rate_limiter.wait("a", per_minute, most=sessions.GIVING_WAY_SECONDS)
+                n += wait <= sessions.GIVING_WAY_SECONDS
+                next_at = now + wait
+            now += 0.05
+        return n
+
+    assert n_polled(8) > 0.85 * n_polled(0)
 
 
 def test_who_asks_a_public_host_keeps_no_strangers_pace() -> None:
