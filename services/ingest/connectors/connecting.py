@@ -151,16 +151,20 @@ def with_mapping(manifest: Manifest, fields: Mapping[str, str]) -> Manifest:
     return replace(manifest, mappings=tuple(_mapped(each, fields) for each in manifest.mappings))
 
 
-def checked(settings: connector.ConnectorSettings) -> connector.ConnectorSettings:
+def checked(
+    settings: connector.ConnectorSettings, *, kept: connector.ConnectorSettings | None = None
+) -> connector.ConnectorSettings:
     """The settings in the shape in which they are kept: trimmed, with the defaults of the manifest.
 
+    kept: those before. A manifest that stays as it is needs to meet no rule that is younger than it.
     Raises InvalidConnectorError with every problem, by path.
     """
+    is_kept = kept is not None and settings.manifest == kept.manifest
     problems: dict[str, str] = {}
     settings = replace(settings, display_name=settings.display_name.strip())
     if not 0 < len(settings.display_name) <= DISPLAY_NAME_LENGTH_MAX:
         problems["display_name"] = f"needs 1 to {DISPLAY_NAME_LENGTH_MAX} characters"
-    manifest = _manifest(settings, problems)
+    manifest = _manifest(settings, problems, is_kept=is_kept)
     if manifest is not None:
         config = {key: value.strip() for key, value in settings.config.items() if value.strip()}
         defaults = {field.key: field.default for field in manifest.config if field.default is not None}

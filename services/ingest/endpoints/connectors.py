@@ -131,7 +131,7 @@ class Connectors:
         """
         given = self._opened(cmd.sealed_credentials, context)
         state = await self._required(cmd.connector_id, context)
-        settings = connecting.checked(connecting.changed(state.settings, cmd))
+        settings = connecting.checked(connecting.changed(state.settings, cmd), kept=state.settings)
         source = connecting.source_of(cmd.connector_id, settings)
         secrets: tuple[str, ...] | None = None
 
@@ -139,7 +139,7 @@ class Connectors:
             return decisions.configure_connector(
                 now_state,
                 # What somebody else has changed since stays.
-                connecting.checked(connecting.changed(now_state.settings, cmd)),
+                connecting.checked(connecting.changed(now_state.settings, cmd), kept=now_state.settings),
                 secrets=secrets,
                 is_paused=cmd.is_paused,
                 is_proved=not connecting.is_polled(source.manifest),

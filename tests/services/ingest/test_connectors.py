@@ -1,5 +1,6 @@
 """What is decided about connectors, and when they are due: pure."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from unittest.mock import AsyncMock, MagicMock
@@ -207,6 +208,40 @@ def test_settings_are_kept_with_the_manifest_s_defaults() -> None:
     assert (kept.display_name, kept.config["jql"]) == ("Ours", "issuetype in (Bug, Incident)")
     shop = replace(SETTINGS, type="custom_shop", manifest=MANIFEST, config={"base_url": "http://10.0.0.1:80"})
     assert connecting.checked(shop).type == "custom_shop"
+
+
+async def test_a_manifest_that_new_rules_would_refuse_keeps_nobody_from_changing_the_rest() -> None:
+    """Who cannot pause it has no way to stop it; the manifest itself is changed for a good one alone."""
+    manifest = msgspec.json.decode(msgspec.json.encode(MANIFEST))
+    manifest["streams"][0]["endpoint"]["incremental"]["cursor_path"] = "created_at"
+    settings = replace(
+        SETTINGS, type="custom_shop", auth=0, manifest=manifest, config={"base_url": "https://shop.example"}
+    )
+    with pytest.raises(InvalidConnectorError):
+        connecting.checked(settings)
+    states = [replace(made(), settings=settings, secrets=("token",))]
+
+    async def decide(
+        _: str, __: CommandContext, decided: Callable[[Connector], list[connector.Event]]
+    ) -> object:
+        states.append(after(states[-1], decided(states[-1])))
+        return states[-1], len(states)
+
+    held, vault = AsyncMock(names=("token",), secrets={"token": "t"}), MagicMock()
+    vault.held.return_value.__aenter__.return_value = held
+    vault.received.return_value = '{"token": "new"}'
+    sources = AsyncMock(decide=decide)
+    unasked = dict.fromkeys(("records", "asking", "queue", "rows", "shown", "clock", "rng"))
+    connectors = Connectors(sources, vault, **unasked)  # type: ignore[arg-type]  # not asked
+    for changes in ({"is_paused": True}, {"display_name": "Shop"}, {"sealed_credentials": "sealed"}):
+        sources.find.return_value = states[-1]
+        command = connector.ConfigureConnector(connector_id="con_1", **changes)
+        await connectors.configure(command, CommandContext(workspace_id="ws_1", correlation_id=""))
+    assert (states[-1].is_paused, states[-1].settings.display_name) == (True, "Shop")
+    assert held.keep.await_args.args[0]["token"] == "new"
+    worse = connector.ConfigureConnector(connector_id="con_1", manifest={**manifest, "name": "Better"})
+    with pytest.raises(InvalidConnectorError):
+        await connectors.configure(worse, CommandContext(workspace_id="ws_1", correlation_id=""))
 
 
 @pytest.mark.parametrize(
