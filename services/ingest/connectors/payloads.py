@@ -19,6 +19,10 @@ class UnreadableError(ValueError):
     """A body is neither JSON nor a form."""
 
 
+class TooManyValuesError(UnreadableError):
+    """A body has more values than are read of one, whatever they are."""
+
+
 VALUES_MAX: Final = 100_000
 """Of one body: tiny values are many times as large in memory as in JSON."""
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -37,7 +41,7 @@ def n_values(body: bytes) -> int:
 def payload_of(body: bytes, content_type: str) -> object:
     """What a webhook's body holds: JSON, a form that has JSON as its field `payload`, or a form's fields.
 
-    Raises UnreadableError, also for one with more than VALUES_MAX values.
+    Raises UnreadableError, and TooManyValuesError for one with more than VALUES_MAX values.
     """
     try:
         if content_type.partition(";")[0].strip().lower() == _FORM:
@@ -49,7 +53,7 @@ def payload_of(body: bytes, content_type: str) -> object:
             return msgspec.json.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreadableError("neither JSON nor a form") from error
-    raise UnreadableError(f"more than {VALUES_MAX} values")
+    raise TooManyValuesError(f"more than {VALUES_MAX} values")
 
 
 class Delivery(Struct, frozen=True, kw_only=True):

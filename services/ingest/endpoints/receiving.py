@@ -20,7 +20,7 @@ from runtime.outbound import Outbound, OutboundError
 from runtime.sealing import SealError
 
 from services.ingest.connectors.handshakes import Greeting, greet
-from services.ingest.connectors.payloads import UnreadableError, payload_of
+from services.ingest.connectors.payloads import TooManyValuesError, UnreadableError, payload_of
 from services.ingest.connectors.verification import (
     Believed,
     Call,
@@ -175,8 +175,9 @@ class Reception:
             return await self._greeted(greeting, known, context)
         if known.is_paused:
             return _refusal(409, "this connector is paused and takes nothing; resume it first")
-        if payload is None:
+        if payload is None and not _is_too_much(call):
             return _refusal(400, "the body is neither JSON nor a form")
+        # Vendors send nothing again that was refused so; what is too much is kept as it came, as a dead letter.
         return known.workspace_id, delivery_of(known, known.webhook, call, payload, now=now)
 
     async def _judgement(
@@ -286,6 +287,17 @@ def _payload(call: Call) -> object:
         return payload_of(call.body, call.header("content-type") or "")
     except UnreadableError:
         return None
+
+
+def _is_too_much(call: Call) -> bool:
+    """Whether a body has more values than are read."""
+    try:
+        payload_of(call.body, call.header("content-type") or "")
+    except TooManyValuesError:
+        return True
+    except UnreadableError:
+        pass
+    return False
 
 
 def _taken(*, is_kept: bool) -> connector.VendorAnswer:

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from nats.aio.client import Client
 from testkit.waiting import eventually
 
-from services.ingest.connectors import payloads
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.connectors.verification import Call
@@ -109,10 +108,8 @@ def test_a_delivery_that_is_too_much_is_one_record(monkeypatch: pytest.MonkeyPat
     body = b'[{"a": 1}' + b', {"a": 1}' * 9 + b"]"
     many = replace(DELIVERY, body=body)
     assert len(jobs._records_of(known, many)) == 10
-    for where, name in ((jobs, "RECORDS_MAX"), (payloads, "VALUES_MAX")):
-        with monkeypatch.context() as patched:
-            patched.setattr(where, name, 9)
-            assert jobs._records_of(known, many) == (body.decode(),)
+    monkeypatch.setattr(jobs, "RECORDS_MAX", 9)
+    assert jobs._records_of(known, many) == (body.decode(),)
 
 
 async def test_workspace_has_its_share_of_the_queue_and_others_have_theirs(nc: Client) -> None:

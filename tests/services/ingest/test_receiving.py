@@ -12,11 +12,15 @@ import pytest
 from contracts import connector
 from runtime.broker import CommandContext
 
+from services.ingest.connectors import payloads
 from services.ingest.connectors.connecting import source_of
 from services.ingest.connectors.manifest import Token
+from services.ingest.connectors.mapping import Rejected, map_record
 from services.ingest.connectors.verification import Believed, Call, Refusal, Refused, judge
 from services.ingest.endpoints import receiving
 from services.ingest.endpoints.receiving import Reception
+from services.ingest.jobs import deliveries
+from services.ingest.jobs.deliveries import Delivery
 from services.ingest.jobs.directory import PREVIOUS_GOOD_FOR, Addressee
 from tests.services.ingest.builders import NOW
 
@@ -63,11 +67,13 @@ class _Known(_Stub):
         assert source.manifest.webhook is not None
         self.known = Addressee(workspace_id="ws_1", source=source, webhook=source.manifest.webhook, **known)
         self.take_first = AsyncMock(return_value=True)
+        self.put_in: list[Delivery] = []
 
     async def find(self, connector_ids: list[str]) -> Any:
         return dict.fromkeys(connector_ids, self.known)
 
     async def put(self, waiting: Any) -> list[bool]:
+        self.put_in += [delivery for _, delivery in waiting]
         return [True] * len(waiting)
 
     async def status(self, now: datetime, body: bytes, headers: dict[str, str]) -> int:
@@ -117,6 +123,23 @@ async def test_a_replaced_secret_is_good_for_a_day_and_no_longer() -> None:
     second = timedelta(seconds=1)
     assert [await answered("the-old-one", now) for now in (until - second, until)] == [202, 401]
     assert [await answered("the-new-one", now) for now in (until - second, until)] == [202, 202]
+
+
+async def test_a_delivery_of_too_many_values_is_kept_as_one_record() -> None:
+    """It was proved, and its vendor does not send it again: a text with many commas is enough. Nonsense is refused."""
+    known = _Known("github", secret="s3cret-of-github")
+    text = "a," * payloads.VALUES_MAX
+    body = msgspec.json.encode({"action": "opened", "issue": {"id": 7, "title": "Down", "body": text}})
+    answers = []
+    for each in (body, b"no json"):
+        signature = hmac.digest(b"s3cret-of-github", each, "sha256").hex()
+        headers = {"x-hub-signature-256": f"sha256={signature}", "x-github-event": "issues"}
+        answers.append(await known.status(NOW, each, headers))
+    assert answers == [202, 400]
+    (delivery,) = known.put_in
+    (record,) = deliveries._records_of(known.known, delivery)
+    assert record == body.decode()
+    assert isinstance(map_record(known.known.source.manifest, record, now=NOW), Rejected)
 
 
 async def test_a_vendor_may_begin_again_for_as_long_as_somebody_allows() -> None:
