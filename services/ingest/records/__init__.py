@@ -156,14 +156,16 @@ class Records:
                 rows=_json(list(rows.values())),
             )
 
-    async def see(self, workspace_id: str, connector_id: str, external_ids: Sequence[str]) -> None:
-        """Note of records that they came again as they are kept, so that they are no older than this."""
+    async def see(
+        self, workspace_id: str, connector_id: str, external_ids: Sequence[str], *, seen_at: datetime
+    ) -> None:
+        """Note of records that they came again at that time as they are kept, so that they are no older than this."""
         async with tenant(self._pool, workspace_id) as conn:
             await _queries.see_records(
                 conn,
                 workspace_id=workspace_id,
                 connector_id=connector_id,
-                seen_at=self._clock(),
+                seen_at=seen_at,
                 external_ids=list(external_ids),
             )
 

@@ -158,6 +158,7 @@ _SEE_RECORDS = """
 UPDATE raw_records SET seen_at = $1
 WHERE workspace_id = $2 AND connector_id = $3
     AND external_id = ANY($4::text[])
+    AND coalesce(seen_at, received_at) < $1
 """
 
 
@@ -169,7 +170,7 @@ async def see_records(
     connector_id: str,
     external_ids: list[str],
 ) -> None:
-    """Note of records that they came again as they are kept."""
+    """Note of records that they came again as they are kept, unless something newer is noted."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_SEE_RECORDS, (seen_at, workspace_id, connector_id, external_ids))
 

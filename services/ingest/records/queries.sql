@@ -34,11 +34,12 @@ ORDER BY external_id LIMIT sqlc.arg(n);
 SELECT count(*) FROM raw_records
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id);
 
--- Note of records that they came again as they are kept.
+-- Note of records that they came again as they are kept, unless something newer is noted.
 -- name: SeeRecords :exec
 UPDATE raw_records SET seen_at = sqlc.arg(seen_at)
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
-    AND external_id = ANY(sqlc.arg(external_ids)::text[]);
+    AND external_id = ANY(sqlc.arg(external_ids)::text[])
+    AND coalesce(seen_at, received_at) < sqlc.arg(seen_at);
 
 -- Delete records of a workspace that came before a time, and not again since (PurgeRecords).
 -- name: PurgeRecords :execrows

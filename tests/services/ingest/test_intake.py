@@ -222,6 +222,26 @@ async def test_retention_lets_nothing_go_that_still_comes(
     assert (content.severity, content.title) == ("p1", "Ours")
 
 
+@pytest.mark.parametrize(("hours_ago", "is_anew", "n_left"), [(0, True, 0), (60, False, 0), (1, False, 1)])
+async def test_a_record_is_as_young_as_what_last_came_from_its_source(
+    intake: Intake, records: Records, clock: Clock, hours_ago: int, is_anew: bool, n_left: int
+) -> None:
+    """Neither a remap nor a dead letter that is tried again makes it younger; a delivery that waited an hour does."""
+    record = {"id": "A", "title": "Down"}
+    await intake.take_in(SENTRY, "monitors", [record], CONTEXT)
+    for _ in range(10):
+        clock.now += timedelta(hours=12)
+        await records.purge(WORKSPACE, received_before=clock.now - timedelta(days=1))
+        came_at = [] if is_anew else [clock.now - timedelta(hours=hours_ago)]
+        async for page in records.pages(WORKSPACE, "con_2"):
+            for kept in page:
+                await intake.take_in(
+                    SENTRY, kept.stream, [kept.record], CONTEXT, came_at=came_at, is_anew=is_anew
+                )
+    left = [kept async for page in records.pages(WORKSPACE, "con_2") for kept in page]
+    assert len(left) == n_left
+
+
 async def test_what_has_waited_is_not_newer_than_what_came_meanwhile(
     intake: Intake, event_log: EventLog, clock: Clock
 ) -> None:
