@@ -134,10 +134,11 @@ class Intake:
         fresh = mapped if is_anew else list(_fresh(mapped, known, is_listed=stream != PUSHED))
         tally["n_unchanged"] += len(mapped) - len(fresh)
         # What is mapped anew did not come from its source.
-        stale = {} if is_anew else {raw.external_id: raw for _, raw in mapped if _is_stale(known, raw)}
+        stale = [raw for _, raw in mapped if not is_anew and _is_stale(known, raw, now)]
         if stale:
-            seen_at = min(raw.received_at for raw in stale.values())
-            await self._records.see(context.workspace_id, source.connector_id, sorted(stale), seen_at=seen_at)
+            ids = sorted({raw.external_id for raw in stale})
+            seen_at = min(raw.received_at or now for raw in stale)
+            await self._records.see(context.workspace_id, source.connector_id, ids, seen_at=seen_at)
         sequence = 0
         refused: list[object] = []
         reason = ""
@@ -279,8 +280,9 @@ def _is_known(known: Mapping[str, Known], raw: Raw) -> bool:
     return found is not None and found.sha256 == raw.sha256
 
 
-def _is_stale(known: Mapping[str, Known], raw: Raw) -> bool:
-    return _is_known(known, raw) and known[raw.external_id].seen_at < raw.received_at - SEEN_EVERY
+def _is_stale(known: Mapping[str, Known], raw: Raw, now: datetime) -> bool:
+    came_at = raw.received_at or now
+    return _is_known(known, raw) and known[raw.external_id].seen_at < came_at - SEEN_EVERY
 
 
 def _dated(issue: ingest.IssueReport, raw: Raw, known: Mapping[str, Known]) -> ingest.IssueReport:
