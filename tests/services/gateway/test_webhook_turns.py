@@ -116,6 +116,14 @@ class Sending(Struct, frozen=True):
         )
         return await handler(gateway, Call(principal=owner, path=path, query=NoQuery(), body=None, scope=""))
 
+    async def delivery(self, client: Tenant, webhook_id: str, event: str) -> _queries.Delivery:
+        """What the log of them says of what `queue` made."""
+        of = {"workspace_id": client.workspace_id, "webhook_id": webhook_id}
+        async with of_tenant(self.pool, client.workspace_id) as conn:
+            found = await _queries.get_delivery(conn, delivery_id=derived_id("whd_", webhook_id, event), **of)
+        assert found is not None
+        return found
+
     async def turn(self) -> _queries.Turn | None:
         """One that is taken now, if anybody may."""
         until = self.clock.now + timedelta(seconds=messenger.LEASE_SECONDS)
@@ -475,3 +483,35 @@ async def test_a_webhook_whose_secret_is_lost_fails(
             )
         assert webhook is not None
         assert (ours.receivers.calls, webhook.failing_since) == ({}, ours.clock.now)
+
+
+async def test_the_late_end_of_an_attempt_takes_back_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gateway has delivered meanwhile: it stays delivered, and nothing is held against the webhook."""
+    client = await onboard(database.owner_url)
+    space = client.workspace_id
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1")
+        answers = [503, 204]
+
+        async def send(*_: object, **__: object) -> Answer:
+            status = answers.pop(0)
+            if status == 503:
+                ours.clock.now += timedelta(seconds=16)
+                other = await ours.turn()
+                assert other is not None
+                await ours.messenger._turn(other)
+                assert await ours.turn() is None
+            return Answer(status, {}, b"")
+
+        monkeypatch.setattr(ours.receivers, "send", send)
+        taken = await ours.turn()
+        assert taken is not None
+        await ours.messenger._turn(taken)
+        shown = await ours.delivery(client, webhook_id, "evt_1")
+        async with of_tenant(ours.pool, space) as conn:
+            webhook = await _queries.get_webhook(conn, workspace_id=space, webhook_id=webhook_id)
+        assert webhook is not None
+        assert (shown.status, shown.n_attempts, shown.response_status) == ("succeeded", 1, 204)
+        assert webhook.failing_since is None

@@ -524,11 +524,12 @@ async def count_waiting(conn: AsyncConnection[Any], *, workspace_id: str, webhoo
 
 
 _NOTE_ATTEMPT = """
-UPDATE webhook_deliveries SET status = $1, n_attempts = n_attempts + 1,
+UPDATE webhook_deliveries SET status = $1::text, n_attempts = n_attempts + 1,
     next_attempt_at = $2, last_attempt_at = $3,
     response_status = $4, response_excerpt = $5, error = $6,
     duration_ms = $7
 WHERE workspace_id = $8 AND delivery_id = $9
+    AND (status = 'pending' OR $1::text = 'succeeded')
 """
 
 
@@ -544,15 +545,16 @@ async def note_attempt(
     duration_ms: int | None,
     workspace_id: str,
     delivery_id: str,
-) -> None:
-    """Write down how an attempt went."""
+) -> int:
+    """Write down how an attempt went; 0 rows: it failed, and another has ended the delivery meanwhile."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_NOTE_ATTEMPT, (status, next_attempt_at, last_attempt_at, response_status, response_excerpt, error, duration_ms, workspace_id, delivery_id))
+        return cursor.rowcount
 
 
 _SKIP_DELIVERY = """
 UPDATE webhook_deliveries SET status = 'skipped', next_attempt_at = NULL, error = $1
-WHERE workspace_id = $2 AND delivery_id = $3
+WHERE workspace_id = $2 AND delivery_id = $3 AND status = 'pending'
 """
 
 

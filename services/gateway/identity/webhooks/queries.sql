@@ -157,18 +157,19 @@ SELECT count(*)::bigint AS n_waiting FROM (SELECT FROM webhook_deliveries
     WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id) AND status = 'pending'
     LIMIT sqlc.arg(most)::integer) AS waiting;
 
--- Write down how an attempt went.
--- name: NoteAttempt :exec
-UPDATE webhook_deliveries SET status = sqlc.arg(status), n_attempts = n_attempts + 1,
+-- Write down how an attempt went; 0 rows: it failed, and another has ended the delivery meanwhile.
+-- name: NoteAttempt :execrows
+UPDATE webhook_deliveries SET status = sqlc.arg(status)::text, n_attempts = n_attempts + 1,
     next_attempt_at = sqlc.narg(next_attempt_at), last_attempt_at = sqlc.arg(last_attempt_at),
     response_status = sqlc.narg(response_status), response_excerpt = sqlc.narg(response_excerpt), error = sqlc.narg(error),
     duration_ms = sqlc.arg(duration_ms)
-WHERE workspace_id = sqlc.arg(workspace_id) AND delivery_id = sqlc.arg(delivery_id);
+WHERE workspace_id = sqlc.arg(workspace_id) AND delivery_id = sqlc.arg(delivery_id)
+    AND (status = 'pending' OR sqlc.arg(status)::text = 'succeeded');
 
 -- Leave a delivery out: what it is about is gone.
 -- name: SkipDelivery :exec
 UPDATE webhook_deliveries SET status = 'skipped', next_attempt_at = NULL, error = sqlc.arg(error)
-WHERE workspace_id = sqlc.arg(workspace_id) AND delivery_id = sqlc.arg(delivery_id);
+WHERE workspace_id = sqlc.arg(workspace_id) AND delivery_id = sqlc.arg(delivery_id) AND status = 'pending';
 
 -- Note that a webhook took something.
 -- name: NoteDelivered :exec

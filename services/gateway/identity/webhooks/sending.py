@@ -170,7 +170,7 @@ class Sender:
     ) -> None:
         """Write down how an attempt went, and what follows: again later, no more, or no more to this webhook.
 
-        n_before: attempts at this delivery before this one.
+        n_before: attempts at this delivery before this one. A failure says nothing when another has ended it meanwhile.
         """
         now = self._clock()
         status: Literal["pending", "succeeded", "failed"] = "failed"
@@ -184,9 +184,9 @@ class Sender:
             # The webhook first, as its deletion locks them: the other way round they wait for each other.
             if attempt.is_good:
                 await _queries.note_delivered(conn, now_at=now, **of)
-            elif not is_test and not attempt.is_ours:
-                await _queries.note_failure(conn, now_at=now, **of)
-            await _queries.note_attempt(
+            else:
+                await _queries.lock_webhook(conn, **of)
+            n_noted = await _queries.note_attempt(
                 conn,
                 status=status,
                 next_attempt_at=again_at,
@@ -198,8 +198,9 @@ class Sender:
                 workspace_id=receiver.workspace_id,
                 delivery_id=delivery_id,
             )
-            if attempt.is_good or is_test or attempt.is_ours:
+            if attempt.is_good or is_test or attempt.is_ours or not n_noted:
                 return
+            await _queries.note_failure(conn, now_at=now, **of)
             reason = await self._reason_to_stop(conn, receiver, attempt, is_over=status == "failed")
             if reason is not None and await _queries.disable_webhook(conn, reason=reason, now_at=now, **of):
                 await _queries.audit_disabled(conn, webhook_id=receiver.webhook_id, reason=reason)
