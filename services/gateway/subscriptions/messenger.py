@@ -153,19 +153,21 @@ class Messenger:
             due = []
         n_seconds = 0.0
         for delivery in due:
-            held = await self._held(taken)
-            if held is None:
-                return
-            taken = held
             # Found anew for each: it may have been switched off, moved, deleted or given another secret meanwhile.
             receiver = await self._sender.find(taken.workspace_id, taken.webhook_id)
             if receiver is None or not receiver.is_active or loop.time() >= ends_at:
                 break
             if self._places.is_beyond(taken.workspace_id):
                 break
-            attempt = await self._deliver(receiver, delivery)
-            if attempt is None:
+            envelope = await self._envelope(receiver, delivery)
+            if envelope is None:
                 continue
+            # Not before: the rows may take long, just when the database is busy.
+            held = await self._held(taken)
+            if held is None:
+                return
+            taken = held
+            attempt = await self._call(receiver, delivery, envelope)
             n_seconds += attempt.duration_ms / 1000
             if n_seconds > SLOW_SECONDS:
                 self._places.note_slow(taken.workspace_id)
@@ -180,8 +182,8 @@ class Messenger:
             return taken
         return await self._sender.hold_turn(taken, until=now + timedelta(seconds=LEASE_SECONDS))
 
-    async def _deliver(self, receiver: Receiver, delivery: _queries.Due) -> Attempt | None:
-        """How the call went; None: the receiver was not asked, as there is nothing to send."""
+    async def _envelope(self, receiver: Receiver, delivery: _queries.Due) -> Envelope | None:
+        """What is sent; None: there is nothing to send, which is noted."""
         workspace_id = receiver.workspace_id
         try:
             content = await content_of(self._gateway, workspace_id, delivery)
@@ -198,7 +200,7 @@ class Messenger:
                     conn, error=_GONE, workspace_id=workspace_id, delivery_id=delivery.delivery_id
                 )
             return None
-        envelope = Envelope(
+        return Envelope(
             id=delivery.event_id,
             type=delivery.event_type,
             workspace_id=workspace_id,
@@ -206,6 +208,9 @@ class Messenger:
             created_at=delivery.occurred_at,
             data=content.data,
         )
+
+    async def _call(self, receiver: Receiver, delivery: _queries.Due, envelope: Envelope) -> Attempt:
+        """How it went, which is noted."""
         if not delivery.n_attempts:
             late = self._gateway.resources.clock() - delivery.occurred_at
             LAG_SECONDS.observe(max(late.total_seconds(), 0.0))

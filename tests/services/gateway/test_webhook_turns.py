@@ -515,3 +515,27 @@ async def test_the_late_end_of_an_attempt_takes_back_nothing(
         assert webhook is not None
         assert (shown.status, shown.n_attempts, shown.response_status) == ("succeeded", 1, 204)
         assert webhook.failing_since is None
+
+
+async def test_nobody_sends_beside_a_call_whose_rows_took_long(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that take six seconds and a call of nine and a half: the turn is ours to its end."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1", "evt_2")
+
+        async def slow(*given: Any) -> Content:
+            ours.clock.now += timedelta(seconds=6)
+            return await told(*given)
+
+        async def meanwhile(_: str) -> None:
+            ours.clock.now += timedelta(seconds=9.5)
+            assert await ours.turn() is None
+
+        monkeypatch.setattr(messenger, "content_of", slow)
+        ours.receivers.meanwhile = meanwhile
+        taken = await ours.turn()
+        assert taken is not None
+        await ours.messenger._turn(taken)
+        assert ours.receivers.calls[webhook_id] == [("evt_1", URL), ("evt_2", URL)]
