@@ -539,3 +539,29 @@ async def test_nobody_sends_beside_a_call_whose_rows_took_long(
         assert taken is not None
         await ours.messenger._turn(taken)
         assert ours.receivers.calls[webhook_id] == [("evt_1", URL), ("evt_2", URL)]
+
+
+async def test_a_delivery_waits_for_what_it_is_about(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its event is projected nothing is to be seen yet, which is no reason to leave it out."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1")
+        is_there = False
+
+        async def reached(*_: object, **__: object) -> bool:
+            return is_there
+
+        async def projected(*given: Any) -> Content | None:
+            return await told(*given) if is_there else None
+
+        monkeypatch.setattr(ours.messenger._gateway.resources, "reached", reached)
+        monkeypatch.setattr(messenger, "content_of", projected)
+        for n_calls in (0, 1):
+            taken = await ours.turn()
+            assert taken is not None
+            await ours.messenger._turn(taken)
+            assert len(ours.receivers.calls[webhook_id]) == n_calls
+            is_there = True
+        assert (await ours.delivery(client, webhook_id, "evt_1")).status == "succeeded"
