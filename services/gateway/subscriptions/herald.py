@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import psycopg
 import structlog
-from contracts import Event, Recorded, derived_id
+from contracts import Event, Recorded
 from eventlog import Batch, LogUnavailableError
 from psycopg_pool import PoolTimeout
 from runtime.database import tenant
@@ -19,7 +19,7 @@ from services.gateway import _queries as rows
 from services.gateway.identity.webhooks import _queries
 from services.gateway.identity.webhooks.sending import PENDING_MAX
 from services.gateway.routes.operation import Gateway
-from services.gateway.subscriptions.occasions import Occasion, event_id_of, occasions_of
+from services.gateway.subscriptions.occasions import Occasion, delivery_id_of, event_id_of, occasions_of
 
 log = structlog.get_logger("gateway.webhooks")
 
@@ -162,7 +162,7 @@ def _delivery(webhook: _queries.Listening, event: Recorded[Event], occasion: Occ
     event_id = event_id_of(event, occasion)
     return _Queued(
         webhook_id=webhook.webhook_id,
-        delivery_id=derived_id("whd_", webhook.webhook_id, event_id),
+        delivery_id=delivery_id_of(webhook.webhook_id, event_id),
         event_id=event_id,
         event_type=occasion.type,
         event_sequence=event.seq,

@@ -24,6 +24,7 @@ from services.gateway.listing import fetch_one
 from services.gateway.routes import issues, patterns, predictions, recommendations, sync_runs
 from services.gateway.routes.operation import Gateway
 from services.gateway.routes.proofs import proofs_by_pattern, shown_proof
+from services.gateway.subscriptions.occasions import delivery_id_of
 
 log = structlog.get_logger("gateway.webhooks")
 
@@ -57,7 +58,7 @@ ATTEMPTS: Final = Metric(
 )
 LAG_SECONDS: Final = Histogram(
     "causeloop_webhook_lag_seconds",
-    "From an event to the first call that tells a webhook of it.",
+    "From an event to the first call that tells a webhook of it; not of what is sent once more.",
     registry=metrics.REGISTRY,
     buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 43_200),
 )
@@ -211,7 +212,9 @@ class Messenger:
 
     async def _call(self, receiver: Receiver, delivery: _queries.Due, envelope: Envelope) -> Attempt:
         """How it went, which is noted."""
-        if not delivery.n_attempts:
+        # A delivery that somebody asked for anew has another id, and is late by no fault of ours.
+        is_first = delivery.delivery_id == delivery_id_of(receiver.webhook_id, delivery.event_id)
+        if is_first and not delivery.n_attempts:
             late = self._gateway.resources.clock() - delivery.occurred_at
             LAG_SECONDS.observe(max(late.total_seconds(), 0.0))
         attempt = await self._sender.post(receiver, envelope, delivery_id=delivery.delivery_id)

@@ -26,6 +26,11 @@ def event_id_of(event: Recorded[Event], occasion: Occasion) -> str:
     return derived_id("evt_", event.id, occasion.type, occasion.subject_id)
 
 
+def delivery_id_of(webhook_id: str, event_id: str) -> str:
+    """The id of the delivery by which a webhook is first told of an event; what is sent once more has another."""
+    return derived_id("whd_", webhook_id, event_id)
+
+
 def occasions_of(event: Recorded[Event]) -> list[Occasion]:
     """What an event gives to tell."""
     match event.data:
