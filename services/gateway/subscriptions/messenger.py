@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal, get_args
 
 import msgspec
 import psycopg
@@ -50,12 +50,16 @@ _WORLD_FAILED = (UnavailableError, PoolTimeout, psycopg.Error, OSError)
 _GONE: Final = "What it is about is gone, or not to be seen."
 _UNMADE: Final = "We could not put together what is sent. This is ours to mend; it is tried again."
 
+Outcome = Literal["taken", "refused", "unanswered", "unsent"]
 ATTEMPTS: Final = Metric(
     "causeloop_webhook_attempts",
-    "Calls to webhooks, by what came of them: taken, refused (not 2xx) or unanswered.",
+    "Attempts at webhooks, by what came of them: taken, refused (not 2xx), unanswered, or unsent: not called, for want of a"
+    " secret or as nothing may be sent there. Without tests.",
     ["outcome"],
     registry=metrics.REGISTRY,
 )
+for _each in get_args(Outcome):
+    ATTEMPTS.labels(_each)  # a rate of what never was is zero
 LAG_SECONDS: Final = Histogram(
     "causeloop_webhook_lag_seconds",
     "From an event to the first call that tells a webhook of it; not of what is sent once more.",
@@ -214,11 +218,11 @@ class Messenger:
         """How it went, which is noted."""
         # A delivery that somebody asked for anew has another id, and is late by no fault of ours.
         is_first = delivery.delivery_id == delivery_id_of(receiver.webhook_id, delivery.event_id)
-        if is_first and not delivery.n_attempts:
-            late = self._gateway.resources.clock() - delivery.occurred_at
-            LAG_SECONDS.observe(max(late.total_seconds(), 0.0))
+        late = self._gateway.resources.clock() - delivery.occurred_at
         attempt = await self._sender.post(receiver, envelope, delivery_id=delivery.delivery_id)
         ATTEMPTS.labels(_outcome(attempt)).inc()
+        if is_first and not delivery.n_attempts and attempt.is_called:
+            LAG_SECONDS.observe(max(late.total_seconds(), 0.0))
         await self._sender.note(receiver, delivery.delivery_id, attempt, n_before=delivery.n_attempts)
         return attempt
 
@@ -237,9 +241,11 @@ class Messenger:
         return n_purged < PURGED_AT_ONCE
 
 
-def _outcome(attempt: Attempt) -> str:
+def _outcome(attempt: Attempt) -> Outcome:
     if attempt.is_good:
         return "taken"
+    if not attempt.is_called:
+        return "unsent"
     return "unanswered" if attempt.response_status is None else "refused"
 
 

@@ -40,6 +40,7 @@ class Attempt(Struct, frozen=True):
 
     response_status: None: there was no answer. excerpt: the answer's first ANSWER_BYTES. error: why there was none.
     is_ours: the receiver was not asked, so it counts for the delivery, and not against the webhook.
+    is_called: false: nothing may be sent there, or nothing can be signed.
     """
 
     response_status: int | None
@@ -47,6 +48,7 @@ class Attempt(Struct, frozen=True):
     error: str | None
     duration_ms: int
     is_ours: bool = False
+    is_called: bool = True
 
     @property
     def is_good(self) -> bool:
@@ -144,7 +146,7 @@ class Sender:
     async def post(self, receiver: Receiver, envelope: Envelope, *, delivery_id: str) -> Attempt:
         """Send one body, signed; raises nothing that a receiver or the network can cause."""
         if not receiver.secrets:
-            return Attempt(None, None, UNSIGNED, 0)
+            return Attempt(None, None, UNSIGNED, 0, is_called=False)
         body = envelope.body()
         headers = headers_of(
             body,
@@ -159,8 +161,9 @@ class Sender:
             answer = await self._outbound.of(receiver.workspace_id).send(
                 "POST", receiver.url, headers=headers, content=body, seconds=SECONDS, body_bytes=ANSWER_BYTES
             )
-        except (OutboundError, UnmakeableError) as error:
-            return Attempt(None, None, str(error), _since(began))
+        except OutboundError as error:
+            is_called = not (error.is_refused or isinstance(error, UnmakeableError))
+            return Attempt(None, None, str(error), _since(began), is_called=is_called)
         # PostgreSQL's text has no NUL.
         excerpt = answer.body.decode(errors="replace").replace("\x00", "\ufffd")
         return Attempt(answer.status, excerpt, None, _since(began))
