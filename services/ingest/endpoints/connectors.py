@@ -31,7 +31,7 @@ from services.ingest.projections import POLLS
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
 from services.ingest.state import Connector
-from services.ingest.vault import GIVEN_FOR, Held, Vault
+from services.ingest.vault import GIVEN_FOR, OF_WEBHOOKS, Held, Vault
 from services.ingest.vendors.asking import Asking
 
 CONNECTORS_MAX: Final = 500
@@ -341,7 +341,7 @@ class Connectors:
                     "have to be given again, since another manifest or address decides where they are sent"
                 )
                 raise InvalidConnectorError({CREDENTIALS: problem})
-            gone = {name for name in names if not name.startswith("webhook_")}
+            gone = names - OF_WEBHOOKS
             changes = {**dict.fromkeys(gone), **changes}
             names -= gone
         connecting.check_credentials(source.auth, given, held=names)
@@ -351,4 +351,4 @@ class Connectors:
 
 def _signs_in(secrets: Iterable[str]) -> bool:
     """Whether one of these is sent to the vendor, rather than what proves its webhooks."""
-    return any(not name.startswith("webhook_") for name in secrets)
+    return not OF_WEBHOOKS.issuperset(secrets)

@@ -12,18 +12,16 @@ from runtime.broker import CommandContext, Endpoint
 from runtime.sealing import SealError
 
 from services.ingest.errors import InvalidConnectorError
-from services.ingest.jobs.directory import (
-    FIRST_UNTIL,
-    PREVIOUS,
-    PREVIOUS_GOOD_FOR,
-    SECRET,
-    UNREAD,
-    Directory,
-    read_until,
-    write_previous,
-)
+from services.ingest.jobs.directory import PREVIOUS_GOOD_FOR, Directory, read_until, write_previous
 from services.ingest.reporting import Sources
-from services.ingest.vault import Held, Vault
+from services.ingest.vault import (
+    WEBHOOK_FIRST_UNTIL,
+    WEBHOOK_PREVIOUS,
+    WEBHOOK_SECRET,
+    WEBHOOK_UNREAD,
+    Held,
+    Vault,
+)
 
 LENGTHS: Final = range(8, 16_385)
 """Of a secret: from the shortest that a vendor gives to a set of public keys."""
@@ -74,16 +72,16 @@ class WebhookSecrets:
         await self._sources.decide(connector_id, context, lambda _: [])
         until: datetime | None = None
         async with self._vault.held(workspace_id, connector_id) as held:
-            unread = held.secrets.get(UNREAD)
+            unread = held.secrets.get(WEBHOOK_UNREAD)
             if given is None and unread:
                 secret = unread
-                await held.keep({UNREAD: None})
+                await held.keep({WEBHOOK_UNREAD: None})
             else:
                 secret = given or f"whsec_{b64encode(token_bytes(_BYTES)).decode()}"
                 until = await self._replace(held, secret, now=now)
                 if given is None:
                     until_second = int((now + FIRST_GOOD_FOR).timestamp())
-                    await held.keep({FIRST_UNTIL: str(until_second)})
+                    await held.keep({WEBHOOK_FIRST_UNTIL: str(until_second)})
             names = _names(held)
         sequence = await self._tell(connector_id, names, context)
         await self._shown(workspace_id, sequence)
@@ -109,10 +107,16 @@ class WebhookSecrets:
             traceparent=context.traceparent,
         )
         async with self._vault.held(workspace_id, connector_id, is_at_once=True) as held:
-            is_open = self._clock() < read_until(held.secrets.get(FIRST_UNTIL, ""))
-            if held.secrets.get(SECRET) and not is_open:
+            is_open = self._clock() < read_until(held.secrets.get(WEBHOOK_FIRST_UNTIL, ""))
+            if held.secrets.get(WEBHOOK_SECRET) and not is_open:
                 return False
-            await held.keep({SECRET: secret, UNREAD: secret if is_read else None, FIRST_UNTIL: None})
+            await held.keep(
+                {
+                    WEBHOOK_SECRET: secret,
+                    WEBHOOK_UNREAD: secret if is_read else None,
+                    WEBHOOK_FIRST_UNTIL: None,
+                }
+            )
             changed = connector.ConnectorCredentialsChanged(connector_id=connector_id, secrets=_names(held))
             await self._sources.decide(connector_id, own, lambda _: [changed])
         self._directory.forget(connector_id)
@@ -132,12 +136,14 @@ class WebhookSecrets:
         return secret
 
     async def _replace(self, held: Held, secret: str, *, now: datetime) -> datetime | None:
-        before = held.secrets.get(SECRET)
+        before = held.secrets.get(WEBHOOK_SECRET)
         if not before or before == secret:
-            await held.keep({SECRET: secret, UNREAD: None})
+            await held.keep({WEBHOOK_SECRET: secret, WEBHOOK_UNREAD: None})
             return None
         until = now + PREVIOUS_GOOD_FOR
-        await held.keep({SECRET: secret, PREVIOUS: write_previous(before, until), UNREAD: None})
+        await held.keep(
+            {WEBHOOK_SECRET: secret, WEBHOOK_PREVIOUS: write_previous(before, until), WEBHOOK_UNREAD: None}
+        )
         return until
 
     async def _tell(self, connector_id: str, names: tuple[str, ...], context: CommandContext) -> int:
@@ -150,4 +156,6 @@ class WebhookSecrets:
 
 def _names(held: Held) -> tuple[str, ...]:
     """What a connector's secrets are called, without those that only we know of."""
-    return tuple(name for name in held.names if name not in (PREVIOUS, UNREAD, FIRST_UNTIL))
+    return tuple(
+        name for name in held.names if name not in (WEBHOOK_PREVIOUS, WEBHOOK_UNREAD, WEBHOOK_FIRST_UNTIL)
+    )

@@ -17,7 +17,7 @@ from services.ingest import _queries
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Webhook
 from services.ingest.errors import InvalidConnectorError
-from services.ingest.vault import Vault
+from services.ingest.vault import WEBHOOK_FIRST_UNTIL, WEBHOOK_PREVIOUS, WEBHOOK_SECRET, Vault
 
 KEPT_SECONDS: Final = 3.0
 """How long a secret that was replaced, or a connector that was deleted, may still count in another process."""
@@ -25,15 +25,6 @@ UNKNOWN_KEPT_SECONDS: Final = 0.5
 """How long an id of nobody's is taken for that: it may be one whose row is about to be written."""
 KEPT_MAX: Final = 4096
 PREVIOUS_GOOD_FOR: Final = timedelta(hours=24)
-
-SECRET: Final = "webhook_secret"  # noqa: S105 - a name
-PREVIOUS: Final = "webhook_secret_previous"
-"""The one before, behind the second (UTC) until which it counts and a colon."""
-UNREAD: Final = "webhook_secret_unread"
-"""A secret that the vendor gave and that a person has to give back to it: shown once."""
-
-FIRST_UNTIL: Final = "webhook_secret_first_until"
-"""Until which second (UTC) a vendor's first call may bring a secret in place of the one there is."""
 
 _ID: Final = re.compile(r"con_[0-9A-HJKMNP-TV-Z]{26}")
 
@@ -123,16 +114,16 @@ class Directory:
             # Without secrets nobody is believed; others' calls, which may have come with this one, go on.
             log.error("secrets.unreadable", connector_id=connector_id, error=str(error))
             secrets = {}
-        previous, until = read_previous(secrets.get(PREVIOUS, ""))
+        previous, until = read_previous(secrets.get(WEBHOOK_PREVIOUS, ""))
         return Addressee(
             workspace_id=row.workspace_id,
             source=source,
             webhook=source.manifest.webhook,
             is_paused=row.status == connector.ConnectorStatus.PAUSED.value,
-            secret=secrets.get(SECRET, ""),
+            secret=secrets.get(WEBHOOK_SECRET, ""),
             previous=previous,
             previous_until=until,
-            first_until=read_until(secrets.get(FIRST_UNTIL, "")),
+            first_until=read_until(secrets.get(WEBHOOK_FIRST_UNTIL, "")),
         )
 
 

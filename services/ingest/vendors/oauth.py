@@ -29,7 +29,7 @@ from services.ingest.connectors.manifest import (
 )
 from services.ingest.connectors.templates import PLACEHOLDER, config_values, fill_address, fill_text
 from services.ingest.errors import VendorError
-from services.ingest.vault import GIVEN_FOR, Vault
+from services.ingest.vault import GIVEN_FOR, OF_WEBHOOKS, Vault
 from services.ingest.vendors import _queries
 from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import retry_after
@@ -44,9 +44,8 @@ TOKEN: Final = "oauth_token"  # noqa: S105 - the name of a secret
 CLIENT_ID: Final = "client_id"
 CLIENT_SECRET: Final = "client_secret"  # noqa: S105 - as above
 ACCOUNT_KEY: Final = "service_account_key"
-OWN: Final = frozenset({TOKEN, GIVEN_FOR})
-OF_WEBHOOKS: Final = "webhook_"
-"""Secrets of a connector that are none of a request's: these names, and what begins so."""
+NOT_SENT: Final = OF_WEBHOOKS | {TOKEN, GIVEN_FOR}
+"""Secrets of a connector that are none of a request's; any other name is a manifest's to choose."""
 
 _STATE: Final = re.compile(r"oast_(ws_[0-9A-HJKMNP-TV-Z]{26})\.con_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = "pkce_verifier"
@@ -559,7 +558,7 @@ def _checked(source: Source, secrets: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _is_of_requests(name: str) -> bool:
-    return name not in OWN and not name.startswith(OF_WEBHOOKS)
+    return name not in NOT_SENT
 
 
 def _hash(state: str) -> str:

@@ -1,6 +1,7 @@
 """What is decided about connectors, and when they are due: pure."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from unittest.mock import AsyncMock, MagicMock
@@ -315,6 +316,28 @@ async def test_credentials_that_stay_are_good_for_the_better_manifest() -> None:
         await connectors.configure(command, CommandContext(workspace_id="ws_1", correlation_id=""))
         kept = [call.args[0][GIVEN_FOR] for call in held.keep.await_args_list]
         assert [connecting.is_sent_to(source, each) for each in kept] == [True] * is_kept
+
+
+@pytest.mark.parametrize(("secret", "is_refused"), [("webhook_key", True), ("webhook_secret", False)])
+async def test_credentials_are_given_again_for_another_address_whatever_they_are_called(
+    secret: str, is_refused: bool
+) -> None:
+    """What proves webhooks is sent nowhere, so it stays."""
+    manifest = {**MANIFEST, "auth": [{"kind": "api_key", "headers": {"X-Key": "{secret.webhook_key}"}}]}
+    config = {"base_url": "https://shop.example"}
+    settings = replace(SETTINGS, type="custom_shop", auth=0, manifest=manifest, config=config)
+    state = replace(made(), settings=connecting.checked(settings), secrets=(secret,))
+    sources = AsyncMock()
+    sources.find.return_value, sources.decide.return_value = state, (state, 1)
+    vault = MagicMock()
+    vault.held.return_value.__aenter__.return_value = AsyncMock(secrets={secret: "s"})
+    unasked = dict.fromkeys(("records", "asking", "queue", "rows", "shown", "clock", "rng"))
+    connectors = Connectors(sources, vault, **unasked)  # type: ignore[arg-type]  # not asked
+    command = connector.ConfigureConnector(
+        connector_id="con_1", config={"base_url": "https://elsewhere.example"}
+    )
+    with pytest.raises(InvalidConnectorError) if is_refused else nullcontext():
+        await connectors.configure(command, CommandContext(workspace_id="ws_1", correlation_id=""))
 
 
 async def test_no_path_leads_elsewhere() -> None:

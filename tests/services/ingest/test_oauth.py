@@ -28,12 +28,11 @@ from services.ingest.errors import (
     ConnectorNotFoundError,
     VendorError,
 )
-from services.ingest.jobs.directory import FIRST_UNTIL, PREVIOUS, SECRET, UNREAD
 from services.ingest.jobs.queue import Job, Later
 from services.ingest.jobs.syncing import UNKNOWN_DELIVERIES_MAX, Syncing, SyncJob, Tools
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
-from services.ingest.vault import GIVEN_FOR, Vault
+from services.ingest.vault import GIVEN_FOR, OF_WEBHOOKS, Vault
 from services.ingest.vendors.oauth import (
     ACCOUNT_KEY,
     CLIENT_ID,
@@ -360,10 +359,10 @@ async def test_names_are_looked_up_for_the_workspace_that_signs_in(
 async def test_other_ways_to_sign_in_give_what_the_vault_holds(
     grants: Grants, vault: Vault, server: OAuthServer
 ) -> None:
-    """But nothing of webhooks: no request may send that, nor is it who asks."""
-    of_webhooks = dict.fromkeys((SECRET, PREVIOUS, UNREAD, FIRST_UNTIL), "w")
-    await vault.keep(WORKSPACE, CONNECTOR, {"token": "t0ken", **of_webhooks})
-    assert await fresh(grants, server, KEY) == {"token": "t0ken"}
+    """But nothing of webhooks: no request may send that, nor is it who asks. A manifest may call its own alike."""
+    asked = {"token": "t0ken", "webhook_key": "k3y"}
+    await vault.keep(WORKSPACE, CONNECTOR, asked | dict.fromkeys(OF_WEBHOOKS, "w"))
+    assert await fresh(grants, server, KEY) == asked
 
 
 async def test_operators_client_goes_only_where_the_vendor_is(
