@@ -91,7 +91,10 @@ class InboundAddress(Struct, frozen=True, kw_only=True, tag_field="direction", t
     url: str
     health: Annotated[
         Health,
-        Meta(description="degraded: the connector has an error. down: it is paused, so nothing is taken."),
+        Meta(
+            description="degraded: the connector has an error. down: it is paused or has no webhook secret, so nothing is"
+            " taken."
+        ),
     ]
     last_received_at: Annotated[
         datetime | None,
@@ -212,6 +215,14 @@ _OF_CONNECTOR: Final[Mapping[str, Health]] = {
 }
 
 
+_SECRET: Final = "webhook_secret"  # noqa: S105 - a name, among those of a connector's secrets
+
+
+def _health_of_address(row: connectors.ConnectorRow) -> Health:
+    names = msgspec.json.decode(row.secrets, type=list[str])
+    return _OF_CONNECTOR.get(row.status, "healthy") if _SECRET in names else "down"
+
+
 def _health(row: _queries.Webhook, now: datetime) -> Health:
     if row.disabled_reason is not None:
         return "down"
@@ -262,7 +273,7 @@ async def _list_inbound(gateway: Gateway, call: Call[WebhookQuery, None]) -> Web
             display_name=row.display_name,
             type=row.type,
             url=connectors.inbound_url(gateway, row.connector_id),
-            health=_OF_CONNECTOR.get(row.status, "healthy"),
+            health=_health_of_address(row),
             last_received_at=last.get(row.connector_id),
             created_at=row.created_at,
         )

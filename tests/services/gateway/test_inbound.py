@@ -292,6 +292,20 @@ def test_addresses_are_listed_with_when_something_last_came(house: House) -> Non
     assert [each["connector_id"] for each in listed(is_active="false")["data"]] == [quiet.connector_id]
 
 
+def test_an_address_without_a_secret_is_down(house: House) -> None:
+    """It refuses whatever comes until there is one."""
+    door = house.door("custom_api", secret=None)
+
+    def health() -> list[str]:
+        found = house.api.get("/v1/webhooks", params={"direction": "inbound"}).json()["data"]
+        return [one["health"] for one in found]
+
+    asyncio.run(eventually(lambda: health() == ["down"]))
+    assert door.call(b"{}").status_code == 401
+    door.rotate(SECRET)
+    asyncio.run(eventually(lambda: health() == ["healthy"]))
+
+
 def test_deliveries_count_as_events_of_the_month_and_wait_beyond_the_plan(house: House) -> None:
     owner = house.stack.database.owner_url
     plan = house.tenant.slug
