@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 
 from runtime import database as databases
 from runtime.database import tenant
@@ -145,3 +146,32 @@ async def test_a_webhook_that_keeps_up_is_not_switched_off(database: Database) -
                 await execute(database.owner_url, "UPDATE webhook_deliveries SET status = 'succeeded'")
             n_on.append((await _queries.webhooks_begin(conn, log_partition=0)).first_sequence)
     assert n_on == [1] * 6 + [None] * 2
+
+
+async def test_a_stretch_counts_one_backlog_at_most_and_not_again_at_once(database: Database) -> None:
+    """Of two that may be full and are not, each is counted once; then more has to come first."""
+    client = await onboard(database.owner_url)
+    two = (WEBHOOKS.replace("(1, 3000)", "(1, 2)"), client.workspace_id, NOW)
+    backlogs = BACKLOG.replace("lpad(n::text, 26, '0')", "lpad(seq::text, 13, '0') || lpad(n::text, 13, '0')")
+    taken = "UPDATE webhook_deliveries SET status = 'succeeded' WHERE mod(event_sequence, 2) = 0"
+    for statement, *values in (two, (backlogs,), (taken,), ("ANALYZE webhook_deliveries",)):
+        await execute(database.owner_url, statement, *values)
+    queued = [DELIVERY % (f"whk_{n:026}", 9, n) for n in (1, 2)]
+    pool = databases.pool(database.app_url, schema="identity")
+    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'webhook_deliveries'"
+    n_read = [0]
+    async with pool, pool.connection() as conn, conn.transaction():
+        for end in range(8, 12):
+            await _queries.queue_webhooks(
+                conn,
+                log_partition=0,
+                from_position=-1 if end == 8 else end - 1,
+                to_position=end,
+                deliveries=f"[{','.join(queued)}]",
+                pending_max=2000,
+                now_at=NOW,
+            )
+            n_read += [n for (n,) in await (await conn.execute(read)).fetchall()]
+        assert (await _queries.webhooks_begin(conn, log_partition=0)).first_sequence == 1
+    assert [now - before > 1000 for before, now in pairwise(n_read)] == [True, True, False, False], n_read
+    assert n_read[-1] < 4000, "two backlogs of 1,500"

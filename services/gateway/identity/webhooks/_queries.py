@@ -331,7 +331,6 @@ UPDATE webhooks SET url = COALESCE($1, url), description = COALESCE($2, descript
     disabled_reason = CASE WHEN $4::boolean IS NULL THEN disabled_reason END,
     from_sequence = CASE WHEN $4::boolean AND NOT is_active THEN $5::bigint
         ELSE from_sequence END,
-    waiting_most = CASE WHEN $4::boolean AND NOT is_active THEN 0 ELSE waiting_most END,
     n_failures = CASE WHEN $4::boolean THEN 0 ELSE n_failures END,
     failing_since = CASE WHEN $4::boolean THEN NULL ELSE failing_since END,
     next_turn_at = CASE WHEN $1::text IS NULL AND $4::boolean IS NULL THEN next_turn_at

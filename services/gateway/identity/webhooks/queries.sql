@@ -90,7 +90,6 @@ UPDATE webhooks SET url = COALESCE(sqlc.narg(url), url), description = COALESCE(
     disabled_reason = CASE WHEN sqlc.narg(is_active)::boolean IS NULL THEN disabled_reason END,
     from_sequence = CASE WHEN sqlc.narg(is_active)::boolean AND NOT is_active THEN sqlc.arg(from_sequence)::bigint
         ELSE from_sequence END,
-    waiting_most = CASE WHEN sqlc.narg(is_active)::boolean AND NOT is_active THEN 0 ELSE waiting_most END,
     n_failures = CASE WHEN sqlc.narg(is_active)::boolean THEN 0 ELSE n_failures END,
     failing_since = CASE WHEN sqlc.narg(is_active)::boolean THEN NULL ELSE failing_since END,
     next_turn_at = CASE WHEN sqlc.narg(url)::text IS NULL AND sqlc.narg(is_active)::boolean IS NULL THEN next_turn_at
