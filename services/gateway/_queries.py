@@ -1062,8 +1062,12 @@ async def update_recommendations(conn: AsyncConnection[Any], *, rows: str) -> No
 
 _LIST_ISSUE_STATES = """
 SELECT i.issue_id, i.own_status, i.status, i.pattern_id
-FROM issue_rows AS i
-WHERE i.workspace_id = $1 AND i.issue_id = ANY($2::text[])
+FROM (SELECT DISTINCT unnest($1::text[]) AS id) AS r
+CROSS JOIN LATERAL (
+    SELECT o.issue_id, o.own_status, o.status, o.pattern_id, o.seq FROM issue_rows AS o
+    WHERE o.workspace_id = $2 AND o.issue_id = r.id
+    LIMIT 1
+) AS i
 ORDER BY i.seq
 """
 
@@ -1071,20 +1075,26 @@ ORDER BY i.seq
 async def list_issue_states(
     conn: AsyncConnection[Any],
     *,
-    workspace_id: str,
     issue_ids: list[str],
+    workspace_id: str,
 ) -> list[ListIssueStatesRow]:
-    """Where issues stand now, for the stream."""
+    """Where issues stand now, for the stream. One by one, by the primary keys: with `= ANY`, all of the workspace is read
+    where the planner knows little of it, as on a table never analyzed.
+    """
     async with AsyncRawCursor(conn, row_factory=args_row(ListIssueStatesRow)) as cursor:
-        await cursor.execute(_LIST_ISSUE_STATES, (workspace_id, issue_ids))
+        await cursor.execute(_LIST_ISSUE_STATES, (issue_ids, workspace_id))
         fetched: list[ListIssueStatesRow] = await cursor.fetchall()
         return fetched
 
 
 _FIND_ISSUES = """
 SELECT i.issue_id, i.title, i.severity, i.status::text AS status, i.pattern_id
-FROM issue_rows AS i
-WHERE i.workspace_id = $1 AND i.issue_id = ANY($2::text[])
+FROM (SELECT DISTINCT unnest($1::text[]) AS id) AS r
+CROSS JOIN LATERAL (
+    SELECT o.issue_id, o.title, o.severity, o.status, o.pattern_id, o.seq FROM issue_rows AS o
+    WHERE o.workspace_id = $2 AND o.issue_id = r.id
+    LIMIT 1
+) AS i
 ORDER BY i.seq
 """
 
@@ -1092,12 +1102,12 @@ ORDER BY i.seq
 async def find_issues(
     conn: AsyncConnection[Any],
     *,
-    workspace_id: str,
     issue_ids: list[str],
+    workspace_id: str,
 ) -> list[IssueInBrief]:
-    """Issues in brief, as lists show them."""
+    """Issues in brief, as lists show them; one by one, as states are."""
     async with AsyncRawCursor(conn, row_factory=args_row(IssueInBrief)) as cursor:
-        await cursor.execute(_FIND_ISSUES, (workspace_id, issue_ids))
+        await cursor.execute(_FIND_ISSUES, (issue_ids, workspace_id))
         fetched: list[IssueInBrief] = await cursor.fetchall()
         return fetched
 
@@ -2051,9 +2061,14 @@ async def get_clustering(conn: AsyncConnection[Any], *, workspace_id: str) -> Ge
 
 _LIST_CLUSTER_NODES = """
 SELECT p.pattern_id, p.name, p.status, p.risk_score, p.issue_count, p.last_seen_at
-FROM patterns AS p
-WHERE p.workspace_id = $1 AND p.pattern_id = ANY($2::text[]) AND p.is_shown
-  AND p.status <> 'merged'
+FROM (SELECT DISTINCT unnest($1::text[]) AS id) AS r
+CROSS JOIN LATERAL (
+    SELECT o.pattern_id, o.name, o.status, o.risk_score, o.issue_count, o.last_seen_at, o.is_shown, o.seq
+    FROM patterns AS o
+    WHERE o.workspace_id = $2 AND o.pattern_id = r.id
+    LIMIT 1
+) AS p
+WHERE p.is_shown AND p.status <> 'merged'
 ORDER BY p.risk_score DESC, p.seq
 """
 
@@ -2061,12 +2076,12 @@ ORDER BY p.risk_score DESC, p.seq
 async def list_cluster_nodes(
     conn: AsyncConnection[Any],
     *,
-    workspace_id: str,
     pattern_ids: list[str],
+    workspace_id: str,
 ) -> list[ClusterNode]:
     """The patterns of a cluster that are still there, the riskiest first."""
     async with AsyncRawCursor(conn, row_factory=args_row(ClusterNode)) as cursor:
-        await cursor.execute(_LIST_CLUSTER_NODES, (workspace_id, pattern_ids))
+        await cursor.execute(_LIST_CLUSTER_NODES, (pattern_ids, workspace_id))
         fetched: list[ClusterNode] = await cursor.fetchall()
         return fetched
 

@@ -377,21 +377,30 @@ FROM json_to_recordset(sqlc.arg(rows)::json) AS r(
     steps_unticked integer[], updated_at timestamptz)
 WHERE t.workspace_id = r.workspace_id AND t.recommendation_id = r.recommendation_id;
 
--- Where issues stand now, for the stream.
+-- Where issues stand now, for the stream. One by one, by the primary keys: with `= ANY`, all of the workspace is read
+-- where the planner knows little of it, as on a table never analyzed.
 -- column pattern_id: str | None
 -- name: ListIssueStates :many
 SELECT i.issue_id, i.own_status, i.status, i.pattern_id
-FROM issue_rows AS i
-WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
+FROM (SELECT DISTINCT unnest(sqlc.arg(issue_ids)::text[]) AS id) AS r
+CROSS JOIN LATERAL (
+    SELECT o.issue_id, o.own_status, o.status, o.pattern_id, o.seq FROM issue_rows AS o
+    WHERE o.workspace_id = sqlc.arg(workspace_id) AND o.issue_id = r.id
+    LIMIT 1
+) AS i
 ORDER BY i.seq;
 
--- Issues in brief, as lists show them.
+-- Issues in brief, as lists show them; one by one, as states are.
 -- row: IssueInBrief
 -- column pattern_id: str | None
 -- name: FindIssues :many
 SELECT i.issue_id, i.title, i.severity, i.status::text AS status, i.pattern_id
-FROM issue_rows AS i
-WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
+FROM (SELECT DISTINCT unnest(sqlc.arg(issue_ids)::text[]) AS id) AS r
+CROSS JOIN LATERAL (
+    SELECT o.issue_id, o.title, o.severity, o.status, o.pattern_id, o.seq FROM issue_rows AS o
+    WHERE o.workspace_id = sqlc.arg(workspace_id) AND o.issue_id = r.id
+    LIMIT 1
+) AS i
 ORDER BY i.seq;
 
 -- The place in the log of the event that put an issue into the pattern that it is shown in.
@@ -825,9 +834,14 @@ FROM clusterings AS g WHERE g.workspace_id = $1;
 -- row: ClusterNode
 -- name: ListClusterNodes :many
 SELECT p.pattern_id, p.name, p.status, p.risk_score, p.issue_count, p.last_seen_at
-FROM patterns AS p
-WHERE p.workspace_id = sqlc.arg(workspace_id) AND p.pattern_id = ANY(sqlc.arg(pattern_ids)::text[]) AND p.is_shown
-  AND p.status <> 'merged'
+FROM (SELECT DISTINCT unnest(sqlc.arg(pattern_ids)::text[]) AS id) AS r
+CROSS JOIN LATERAL (
+    SELECT o.pattern_id, o.name, o.status, o.risk_score, o.issue_count, o.last_seen_at, o.is_shown, o.seq
+    FROM patterns AS o
+    WHERE o.workspace_id = sqlc.arg(workspace_id) AND o.pattern_id = r.id
+    LIMIT 1
+) AS p
+WHERE p.is_shown AND p.status <> 'merged'
 ORDER BY p.risk_score DESC, p.seq;
 
 -- The relations among these patterns, the strongest first.

@@ -865,7 +865,11 @@ _FIND_ISSUES = """
 SELECT i.issue_id, i.title, i.source, i.severity, i.service, i.component, i.error_type, i.team, i.environment,
        i.version, i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
 FROM issues AS i
-LEFT JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
+LEFT JOIN LATERAL (
+    SELECT o.pattern_id, o.grouping_key, o.score, o.severity FROM members AS o
+    WHERE o.workspace_id = i.workspace_id AND o.issue_id = i.issue_id
+    LIMIT 1
+) AS m ON true
 WHERE i.workspace_id = $1 AND i.issue_id = ANY($2::text[])
 ORDER BY i.issue_id
 """
@@ -877,7 +881,7 @@ async def find_issues(
     workspace_id: str,
     issue_ids: list[str],
 ) -> list[IssueWithMembership]:
-    """Issues with their memberships, for a command on them."""
+    """Issues with their memberships, for a command on them; each by the primary keys, also on tables never analyzed."""
     async with AsyncRawCursor(conn, row_factory=args_row(IssueWithMembership)) as cursor:
         await cursor.execute(_FIND_ISSUES, (workspace_id, issue_ids))
         fetched: list[IssueWithMembership] = await cursor.fetchall()

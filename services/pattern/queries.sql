@@ -288,13 +288,20 @@ WHERE i.workspace_id = $1 AND NOT EXISTS (
     SELECT 1 FROM members AS m WHERE m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id)
 ORDER BY i.issue_id;
 
--- Issues with their memberships, for a command on them.
+-- Issues with their memberships, for a command on them; each by the primary keys, also on tables never analyzed.
 -- row: IssueWithMembership
+-- column grouping_key: str | None
+-- column score: float | None
+-- column linked_severity: str | None
 -- name: FindIssues :many
 SELECT i.issue_id, i.title, i.source, i.severity, i.service, i.component, i.error_type, i.team, i.environment,
        i.version, i.occurred_at, m.pattern_id, m.grouping_key, m.score, m.severity AS linked_severity
 FROM issues AS i
-LEFT JOIN members AS m ON m.workspace_id = i.workspace_id AND m.issue_id = i.issue_id
+LEFT JOIN LATERAL (
+    SELECT o.pattern_id, o.grouping_key, o.score, o.severity FROM members AS o
+    WHERE o.workspace_id = i.workspace_id AND o.issue_id = i.issue_id
+    LIMIT 1
+) AS m ON true
 WHERE i.workspace_id = sqlc.arg(workspace_id) AND i.issue_id = ANY(sqlc.arg(issue_ids)::text[])
 ORDER BY i.issue_id;
 
