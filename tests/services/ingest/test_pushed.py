@@ -1,6 +1,7 @@
 """What is pushed: as much as a tracker takes, and marked, so that it does not come back as a failure."""
 
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 from contracts import connector
@@ -65,6 +66,16 @@ def test_what_was_pushed_comes_back_as_no_issue(text: str | None, is_ours: bool)
     assert isinstance(map_record(manifest_of("gitlab"), record, now=NOW), kind)
     nested = {**record, "description": None, "milestone": {"notes": [{"text": text}]}}
     assert isinstance(map_record(manifest_of("gitlab"), nested, now=NOW), kind)
+
+
+def test_a_text_without_our_name_is_not_searched_for_a_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search stops at each sign that one may stand behind, and all else waits: three seconds for 15 MB of them."""
+    search = Mock(return_value=None)
+    monkeypatch.setattr(tickets, "_MARKER", Mock(search=search))
+    assert not tickets.is_pushed({"title": "Down", "notes": ["; " * 1_000]})
+    assert search.call_count == 0
+    assert not tickets.is_pushed({"title": "Down", "notes": ["; causeloop-"]})
+    assert search.call_count == 1
 
 
 @pytest.mark.parametrize(
