@@ -8,6 +8,7 @@ from contracts import connector
 from contracts.types import Timestamp
 from msgspec import Struct
 
+from services.ingest.commands.connectors import DETAIL_LENGTH_MAX
 from services.ingest.state import NOTHING_YET
 from services.ingest.vendors.polling import Window
 from services.ingest.vendors.windows import READINGS_MAX
@@ -17,6 +18,8 @@ CHUNK: Final = timedelta(days=7)
 vendor does not give all of it at once."""
 REFUSED_MAX: Final = 20
 """Of how many lists of one stream that were refused a run says so."""
+WORDS_LENGTH: Final = 150
+"""How much of what a run says is kept for the vendors' words."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -27,7 +30,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     newest: the latest moment of the records read in this stretch. cut_chunk: the last stretch of which the vendor
     withholds records; None: none. is_unsettled: in some stretch a record may have been missed, for its pages are counted
     and changed each time they were read. left_out: why all of it was; empty: it was not. refused: of several lists
-    those that were, with the vendor's words. asked: what the stream asks, or of a remap how it maps; where somebody
+    those that were, the first with the vendor's words. asked: what the stream asks, or of a remap how it maps; where somebody
     changes that, the run begins anew in it.
     """
 
@@ -63,12 +66,21 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 
 def also(before: tuple[str, ...], refused: str) -> tuple[str, ...]:
-    """The lists that were refused before and one more; empty: none."""
-    return before if not refused or refused in before else (*before, refused)[:REFUSED_MAX]
+    """The lists that were refused before and one more, each once, with the vendor's words of the first alone.
+
+    refused: a list and, behind a colon, the words, which may differ each time; empty: none.
+    """
+    name = _name_of(refused)
+    if not refused or name in map(_name_of, before) or len(before) == REFUSED_MAX:
+        return before
+    return (*before, name) if before else (refused,)
 
 
 def withheld(progress: Mapping[str, Progress]) -> str:
-    """What people are told of a run that read all that the vendor gives, and that is not all, or may not be."""
+    """What people are told of a run that read all that the vendor gives, and that is not all, or may not be.
+
+    The vendor's words stand at the end, since whoever keeps it cuts it there.
+    """
     cut = [name for name, each in progress.items() if each.cut_chunk is not None]
     said = []
     if cut:
@@ -81,11 +93,31 @@ def withheld(progress: Mapping[str, Progress]) -> str:
             "A record may have been missed: pages are counted, and what was in them changed each of the"
             f" {READINGS_MAX} times they were read. Streams: {', '.join(unsettled)}."
         )
-    for name, each in progress.items():
-        if each.refused:
-            said.append(f"Not read of {name}, for the vendor refuses it: {'; '.join(each.refused)}.")
     left_out = {name: each.left_out for name, each in progress.items() if each.left_out}
     if left_out:
         said.append(f"Left out, for the vendor does not give them: {', '.join(left_out)}.")
-        said += list(dict.fromkeys(left_out.values()))
-    return " ".join(said)
+    refused = {name: each.refused for name, each in progress.items() if each.refused}
+    words = " ".join(dict.fromkeys((*(f"{first}." for first, *_ in refused.values()), *left_out.values())))
+    n_said = len(" ".join((*said, words[:WORDS_LENGTH]))) + 1
+    for name, lists in refused.items():
+        said.append(_refused(name, lists, (DETAIL_LENGTH_MAX - n_said) // len(refused) - 1))
+    return " ".join([*said, words] if words else said)
+
+
+def _refused(stream: str, refused: tuple[str, ...], n_characters: int) -> str:
+    """As many of a stream's refused lists as there is room for, and how many there are beside them."""
+    names = [_name_of(each) for each in refused]
+    least = "" if len(names) < REFUSED_MAX else "at least "
+    beginning = f"Not read of {stream}, for the vendor refuses it: "
+    for n_named in range(len(names), 0, -1):
+        n_others = len(names) - n_named
+        others = f" and {least}{n_others} more" if n_others else " and perhaps more" if least else ""
+        sentence = f"{beginning}{', '.join(names[:n_named])}{others}."
+        if len(sentence) <= n_characters:
+            return sentence
+    return f"{beginning}{least}{len(names)} of its lists."
+
+
+def _name_of(refused: str) -> str:
+    """The list, without the vendor's words."""
+    return refused.partition(": ")[0]

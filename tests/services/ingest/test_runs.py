@@ -158,7 +158,7 @@ async def test_a_list_that_is_refused_is_said_of_the_run(monkeypatch: pytest.Mon
     refused = Page([], {"next": 1}, refused="C2: answered 404")
     end = await Played(monkeypatch, lambda _: (refused, refused, Page([{}], None))).play()
     assert end.outcome is connector.SyncOutcome.SUCCEEDED
-    assert end.detail == "Not read of failures, for the vendor refuses it: C2: answered 404."
+    assert end.detail == "Not read of failures, for the vendor refuses it: C2. C2: answered 404."
 
 
 async def test_what_other_lists_gave_is_not_how_far_a_refused_one_was_read(
