@@ -122,12 +122,15 @@ class Reach(Struct, frozen=True):
 def read_authorities(file: str) -> str:
     """The certificates (PEM) of the operator's own authorities in a file, without what stands around them.
 
-    file: its path, empty for none. Raises StartError.
+    file: its absolute path, empty for none. Raises StartError.
     """
     if not file:
         return ""
+    path = Path(file).expanduser()
+    if not path.is_absolute():
+        raise StartError(f"OUTBOUND_CA_FILE={file} has to be an absolute path, such as /etc/ssl/company.pem.")
     try:
-        with Path(file).expanduser().open("rb") as opened:
+        with path.open("rb") as opened:
             written = opened.read(AUTHORITIES_BYTES_MAX + 1)
     except OSError as error:
         raise StartError(f"OUTBOUND_CA_FILE={file} cannot be read: {error.strerror}.") from error

@@ -311,6 +311,14 @@ def test_a_file_that_names_no_authority_ends_the_start(
         read_authorities(str(file))
 
 
+def test_a_file_of_authorities_is_named_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services run in a folder of their own, so that a file beside whoever starts them would not be found."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "company.pem").touch()
+    with pytest.raises(StartError, match=r"^OUTBOUND_CA_FILE=company\.pem has to be an absolute path"):
+        read_authorities("company.pem")
+
+
 def certificate(folder: Path, name: str) -> Path:
     """A self-signed certificate for a name, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
