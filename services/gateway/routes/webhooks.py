@@ -440,6 +440,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         method="GET",
         path="/v1/webhooks",
         summary="List webhooks, of one direction.",
+        description="503, inbound only: nothing takes sources in at the moment, so that nobody can say when something was"
+        " last received; ask again.",
         query=WebhookQuery,
         replies={200: WebhookPage},
         handle=list_webhooks,
