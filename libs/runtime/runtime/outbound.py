@@ -147,6 +147,11 @@ def read_authorities(file: str) -> str:
     return authorities
 
 
+def public_file() -> str:
+    """Where the certificates (PEM) that browsers trust stand."""
+    return certifi.where()
+
+
 def public_and(authorities: str) -> str:
     """The certificates (PEM) that browsers trust, and these."""
     return f"{certifi.contents()}\n{authorities}"

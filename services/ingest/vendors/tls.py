@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from ssl import SSLContext, SSLError, create_default_context
 from tempfile import NamedTemporaryFile
 
-from runtime.outbound import Reach, certificates, public_and
+from runtime.outbound import Reach, certificates, public_and, public_file
 
 from services.ingest.errors import VendorError
 
@@ -27,7 +27,11 @@ def trusting(authority: str, reach: Reach, *, checks_name: bool = True) -> SSLCo
 
 @contextmanager
 def as_file(authority: str, reach: Reach) -> Iterator[str]:
-    """The same for libraries that take nothing but a path; the file is gone behind the block."""
+    """The same for libraries that take nothing but a path; a file that is made for it is gone behind the block."""
+    if not authority and not reach.authorities:
+        # Each page of a database begins here, and they are a quarter of a megabyte.
+        yield public_file()
+        return
     with NamedTemporaryFile("w", encoding="utf-8", suffix=".pem") as file:
         file.write(authority or public_and(reach.authorities))
         file.flush()

@@ -117,12 +117,13 @@ async def test_an_operators_authority_counts_where_a_connector_names_none(
 
 
 def test_a_database_s_driver_gets_a_file_of_the_same(own: tuple[str, trustme.CA]) -> None:
-    """Public ones and the operator's; a connector's own alone."""
+    """Public ones and the operator's; a connector's own alone. Where neither is, none is written for it."""
     ours, others = (each.cert_pem.bytes().decode() for each in (own[1], trustme.CA()))
     n_public = ssl.create_default_context(cafile=certifi.where()).cert_store_stats()["x509"]
     for believed, given, n_roots in ((ours, "", n_public + 1), ("", "", n_public), (ours, others, 1)):
         with as_file(given, replace(INSIDE, authorities=believed)) as path:
             assert ssl.create_default_context(cafile=path).cert_store_stats()["x509"] == n_roots
+            assert (path == certifi.where()) == (not believed and not given)
 
 
 @pytest.mark.parametrize(
