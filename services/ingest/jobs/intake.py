@@ -79,13 +79,14 @@ class Intake:
         context: CommandContext,
         *,
         came_at: Sequence[datetime] = (),
-        is_anew: bool = False,
+        kept_as: Sequence[str] = (),
     ) -> Taken:
         """Map records, report the issues, keep both the records and those that are none; of any length.
 
         stream: by which they came; "webhook" for one that was pushed. came_at: when each of them did, where they have
-        waited since: whichever is taken in first, what came later counts, unless the source says otherwise. is_anew: they are kept already and are mapped
-        once more; otherwise one that is kept as it comes says nothing new. A bad record becomes a dead letter and stops
+        waited since: whichever is taken in first, what came later counts, unless the source says otherwise. kept_as: under
+        which id each is kept already, to be mapped once more, unless something else is kept by now; without, one that is
+        kept as it comes says nothing new. A bad record becomes a dead letter and stops
         nothing. Taking the same in again changes nothing. Raises LogUnreachableError and UnavailableError, and
         PlanFullError where not all that is new fits into the plan's month; what came before is in, and taking all of
         it in again is safe.
@@ -97,7 +98,7 @@ class Intake:
         for start in range(0, len(records), BATCH_MAX):
             part = slice(start, start + BATCH_MAX)
             reached = await self._batch(
-                source, stream, records[part], context, tally, came_at=came_at[part], is_anew=is_anew
+                source, stream, records[part], context, tally, came_at=came_at[part], kept_as=kept_as[part]
             )
             sequence = max(sequence, reached.sequence)
             # What follows may say nothing new, and costs nothing then.
@@ -118,20 +119,24 @@ class Intake:
         tally: Tally[str],
         *,
         came_at: Sequence[datetime],
-        is_anew: bool,
+        kept_as: Sequence[str],
     ) -> _Reached:
-        now = self._clock()
+        now, is_anew = self._clock(), bool(kept_as)
         came = list(zip(records, came_at or [now] * len(records), strict=True))
         found, tickets, rejections = await self._mapped(source, came, tally, now=now)
-        ids = [issue.external_id or "" for issue, _ in found]
-        known = await self._records.known(context.workspace_id, source.connector_id, ids)
+        ids = {*kept_as, *(raw.external_id for _, raw in found)}
+        known = await self._records.known(context.workspace_id, source.connector_id, sorted(ids))
         # Whoever writes the marker of a ticket into an issue that there is hides nothing of it.
         issues_there = {*known, *(raw.external_id for _, raw in found if raw not in tickets)}
         mapped = [each for each in found if each[1] not in tickets or each[1].external_id in issues_there]
         tally["n_ignored"] += len(found) - len(mapped)
         if stream != PUSHED:
             mapped = _in_order(mapped)
-        fresh = mapped if is_anew else list(_fresh(mapped, known, is_listed=stream != PUSHED))
+        if is_anew:
+            still_kept = {known[id_].sha256 for id_ in kept_as if id_ in known}
+            fresh = [each for each in mapped if each[1].sha256 in still_kept]
+        else:
+            fresh = list(_fresh(mapped, known, is_listed=stream != PUSHED))
         tally["n_unchanged"] += len(mapped) - len(fresh)
         # What is mapped anew did not come from its source.
         stale = [raw for _, raw in mapped if not is_anew and _is_stale(known, raw, now)]

@@ -31,7 +31,7 @@ from services.ingest.jobs.intake import BATCH_MAX, Intake, added
 from services.ingest.jobs.progress import CHUNK, Progress, also, withheld
 from services.ingest.jobs.queue import BACK_OFF_SECONDS, Job, JobQueue, Later, StepAside
 from services.ingest.projections import POLLS
-from services.ingest.records import Mark, Records
+from services.ingest.records import Kept, Mark, Records
 from services.ingest.reporting import Sources
 from services.ingest.state import NOTHING_YET, Connector, SyncRun
 from services.ingest.vault import Vault
@@ -478,11 +478,19 @@ class _Run:
         after = "" if progress.page is None else str(progress.page["after"])
         async for page in self._tools.records.pages(self._workspace_id, source.connector_id, after=after):
             await self._stop_if_over()
-            by_stream: dict[str, list[object]] = {}
+            by_stream: dict[str, list[Kept]] = {}
             for kept in page:
-                by_stream.setdefault(kept.stream, []).append(kept.record)
-            for stream, records in by_stream.items():
-                taken = await self._tools.intake.take_in(source, stream, records, self._context, is_anew=True)
+                by_stream.setdefault(kept.stream, []).append(kept)
+            for stream, those in by_stream.items():
+                taken = await self._tools.intake.take_in(
+                    source,
+                    stream,
+                    [kept.record for kept in those],
+                    self._context,
+                    # What comes meanwhile is newer.
+                    came_at=[kept.received_at for kept in those],
+                    kept_as=[kept.external_id for kept in those],
+                )
                 progress = replace(progress, counts=added(progress.counts, taken.counts))
             progress = replace(progress, page={"after": page[-1].external_id})
             await self._keep(_ALL, progress)

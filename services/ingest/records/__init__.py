@@ -59,11 +59,15 @@ class Raw:
 
 
 class Kept(Struct, frozen=True):
-    """A record that is kept, with the stream that it came by; "webhook" for one that was pushed."""
+    """A record that is kept, with the stream that it came by; "webhook" for one that was pushed.
+
+    received_at: when it came first as it is.
+    """
 
     external_id: str
     stream: str
     record: object
+    received_at: datetime
 
 
 class Rejection(Struct, frozen=True):
@@ -183,7 +187,9 @@ class Records:
                     conn, workspace_id=workspace_id, connector_id=connector_id, after=after, n=size
                 )
             if rows:
-                yield [Kept(row.external_id, row.stream, json.loads(row.record)) for row in rows]
+                yield [
+                    Kept(row.external_id, row.stream, json.loads(row.record), row.received_at) for row in rows
+                ]
             if len(rows) < size:
                 return
             after = rows[-1].external_id

@@ -23,6 +23,7 @@ class ListRecordsRow(Struct, frozen=True):
     external_id: str
     stream: str
     record: str
+    received_at: datetime
 
 
 class ListLettersRow(Struct, frozen=True):
@@ -118,7 +119,7 @@ async def list_known(
 
 
 _LIST_RECORDS = """
-SELECT external_id, stream, record FROM raw_records
+SELECT external_id, stream, record, received_at FROM raw_records
 WHERE workspace_id = $1 AND connector_id = $2
     AND external_id > $3
 ORDER BY external_id LIMIT $4

@@ -24,7 +24,7 @@ CROSS JOIN LATERAL (
 
 -- Records of a connector in the order of their ids, behind one.
 -- name: ListRecords :many
-SELECT external_id, stream, record FROM raw_records
+SELECT external_id, stream, record, received_at FROM raw_records
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
     AND external_id > sqlc.arg(after)
 ORDER BY external_id LIMIT sqlc.arg(n);

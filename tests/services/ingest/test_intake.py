@@ -1,6 +1,7 @@
 """The way of a source's records, on real servers: what is kept, what changes, and what a person did that stays."""
 
 import random
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from unittest.mock import AsyncMock
 
@@ -16,7 +17,7 @@ from services.ingest.connectors.tickets import marker, ticket_id
 from services.ingest.endpoints import Desk
 from services.ingest.errors import LogUnreachableError, PlanFullError
 from services.ingest.jobs.intake import Intake
-from services.ingest.records import Records
+from services.ingest.records import Kept, Records
 from services.ingest.state import Issue, fold
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.conftest import Plan
@@ -74,6 +75,24 @@ def remapped(source: Source, **mapping: str) -> Source:
     return source_of(source.connector_id, replace(source.settings, mapping=mapping))
 
 
+async def kept_of(records: Records, source: Source) -> list[Kept]:
+    pages = records.pages(WORKSPACE, source.connector_id)
+    return [kept async for page in pages for kept in page]
+
+
+async def map_anew(intake: Intake, source: Source, page: Sequence[Kept]) -> connector.SyncCounts:
+    """What a remap does with a page that it has read."""
+    taken = await intake.take_in(
+        source,
+        page[0].stream,
+        [kept.record for kept in page],
+        CONTEXT,
+        came_at=[kept.received_at for kept in page],
+        kept_as=[kept.external_id for kept in page],
+    )
+    return taken.counts
+
+
 async def test_records_become_issues_ignored_or_dead_letters(
     intake: Intake, event_log: EventLog, records: Records
 ) -> None:
@@ -119,7 +138,7 @@ async def test_what_is_new_is_counted_before_it_is_taken_and_never_beyond_the_pl
     # What says nothing new costs nothing, nor does another mapping of what was counted.
     assert (await intake.take_in(ZENDESK, "tickets", tickets[:2], CONTEXT)).counts.n_unchanged == 2
     anew = remapped(ZENDESK, title="status")
-    assert (await intake.take_in(anew, "tickets", tickets[:2], CONTEXT, is_anew=True)).counts.n_updated == 2
+    assert (await map_anew(intake, anew, await kept_of(records, ZENDESK))).n_updated == 2
     assert (plan.left, plan.n_counted) == (0, 2)
 
 
@@ -154,7 +173,7 @@ async def test_what_changes_nothing_of_an_issue_is_counted_no_more(
     for came in ([copy], [{**copy, "page": 2}, {**copy, "page": 3}]):
         taken = await intake.take_in(SENTRY, "incidents", came, CONTEXT)
         assert taken.counts.n_records == len(came)
-    (kept,) = [kept async for page in records.pages(WORKSPACE, "con_2") for kept in page]
+    (kept,) = await kept_of(records, SENTRY)
     assert kept.record == {**copy, "page": 3}
     with pytest.raises(PlanFullError):
         await intake.take_in(SENTRY, "incidents", [{**copy, "title": "Down again"}], CONTEXT)
@@ -168,7 +187,7 @@ async def test_what_changes_nothing_of_an_issue_is_counted_no_more(
 
 @pytest.mark.parametrize("revision", [{}, {"updated_at": "2026-04-01T10:00:00Z"}])
 async def test_edit_survives_the_same_record_and_another_mapping(
-    intake: Intake, event_log: EventLog, clock: Clock, revision: dict[str, str]
+    intake: Intake, event_log: EventLog, records: Records, clock: Clock, revision: dict[str, str]
 ) -> None:
     """Also where the source does not say when it changed the record."""
     record = {"id": "A", "title": "Down", "severity": "high", "owner_group": "payments", **revision}
@@ -179,8 +198,7 @@ async def test_edit_survives_the_same_record_and_another_mapping(
     assert (await issue_of(event_log, "custom_api", "A")).content.severity == "p1"
 
     other = remapped(SENTRY, team="owner_group", severity="'low'")
-    taken = await intake.take_in(other, "webhook", [record], CONTEXT, is_anew=True)
-    assert taken.counts.n_updated == 1
+    assert (await map_anew(intake, other, await kept_of(records, SENTRY))).n_updated == 1
     content = (await issue_of(event_log, "custom_api", "A")).content
     assert (content.severity, content.team) == ("p1", "payments")
 
@@ -216,8 +234,8 @@ async def test_retention_lets_nothing_go_that_still_comes(
         clock.now += timedelta(hours=12)
         await records.purge(WORKSPACE, received_before=clock.now - timedelta(days=1))
         await intake.take_in(SENTRY, "monitors", [record], CONTEXT)
-    assert [kept.external_id async for page in records.pages(WORKSPACE, "con_2") for kept in page] == ["A"]
-    await intake.take_in(remapped(SENTRY, severity="'low'"), "monitors", [record], CONTEXT, is_anew=True)
+    assert [kept.external_id for kept in await kept_of(records, SENTRY)] == ["A"]
+    await map_anew(intake, remapped(SENTRY, severity="'low'"), await kept_of(records, SENTRY))
     content = (await issue_of(event_log, "custom_api", "A")).content
     assert (content.severity, content.title) == ("p1", "Ours")
 
@@ -262,3 +280,28 @@ async def test_record_that_differs_counts_as_newer_than_an_edit(
     await edit(event_log, clock, await issue_of(event_log, "custom_api", "A"), title="Ours")
     await intake.take_in(SENTRY, "webhook", [{"id": "A", "title": "Down again"}], CONTEXT)
     assert (await issue_of(event_log, "custom_api", "A")).content.title == "Down again"
+
+
+@pytest.mark.parametrize("revision", [{}, {"updated_at": "2026-04-01T10:00:00Z"}])
+@pytest.mark.parametrize("mapping", [{}, {"external_id": "key"}])
+async def test_a_remap_reports_nothing_that_is_no_longer_what_is_kept(
+    intake: Intake,
+    event_log: EventLog,
+    records: Records,
+    revision: dict[str, str],
+    mapping: dict[str, str],
+) -> None:
+    """A webhook brings news while its page is in hand: no later poll would bring them again."""
+    told = {"id": "A", "key": "B", **revision}
+    await intake.take_in(SENTRY, "webhook", [{**told, "title": "Down"}], CONTEXT)
+    page = await kept_of(records, SENTRY)
+    other = remapped(SENTRY, team="'ops'", **mapping)
+    await intake.take_in(SENTRY, "webhook", [{**told, "title": "Solved"}], CONTEXT)
+    if mapping:
+        await intake.take_in(other, "webhook", [{**told, "title": "Solved"}], CONTEXT)
+    await map_anew(intake, other, page)
+    id_ = "B" if mapping else "A"
+    assert (await issue_of(event_log, "custom_api", id_)).content.title == "Solved"
+    await map_anew(intake, other, await kept_of(records, SENTRY))
+    content = (await issue_of(event_log, "custom_api", id_)).content
+    assert (content.title, content.team) == ("Solved", "ops")

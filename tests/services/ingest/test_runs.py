@@ -1,6 +1,6 @@
 """What a run concludes from what a vendor shows, over pages that a test makes up."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 from unittest.mock import AsyncMock, MagicMock
@@ -126,7 +126,9 @@ class Played:
             self.n_asked += is_asked
             yield page
 
-    async def _take_in(self, *given: object, is_anew: bool = False) -> Taken:
+    async def _take_in(
+        self, *given: object, came_at: Sequence[datetime] = (), kept_as: Sequence[str] = ()
+    ) -> Taken:
         self.n_taken += len(cast(list[object], given[2]))
         self._now += timedelta(seconds=self.intake_seconds)
         return Taken(NOTHING_YET)
@@ -483,7 +485,7 @@ async def test_a_remap_takes_turns_and_goes_on_where_it_was(monkeypatch: pytest.
         for id_ in ("a", "b", "c"):
             if id_ > after:
                 behind.append(id_)
-                yield [Kept(id_, "failures", {})]
+                yield [Kept(id_, "failures", {}, NOW)]
 
     played = Played(monkeypatch, lambda _: ())
     played.kind = connector.SyncKind.REMAP
@@ -506,7 +508,7 @@ async def test_a_remap_begins_anew_where_its_mapping_is_changed(monkeypatch: pyt
         for id_ in ("a", "b"):
             if id_ > after:
                 titles.append(played.settings.mapping.get("title", ""))
-                yield [Kept(id_, "failures", {})]
+                yield [Kept(id_, "failures", {}, NOW)]
         if titles == ["", "id", "id"]:
             played.settings = replace(SETTINGS, mapping={"title": "name"})
 
