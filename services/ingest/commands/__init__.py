@@ -14,6 +14,7 @@ from services.ingest.commands.report import (
     ReportIssue,
     canonical_report,
     is_issue_id,
+    is_late,
     is_time_alone,
     report_issue,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "expire_issue",
     "expire_prompts",
     "is_issue_id",
+    "is_late",
     "is_time_alone",
     "purge_issue",
     "record_analysis",

@@ -126,6 +126,13 @@ def report_issue(cmd: ReportIssue, state: Issue | None, *, now: datetime) -> Cha
     return None if event is None else Change(event, sent or now)
 
 
+def is_late(cmd: ReportIssue, state: Issue | None) -> bool:
+    """Whether a report is of an older revision than the known one."""
+    if state is None or cmd.source_updated_at is None or state.content.source_updated_at is None:
+        return False
+    return cmd.source_updated_at < state.content.source_updated_at
+
+
 def is_time_alone(change: Change) -> bool:
     """Whether nothing of an issue changes but when its source says that it changed last."""
     event = change.event
@@ -188,9 +195,9 @@ def _new_issue(cmd: ReportIssue) -> ingest.IssueReported:
 
 def _wanted(cmd: ReportIssue, state: Issue) -> dict[str, object]:
     """What the report may change, by name: what it says, less what something newer has said."""
-    revision, sent = state.content.source_updated_at, cmd.source_updated_at
-    if revision is not None and sent is not None and sent < revision:
+    if is_late(cmd, state):
         return {}
+    revision, sent = state.content.source_updated_at, cmd.source_updated_at
     wanted: dict[str, object] = {
         field: value
         for field in ("title", "body", "severity", "status", *OPTIONAL_FIELDS, "metadata")

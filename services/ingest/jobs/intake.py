@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -149,6 +149,7 @@ class Intake:
         reason = ""
         if fresh:
             issues = [_dated(issue, raw, known) for issue, raw in fresh]
+            late: Collection[int] = ()
             if is_anew:
                 reply = await report(self._log, issues, Turn(context, now))
             else:
@@ -156,9 +157,10 @@ class Intake:
                 weighed = await weigh(self._log, issues, Turn(context, now), known=there)
                 n_allowed, reason = await self._room(source, context, fresh, weighed.news)
                 fresh, refused = fresh[:n_allowed], [raw.record for _, raw in fresh[n_allowed:]]
-                reply = await weighed.report(n_allowed)
+                reply, late = await weighed.report(n_allowed), weighed.late
             sequence = reply.sequence
-            accepted = []
+            accepted: list[Raw] = []
+            in_time: list[Raw] = []
             for result, (_, raw) in zip(reply.results, fresh, strict=True):
                 if result.outcome is ingest.ReportOutcome.REJECTED:
                     path, _, fault = (result.reason or "").partition(": ")
@@ -166,9 +168,14 @@ class Intake:
                 else:
                     tally[f"n_{result.outcome.value}"] += 1
                     accepted.append(raw)
+                    if result.index not in late:
+                        in_time.append(raw)
             if not is_anew:
+                # What is late replaces nothing that is kept: a remap reports that, and the next poll lists it again.
+                there_now = {*known, *(raw.external_id for raw in in_time)}
+                lone = [raw for raw in accepted if raw.external_id not in there_now]
                 # After the report: what is kept was reported, so that it may be passed over when it comes again.
-                await self._records.keep(context.workspace_id, source.connector_id, stream, accepted)
+                await self._records.keep(context.workspace_id, source.connector_id, stream, [*lone, *in_time])
                 for kept in accepted:
                     self._counted.pop(_key(source, context, kept), None)
         tally["n_rejected"] += len(rejections)

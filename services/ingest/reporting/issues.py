@@ -13,7 +13,14 @@ from prometheus_client import Counter
 from runtime import metrics
 from runtime.broker import CommandContext
 
-from services.ingest.commands import Change, ReportIssue, canonical_report, is_time_alone, report_issue
+from services.ingest.commands import (
+    Change,
+    ReportIssue,
+    canonical_report,
+    is_late,
+    is_time_alone,
+    report_issue,
+)
 from services.ingest.errors import InvalidIssueError, LogUnreachableError
 from services.ingest.state import Issue, evolve, fold
 
@@ -97,6 +104,11 @@ class Weighed:
         self._batch = batch
         self.news = news
 
+    @property
+    def late(self) -> Collection[int]:
+        """Positions of those that were of an older revision than the known one when they were reported."""
+        return self._batch.late
+
     async def report(self, n_records: int) -> ingest.IssuesReported:
         """Report so many of them, from the first on, once: as `report` does, on what the issues are by then."""
         self._batch.cut(n_records)
@@ -154,6 +166,7 @@ class _Batch:
         self._results: list[ingest.ReportResult | None] = [None] * size
         self._queues: dict[str, _Queue] = {}
         self._sequence = 0
+        self.late: set[int] = set()
 
     def judge(
         self, records: Sequence[ingest.IssueReport | InvalidIssueError], *, fresh_id: str | None
@@ -241,6 +254,8 @@ class _Batch:
             except InvalidIssueError as error:
                 self._reject(index, error.reason)
             else:
+                if is_late(cmd, queue.issue):
+                    self.late.add(index)
                 if change is not None:
                     return change
                 self._accept(index, queue, ingest.ReportOutcome.UNCHANGED)

@@ -305,3 +305,36 @@ async def test_a_remap_reports_nothing_that_is_no_longer_what_is_kept(
     await map_anew(intake, other, await kept_of(records, SENTRY))
     content = (await issue_of(event_log, "custom_api", id_)).content
     assert (content.title, content.team) == ("Solved", "ops")
+
+
+@pytest.mark.parametrize("stream", ["tickets", "webhook"])
+@pytest.mark.parametrize("is_together", [False, True])
+async def test_an_older_record_does_not_replace_what_is_kept(
+    intake: Intake, event_log: EventLog, records: Records, stream: str, is_together: bool
+) -> None:
+    """A list that begins with the latest, over two pages, or a webhook that is late: a remap has the latest."""
+    new = {"id": 7, "subject": "Down", "status": "solved", "updated_at": "2026-01-02T00:00:00Z"}
+    old = {**new, "status": "open", "updated_at": "2026-01-01T00:00:00Z"}
+    for came in [[new, old]] if is_together else [[new], [old]]:
+        await intake.take_in(ZENDESK, stream, came, CONTEXT)
+    (kept,) = await kept_of(records, ZENDESK)
+    assert kept.record == new
+    assert (await map_anew(intake, remapped(ZENDESK, title="status"), [kept])).n_updated == 1
+    assert (await issue_of(event_log, "zendesk", "acme/7")).content.title == "solved"
+    # What says the same at the same time, in other words, is kept as it is now.
+    await intake.take_in(ZENDESK, stream, [{**new, "url": "https://acme.example"}], CONTEXT)
+    assert [kept.record for kept in await kept_of(records, ZENDESK)] == [
+        {**new, "url": "https://acme.example"}
+    ]
+
+
+async def test_of_an_issue_of_which_nothing_is_kept_an_older_record_is(
+    intake: Intake, records: Records, clock: Clock
+) -> None:
+    """Else it would be asked for in the log at each poll, and no mapping reach it."""
+    new = {"id": 7, "subject": "Down", "status": "solved", "updated_at": "2026-01-02T00:00:00Z"}
+    old = {**new, "status": "open", "updated_at": "2026-01-01T00:00:00Z"}
+    await intake.take_in(ZENDESK, "tickets", [new], CONTEXT)
+    await records.forget(WORKSPACE, "con_1")
+    await intake.take_in(ZENDESK, "tickets", [old], CONTEXT)
+    assert [kept.record for kept in await kept_of(records, ZENDESK)] == [old]
