@@ -30,7 +30,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     newest: the latest moment of the records read in this stretch. cut_chunk: the last stretch of which the vendor
     withholds records; None: none. is_unsettled: in some stretch a record may have been missed, for its pages are counted
     and changed each time they were read. left_out: why all of it was; empty: it was not. refused: of several lists
-    those that were, the first with the vendor's words. asked: what the stream asks, or of a remap how it maps; where somebody
+    those that were, the first with the vendor's words. is_withheld: one of them is there, and what is new of it is wanted
+    when the vendor gives it again. asked: what the stream asks, or of a remap how it maps; where somebody
     changes that, the run begins anew in it.
     """
 
@@ -45,6 +46,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     is_unsettled: bool = False
     left_out: str = ""
     refused: tuple[str, ...] = ()
+    is_withheld: bool = False
     asked: str = ""
     counts: connector.SyncCounts = NOTHING_YET
 

@@ -380,6 +380,7 @@ class _Run:
                     cut_chunk=progress.chunk if page.is_cut else progress.cut_chunk,
                     is_unsettled=progress.is_unsettled or page.is_unsettled,
                     refused=also(progress.refused, page.refused),
+                    is_withheld=progress.is_withheld or (page.refused != "" and not page.is_gone),
                     counts=counts,
                 )
                 if page.position is not None:
@@ -424,12 +425,12 @@ class _Run:
         if self._request.kind not in POLLS or window.start is None:
             return None
         # What other lists gave says nothing of one that was refused.
-        newest = None if progress.refused else progress.newest
+        newest = None if progress.is_withheld else progress.newest
         reached = None if newest is None else min(newest, window.end)
         if progress.cut_chunk == progress.chunk:
             return reached
         if progress.chunk + 1 < len(progress.stretches):
-            return min(window.end, progress.end - CHUNK) if progress.refused else window.end
+            return min(window.end, progress.end - CHUNK) if progress.is_withheld else window.end
         past = window.end - CHUNK
         return max(past, reached or past) if past > window.start else reached
 

@@ -88,6 +88,8 @@ TRIES: Final[Mapping[VendorErrorCode, int]] = {
 
 ABSENT: Final = frozenset({403, 404, 410})
 """How a vendor answers for a list that an account does not have or does not show us."""
+GONE: Final = frozenset({404, 410})
+"""The same where it does not have it, or says so."""
 
 T = TypeVar("T")
 
@@ -121,7 +123,8 @@ class Page(Struct, frozen=True):
 
     is_cut: the vendor gives no more of what came before `position`, though there is more.
     is_unsettled: what came before it changed each time it was read, so that a record of it may have been missed.
-    refused: which of several lists the vendor does not give, and its words; nothing more of it is asked.
+    refused: which of several lists the vendor does not give, and its words; nothing more of it is asked. is_gone: as one
+    that it does not have (404, 410), so that nothing of it is waited for.
     """
 
     records: list[object]
@@ -129,6 +132,7 @@ class Page(Struct, frozen=True):
     is_cut: bool = False
     is_unsettled: bool = False
     refused: str = ""
+    is_gone: bool = False
 
 
 class Check(Struct, frozen=True):
@@ -207,7 +211,8 @@ def pages(
         except VendorError as error:
             after = _past(asked, error, whole, source.n_partitions)
             refused = f"{source.name_of(asked)}: {error.detail}"
-            yield Page([], None if after is None else msgspec.to_builtins(after), refused=refused)
+            kept = None if after is None else msgspec.to_builtins(after)
+            yield Page([], kept, refused=refused, is_gone=error.status in GONE)
             if after is None:
                 return
             place = after
@@ -510,8 +515,10 @@ def _complain(seen: Sequence[requests.Response], access: Access) -> None:
     if not trouble and answer.get("ok") is not False:
         return
     said = words(str(trouble or "the answer says that it is not ok"), access.secrets.values())
-    if _ABOUT_A_LIST.search(said):
-        raise VendorError("not_configured", f"{access.manifest.name} answered: {said}", status=404)
+    if about := _ABOUT_A_LIST.search(said):
+        # Whoever is invited into a channel is given it.
+        status = 403 if about[0] == "not_in_channel" else 404
+        raise VendorError("not_configured", f"{access.manifest.name} answered: {said}", status=status)
     code = code_of(trouble, said) or "bad_answer"
     wait = retry_after(seen[-1].headers) if code == "rate_limited" else None
     raise VendorError(code, f"{access.manifest.name} answered: {said}", retry_after=wait)

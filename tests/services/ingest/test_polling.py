@@ -414,9 +414,10 @@ def test_a_probe_passes_over_a_list_that_an_account_does_not_have(playing: Vendo
         assert checks[1].detail.startswith("left out: ") == is_away
 
 
+@pytest.mark.parametrize("error", ["channel_not_found", "not_in_channel"])
 @pytest.mark.parametrize("gone", ["b", "a,c", "c", "a,b,c"])
 def test_one_of_several_lists_that_is_gone_keeps_none_from_being_read(
-    monkeypatch: pytest.MonkeyPatch, gone: str
+    monkeypatch: pytest.MonkeyPatch, gone: str, error: str
 ) -> None:
     """Slack says it with 200. Each turn begins where the one before ended; only where all are gone nothing is read."""
     manifest = manifest_of("slack")
@@ -424,7 +425,7 @@ def test_one_of_several_lists_that_is_gone_keeps_none_from_being_read(
 
     def answer(_: object, *, params: dict[str, str], **__: object) -> Iterator[object]:
         response = requests.Response()
-        response._content = b'{"ok": false, "error": "channel_not_found"}'
+        response._content = json.dumps({"ok": False, "error": error}).encode()
         is_gone = params["channel"] in gone
         if is_gone:
             polling._complain([response], access)
@@ -436,7 +437,7 @@ def test_one_of_several_lists_that_is_gone_keeps_none_from_being_read(
     monkeypatch.setattr(polling, "next_of", lambda *_, **__: None)
     found: list[Page] = []
     position: dict[str, object] | None = None
-    with pytest.raises(VendorError, match="channel_not_found") if gone == "a,b,c" else nullcontext():
+    with pytest.raises(VendorError, match=error) if gone == "a,b,c" else nullcontext():
         while not found or position is not None:
             first = pages(
                 access,
@@ -451,8 +452,10 @@ def test_one_of_several_lists_that_is_gone_keeps_none_from_being_read(
         assert {str(each["channel"]) for page in found for each in page.records} == {*"abc"} - {*gone}
     refused = [page.refused for page in found if page.refused]
     name = manifest.name
-    said = [f"{each}: {name} answered: channel_not_found" for each in gone.split(",")]
+    said = [f"{each}: {name} answered: {error}" for each in gone.split(",")]
     assert refused == (said[:2] if gone == "a,b,c" else said)
+    # Who is invited into a channel is given it.
+    assert {page.is_gone for page in found if page.refused} == {error == "channel_not_found"}
 
 
 @pytest.mark.parametrize("type_", ["jira", "jira_dc"])

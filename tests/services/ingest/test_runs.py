@@ -176,6 +176,18 @@ async def test_what_other_lists_gave_is_not_how_far_a_refused_one_was_read(
     assert played.read_to[2:] == [None, None]
 
 
+async def test_a_list_that_is_gone_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it can be read later, so no other list is read again for it; unless another is refused as well."""
+    gone = Page([], {"next": 1}, refused="C2: answered 404", is_gone=True)
+    last = Page([{"updated_at": NOW.isoformat()}], None)
+    played = Played(monkeypatch, lambda _: (gone, last))
+    assert "C2: answered 404" in (await played.play()).detail
+    assert played.read_to == [None, NOW]
+    both = Played(monkeypatch, lambda _: (Page([], {"next": 2}, refused="C1: answered 403"), gone, last))
+    await both.play()
+    assert both.read_to == [None, None, NOW - CHUNK]
+
+
 async def test_a_week_is_not_done_for_good_of_which_a_list_was_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
