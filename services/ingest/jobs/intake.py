@@ -88,8 +88,8 @@ class Intake:
         which id each is kept already, to be mapped once more, unless something else is kept by now; without, one that is
         kept as it comes says nothing new. A bad record becomes a dead letter and stops
         nothing. Taking the same in again changes nothing. Raises LogUnreachableError and UnavailableError, and
-        PlanFullError where not all that is new fits into the plan's month; what came before is in, and taking all of
-        it in again is safe.
+        PlanFullError where not all that is new fits into the plan's month; all else is in, and taking all of it in
+        again is safe.
         """
         tally: Tally[str] = Tally()
         sequence = 0
@@ -155,9 +155,10 @@ class Intake:
             else:
                 there = {number for number, (_, raw) in enumerate(fresh) if raw.external_id in known}
                 weighed = await weigh(self._log, issues, Turn(context, now), known=there)
-                n_allowed, reason = await self._room(source, context, fresh, weighed.news)
-                fresh, refused = fresh[:n_allowed], [raw.record for _, raw in fresh[n_allowed:]]
-                reply, late = await weighed.report(n_allowed), weighed.late
+                over, reason = await self._beyond(source, context, fresh, weighed.news)
+                refused = [fresh[number][1].record for number in sorted(over)]
+                fresh = [each for number, each in enumerate(fresh) if number not in over]
+                reply, late = await weighed.report(without=over), weighed.late
             sequence = reply.sequence
             accepted: list[Raw] = []
             in_time: list[Raw] = []
@@ -183,27 +184,32 @@ class Intake:
             await self._records.reject(context.workspace_id, source.connector_id, stream, rejections)
         return _Reached(sequence, refused, reason)
 
-    async def _room(
+    async def _beyond(
         self,
         source: Source,
         context: CommandContext,
         fresh: Sequence[tuple[ingest.IssueReport, Raw]],
         news: Sequence[bool],
-    ) -> tuple[int, str]:
-        """How many of these, from the first on, may be taken, and why no more; each that is news is counted once,
-        however often it is tried.
+    ) -> tuple[Collection[int], str]:
+        """Positions of those that the plan has no room for, and why; each that is news is counted once, however often
+        it is tried. Of an issue of which one is refused, so are those that follow, for they would bring it in.
         """
         keys = [_key(source, context, raw) for _, raw in fresh]
         uncounted = [number for number, key in enumerate(keys) if news[number] and key not in self._counted]
         if not uncounted:
-            return len(fresh), ""
+            return (), ""
         said = await self._allow(context, len(uncounted))
-        n_allowed = len(fresh) if said.n_records >= len(uncounted) else uncounted[said.n_records]
+        over = set(uncounted[said.n_records :])
+        cut: set[str] = set()
+        for number, (_, raw) in enumerate(fresh):
+            if number in over or raw.external_id in cut:
+                over.add(number)
+                cut.add(raw.external_id)
         for number in uncounted[: said.n_records]:
             self._counted[keys[number]] = None
         while len(self._counted) > COUNTED_MAX:
             self._counted.popitem(last=False)
-        return n_allowed, said.reason
+        return over, said.reason
 
     async def _mapped(
         self, source: Source, came: Sequence[tuple[object, datetime]], tally: Tally[str], *, now: datetime

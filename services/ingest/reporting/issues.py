@@ -109,9 +109,9 @@ class Weighed:
         """Positions of those that were of an older revision than the known one when they were reported."""
         return self._batch.late
 
-    async def report(self, n_records: int) -> ingest.IssuesReported:
-        """Report so many of them, from the first on, once: as `report` does, on what the issues are by then."""
-        self._batch.cut(n_records)
+    async def report(self, *, without: Collection[int]) -> ingest.IssuesReported:
+        """Report them once, but for those at these positions: as `report` does, on what the issues are by then."""
+        self._batch.leave_out(without)
         return await _settled(self._batch)
 
 
@@ -202,11 +202,12 @@ class _Batch:
                     issue = evolve(issue, change.event, at=change.occurred_at)
         return news
 
-    def cut(self, n_records: int) -> None:
-        """Leave out all but the first records."""
-        del self._results[n_records:]
+    def leave_out(self, positions: Collection[int]) -> None:
+        """Report nothing of the records at these positions."""
+        for index in positions:
+            self._results[index] = None
         for queue in self._queues.values():
-            queue.waiting = [(index, cmd) for index, cmd in queue.waiting if index < n_records]
+            queue.waiting = [(index, cmd) for index, cmd in queue.waiting if index not in positions]
 
     async def settle(self) -> ingest.IssuesReported:
         """Append until every record has its outcome. A round appends at most one event per issue.

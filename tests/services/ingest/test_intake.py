@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from unittest.mock import AsyncMock
 
 import pytest
@@ -338,3 +338,24 @@ async def test_of_an_issue_of_which_nothing_is_kept_an_older_record_is(
     await records.forget(WORKSPACE, "con_1")
     await intake.take_in(ZENDESK, "tickets", [old], CONTEXT)
     assert [kept.record for kept in await kept_of(records, ZENDESK)] == [old]
+
+
+async def test_with_a_full_plan_only_what_costs_is_refused(
+    intake: Intake, event_log: EventLog, plan: Plan
+) -> None:
+    """Of an issue of which something is refused, all that follows is, for it would bring that in."""
+    known = {"id": 1, "subject": "Down", "status": "open", "updated_at": "2026-01-01T00:00:00Z"}
+    await intake.take_in(ZENDESK, "tickets", [known], CONTEXT)
+    plan.left = 1
+    later = {**known, "updated_at": "2026-01-02T00:00:00Z"}
+    changed = {**known, "subject": "Up", "updated_at": "2026-01-03T00:00:00Z"}
+    once_more = {**changed, "updated_at": "2026-01-04T00:00:00Z"}
+    fits, new = ({"id": id_, "subject": "x", "status": "open"} for id_ in (2, 3))
+    with pytest.raises(PlanFullError) as caught:
+        await intake.take_in(ZENDESK, "webhook", [fits, new, later, changed, once_more], CONTEXT)
+    assert caught.value.refused == (new, changed, once_more)
+    counts = caught.value.counts
+    assert (counts.n_records, counts.n_created, counts.n_updated, plan.left) == (2, 1, 1, 0)
+    content = (await issue_of(event_log, "zendesk", "acme/1")).content
+    assert (content.title, content.source_updated_at) == ("Down", datetime(2026, 1, 2, tzinfo=UTC))
+    assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/3")) == []
