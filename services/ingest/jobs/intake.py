@@ -17,7 +17,7 @@ from services.ingest.connectors.connecting import Source
 from services.ingest.connectors.mapping import Ignored, Mapped, Rejected, map_record
 from services.ingest.errors import PlanFullError
 from services.ingest.records import Known, Raw, Records, Rejection
-from services.ingest.reporting import Turn, report, weigh
+from services.ingest.reporting import Turn, known_of, report, weigh
 
 PUSHED: Final = "webhook"
 """What stands for a stream where records came by themselves."""
@@ -128,6 +128,10 @@ class Intake:
         known = await self._records.known(context.workspace_id, source.connector_id, sorted(ids))
         # Whoever writes the marker of a ticket into an issue that there is hides nothing of it.
         issues_there = {*known, *(raw.external_id for _, raw in found if raw not in tickets)}
+        unsure = [issue for issue, raw in found if raw in tickets and raw.external_id not in issues_there]
+        if unsure:
+            # What is too large, or past retention, is not kept.
+            issues_there |= await known_of(self._log, unsure, Turn(context, now))
         mapped = [each for each in found if each[1] not in tickets or each[1].external_id in issues_there]
         tally["n_ignored"] += len(found) - len(mapped)
         if stream != PUSHED:

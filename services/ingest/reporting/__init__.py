@@ -5,10 +5,21 @@ from services.ingest.reporting.issues import (
     ATTEMPTS_MAX,
     SERVICE,
     Turn,
+    known_of,
     or_unreachable,
     report,
     weigh,
 )
 from services.ingest.reporting.sources import Sources
 
-__all__ = ["AGGREGATE", "ATTEMPTS_MAX", "SERVICE", "Sources", "Turn", "or_unreachable", "report", "weigh"]
+__all__ = [
+    "AGGREGATE",
+    "ATTEMPTS_MAX",
+    "SERVICE",
+    "Sources",
+    "Turn",
+    "known_of",
+    "or_unreachable",
+    "report",
+    "weigh",
+]

@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Awaitable, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
@@ -125,6 +126,17 @@ async def weigh(
     batch = _Batch(event_log, turn, len(records))
     batch.judge(records, fresh_id=None)
     return Weighed(batch, await or_unreachable(batch.weigh(known)))
+
+
+async def known_of(event_log: EventLog, records: Sequence[ingest.IssueReport], turn: Turn) -> frozenset[str]:
+    """The external_ids of those records whose issue is there. Raises LogUnreachableError."""
+    ids: dict[str, str] = {}
+    for each in records:
+        with suppress(InvalidIssueError):
+            cmd = canonical_report(each, workspace_id=turn.context.workspace_id, fresh_id=None, now=turn.now)
+            ids[cmd.issue_id] = each.external_id or ""
+    found = await or_unreachable(event_log.histories(turn.context.workspace_id, AGGREGATE, list(ids)))
+    return frozenset(id_ for id_, history in zip(ids.values(), found, strict=True) if history)
 
 
 async def _settled(batch: "_Batch") -> ingest.IssuesReported:

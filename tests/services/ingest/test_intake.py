@@ -17,7 +17,7 @@ from services.ingest.connectors.tickets import marker, ticket_id
 from services.ingest.endpoints import Desk
 from services.ingest.errors import LogUnreachableError, PlanFullError
 from services.ingest.jobs.intake import Intake
-from services.ingest.records import Kept, Records
+from services.ingest.records import RAW_BYTES_MAX, Kept, Records
 from services.ingest.state import Issue, fold
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.conftest import Plan
@@ -359,3 +359,23 @@ async def test_with_a_full_plan_only_what_costs_is_refused(
     content = (await issue_of(event_log, "zendesk", "acme/1")).content
     assert (content.title, content.source_updated_at) == ("Down", datetime(2026, 1, 2, tzinfo=UTC))
     assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/3")) == []
+
+
+async def test_a_marker_hides_nothing_of_an_issue_whose_record_is_not_kept(
+    intake: Intake, event_log: EventLog, records: Records, clock: Clock
+) -> None:
+    """It is past retention, or too large to be kept; the log has the issue."""
+    quoted = {"comments": [{"body": marker(ticket_id(WORKSPACE, "rec_1", "con_1"))}]}
+    down = {"id": 7, "subject": "Down", "status": "open"}
+    large = {"id": 9, "subject": "Down", "status": "open", "x": "y" * RAW_BYTES_MAX}
+    await intake.take_in(ZENDESK, "tickets", [down, large], CONTEXT)
+    clock.now += timedelta(days=3)
+    await records.purge(WORKSPACE, received_before=clock.now - timedelta(days=1))
+    ours = {"id": 8, "subject": "Raise the pool", "status": "open"}
+    solved = [{**each, "status": "solved", **quoted} for each in (down, large, ours)]
+    counts = (await intake.take_in(ZENDESK, "tickets", solved, CONTEXT)).counts
+    assert (counts.n_updated, counts.n_ignored) == (2, 1)
+    for number in (7, 9):
+        issue = await issue_of(event_log, "zendesk", f"acme/{number}")
+        assert issue.content.status.value == "resolved"
+    assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/8")) == []
