@@ -135,7 +135,7 @@ class Intake:
         mapped = [each for each in found if each[1] not in tickets or each[1].external_id in issues_there]
         tally["n_ignored"] += len(found) - len(mapped)
         if stream != PUSHED:
-            mapped = _in_order(mapped)
+            mapped = _in_order(mapped[::-1] if _is_latest_first(source, stream) else mapped)
         if is_anew:
             still_kept = {known[id_].sha256 for id_ in kept_as if id_ in known}
             fresh = [each for each in mapped if each[1].sha256 in still_kept]
@@ -251,6 +251,11 @@ def added(one: connector.SyncCounts, other: connector.SyncCounts) -> connector.S
     """Both together."""
     names = ("n_records", *_NAMES)
     return connector.SyncCounts(**{name: getattr(one, name) + getattr(other, name) for name in names})
+
+
+def _is_latest_first(source: Source, stream: str) -> bool:
+    """Whether a list begins with the latest, so that what it says without a time, or at the same, came the other way."""
+    return any(each.name == stream and each.order == "descending" for each in source.manifest.streams)
 
 
 def _in_order(

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from unittest.mock import AsyncMock
 
 import pytest
@@ -21,6 +22,7 @@ from services.ingest.records import RAW_BYTES_MAX, Kept, Records
 from services.ingest.state import Issue, fold
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.conftest import Plan
+from tests.services.ingest.failing_shop import MANIFEST
 
 WORKSPACE = "ws_01HZ0000000000000000000000"
 CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="syn_1")
@@ -379,3 +381,20 @@ async def test_a_marker_hides_nothing_of_an_issue_whose_record_is_not_kept(
         issue = await issue_of(event_log, "zendesk", f"acme/{number}")
         assert issue.content.status.value == "resolved"
     assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/8")) == []
+
+
+@pytest.mark.parametrize("revision", [{}, {"updated_at": "2026-04-01T10:00:00Z"}])
+async def test_a_list_that_begins_with_the_latest_is_read_from_its_end(
+    intake: Intake, event_log: EventLog, revision: dict[str, str]
+) -> None:
+    """Also where it gives no times, or the same for several records of one issue."""
+    a, b, c = ({"id": "A", "title": title, **revision} for title in ("Down", "Worse", "Solved"))
+    (stream,) = cast(list[dict[str, object]], MANIFEST["streams"])
+    settings = replace(SETTINGS, type="custom_shop", config={"base_url": "https://shop.example"}, auth=0)
+    source = source_of(
+        "con_3", replace(settings, manifest={**MANIFEST, "streams": [{**stream, "order": "descending"}]})
+    )
+    for listed in ([b, a], [c, b, a], [c, b, a]):
+        await intake.take_in(source, "failures", listed, CONTEXT)
+        issue = await issue_of(event_log, "custom_api", "custom_shop/A")
+        assert issue.content.title == listed[0]["title"]
