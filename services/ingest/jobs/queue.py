@@ -209,11 +209,15 @@ class JobQueue:
 
 
 class _HadTurn(Struct, frozen=True):
-    """Whose job stepped aside after a turn. due: when it is offered again. latest: when it gives way no longer."""
+    """Whose job stepped aside after a turn. due: when it is offered again. latest: when it gives way no longer.
+
+    since: from when on it waits for a hand; before, it could not get on with one.
+    """
 
     workspace_id: str
     due: float
     latest: float
+    since: float = 0.0
 
 
 class _Hands:
@@ -334,18 +338,18 @@ class _Hands:
         before = seconds if self._turn_seconds is None else self._turn_seconds
         self._turn_seconds = 0.8 * before + 0.2 * seconds
 
-    async def _until_next_turn(self, job: Job, used: float) -> float:
+    async def _until_next_turn(self, job: Job, used: float, *, least: float) -> float:
         """Seconds in which those that wait now have had a turn, as turns have been; too soon would be before them.
 
         Those of its own workspace, at that one's share of hands; those of others only while no hand is idle, and of
         each workspace no more than may have one at once, or than wait of its own. used: seconds that its own turn took;
-        the less of a turn that is, the less it waits.
+        the less of a turn that is, the less it waits. least: no sooner than that, where it could not get on.
         """
         now = self._monotonic()
         # What did not come again was taken by another process.
         late = now - CROWDED_DELAY_SECONDS_MAX
         self._had_turn = {id_: had for id_, had in self._had_turn.items() if had.due >= late}
-        waiting = Tally(had.workspace_id for had in self._had_turn.values())
+        waiting = Tally(had.workspace_id for had in self._had_turn.values() if had.since <= now)
         for of, jobs in self._aside.items():
             waiting[of] += sum(due >= late for due in jobs.values())
         turn = self._turn_seconds or 0.0
@@ -359,9 +363,9 @@ class _Hands:
             unseen = min(n_unseen * turn / self._at_once, UNSEEN_SECONDS_MAX)
             wait = max(wait, n_others * turn / self._at_once + unseen)
         share = min(1.0, used / turn if turn else 1.0)
-        wait = min(wait * share, STEP_ASIDE_SECONDS_MAX)
+        wait = max(least, min(wait * share, STEP_ASIDE_SECONDS_MAX))
         self._had_turn[job.job_id] = _HadTurn(
-            job.workspace_id, now + wait, now + STEP_ASIDE_SECONDS_MAX * share
+            job.workspace_id, now + wait, now + STEP_ASIDE_SECONDS_MAX * share, since=now + least
         )
         return wait
 
@@ -379,7 +383,7 @@ class _Hands:
         except StepAside as aside:
             if not aside.seconds:
                 self._n_failed.pop((job.workspace_id, job.job_id), None)
-            wait = max(aside.seconds, await self._until_next_turn(job, used))
+            wait = await self._until_next_turn(job, used, least=aside.seconds)
             await _answer(message.nak(delay=wait))
         except Later as later:
             await _answer(message.nak(delay=later.seconds))

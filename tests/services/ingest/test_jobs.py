@@ -233,6 +233,46 @@ async def test_workspaces_whose_sources_drip_have_half_of_the_hands_together(wai
     await hands.drop()
 
 
+async def test_who_waits_for_its_accounts_pace_waits_for_no_hand_before() -> None:
+    """Nobody gives way to it, nor sleeps for it, until it may go on."""
+    now = 0.0
+
+    async def handle(job: Job) -> None:
+        if job.job_id == "long":
+            raise StepAside
+        if job.job_id.startswith("paced"):
+            raise StepAside(SLOW_FOR_SECONDS)
+        await asyncio.Event().wait()
+
+    def message(workspace_id: str, job_id: str) -> AsyncMock:
+        subject = f"job.sync.{workspace_id}.{job_id}"
+        return AsyncMock(subject=subject, data=b"", metadata=MagicMock(num_delivered=1, num_pending=0))
+
+    hands = _Hands(
+        handle, AsyncMock(return_value=0), at_once=4, per_workspace=4, sign_every=30.0, monotonic=lambda: now
+    )
+    hands._turn_seconds = 4.0
+    hands._slow_until["ws_slow"] = float("inf")
+    for number in range(20):
+        paced = message("ws_1", f"paced_{number}")
+        await hands.take(paced)
+        await eventually(lambda paced=paced: paced.nak.await_count)
+        assert paced.nak.await_args.kwargs["delay"] == SLOW_FOR_SECONDS
+    hands._turn_seconds = 4.0
+    now = 1.0
+    slow = [message("ws_slow", f"drips_{number}") for number in range(4)]
+    for job in slow:
+        await hands.take(job)
+    assert [job.nak.await_count for job in slow] == [0, 0, 0, 1]
+    long = message("ws_1", "long")
+    await hands.take(long)
+    await eventually(lambda: long.nak.await_count)
+    assert long.nak.await_args.kwargs["delay"] == 0.0
+    now += SLOW_FOR_SECONDS
+    assert hands._others_wait(now)
+    await hands.drop()
+
+
 async def _slept(
     *,
     n_pending: int = 0,
