@@ -242,7 +242,7 @@ class _Hands:
         self._sign_every = sign_every
         self._busy: Tally[str] = Tally()
         self._slow_until: dict[str, float] = {}
-        self._aside: dict[str, dict[str, float]] = {}
+        self._aside: OrderedDict[str, dict[str, float]] = OrderedDict()
         self._had_turn: dict[str, _HadTurn] = {}
         self._n_failed: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -311,10 +311,14 @@ class _Hands:
         """For how many seconds; the more others of its workspace have done so, the longer."""
         now = self._monotonic()
         waiting = self._aside.setdefault(workspace_id, {})
+        self._aside.move_to_end(workspace_id)
         waiting.pop(job_id, None)
         # What did not come again was taken by another process.
-        while waiting and next(iter(waiting.values())) < now - CROWDED_DELAY_SECONDS_MAX:
+        late = now - CROWDED_DELAY_SECONDS_MAX
+        while waiting and next(iter(waiting.values())) < late:
             del waiting[next(iter(waiting))]
+        while (of := next(iter(self._aside))) != workspace_id and _were_due(self._aside[of], late):
+            del self._aside[of]
         wait = min(CROWDED_DELAY_SECONDS + CROWDED_STEP_SECONDS * len(waiting), CROWDED_DELAY_SECONDS_MAX)
         waiting[job_id] = now + wait
         return wait
@@ -408,6 +412,11 @@ class _Hands:
         if len(self._n_failed) > FAILING_MAX:
             self._n_failed.popitem(last=False)
         return BACK_OFF_SECONDS[min(n_failed, len(BACK_OFF_SECONDS)) - 1]
+
+
+def _were_due(jobs: dict[str, float], moment: float) -> bool:
+    """Whether the last of these jobs to step aside was due before a moment; so was none at all."""
+    return not jobs or jobs[next(reversed(jobs))] < moment
 
 
 async def give_signs(messages: Collection[Msg], *, every: float) -> None:

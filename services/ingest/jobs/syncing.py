@@ -147,7 +147,7 @@ class Syncing:
         try:
             await run.do(is_last_try=n_failed + 1 >= TRIES_MAX)
         except Later:
-            if not run.has_got_on:
+            if n_failed and not run.has_got_on:
                 self._n_failed[run_id] = n_failed
             raise
         except Exception as error:

@@ -10,6 +10,7 @@ from testkit.waiting import eventually
 
 from services.ingest.jobs.queue import (
     CROWDED_DELAY_SECONDS,
+    CROWDED_DELAY_SECONDS_MAX,
     SLOW_FOR_SECONDS,
     SLOW_SECONDS,
     STEP_ASIDE_SECONDS_MAX,
@@ -270,6 +271,30 @@ async def test_who_waits_for_its_accounts_pace_waits_for_no_hand_before() -> Non
     assert long.nak.await_args.kwargs["delay"] == 0.0
     now += SLOW_FOR_SECONDS
     assert hands._others_wait(now)
+    await hands.drop()
+
+
+async def test_what_another_process_took_is_not_remembered_as_waiting() -> None:
+    """A slow workspace's job steps aside also where none of it is in hand here, whose end would forget it."""
+    now = 0.0
+
+    async def handle(job: Job) -> None:
+        await asyncio.Event().wait()
+
+    def message(workspace_id: str) -> AsyncMock:
+        subject = f"job.sync.{workspace_id}.drips"
+        return AsyncMock(subject=subject, data=b"", metadata=MagicMock(num_delivered=1, num_pending=1))
+
+    hands = _Hands(
+        handle, AsyncMock(return_value=0), at_once=2, per_workspace=2, sign_every=30.0, monotonic=lambda: now
+    )
+    for number in range(50):
+        hands._slow_until[f"ws_{number}"] = float("inf")
+        await hands.take(message(f"ws_{number}"))
+    assert len(hands._aside) == 49
+    now = 2 * CROWDED_DELAY_SECONDS_MAX
+    await hands.take(message("ws_1"))
+    assert set(hands._aside) == {"ws_1"}
     await hands.drop()
 
 

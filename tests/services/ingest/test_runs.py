@@ -18,7 +18,7 @@ from services.ingest.jobs import syncing
 from services.ingest.jobs.intake import BATCH_MAX, Taken
 from services.ingest.jobs.progress import Progress
 from services.ingest.jobs.queue import Later, StepAside
-from services.ingest.jobs.syncing import CHUNK, FIRST_WINDOW, TURN, Syncing, Tools
+from services.ingest.jobs.syncing import CHUNK, FAILING_MAX, FIRST_WINDOW, TURN, Syncing, Tools
 from services.ingest.records import Kept
 from services.ingest.state import NOTHING_YET, Connector, SyncRun, fold_connector
 from services.ingest.vendors.polling import Page, Window
@@ -487,6 +487,22 @@ async def test_a_first_poll_whose_vendor_fails_amid_its_list_goes_on_at_its_page
         played.requested_at = NOW - age
         assert (await played.play()).outcome is connector.SyncOutcome.SUCCEEDED
         assert len(played.windows) == 1 + 13
+
+
+async def test_a_process_counts_the_tries_of_so_many_runs_and_no_more() -> None:
+    """Also where they wait only."""
+
+    class Waits:
+        has_got_on = False
+
+        async def do(self, *, is_last_try: bool) -> None:
+            raise Later(1.0)
+
+    syncs = Syncing(cast(Tools, None))
+    for number in range(FAILING_MAX + 10):
+        with pytest.raises(Later):
+            await syncs._try(cast(syncing._Run, Waits()), f"syn_{number}")
+    assert len(syncs._n_failed) <= FAILING_MAX
 
 
 async def test_a_remap_takes_turns_and_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
