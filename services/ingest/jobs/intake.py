@@ -26,7 +26,8 @@ COUNTED_MAX: Final = 50_000
 """Records that were counted and may not be in yet, of which a process knows that."""
 SEEN_EVERY: Final = timedelta(hours=6)
 """How often it is noted of a record that it still comes as it is kept: a workspace may let go of it after a day, and what
-is let go of counts as changed when it comes again, over what people made of its issue since."""
+is let go of counts as changed when it comes again, over what people made of its issue since. So does what comes more
+rarely than a workspace keeps it."""
 _MAPPED_AT_ONCE: Final = 5
 """Records that are mapped before others may go on."""
 
