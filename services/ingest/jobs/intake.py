@@ -125,15 +125,9 @@ class Intake:
         now, is_anew = self._clock(), bool(kept_as)
         came = list(zip(records, came_at or [now] * len(records), strict=True))
         found, tickets, rejections = await self._mapped(source, came, tally, now=now)
-        ids = {*kept_as, *(raw.external_id for _, raw in found)}
-        known = await self._records.known(context.workspace_id, source.connector_id, sorted(ids))
-        # Whoever writes the marker of a ticket into an issue that there is hides nothing of it.
-        issues_there = {*known, *(raw.external_id for _, raw in found if raw not in tickets)}
-        unsure = [issue for issue, raw in found if raw in tickets and raw.external_id not in issues_there]
-        if unsure:
-            # What is too large, or past retention, is not kept.
-            issues_there |= await known_of(self._log, unsure, Turn(context, now))
-        mapped = [each for each in found if each[1] not in tickets or each[1].external_id in issues_there]
+        all_ids = {*kept_as, *(raw.external_id for _, raw in found)}
+        known = await self._records.known(context.workspace_id, source.connector_id, sorted(all_ids))
+        mapped = await self._no_tickets(found, tickets, known, Turn(context, now)) if tickets else found
         tally["n_ignored"] += len(found) - len(mapped)
         if stream != PUSHED:
             mapped = _in_order(mapped[::-1] if _is_latest_first(source, stream) else mapped)
@@ -146,9 +140,7 @@ class Intake:
         # What is mapped anew did not come from its source.
         stale = [raw for _, raw in mapped if not is_anew and _is_stale(known, raw, now)]
         if stale:
-            ids = sorted({raw.external_id for raw in stale})
-            seen_at = min(raw.received_at or now for raw in stale)
-            await self._records.see(context.workspace_id, source.connector_id, ids, seen_at=seen_at)
+            await self._see(source, context, stale, now)
         sequence = 0
         refused: list[object] = []
         reason = ""
@@ -166,7 +158,7 @@ class Intake:
                 reply, late = await weighed.report(without=over), weighed.late
             sequence = reply.sequence
             accepted: list[Raw] = []
-            in_time: list[Raw] = []
+            in_time: set[Raw] = set()
             for result, (_, raw) in zip(reply.results, fresh, strict=True):
                 if result.outcome is ingest.ReportOutcome.REJECTED:
                     path, _, fault = (result.reason or "").partition(": ")
@@ -175,19 +167,44 @@ class Intake:
                     tally[f"n_{result.outcome.value}"] += 1
                     accepted.append(raw)
                     if result.index not in late:
-                        in_time.append(raw)
+                        in_time.add(raw)
             if not is_anew:
                 # What is late replaces nothing that is kept: a remap reports that, and the next poll lists it again.
                 there_now = {*known, *(raw.external_id for raw in in_time)}
-                lone = [raw for raw in accepted if raw.external_id not in there_now]
+                lasting = [raw for raw in accepted if raw in in_time or raw.external_id not in there_now]
                 # After the report: what is kept was reported, so that it may be passed over when it comes again.
-                await self._records.keep(context.workspace_id, source.connector_id, stream, [*lone, *in_time])
+                await self._records.keep(context.workspace_id, source.connector_id, stream, lasting)
                 for kept in accepted:
                     self._counted.pop(_key(source, context, kept), None)
         tally["n_rejected"] += len(rejections)
         if rejections:
             await self._records.reject(context.workspace_id, source.connector_id, stream, rejections)
         return _Reached(sequence, refused, reason)
+
+    async def _see(
+        self, source: Source, context: CommandContext, stale: Sequence[Raw], now: datetime
+    ) -> None:
+        """Note of records that they came again as they are kept."""
+        ids = sorted({raw.external_id for raw in stale})
+        seen_at = min(raw.received_at or now for raw in stale)
+        await self._records.see(context.workspace_id, source.connector_id, ids, seen_at=seen_at)
+
+    async def _no_tickets(
+        self,
+        found: Sequence[tuple[ingest.IssueReport, Raw]],
+        tickets: Collection[Raw],
+        known: Collection[str],
+        turn: Turn,
+    ) -> list[tuple[ingest.IssueReport, Raw]]:
+        """All but what is marked as a ticket of ours and no issue: whoever writes a marker into one hides nothing of it.
+
+        known: ids of which something is kept; what is too large for that, or past retention, only the log knows.
+        """
+        there = {*known, *(raw.external_id for _, raw in found if raw not in tickets)}
+        unsure = [issue for issue, raw in found if raw.external_id not in there]
+        if unsure:
+            there |= await known_of(self._log, unsure, turn)
+        return [each for each in found if each[1].external_id in there]
 
     async def _beyond(
         self,

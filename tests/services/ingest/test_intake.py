@@ -252,14 +252,13 @@ async def test_a_record_is_as_young_as_what_last_came_from_its_source(
     for _ in range(10):
         clock.now += timedelta(hours=12)
         await records.purge(WORKSPACE, received_before=clock.now - timedelta(days=1))
-        came_at = [] if is_anew else [clock.now - timedelta(hours=hours_ago)]
-        async for page in records.pages(WORKSPACE, "con_2"):
-            for kept in page:
-                await intake.take_in(
-                    SENTRY, kept.stream, [kept.record], CONTEXT, came_at=came_at, is_anew=is_anew
-                )
-    left = [kept async for page in records.pages(WORKSPACE, "con_2") for kept in page]
-    assert len(left) == n_left
+        came_at = [clock.now - timedelta(hours=hours_ago)]
+        for kept in await kept_of(records, SENTRY):
+            if is_anew:
+                await map_anew(intake, SENTRY, [kept])
+            else:
+                await intake.take_in(SENTRY, kept.stream, [kept.record], CONTEXT, came_at=came_at)
+    assert len(await kept_of(records, SENTRY)) == n_left
 
 
 async def test_what_has_waited_is_not_newer_than_what_came_meanwhile(
