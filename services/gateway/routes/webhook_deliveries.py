@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from contracts import new_id
@@ -19,6 +19,8 @@ from services.gateway.routes.operation import AnyOperation, Call, Gateway, NoQue
 from services.gateway.routes.pages import ListQuery, PageInfo, list_page, page_info, shown
 from services.gateway.routes.webhooks import find
 from services.gateway.vocabulary import Line
+
+_UNNOTED: Final = "It is not noted yet what came of it; the gateway may have ended meanwhile."
 
 
 class TestResult(Struct, frozen=True, kw_only=True):
@@ -132,19 +134,15 @@ async def test_webhook(gateway: Gateway, call: Call[NoQuery, None]) -> TestResul
     async with tenant(gateway.people, space) as conn:
         if await _queries.lock_webhook(conn, workspace_id=space, webhook_id=webhook_id) is None:
             raise not_found("webhook", webhook_id)
-        await _queries.insert_delivery(
+        await _queries.insert_test(
             conn,
             workspace_id=space,
             webhook_id=webhook_id,
             delivery_id=delivery_id,
             event_id=envelope.id,
             event_type=TEST_TYPE,
-            event_sequence=0,
-            subject_id=webhook_id,
-            details="{}",
-            occurred_at=act.now,
-            next_attempt_at=None,
             created_at=act.now,
+            error=_UNNOTED,
         )
         await act.write_down(conn, "webhook.tested", "other", ("webhook", webhook_id))
     attempt = await gateway.webhooks.post(receiver, envelope, delivery_id=delivery_id)

@@ -105,7 +105,7 @@ class Sending(Struct, frozen=True):
     async def asked(self, client: Tenant, handler: Handler, **path: str) -> Any:
         """What the owner is answered."""
         resources = SimpleNamespace(clock=self.clock)
-        gateway = SimpleNamespace(people=self.pool, webhooks=self.sender, rng=Random(1), resources=resources)
+        gateway = SimpleNamespace(people=self.pool, webhooks=self.sender, rng=Random(), resources=resources)
         owner = Principal(
             workspace_id=client.workspace_id,
             user_id=client.owner_id,

@@ -454,6 +454,30 @@ async def list_due(
         return fetched
 
 
+_INSERT_TEST = """
+INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence, subject_id,
+    details, occurred_at, status, error, created_at)
+VALUES ($1, $2, $3, $4, $5,
+    0, $2, '{}', $6, 'failed', $7, $6)
+"""
+
+
+async def insert_test(
+    conn: AsyncConnection[Any],
+    *,
+    workspace_id: str,
+    webhook_id: str,
+    delivery_id: str,
+    event_id: str,
+    event_type: str,
+    created_at: datetime,
+    error: str | None,
+) -> None:
+    """Keep a test: failed until it is noted how it went, so that one whose gateway ends meanwhile is not on its way for ever."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_INSERT_TEST, (workspace_id, webhook_id, delivery_id, event_id, event_type, created_at, error))
+
+
 _INSERT_DELIVERY = """
 INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence, subject_id,
     details, occurred_at, status, next_attempt_at, created_at)
@@ -478,7 +502,7 @@ async def insert_delivery(
     next_attempt_at: datetime | None,
     created_at: datetime,
 ) -> None:
-    """Keep a delivery that somebody asked for: a test, or one more of what was sent before."""
+    """Keep a delivery that somebody asked for: one more of what was sent before."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_INSERT_DELIVERY, (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence, subject_id, details, occurred_at, next_attempt_at, created_at))
 
@@ -528,7 +552,7 @@ UPDATE webhook_deliveries SET status = $1::text, n_attempts = n_attempts + 1,
     response_status = $4, response_excerpt = $5, error = $6,
     duration_ms = $7
 WHERE workspace_id = $8 AND delivery_id = $9
-    AND (status = 'pending' OR $1::text = 'succeeded')
+    AND (status = 'pending' OR status = 'failed' AND n_attempts = 0 OR $1::text = 'succeeded')
 """
 
 

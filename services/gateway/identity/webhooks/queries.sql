@@ -131,7 +131,14 @@ WHERE workspace_id = sqlc.arg(workspace_id) AND webhook_id = sqlc.arg(webhook_id
     AND next_attempt_at <= sqlc.arg(now_at)::timestamptz
 ORDER BY seq LIMIT sqlc.arg(page_size)::integer;
 
--- Keep a delivery that somebody asked for: a test, or one more of what was sent before.
+-- Keep a test: failed until it is noted how it went, so that one whose gateway ends meanwhile is not on its way for ever.
+-- name: InsertTest :exec
+INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence, subject_id,
+    details, occurred_at, status, error, created_at)
+VALUES (sqlc.arg(workspace_id), sqlc.arg(webhook_id), sqlc.arg(delivery_id), sqlc.arg(event_id), sqlc.arg(event_type),
+    0, sqlc.arg(webhook_id), '{}', sqlc.arg(created_at), 'failed', sqlc.arg(error), sqlc.arg(created_at));
+
+-- Keep a delivery that somebody asked for: one more of what was sent before.
 -- name: InsertDelivery :exec
 INSERT INTO webhook_deliveries (workspace_id, webhook_id, delivery_id, event_id, event_type, event_sequence, subject_id,
     details, occurred_at, status, next_attempt_at, created_at)
@@ -163,7 +170,7 @@ UPDATE webhook_deliveries SET status = sqlc.arg(status)::text, n_attempts = n_at
     response_status = sqlc.narg(response_status), response_excerpt = sqlc.narg(response_excerpt), error = sqlc.narg(error),
     duration_ms = sqlc.arg(duration_ms)
 WHERE workspace_id = sqlc.arg(workspace_id) AND delivery_id = sqlc.arg(delivery_id)
-    AND (status = 'pending' OR sqlc.arg(status)::text = 'succeeded');
+    AND (status = 'pending' OR status = 'failed' AND n_attempts = 0 OR sqlc.arg(status)::text = 'succeeded');
 
 -- Leave a delivery out: what it is about is gone.
 -- name: SkipDelivery :exec

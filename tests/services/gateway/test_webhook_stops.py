@@ -1,0 +1,40 @@
+"""What a gateway that stops amid its calls to webhooks leaves behind."""
+
+import asyncio
+
+import pytest
+from runtime.outbound import Answer
+from testkit.servers import Database
+
+from services.gateway.routes.webhook_deliveries import test_webhook
+
+from .tenants import execute, onboard
+from .test_webhook_turns import sending
+
+
+async def test_a_test_is_not_on_its_way_for_ever(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose gateway ended amid the call has failed; the other is noted as it went."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1")
+        calls, hanging = ours.receivers.calls[webhook_id], asyncio.Event()
+
+        async def meanwhile(_: str) -> None:
+            hanging.set()
+            await asyncio.Event().wait()
+
+        async def refuse(*_: object, **__: object) -> Answer:
+            return Answer(500, {}, b"")
+
+        ours.receivers.meanwhile = meanwhile
+        tested = asyncio.create_task(ours.asked(client, test_webhook, webhook_id=webhook_id))
+        await asyncio.wait([asyncio.create_task(hanging.wait()), tested], return_when="FIRST_COMPLETED")
+        tested.cancel()
+        await asyncio.gather(tested, return_exceptions=True)
+        monkeypatch.setattr(ours.receivers, "send", refuse)
+        await ours.asked(client, test_webhook, webhook_id=webhook_id)
+        rows = (
+            "SELECT status, n_attempts, response_status, error IS NULL FROM webhook_deliveries ORDER BY seq"
+        )
+        assert await execute(ours.owner_url, rows) == [("failed", 0, None, False), ("failed", 1, 500, True)]
+        assert len(calls) == 1
