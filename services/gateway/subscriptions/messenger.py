@@ -40,6 +40,8 @@ LEASE_SECONDS: Final = 15.0
 """How long a webhook stays with a gateway that gives no sign of life."""
 HELD_SECONDS: Final = SECONDS + 3.0
 """What has to be left of it for one more attempt."""
+FREE_SECONDS: Final = 2.0
+"""How long a gateway that ends takes at most to leave its webhooks to others."""
 LOOK_SECONDS: Final = 1.0
 VISIBLE_SECONDS: Final = 10.0
 PURGE_SECONDS: Final = 3600.0
@@ -83,6 +85,7 @@ class Messenger:
         self._sender = sender
         self._places = Places(AT_ONCE_MAX, each=OF_A_WORKSPACE_MAX)
         self._turns: set[asyncio.Task[None]] = set()
+        self._leased: dict[str, _queries.Turn] = {}
         self._told = asyncio.Event()
 
     def wake(self) -> None:
@@ -90,7 +93,7 @@ class Messenger:
         self._told.set()
 
     async def run(self) -> None:
-        """Send until cancelled; what was being sent then is sent again, with the same id."""
+        """Send until cancelled; what was being sent then is sent again, with the same id, by another at once."""
         purge_at = 0.0
         try:
             while True:
@@ -108,6 +111,16 @@ class Messenger:
             for turn in self._turns:
                 turn.cancel()
             await asyncio.gather(*self._turns, return_exceptions=True)
+            await self._free()
+
+    async def _free(self) -> None:
+        """Leave to others what was leased and did not come to its end."""
+        try:
+            async with asyncio.timeout(FREE_SECONDS):
+                for taken in self._leased.values():
+                    await self._sender.end_turn(taken)
+        except (*_WORLD_FAILED, TimeoutError) as error:
+            log.warning("webhooks.leases_left", error=repr(error))
 
     async def _begin_turn(self) -> bool:
         now = self._gateway.resources.clock()
@@ -120,6 +133,7 @@ class Messenger:
             )
         if taken is None:
             return False
+        self._leased[taken.webhook_id] = taken
         turn = asyncio.create_task(self._turn_or_log(taken))
         self._turns.add(turn)
         self._places.take(taken.workspace_id)
@@ -141,6 +155,8 @@ class Messenger:
                 log.warning("webhooks.turn_interrupted", error=repr(error))
             except Exception:
                 log.exception("webhooks.turn_failed")
+            # Not where it is cancelled: then `run` ends, and frees what is left here.
+            self._leased.pop(taken.webhook_id, None)
 
     async def _turn(self, taken: _queries.Turn) -> None:
         loop = asyncio.get_running_loop()
@@ -171,7 +187,7 @@ class Messenger:
             held = await self._held(taken)
             if held is None:
                 return
-            taken = held
+            taken = self._leased[taken.webhook_id] = held
             attempt = await self._call(receiver, delivery, envelope)
             n_seconds += attempt.duration_ms / 1000
             if n_seconds > SLOW_SECONDS:

@@ -1,15 +1,39 @@
 """What a gateway that stops amid its calls to webhooks leaves behind."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from runtime.outbound import Answer
 from testkit.servers import Database
+from testkit.waiting import eventually
 
 from services.gateway.routes.webhook_deliveries import test_webhook
 
 from .tenants import execute, onboard
 from .test_webhook_turns import sending
+
+
+async def test_a_gateway_that_stops_leaves_its_webhooks_to_others_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need not wait for the end of its leases, as they do for those of one that was killed."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1", "evt_2")
+
+        async def meanwhile(_: str) -> None:
+            if len(ours.receivers.calls[webhook_id]) == 2:
+                await asyncio.Event().wait()
+            ours.clock.now += timedelta(seconds=9)
+
+        ours.receivers.meanwhile = meanwhile
+        running = asyncio.create_task(ours.messenger.run())
+        await eventually(lambda: len(ours.receivers.calls[webhook_id]) == 2)
+        assert await ours.turn() is None
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert await ours.turn() is not None
 
 
 async def test_a_test_is_not_on_its_way_for_ever(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
