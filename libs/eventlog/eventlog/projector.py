@@ -38,6 +38,7 @@ _TICK_SECONDS = 1.0
 _RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
 _MAX_ERRORS = 20
 _RATE_SECONDS = 10.0
+_BATCHES_MAX = 512
 _MAX_LINKS = 16
 
 # The server notices a vanished leader within about five seconds and frees its lock.
@@ -135,7 +136,7 @@ class Projector:
         self._erased: frozenset[str] = frozenset()
         self._alarm: str | None = None
         self._errors: deque[str] = deque(maxlen=_MAX_ERRORS)
-        self._batches: deque[tuple[float, int, float]] = deque(maxlen=8_192)
+        self._batches: deque[tuple[float, int, float]] = deque(maxlen=_BATCHES_MAX)
         self._moved = asyncio.Condition()
         self._n_waiting = 0
         self._wanted = asyncio.Event()
@@ -191,6 +192,9 @@ class Projector:
         """A snapshot for dashboards and readiness."""
         now = time.monotonic()
         recent = [(count, seconds) for at, count, seconds in self._batches if now - at <= _RATE_SECONDS]
+        # Of a busy one they are more than are kept.
+        is_all = len(recent) < _BATCHES_MAX
+        span = _RATE_SECONDS if is_all else max(now - self._batches[0][0], 1e-3)
         latencies = sorted(seconds * 1000 for _, _, seconds in self._batches)
         return ProjectorStatus(
             service=self._projection.name,
@@ -202,7 +206,7 @@ class Projector:
             lag=self._pending,
             reaction_position=self._reaction_position,
             events_total=self._events_total,
-            events_per_second=round(sum(count for count, _ in recent) / _RATE_SECONDS, 2),
+            events_per_second=round(sum(count for count, _ in recent) / span, 2),
             latency_ms_p50=_quantile(latencies, 0.5),
             latency_ms_p99=_quantile(latencies, 0.99),
             version=self._projection.version,

@@ -68,9 +68,14 @@ class Names:
             return True
         if not self._places.may_take(owner):
             return False
+        try:
+            self._threads.submit(self._find, host, owner)
+        except RuntimeError as error:
+            # No thread can be started, or the program ends.
+            wanted.set_exception(OSError(f"{host} could not be looked up: {error}"))
+            return True
         self._places.take(owner)
         self._asked[host] = [wanted]
-        self._threads.submit(self._find, host, owner)
         return True
 
     def _find(self, host: str, owner: str) -> None:
@@ -87,9 +92,9 @@ class Names:
         with self._lock:
             asked = self._asked.pop(host)
             self._places.give_back(owner)
-            if is_slow:
+            # A name of nobody's in particular, such as our own provider's, shares with no stranger.
+            if is_slow and owner != host:
                 self._places.note_slow(owner)
-            self._begin_waiting()
         if is_slow:
             log.warning("name.found_late", host=host, owner=owner)
         for wanted in asked:
@@ -99,6 +104,8 @@ class Names:
                 wanted.set_exception(found)
             else:
                 wanted.set_result(found)
+        with self._lock:
+            self._begin_waiting()
 
     def _begin_waiting(self) -> None:
         """Look up what waits and may be; whoever had a turn comes last the next time."""

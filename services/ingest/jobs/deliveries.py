@@ -49,7 +49,7 @@ REPEAT_SECONDS: Final = 3600
 monitor that goes down again may say so in the same words."""
 RECORDS_MAX: Final = 5_000
 """Of one delivery; one with more is a dead letter as a whole."""
-FETCHED_AT_ONCE: Final = 256
+FETCHED_AT_ONCE: Final = 64
 GATHER_SECONDS: Final = 0.05
 PATIENCE_SECONDS: Final = 1.0
 """How long a workspace that has its share in hand is waited for, which keeps the order; then its deliveries go back."""

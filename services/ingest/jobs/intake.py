@@ -130,7 +130,7 @@ class Intake:
         mapped = await self._no_tickets(found, tickets, known, Turn(context, now)) if tickets else found
         tally["n_ignored"] += len(found) - len(mapped)
         if stream != PUSHED:
-            mapped = _in_order(mapped[::-1] if _is_latest_first(source, stream) else mapped)
+            mapped = _in_order(mapped[::-1] if not came_at and _is_latest_first(source, stream) else mapped)
         if is_anew:
             still_kept = {known[id_].sha256 for id_ in kept_as if id_ in known}
             fresh = [each for each in mapped if each[1].sha256 in still_kept]

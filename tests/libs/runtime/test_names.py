@@ -39,6 +39,10 @@ class Resolver:
         """Answer for all."""
         self._is_over.set()
 
+    def begin_again(self) -> None:
+        """Names hang again."""
+        self._is_over.clear()
+
 
 def tenants_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """For whom names are looked up from now on, in order."""
@@ -146,3 +150,34 @@ async def test_beyond_the_bound_a_request_fails_in_time_and_may_be_tried_again(
     assert await asyncio.to_thread(EVERYWHERE.of("ws_b").resolve, "https", "api.example") == ADDRESS
     resolver.end()
     await eventually(lambda: resolver.names.find("api.example", tenant="ws_a").result(5) == [ADDRESS])
+
+
+async def test_a_name_of_nobodys_in_particular_is_not_put_among_the_slow(resolver: Resolver) -> None:
+    """One lost packet, and the operator's own identity provider would wait behind strangers' names."""
+    tenants = [f"ws_{number}" for number in range(AT_ONCE // 2 // OF_ONE)]
+    late = [resolver.names.find("slow-own.example"), *(resolver.hang(each, 1)[0] for each in tenants)]
+    await eventually(lambda: resolver.asked.total() == len(late))
+    resolver.now += 60
+    resolver.end()
+    assert [list(each.result(30)) for each in late] == [[ADDRESS]] * len(late)
+    resolver.begin_again()
+    for each in tenants:
+        resolver.hang(each, OF_ONE)
+    again = resolver.names.find("slow-own.example")
+    await eventually(lambda: resolver.asked["slow-own.example"] == 2, deadline=10)
+    resolver.end()
+    assert list(again.result(30)) == [ADDRESS]
+
+
+def test_a_name_for_which_no_thread_starts_is_refused_and_holds_nothing(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resolver.names._threads, "submit", submit)
+        for _ in range(AT_ONCE + 1):
+            with pytest.raises(OSError, match="new thread"):
+                resolver.names.find("a.example", tenant="ws_1").result(30)
+    assert list(resolver.names.find("a.example", tenant="ws_1").result(30)) == [ADDRESS]
