@@ -1,6 +1,7 @@
 """What ingest refuses, and why; what can go wrong with a vendor."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final, Literal
 
 from contracts import connector
@@ -70,10 +71,13 @@ class LogUnreachableError(UnavailableError):
 class PlanFullError(PlanLimitError):
     """Not all that is new fits into what the plan allows in a month.
 
-    refused: the records that were not taken, in order. counts: what became of the others.
+    refused: the records that were not taken, in order, each with when it came, where that is known. counts: what became
+    of the others.
     """
 
-    def __init__(self, reason: str, refused: Sequence[object], counts: connector.SyncCounts) -> None:
+    def __init__(
+        self, reason: str, refused: Sequence[tuple[object, datetime | None]], counts: connector.SyncCounts
+    ) -> None:
         super().__init__(reason, details={"limit": "events_per_month"})
         self.refused = tuple(refused)
         self.counts = counts

@@ -69,7 +69,9 @@ class Delivery(Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     status: Annotated[
         Status,
-        Meta(description="failed: given up. skipped: what it is about was gone before it could be sent."),
+        Meta(
+            description="failed: given up; of a test, also while it is on its way. skipped: what it is about was gone before it could be sent."
+        ),
     ]
     attempts: int
     next_attempt_at: datetime | None

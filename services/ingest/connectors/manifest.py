@@ -244,7 +244,7 @@ class Stream(_Part, frozen=True, kw_only=True):
 
     time_format: how the vendor writes the ends of a window; `minute` and `space` are in UTC.
     order: how the vendor sorts by the cursor, so that a window can be cut or left early; also which of two records of
-    one issue is the later, where their times do not say.
+    one issue on a page is the later, where their times do not say.
     records_max: the vendor gives no more of one window than about so many, on a single page exactly so many. days_max: nor a longer window.
     cursor_alone: behind the first page nothing but the cursor is sent.
     stop_after_empty_page: the vendor names a next page for ever.

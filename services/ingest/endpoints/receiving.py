@@ -177,7 +177,7 @@ class Reception:
             return _refusal(409, "this connector is paused and takes nothing; resume it first")
         if payload is None and not _is_too_much(call):
             return _refusal(400, "the body is neither JSON nor a form")
-        # Vendors send nothing again that was refused so; what is too much is kept as it came, as a dead letter.
+        # Vendors send nothing again that was refused so; what is too much becomes a dead letter.
         return known.workspace_id, delivery_of(known, known.webhook, call, payload, now=now)
 
     async def _judgement(

@@ -463,7 +463,8 @@ class Receiver:
                 await self._intake.take_in(known.source, PUSHED, found, context, came_at=came_at)
             except PlanFullError as error:
                 # The vendor was told that we have them, and will not send them again.
-                await self._reject(workspace_id, connector_id, error.refused, error.message)
+                letters = [Rejection(record, "", error.message, at) for record, at in error.refused]
+                await self._records.reject(workspace_id, connector_id, PUSHED, letters)
         await self._records.note_deliveries(workspace_id, connector_id, keys)
 
 

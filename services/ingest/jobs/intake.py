@@ -46,7 +46,7 @@ class _Reached(Struct, frozen=True):
     """How far a batch came. refused: what the plan had no room for. reason: why."""
 
     sequence: int
-    refused: Sequence[object]
+    refused: Sequence[tuple[object, datetime | None]]
     reason: str
 
 
@@ -94,7 +94,7 @@ class Intake:
         """
         tally: Tally[str] = Tally()
         sequence = 0
-        refused: list[object] = []
+        refused: list[tuple[object, datetime | None]] = []
         reason = ""
         for start in range(0, len(records), BATCH_MAX):
             part = slice(start, start + BATCH_MAX)
@@ -142,7 +142,7 @@ class Intake:
         if stale:
             await self._see(source, context, stale, now)
         sequence = 0
-        refused: list[object] = []
+        refused: list[tuple[object, datetime | None]] = []
         reason = ""
         if fresh:
             issues = [_dated(issue, raw, known) for issue, raw in fresh]
@@ -153,7 +153,7 @@ class Intake:
                 there = {number for number, (_, raw) in enumerate(fresh) if raw.external_id in known}
                 weighed = await weigh(self._log, issues, Turn(context, now), known=there)
                 over, reason = await self._beyond(source, context, fresh, weighed.news)
-                refused = [fresh[number][1].record for number in sorted(over)]
+                refused = [(raw.record, raw.received_at) for _, raw in (fresh[n] for n in sorted(over))]
                 fresh = [each for number, each in enumerate(fresh) if number not in over]
                 reply, late = await weighed.report(without=over), weighed.late
             sequence = reply.sequence
@@ -169,17 +169,32 @@ class Intake:
                     if result.index not in late:
                         in_time.add(raw)
             if not is_anew:
-                # What is late replaces nothing that is kept: a remap reports that, and the next poll lists it again.
-                there_now = {*known, *(raw.external_id for raw in in_time)}
-                lasting = [raw for raw in accepted if raw in in_time or raw.external_id not in there_now]
                 # After the report: what is kept was reported, so that it may be passed over when it comes again.
-                await self._records.keep(context.workspace_id, source.connector_id, stream, lasting)
-                for kept in accepted:
-                    self._counted.pop(_key(source, context, kept), None)
+                await self._keep(source, stream, context, accepted, in_time=in_time, known=known)
+                for raw in accepted:
+                    self._counted.pop(_key(source, context, raw), None)
         tally["n_rejected"] += len(rejections)
         if rejections:
             await self._records.reject(context.workspace_id, source.connector_id, stream, rejections)
         return _Reached(sequence, refused, reason)
+
+    async def _keep(
+        self,
+        source: Source,
+        stream: str,
+        context: CommandContext,
+        accepted: Sequence[Raw],
+        *,
+        in_time: Collection[Raw],
+        known: Collection[str],
+    ) -> None:
+        """Keep what was accepted. What is late replaces nothing that is kept, for a remap reports that; it is noted."""
+        there_now = {*known, *(raw.external_id for raw in in_time)}
+        lasting = {raw for raw in accepted if raw in in_time or raw.external_id not in there_now}
+        kept = [raw for raw in accepted if raw in lasting]
+        await self._records.keep(context.workspace_id, source.connector_id, stream, kept)
+        if late := [raw for raw in accepted if raw not in lasting]:
+            await self._records.note_late(context.workspace_id, source.connector_id, late)
 
     async def _see(
         self, source: Source, context: CommandContext, stale: Sequence[Raw], now: datetime
@@ -315,7 +330,7 @@ def _fresh(
     for number, (issue, raw) in enumerate(mapped):
         if number < kept.get(raw.external_id, 0):
             continue
-        if raw.external_id in changed or not _is_known(known, raw):
+        if raw.external_id in changed or not (_is_known(known, raw) or _is_outdated(known, raw)):
             changed.add(raw.external_id)
             yield issue, raw
 
@@ -325,9 +340,16 @@ def _is_known(known: Mapping[str, Known], raw: Raw) -> bool:
     return found is not None and found.sha256 == raw.sha256
 
 
+def _is_outdated(known: Mapping[str, Known], raw: Raw) -> bool:
+    """Whether it came before, of an older revision than is kept."""
+    found = known.get(raw.external_id)
+    return found is not None and found.late_sha256 == raw.sha256
+
+
 def _is_stale(known: Mapping[str, Known], raw: Raw, now: datetime) -> bool:
-    came_at = raw.received_at or now
-    return _is_known(known, raw) and known[raw.external_id].seen_at < came_at - SEEN_EVERY
+    if not (_is_known(known, raw) or _is_outdated(known, raw)):
+        return False
+    return known[raw.external_id].seen_at < (raw.received_at or now) - SEEN_EVERY
 
 
 def _dated(issue: ingest.IssueReport, raw: Raw, known: Mapping[str, Known]) -> ingest.IssueReport:

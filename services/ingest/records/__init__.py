@@ -173,6 +173,22 @@ class Records:
                 external_ids=list(external_ids),
             )
 
+    async def note_late(self, workspace_id: str, connector_id: str, records: Sequence[Raw]) -> None:
+        """Note what came of older revisions than are kept, so that it says nothing new when it comes again."""
+        now = self._clock()
+        rows = [
+            {
+                "external_id": raw.external_id,
+                "sha256": raw.sha256,
+                "came_at": (raw.received_at or now).isoformat(),
+            }
+            for raw in {raw.external_id: raw for raw in records}.values()
+        ]
+        async with tenant(self._pool, workspace_id) as conn:
+            await _queries.note_late(
+                conn, workspace_id=workspace_id, connector_id=connector_id, rows=_json(rows)
+            )
+
     async def pages(
         self, workspace_id: str, connector_id: str, *, after: str = "", size: int = PAGE
     ) -> AsyncIterator[Sequence[Kept]]:

@@ -13,6 +13,7 @@ class ListKnownRow(Struct, frozen=True):
 
     external_id: str
     sha256: str
+    late_sha256: str | None
     received_at: datetime
     seen_at: datetime
 
@@ -70,7 +71,7 @@ SELECT $1, $2, r.external_id, $3, r.sha256, r.record,
 FROM json_to_recordset($4::json) AS r(external_id text, sha256 text, record text, received_at timestamptz)
 ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
     stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at,
-    seen_at = NULL
+    seen_at = NULL, late_sha256 = NULL
 WHERE (k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream) AND k.received_at <= excluded.received_at
 """
 
@@ -90,10 +91,10 @@ async def keep_records(
 
 
 _LIST_KNOWN = """
-SELECT k.external_id, k.sha256, k.received_at, k.seen_at
+SELECT k.external_id, k.sha256, k.late_sha256, k.received_at, k.seen_at
 FROM unnest($1::text[]) AS i(id)
 CROSS JOIN LATERAL (
-    SELECT r.external_id, r.sha256, r.received_at, coalesce(r.seen_at, r.received_at) AS seen_at
+    SELECT r.external_id, r.sha256, r.late_sha256, r.received_at, coalesce(r.seen_at, r.received_at) AS seen_at
     FROM raw_records AS r
     WHERE r.workspace_id = $2 AND r.connector_id = $3
         AND r.external_id = i.id
@@ -174,6 +175,20 @@ async def see_records(
     """Note of records that they came again as they are kept, unless something newer is noted."""
     async with AsyncRawCursor(conn) as cursor:
         await cursor.execute(_SEE_RECORDS, (seen_at, workspace_id, connector_id, external_ids))
+
+
+_NOTE_LATE = """
+UPDATE raw_records AS k SET late_sha256 = r.sha256, seen_at = greatest(coalesce(k.seen_at, k.received_at), r.came_at)
+FROM json_to_recordset($3::json) AS r(external_id text, sha256 text, came_at timestamptz)
+WHERE k.workspace_id = $1 AND k.connector_id = $2
+    AND k.external_id = r.external_id
+"""
+
+
+async def note_late(conn: AsyncConnection[Any], *, workspace_id: str, connector_id: str, rows: str) -> None:
+    """Note of records what came of an older revision than they are, and that they came again."""
+    async with AsyncRawCursor(conn) as cursor:
+        await cursor.execute(_NOTE_LATE, (workspace_id, connector_id, rows))
 
 
 _PURGE_RECORDS = """

@@ -6,16 +6,16 @@ SELECT sqlc.arg(workspace_id), sqlc.arg(connector_id), r.external_id, sqlc.arg(s
 FROM json_to_recordset(sqlc.arg(rows)::json) AS r(external_id text, sha256 text, record text, received_at timestamptz)
 ON CONFLICT (workspace_id, connector_id, external_id) DO UPDATE SET
     stream = excluded.stream, sha256 = excluded.sha256, record = excluded.record, received_at = excluded.received_at,
-    seen_at = NULL
+    seen_at = NULL, late_sha256 = NULL
 WHERE (k.sha256 <> excluded.sha256 OR k.stream <> excluded.stream) AND k.received_at <= excluded.received_at;
 
 -- What is known of the records of these ids. One by one, by the primary key: on a table that was never analyzed
 -- `= ANY` reads all rows of the workspace by another index.
 -- name: ListKnown :many
-SELECT k.external_id, k.sha256, k.received_at, k.seen_at
+SELECT k.external_id, k.sha256, k.late_sha256, k.received_at, k.seen_at
 FROM unnest(sqlc.arg(external_ids)::text[]) AS i(id)
 CROSS JOIN LATERAL (
-    SELECT r.external_id, r.sha256, r.received_at, coalesce(r.seen_at, r.received_at) AS seen_at
+    SELECT r.external_id, r.sha256, r.late_sha256, r.received_at, coalesce(r.seen_at, r.received_at) AS seen_at
     FROM raw_records AS r
     WHERE r.workspace_id = sqlc.arg(workspace_id) AND r.connector_id = sqlc.arg(connector_id)
         AND r.external_id = i.id
@@ -40,6 +40,13 @@ UPDATE raw_records SET seen_at = sqlc.arg(seen_at)
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id)
     AND external_id = ANY(sqlc.arg(external_ids)::text[])
     AND coalesce(seen_at, received_at) < sqlc.arg(seen_at);
+
+-- Note of records what came of an older revision than they are, and that they came again.
+-- name: NoteLate :exec
+UPDATE raw_records AS k SET late_sha256 = r.sha256, seen_at = greatest(coalesce(k.seen_at, k.received_at), r.came_at)
+FROM json_to_recordset(sqlc.arg(rows)::json) AS r(external_id text, sha256 text, came_at timestamptz)
+WHERE k.workspace_id = sqlc.arg(workspace_id) AND k.connector_id = sqlc.arg(connector_id)
+    AND k.external_id = r.external_id;
 
 -- Delete records of a workspace that came before a time, and not again since (PurgeRecords).
 -- name: PurgeRecords :execrows

@@ -174,12 +174,15 @@ async def test_delivery_that_the_plan_has_no_room_for_is_a_dead_letter_at_once(n
     desk = Desk(
         nc,
         AsyncMock(
-            side_effect=PlanFullError("The plan free allows 5 events a month.", [{"id": 1}], NOTHING_YET)
+            side_effect=PlanFullError(
+                "The plan free allows 5 events a month.", [({"id": 1}, NOW)], NOTHING_YET
+            )
         ),
     )
     await desk.offer(1)
     (_, _, _, (rejection,)) = desk.records.reject.await_args.args
     assert (rejection.record, rejection.reason) == ({"id": 1}, "The plan free allows 5 events a month.")
+    assert rejection.came_at == NOW
     assert (desk.message.ack.await_count, desk.records.note_deliveries.await_count) == (1, 1)
 
 

@@ -134,7 +134,8 @@ async def test_what_is_new_is_counted_before_it_is_taken_and_never_beyond_the_pl
     tickets: list[object] = [{"id": id_, "subject": "Down", "status": "open"} for id_ in (1, 2, 3)]
     with pytest.raises(PlanFullError, match="allows 2 more") as caught:
         await intake.take_in(ZENDESK, "tickets", tickets, CONTEXT)
-    assert (caught.value.refused, caught.value.counts.n_created, plan.left) == ((tickets[2],), 2, 0)
+    assert [record for record, _ in caught.value.refused] == tickets[2:]
+    assert (caught.value.counts.n_created, plan.left) == (2, 0)
     assert (await issue_of(event_log, "zendesk", "acme/2")).content.title == "Down"
     assert await event_log.history(WORKSPACE, "issue", issue_id(WORKSPACE, "zendesk", "acme/3")) == []
     # What says nothing new costs nothing, nor does another mapping of what was counted.
@@ -329,6 +330,40 @@ async def test_an_older_record_does_not_replace_what_is_kept(
     ]
 
 
+async def test_a_list_behind_what_a_webhook_told_says_nothing_new(
+    intake: Intake, event_log: EventLog, records: Records, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its times may be coarser, at each poll: the log is not asked for it again, and what is kept still comes."""
+    told = {"id": 7, "subject": "Down", "status": "open", "updated_at": "2026-01-02T00:00:00.781Z"}
+    listed = {**told, "updated_at": "2026-01-02T00:00:00Z"}
+    await intake.take_in(ZENDESK, "webhook", [told], CONTEXT)
+    assert (await intake.take_in(ZENDESK, "tickets", [listed], CONTEXT)).counts.n_unchanged == 1
+    asked = AsyncMock(wraps=event_log.histories)
+    monkeypatch.setattr(event_log, "histories", asked)
+    for _ in range(6):
+        clock.now += timedelta(hours=12)
+        assert (await intake.take_in(ZENDESK, "tickets", [listed], CONTEXT)).counts.n_unchanged == 1
+        await records.purge(WORKSPACE, received_before=clock.now - timedelta(days=1))
+    assert asked.await_count == 0
+    assert [kept.record for kept in await kept_of(records, ZENDESK)] == [told]
+    solved = {**listed, "status": "solved", "updated_at": "2026-01-02T00:00:01Z"}
+    assert (await intake.take_in(ZENDESK, "tickets", [solved], CONTEXT)).counts.n_updated == 1
+    assert [kept.record for kept in await kept_of(records, ZENDESK)] == [solved]
+
+
+@pytest.mark.parametrize("came_at", [(), (NOW, NOW + timedelta(hours=1))])
+async def test_a_list_that_begins_with_the_latest_is_turned_and_what_was_kept_of_it_is_not(
+    intake: Intake, event_log: EventLog, came_at: Sequence[datetime]
+) -> None:
+    """Dead letters that are tried again come in the order of their times."""
+    (stream,) = (each for each in ZENDESK.manifest.streams if each.name == "tickets")
+    manifest = replace(ZENDESK.manifest, streams=(replace(stream, order="descending"),))
+    one, other = ({"id": 7, "subject": name, "updated_at": "2026-01-02T00:00:00Z"} for name in ("1", "2"))
+    source = replace(ZENDESK, manifest=manifest)
+    await intake.take_in(source, "tickets", [one, other], CONTEXT, came_at=came_at)
+    assert (await issue_of(event_log, "zendesk", "acme/7")).content.title == ("2" if came_at else "1")
+
+
 async def test_of_an_issue_of_which_nothing_is_kept_an_older_record_is(
     intake: Intake, records: Records, clock: Clock
 ) -> None:
@@ -354,7 +389,7 @@ async def test_with_a_full_plan_only_what_costs_is_refused(
     fits, new = ({"id": id_, "subject": "x", "status": "open"} for id_ in (2, 3))
     with pytest.raises(PlanFullError) as caught:
         await intake.take_in(ZENDESK, "webhook", [fits, new, later, changed, once_more], CONTEXT)
-    assert caught.value.refused == (new, changed, once_more)
+    assert [record for record, _ in caught.value.refused] == [new, changed, once_more]
     counts = caught.value.counts
     assert (counts.n_records, counts.n_created, counts.n_updated, plan.left) == (2, 1, 1, 0)
     content = (await issue_of(event_log, "zendesk", "acme/1")).content

@@ -135,8 +135,8 @@ class Providers:
                 raise
             # What was good an hour ago likely is: the provider's outage must not be ours.
             provider = known[1]
-        if len(self._found) >= PROVIDERS_KEPT_MAX:
-            self._found.clear()
+        if key not in self._found and len(self._found) >= PROVIDERS_KEPT_MAX:
+            del self._found[next(iter(self._found))]
         self._found[key] = (self._monotonic(), provider)
         return provider
 
