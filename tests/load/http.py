@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Self
+from typing import Self, cast
+
+import httptools
 
 
 class HttpError(Exception):
@@ -19,36 +21,25 @@ class Connection:
         self._headers = "".join(
             f"{name}: {value}\r\n" for name, value in {"Host": f"{host}:{port}", **headers}.items()
         )
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._wire = _Wire()
 
     async def __aenter__(self) -> Self:
-        self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 24)
+        await asyncio.get_running_loop().create_connection(lambda: self._wire, self._host, self._port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._streams:
-            self._streams[1].close()
+        self._wire.close()
 
     async def request(
         self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
         """Status and body of the answer. headers: of this request alone."""
-        if self._streams is None:
-            raise HttpError("not connected")
-        reader, writer = self._streams
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         head = (
             f"{method} {path} HTTP/1.1\r\n{self._headers}{more}Content-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        writer.write(head.encode() + body)
-        await writer.drain()
-        answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        status = int(answer.split(" ", 2)[1])
-        fields = dict(line.lower().split(": ", 1) for line in answer.split("\r\n")[1:] if ": " in line)
-        if fields.get("transfer-encoding") == "chunked":
-            return status, await _chunks(reader)
-        return status, await reader.readexactly(int(fields.get("content-length", "0")))
+        return await self._wire.answer_to(head.encode() + body)
 
     async def expect(
         self,
@@ -66,10 +57,43 @@ class Connection:
         return answer
 
 
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
-    body = b""
-    while size := int((await reader.readline()).split(b";")[0], 16):
-        body += await reader.readexactly(size)
-        await reader.readexactly(2)
-    await reader.readexactly(2)
-    return body
+class _Wire(asyncio.Protocol):
+    """A connection's bytes; answers are read by llhttp, which calls what is named on_…."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.WriteTransport | None = None
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._parts: list[bytes] = []
+
+    async def answer_to(self, request: bytes) -> tuple[int, bytes]:
+        if self._transport is None:
+            raise HttpError("not connected")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's is one without saying so.
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(HttpError(f"the connection ended: {exc!r}"))
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        body = b"".join(self._parts)
+        self._parts.clear()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((self._parser.get_status_code(), body))

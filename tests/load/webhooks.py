@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -32,26 +33,40 @@ class Figures(Struct, frozen=True):
         return self.n_deliveries / self.seconds
 
 
+class Call(Struct, frozen=True):
+    """A delivery as it is posted."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+
 class Sender:
-    """Posts signed deliveries to one connector of the signed-in workspace."""
+    """Posts signed deliveries to connectors of the signed-in workspace, to the first unless a rate says to how many."""
 
     def __init__(self, stack: Stack, *, seed: int) -> None:
         self._port = stack.services["gateway"].port
         self._records = failures(seed, first=seed * 10_000_000)
-        self._path = ""
-        self._secret = b""
+        self._connectors: list[tuple[str, bytes]] = []
 
-    async def connect(self, client: Connection) -> None:
-        """Make the connector and its secret."""
-        body = b'{"type":"custom_api","display_name":"Load"}'
-        made = msgspec.json.decode(await client.expect("POST", "/v1/connectors", body, status=201))
-        answer = await client.expect("POST", f"/v1/connectors/{made['id']}/webhook-secret", b"{}", status=200)
-        self._secret = msgspec.json.decode(answer)["secret"].encode()
-        self._path = f"/v1/webhooks/inbound/{made['id']}"
+    async def connect(self, client: Connection, *, n: int) -> None:
+        """Make so many connectors and their secrets."""
+        for _ in range(n):
+            body = b'{"type":"custom_api","display_name":"Load"}'
+            made = msgspec.json.decode(await client.expect("POST", "/v1/connectors", body, status=201))
+            answer = await client.expect(
+                "POST", f"/v1/connectors/{made['id']}/webhook-secret", b"{}", status=200
+            )
+            secret = msgspec.json.decode(answer)["secret"].encode()
+            self._connectors.append((f"/v1/webhooks/inbound/{made['id']}", secret))
 
-    def signed(self, n: int) -> list[tuple[bytes, dict[str, str]]]:
-        """Bodies and headers, made before anything is measured."""
-        return [self._sign(msgspec.json.encode(next(self._records))) for _ in range(n)]
+    def signed(self, n: int, *, n_connectors: int = 1) -> list[Call]:
+        """Made before anything is measured; to each of so many connectors in its turn."""
+        turns = itertools.cycle(self._connectors[:n_connectors])
+        return [
+            self._sign(*next(turns), msgspec.json.encode(record))
+            for record in itertools.islice(self._records, n)
+        ]
 
     async def flood(self, n: int) -> Figures:
         """So many as fast as they are answered."""
@@ -63,46 +78,40 @@ class Sender:
             await asyncio.gather(*(self._all(vendor, left, took) for vendor in vendors))
             return _figures(took, time.perf_counter() - started)
 
-    async def steady(self, n: int, *, rate: float) -> Figures:
+    async def steady(self, n: int, *, rate: float, n_connectors: int = 1) -> Figures:
         """So many at a rate, open loop: who is late does not slow the others, and waiting for a connection counts."""
-        calls = self.signed(n)
+        left = enumerate(self.signed(n, n_connectors=n_connectors))
         took: list[float] = []
-        free: asyncio.Queue[Connection] = asyncio.Queue()
+        started = 0.0
 
-        async def one(call: tuple[bytes, dict[str, str]], due: float) -> None:
-            vendor = await free.get()
-            await self._post(vendor, call)
-            free.put_nowait(vendor)
-            took.append((time.perf_counter() - due) * 1000)
+        async def one(vendor: Connection) -> None:
+            for number, call in left:
+                due = started + number / rate
+                if (early := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(early)
+                await self._post(vendor, call)
+                took.append((time.perf_counter() - due) * 1000)
 
         async with AsyncExitStack() as stack:
-            for _ in range(CONNECTIONS):
-                free.put_nowait(await stack.enter_async_context(self._vendor()))
+            vendors = [await stack.enter_async_context(self._vendor()) for _ in range(CONNECTIONS)]
             started = time.perf_counter()
-            async with asyncio.TaskGroup() as tasks:
-                for number, call in enumerate(calls):
-                    due = started + number / rate
-                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                    tasks.create_task(one(call, due))
+            await asyncio.gather(*(one(vendor) for vendor in vendors))
             return _figures(took, time.perf_counter() - started)
 
     def _vendor(self) -> Connection:
         return Connection("127.0.0.1", self._port, {})
 
-    def _sign(self, body: bytes) -> tuple[bytes, dict[str, str]]:
-        return body, {"X-Causeloop-Signature": hmac.digest(self._secret, body, "sha256").hex()}
+    def _sign(self, path: str, secret: bytes, body: bytes) -> Call:
+        return Call(path, body, {"X-Causeloop-Signature": hmac.digest(secret, body, "sha256").hex()})
 
-    async def _all(
-        self, vendor: Connection, left: Iterator[tuple[bytes, dict[str, str]]], took: list[float]
-    ) -> None:
+    async def _all(self, vendor: Connection, left: Iterator[Call], took: list[float]) -> None:
         for call in left:
             begun = time.perf_counter()
             await self._post(vendor, call)
             took.append((time.perf_counter() - begun) * 1000)
 
-    async def _post(self, vendor: Connection, call: tuple[bytes, dict[str, str]]) -> None:
-        body, headers = call
-        await vendor.expect("POST", self._path, body, status=202, headers=headers)
+    async def _post(self, vendor: Connection, call: Call) -> None:
+        await vendor.expect("POST", call.path, call.body, status=202, headers=call.headers)
 
 
 def _figures(took: Sequence[float], seconds: float) -> Figures:
