@@ -80,7 +80,7 @@ class Expression:
     Source: https://jmespath.org/specification.html; no functions of our own.
     """
 
-    __slots__ = ("_fields", "_tree", "text")
+    __slots__ = ("_tree", "_ways", "text")
 
     def __init__(self, text: str) -> None:
         """Raises ExpressionError for what is not JMESPath, or too much of it."""
@@ -96,7 +96,7 @@ class Expression:
                 raise ExpressionError(f"has more than {PARTS_MAX} parts")
             if part["type"] == "expref" and parent not in _TAKE_A_PART:
                 raise ExpressionError(f"has an & outside of {', '.join(sorted(_TAKE_A_PART))}")
-        self._fields = _fields_of(self._tree)
+        self._ways = _ways_of(self._tree)
 
     def find(self, value: object, budget: Budget | None = None) -> object:
         """What the expression finds in a JSON value; None where nothing is there.
@@ -104,15 +104,11 @@ class Expression:
         budget: what it may cost; one of its own unless given. Raises ExpressionError, and nothing else, when a
         function is given what it cannot take, or the budget is spent.
         """
-        if self._fields is not None:
-            # Most are no more than a.b.c, which the interpreter takes ten times as long for.
+        if self._ways is not None:
+            # Most are no more than a.b || c, which the interpreter takes ten times as long for.
             if budget is not None:
-                budget.spend(len(self._fields))
-            for name in self._fields:
-                if not isinstance(value, dict):
-                    return None
-                value = value.get(name)
-            return value
+                budget.spend(len(self._ways))
+            return _first_of(self._ways, value)
         try:
             found: object = _Interpreter(budget or Budget()).visit(self._tree, value)
         except _FAULTS as error:
@@ -121,6 +117,11 @@ class Expression:
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
+
+
+def is_true(found: object) -> bool:
+    """JMESPath's truth: null, false and whatever is empty are not, 0 is."""
+    return found is not None and found is not False and found not in ("", [], {})
 
 
 class _Interpreter(TreeInterpreter):
@@ -209,10 +210,28 @@ _FUNCTIONS: Final = _Functions()
 _OPTIONS: Final = Options(custom_functions=_FUNCTIONS)
 
 
-def _fields_of(tree: Any) -> tuple[str, ...] | None:
-    """The names of an expression that only goes from field to field; None of any other."""
+def _ways_of(tree: Any) -> tuple[tuple[str, ...], ...] | None:
+    """The names on each way of an expression that only goes from field to field, by one way or else by the next; None
+    of any other.
+    """
+    if tree["type"] == "or_expression":
+        before, after = (_ways_of(side) for side in tree["children"])
+        return None if before is None or after is None else before + after
     steps = tree["children"] if tree["type"] == "subexpression" else [tree]
-    return tuple(step["value"] for step in steps) if all(step["type"] == "field" for step in steps) else None
+    is_way = all(step["type"] == "field" for step in steps)
+    return (tuple(step["value"] for step in steps),) if is_way else None
+
+
+def _first_of(ways: tuple[tuple[str, ...], ...], value: object) -> object:
+    """What is at the end of the first way that leads to what JMESPath holds for true; else at that of the last."""
+    found: object = None
+    for names in ways:
+        found = value
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        if found is not None and is_true(found):
+            break
+    return found
 
 
 def _parts(tree: Any) -> Iterator[tuple[Any, str]]:

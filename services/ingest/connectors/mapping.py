@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from services.ingest.commands.canonical import BODY_LENGTH_MAX, LINE_LENGTH_MAX, TITLE_LENGTH_MAX, is_deeper
 from services.ingest.commands.report import canonical_report
 from services.ingest.connectors import normalization
-from services.ingest.connectors.expressions import Budget, Expression, ExpressionError
+from services.ingest.connectors.expressions import Budget, Expression, ExpressionError, is_true
 from services.ingest.connectors.manifest import Manifest, Mapping
 from services.ingest.connectors.markup import shown
 from services.ingest.connectors.tickets import is_pushed
@@ -278,11 +278,7 @@ def _whole(text: str) -> str:
 
 
 def _holds(condition: Expression | None, record: Record, budget: Budget, *, if_absent: bool) -> bool:
-    """JMESPath's truth: null, false and whatever is empty do not hold."""
-    if condition is None:
-        return if_absent
-    found = condition.find(record, budget)
-    return found is not None and found is not False and found not in ("", [], {})
+    return if_absent if condition is None else is_true(condition.find(record, budget))
 
 
 def _kind(found: object) -> str:
