@@ -65,20 +65,24 @@ class Counters:
         Tap.of(self._nc).open(subscription, self._on_ack)
         await self._make_stream()
 
-    async def add(self, key: str) -> asyncio.Future[int | None]:
+    def add(self, key: str) -> asyncio.Future[int | None]:
         """The count of `key` after one more, when it comes; None when the store does not answer.
 
         key: letters, digits, `-`, `_` and `.`; numbers are given out once each, over all processes.
         """
         future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.get(key)
-        if waiting is not None:
-            # Whoever comes while a message is on its way shares the next one.
-            waiting.append(future)
-        else:
+        if key not in self._waiting:
             self._waiting[key] = []
-            await self._send(key, [future])
+            asyncio.get_running_loop().call_soon(self._send_waiting, key)
+        # Whoever comes at the same moment shares a message, and whoever comes while it is on its way the next one.
+        self._waiting[key].append(future)
         return future
+
+    def _send_waiting(self, key: str) -> None:
+        waiting = self._waiting.pop(key)
+        if waiting:
+            self._waiting[key] = []
+            self._run(self._send(key, waiting))
 
     async def _send(self, key: str, gathered: list[asyncio.Future[int | None]]) -> None:
         self._last_token += 1
@@ -121,10 +125,7 @@ class Counters:
         for index, future in enumerate(flight.gathered):
             if not future.done():
                 future.set_result(None if first is None else first + index)
-        waiting = self._waiting.pop(flight.key)
-        if waiting:
-            self._waiting[flight.key] = []
-            self._run(self._send(flight.key, waiting))
+        self._send_waiting(flight.key)
 
     def _fail(self, reason: str) -> None:
         self._pause_until = time.monotonic() + PAUSE_SECONDS

@@ -156,7 +156,7 @@ class Door:
         visit = await self._look(scope, headers)
         scope["state"]["visit"] = visit
         is_signing_in = scope["path"].startswith(_SIGN_IN)
-        leaving.ticket = await self._limits.take(
+        leaving.ticket = self._limits.take(
             address=visit.address, principal=None if is_signing_in else visit.principal
         )
         leaving.target = scope

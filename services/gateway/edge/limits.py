@@ -107,30 +107,30 @@ class Limits:
         self._turn()
         return bool(self._full) and self._full.get(_bucket_of(address), 0) >= self._per_address
 
-    async def take(self, *, address: str, principal: Principal | None) -> Ticket | None:
+    def take(self, *, address: str, principal: Principal | None) -> Ticket | None:
         """Count a request of a principal, or of an address without one; None: its plan has no limit."""
         if principal is None:
-            return await self.take_unknown(address)
+            return self.take_unknown(address)
         if principal.requests_per_minute is None:
             return None
         owner = principal.organization_id or principal.workspace_id
-        return await self._take(f"org.{_token(owner)}", principal.requests_per_minute)
+        return self._take(f"org.{_token(owner)}", principal.requests_per_minute)
 
-    async def take_unknown(self, address: str) -> Ticket:
+    def take_unknown(self, address: str) -> Ticket:
         """Count a vendor's call that nobody knows yet to be one."""
-        return await self._take(_bucket_of(address), self._per_address)
+        return self._take(_bucket_of(address), self._per_address)
 
-    async def take_delivery(self, connector_id: str) -> Ticket:
+    def take_delivery(self, connector_id: str) -> Ticket:
         """Count a vendor's call from where good ones came."""
-        return await self._take(f"hook.{_token(connector_id)}", self._per_connector)
+        return self._take(f"hook.{_token(connector_id)}", self._per_connector)
 
-    async def _take(self, bucket: str, limit: int) -> Ticket:
+    def _take(self, bucket: str, limit: int) -> Ticket:
         window, elapsed = self._turn()
         reset_seconds = WINDOW_SECONDS - elapsed
         # A window that is known to be full stays so: whoever floods us costs the store nothing.
         if self._full.get(bucket, 0) >= limit:
             return Ticket(bucket, limit, reset_seconds, counting=None)
-        counting = await self._counters.add(f"{bucket}.{window}")
+        counting = self._counters.add(f"{bucket}.{window}")
         counting.add_done_callback(lambda done: self._note(bucket, window, limit, done))
         return Ticket(bucket, limit, reset_seconds, counting=counting)
 

@@ -36,6 +36,8 @@ BYTES_MAX = 2 * 1024 * 1024
 """Of the calls that travel together; sealed they are less than twice that."""
 FLIGHTS_MAX = 2
 """Requests under way at once: few, so that calls gather while ingest works, which costs it less than one by one."""
+GATHER_SECONDS = 0.01
+"""How long a call waits for others at most; what counts it and what travels to ingest is then shared by all of them."""
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 BELIEVED_MAX = 10_000
 
@@ -59,9 +61,11 @@ class Courier:
         letter = _Letter(call, len(call.body), asyncio.get_running_loop().create_future())
         if self._waiting_bytes + letter.n_bytes > WAITING_BYTES_MAX:
             raise UnavailableError("Too many deliveries wait. Send it again.", retry_after=5.0)
+        if not self._waiting:
+            # Those who were let in together come together.
+            asyncio.get_running_loop().call_soon(self._depart)
         self._waiting.append(letter)
         self._waiting_bytes += letter.n_bytes
-        self._depart()
         return await letter.answer
 
     def _depart(self) -> None:
@@ -117,6 +121,31 @@ class _Letter(Struct):
     answer: asyncio.Future[connector.VendorAnswer]
 
 
+class Gate:
+    """Opens at most every so many seconds, for all who wait: what is done for a crowd at once costs less for each of it."""
+
+    def __init__(self, *, every: float) -> None:
+        self._every = every
+        self._next_at = 0.0
+        self._opening: asyncio.Event | None = None
+
+    async def passed(self) -> None:
+        """Return when it is open: at once for one who comes when nobody came for so long."""
+        loop = asyncio.get_running_loop()
+        if self._opening is None:
+            if loop.time() >= self._next_at:
+                self._next_at = loop.time() + self._every
+                return
+            self._opening = asyncio.Event()
+            loop.call_at(self._next_at, self._open, self._opening)
+        await self._opening.wait()
+
+    def _open(self, opening: asyncio.Event) -> None:
+        self._opening = None
+        self._next_at = asyncio.get_running_loop().time() + self._every
+        opening.set()
+
+
 class Porter:
     """Lets vendors' calls in: bounded in size, time and number.
 
@@ -129,12 +158,14 @@ class Porter:
         self._courier = courier
         self._limits = limits
         self._origin = origin
+        self._gate = Gate(every=GATHER_SECONDS)
         self._believed: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def receive(self, scope: HTTPScope, receive: Receive) -> connector.VendorAnswer:
         """The answer to a call. Raises an AppError for what becomes a problem."""
         connector_id, address = called_connector(scope["path"]) or "", visit_of(scope).address
         caller = (connector_id, address)
+        await self._gate.passed()
         await self._count(caller)
         body = await _body(scope, receive)
         answer = await self._courier.bring(self._call(connector_id, scope, body))
@@ -146,9 +177,9 @@ class Porter:
     async def _count(self, caller: tuple[str, str]) -> None:
         connector_id, address = caller
         if caller in self._believed:
-            ticket = await self._limits.take_delivery(connector_id)
+            ticket = self._limits.take_delivery(connector_id)
         else:
-            ticket = await self._limits.take_unknown(address)
+            ticket = self._limits.take_unknown(address)
         standing = await ticket.standing()
         if standing.is_over:
             raise RateLimitedError(

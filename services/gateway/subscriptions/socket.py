@@ -144,7 +144,7 @@ class _Admission:
 
 
 async def _count(limits: Limits, address: str, principal: Principal | None) -> None:
-    ticket = await limits.take(address=address, principal=principal)
+    ticket = limits.take(address=address, principal=principal)
     standing = await ticket.standing() if ticket is not None else None
     if standing is not None and standing.is_over:
         raise standing.refusal()

@@ -26,7 +26,7 @@ class Tickets:
         Raises UnauthorizedError for one that is wrong, expired or used, UnavailableError when nobody can say which.
         """
         read = read_ticket(ticket, secrets=self._secrets, now=self._clock())
-        used = await (await self._counters.add(f"ticket.{read.nonce}"))
+        used = await self._counters.add(f"ticket.{read.nonce}")
         if used is None:
             raise UnavailableError(
                 "Tickets cannot be checked now. Get another one in a moment.", retry_after=2

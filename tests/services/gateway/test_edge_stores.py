@@ -59,13 +59,13 @@ def principal(workspace_id: str, *, limit: int | None = 10, organization_id: str
 
 
 async def number(limits: Limits, who: Principal | None, *, address: str = "203.0.113.9") -> int:
-    ticket = await limits.take(address=address, principal=who)
+    ticket = limits.take(address=address, principal=who)
     assert ticket is not None
     return (await ticket.standing()).used
 
 
 async def is_let_in(limits: Limits, who: Principal | None, *, address: str = "203.0.113.9") -> bool:
-    ticket = await limits.take(address=address, principal=who)
+    ticket = limits.take(address=address, principal=who)
     assert ticket is not None
     return not (await ticket.standing()).is_over
 
@@ -132,14 +132,14 @@ async def test_buckets_are_counted_apart(nc: Client) -> None:
     assert await number(limits, None, address="203.0.113.10") == 1
     assert await number(limits, None, address="2001:db8::1") == 1
     assert await number(limits, None, address="2001:db8::2") == 2
-    assert await limits.take(address="203.0.113.9", principal=principal("ws_4", limit=None)) is None
+    assert limits.take(address="203.0.113.9", principal=principal("ws_4", limit=None)) is None
 
 
 async def test_a_standing_says_what_is_left_and_when_it_begins_again(nc: Client) -> None:
     """Half a minute into the window, so 30 seconds remain."""
     limits = Limits(await counting(nc), per_address=2, per_connector=9, clock=Clock())
     for left in (b"1", b"0", b"0"):
-        ticket = await limits.take(address="203.0.113.9", principal=None)
+        ticket = limits.take(address="203.0.113.9", principal=None)
         assert ticket is not None
         headers = dict((await ticket.standing()).headers())
         assert headers == {
@@ -167,7 +167,7 @@ async def test_an_address_is_full_from_its_last_request_on(nc: Client) -> None:
         full.append(limits.is_full("203.0.113.9"))
         assert await is_let_in(limits, None)
     before = nc.stats["out_msgs"]
-    ticket = await limits.take(address="203.0.113.9", principal=None)
+    ticket = limits.take(address="203.0.113.9", principal=None)
     assert ticket is not None
     assert (*full, limits.is_full("203.0.113.9"), limits.is_full("203.0.113.10")) == (
         False,

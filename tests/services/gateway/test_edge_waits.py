@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from nats.aio.client import Client
 from runtime.errors import UnauthorizedError
+from testkit.waiting import eventually
 
 from services.gateway.edge import counters
 from services.gateway.edge.address import Addresses
@@ -15,6 +16,7 @@ from services.gateway.edge.counters import Counters
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import RateLimitedError
 from services.gateway.identity.access.authority import Authority
+from services.gateway.routes.inbound import Gate as DeliveryGate
 from services.gateway.subscriptions.socket import Gate, _Admission, _Shown
 from services.gateway.subscriptions.tickets import Tickets
 
@@ -52,7 +54,9 @@ async def test_a_request_waits_for_its_count_no_longer_than_it_has_to(
     deaf._is_made = True
     loop = asyncio.get_running_loop()
     before = loop.time()
-    first, behind = await deaf.add("org.a"), await deaf.add("org.a")
+    first = deaf.add("org.a")
+    await eventually(lambda: silent.sent)
+    behind = deaf.add("org.a")
     [flight] = deaf._flights.values()
     assert flight.deadline.when() <= loop.time() + BOUND_SECONDS
     assert flight.deadline.when() >= before + BOUND_SECONDS
@@ -61,7 +65,7 @@ async def test_a_request_waits_for_its_count_no_longer_than_it_has_to(
     monkeypatch.setattr(counters, "PAUSE_SECONDS", 3600.0)
     async with asyncio.timeout(30):
         assert (await first, await behind) == (None, None)
-        assert await (await deaf.add("org.b")) is None
+        assert await deaf.add("org.b") is None
     assert len(silent.sent) == 1
     for task in deaf._tasks:
         task.cancel()
@@ -91,3 +95,16 @@ async def test_handshakes_and_requests_fill_one_window(nc: Client) -> None:
     assert outcomes == [UnauthorizedError] * 3 + [RateLimitedError]
     assert not await is_let_in(limits, None)
     assert await shake("other") is None
+
+
+async def test_a_crowd_passes_the_gate_together_and_one_alone_at_once() -> None:
+    gate = DeliveryGate(every=0.05)
+    with pytest.raises(StopIteration):
+        gate.passed().send(None)
+    crowd = [asyncio.create_task(gate.passed()) for _ in range(3)]
+    done, _ = await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {*crowd}
+    last = asyncio.create_task(gate.passed())
+    await asyncio.sleep(0)
+    assert not last.done()
+    await last
