@@ -53,9 +53,10 @@ class OpenRun(Struct, frozen=True):
     requested_at: datetime
 
 
-class FindConnectorRow(Struct, frozen=True):
-    """One row of find_connector."""
+class FindConnectorsRow(Struct, frozen=True):
+    """One row of find_connectors."""
 
+    connector_id: str
     workspace_id: str
     settings: str
     status: str
@@ -482,16 +483,22 @@ async def list_old_runs(
         return fetched
 
 
-_FIND_CONNECTOR = """
-SELECT workspace_id, settings, status FROM connectors WHERE connector_id = $1 LIMIT 1
+_FIND_CONNECTORS = """
+SELECT c.connector_id, c.workspace_id, c.settings, c.status
+FROM unnest($1::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT k.connector_id, k.workspace_id, k.settings, k.status FROM connectors AS k
+    WHERE k.connector_id = i.id
+    LIMIT 1
+) AS c
 """
 
 
-async def find_connector(conn: AsyncConnection[Any], *, connector_id: str) -> FindConnectorRow | None:
-    """The connector that an address is about, in whichever workspace; for the role that sees all of them."""
-    async with AsyncRawCursor(conn, row_factory=args_row(FindConnectorRow)) as cursor:
-        await cursor.execute(_FIND_CONNECTOR, (connector_id,))
-        fetched: FindConnectorRow | None = await cursor.fetchone()
+async def find_connectors(conn: AsyncConnection[Any], *, connector_ids: list[str]) -> list[FindConnectorsRow]:
+    """The connectors that addresses are about, in whichever workspace; for the role that sees all of them."""
+    async with AsyncRawCursor(conn, row_factory=args_row(FindConnectorsRow)) as cursor:
+        await cursor.execute(_FIND_CONNECTORS, (connector_ids,))
+        fetched: list[FindConnectorsRow] = await cursor.fetchall()
         return fetched
 
 

@@ -153,9 +153,15 @@ WHERE partition = sqlc.arg(partition) AND requested_at < sqlc.arg(before)
 ORDER BY requested_at, run_id
 LIMIT sqlc.arg(row_limit);
 
--- The connector that an address is about, in whichever workspace; for the role that sees all of them.
--- name: FindConnector :one
-SELECT workspace_id, settings, status FROM connectors WHERE connector_id = sqlc.arg(connector_id) LIMIT 1;
+-- The connectors that addresses are about, in whichever workspace; for the role that sees all of them.
+-- name: FindConnectors :many
+SELECT c.connector_id, c.workspace_id, c.settings, c.status
+FROM unnest(sqlc.arg(connector_ids)::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT k.connector_id, k.workspace_id, k.settings, k.status FROM connectors AS k
+    WHERE k.connector_id = i.id
+    LIMIT 1
+) AS c;
 
 -- Add a ticket (TicketCreated).
 -- name: AddTicket :exec

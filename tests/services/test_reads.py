@@ -21,8 +21,10 @@ from testkit.servers import Database
 
 import services
 from services.gateway import _queries as gateway
+from services.ingest import _queries as ingest
 from services.ingest.migrate import MIGRATIONS
 from services.ingest.records import _queries as records
+from services.ingest.vault import _queries as secrets
 from services.pattern import _queries as pattern
 from services.prediction.reactions.reading import load_material
 
@@ -39,7 +41,7 @@ _NUMBERED = "'x' || lpad(n::text, 5, '0')"
 _OF_TYPE = {
     "text": "''",
     "boolean": "false",
-    "ARRAY": "'{}'",
+    "ARRAY": "'{{}}'",
     "timestamp with time zone": "'2026-11-23Z'::timestamptz",
 }
 _RECURRING = "'x' || lpad((n % 4000)::text, 5, '0')"
@@ -48,7 +50,9 @@ TABLES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "sources": {
         "raw_records": {"external_id": _NUMBERED, "connector_id": "'con'"},
         "deliveries": {"delivery_id": _NUMBERED, "connector_id": "'con'"},
+        "secrets": {"connector_id": _NUMBERED, "name": "'key'"},
     },
+    "ingest": {"connectors": {"connector_id": _NUMBERED}},
     "gateway": {
         "issues": {"issue_id": _NUMBERED, "severity": "'p1'"},
         "patterns": {"pattern_id": _NUMBERED, "is_shown": "true"},
@@ -117,6 +121,9 @@ OF_THE_APPLICATION: Mapping[str, Ask] = {
     "sources.list_deliveries": lambda conn: records.list_deliveries(
         conn, workspace_id=WORKSPACE, connector_id="con", delivery_ids=IDS
     ),
+    "sources.list_secrets_of": lambda conn: secrets.list_secrets_of(
+        conn, workspace_id=WORKSPACE, connector_ids=IDS
+    ),
     "gateway.list_issue_states": lambda conn: gateway.list_issue_states(
         conn, workspace_id=WORKSPACE, issue_ids=IDS
     ),
@@ -126,6 +133,7 @@ OF_THE_APPLICATION: Mapping[str, Ask] = {
     ),
 }
 OF_THE_PROJECTOR: Mapping[str, Ask] = {
+    "ingest.find_connectors": lambda conn: ingest.find_connectors(conn, connector_ids=IDS),
     "pattern.find_issues": lambda conn: pattern.find_issues(conn, workspace_id=WORKSPACE, issue_ids=IDS),
     # Sixty hours before each of five moments, of the four thousand of each.
     "prediction.load_material": lambda conn: load_material(conn, [(WORKSPACE, IDS[0])]),

@@ -1,7 +1,7 @@
 """Secrets of connectors: sealed in rows of their workspace, opened only to ask a vendor or to check a webhook."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from runtime.database import Connection, Pool, tenant
 from runtime.errors import UnavailableError
-from runtime.sealing import MasterKeys, Place, SealingKey
+from runtime.sealing import MasterKeys, Place, SealError, SealingKey
 
 from services.ingest.errors import ConnectorNotFoundError
 from services.ingest.vault import _queries
@@ -61,6 +61,27 @@ class Vault:
         """Every secret of a connector by its name. Raises SealError when one was changed or its keys are gone."""
         async with tenant(self._pool, workspace_id) as conn:
             return await self._opened(conn, workspace_id, connector_id)
+
+    async def open_each(
+        self, workspace_id: str, connector_ids: Collection[str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """Connector → every secret of it by its name; one of which any was changed, or its keys are gone, is absent."""
+        found: dict[str, dict[str, str]] = {connector_id: {} for connector_id in connector_ids}
+        async with tenant(self._pool, workspace_id) as conn:
+            rows = await _queries.list_secrets_of(conn, workspace_id=workspace_id, connector_ids=list(found))
+            key: SealingKey | None = None
+            with suppress(SealError):
+                key = await self._data_key(conn, workspace_id) if rows else None
+        for row in rows:
+            if key is None:
+                found.pop(row.connector_id, None)
+            elif row.connector_id in found:
+                try:
+                    plain = key.open(row.sealed, _place(row.connector_id, row.name)).decode()
+                    found[row.connector_id][row.name] = plain
+                except SealError:
+                    del found[row.connector_id]
+        return found
 
     async def keep(
         self, workspace_id: str, connector_id: str, secrets: Mapping[str, str | None]

@@ -15,6 +15,14 @@ class ListSecretsRow(Struct, frozen=True):
     sealed: str
 
 
+class ListSecretsOfRow(Struct, frozen=True):
+    """One row of list_secrets_of."""
+
+    connector_id: str
+    name: str
+    sealed: str
+
+
 _GET_DATA_KEY = """
 SELECT wrapped FROM data_keys WHERE workspace_id = $1
 """
@@ -76,6 +84,30 @@ async def list_secrets(
     async with AsyncRawCursor(conn, row_factory=args_row(ListSecretsRow)) as cursor:
         await cursor.execute(_LIST_SECRETS, (workspace_id, connector_id))
         fetched: list[ListSecretsRow] = await cursor.fetchall()
+        return fetched
+
+
+_LIST_SECRETS_OF = """
+SELECT s.connector_id, s.name, s.sealed
+FROM unnest($1::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT k.connector_id, k.name, k.sealed FROM secrets AS k
+    WHERE k.workspace_id = $2 AND k.connector_id = i.id
+    OFFSET 0
+) AS s
+"""
+
+
+async def list_secrets_of(
+    conn: AsyncConnection[Any],
+    *,
+    connector_ids: list[str],
+    workspace_id: str,
+) -> list[ListSecretsOfRow]:
+    """Whatever some connectors have of secrets; one by one, by the primary key."""
+    async with AsyncRawCursor(conn, row_factory=args_row(ListSecretsOfRow)) as cursor:
+        await cursor.execute(_LIST_SECRETS_OF, (connector_ids, workspace_id))
+        fetched: list[ListSecretsOfRow] = await cursor.fetchall()
         return fetched
 
 

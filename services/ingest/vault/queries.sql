@@ -17,6 +17,16 @@ SELECT pg_advisory_xact_lock(hashtextextended(sqlc.arg(workspace_id)::text || '/
 SELECT name, sealed FROM secrets
 WHERE workspace_id = sqlc.arg(workspace_id) AND connector_id = sqlc.arg(connector_id) ORDER BY name;
 
+-- Whatever some connectors have of secrets; one by one, by the primary key.
+-- name: ListSecretsOf :many
+SELECT s.connector_id, s.name, s.sealed
+FROM unnest(sqlc.arg(connector_ids)::text[]) AS i(id)
+CROSS JOIN LATERAL (
+    SELECT k.connector_id, k.name, k.sealed FROM secrets AS k
+    WHERE k.workspace_id = sqlc.arg(workspace_id) AND k.connector_id = i.id
+    OFFSET 0
+) AS s;
+
 -- Keep a secret in place of the one before.
 -- name: PutSecret :exec
 INSERT INTO secrets (workspace_id, connector_id, name, sealed, updated_at)

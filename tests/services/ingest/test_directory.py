@@ -1,0 +1,171 @@
+"""Whom addresses belong to: read seldom, many at once, and never for longer than promised."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from eventlog.readmodel import apply_schema
+from msgspec.structs import replace
+from psycopg import AsyncConnection, AsyncRawCursor
+from runtime import database as databases
+from runtime.database import Pool
+from runtime.sealing import MasterKeys, SealingKey
+from testkit.servers import Database
+
+from services.ingest import _queries
+from services.ingest.jobs import directory as directories
+from services.ingest.jobs.directory import KEPT_SECONDS, Directory
+from services.ingest.vault import WEBHOOK_SECRET, Vault
+from tests.services.ingest.builders import NOW
+from tests.services.ingest.test_intake import SETTINGS
+
+ONE, TWO = (f"ws_0123456789ABCDEFGHJKMNPQR{letter}" for letter in "ST")
+A, B, C = (f"con_0123456789ABCDEFGHJKMNPQR{letter}" for letter in "ABC")
+NOBODY = "con_0123456789ABCDEFGHJKMNPQRZ"
+SCHEMA = Path(_queries.__file__).with_name("schema.sql")
+
+
+@pytest.fixture
+async def everywhere(sources_database: Database) -> AsyncIterator[Pool]:
+    """Ingest's read model with A and B of one workspace and C of another, as its projector sees it."""
+    async with await AsyncConnection.connect(
+        sources_database.owner_url, autocommit=True, cursor_factory=AsyncRawCursor
+    ) as owner:
+        assert await apply_schema(owner, "ingest", SCHEMA.read_text()) == "created"
+    pool = databases.pool(sources_database.projector_url, schema="ingest", max_size=2)
+    await pool.open()
+    async with pool.connection() as conn:
+        for workspace_id, connector_id in ((ONE, A), (ONE, B), (TWO, C)):
+            await _queries.add_connector(
+                conn,
+                workspace_id=workspace_id,
+                connector_id=connector_id,
+                type=SETTINGS.type,
+                settings=msgspec.json.encode(SETTINGS).decode(),
+                status="active",
+                at=NOW,
+                partition=0,
+                seq=1,
+            )
+    yield pool
+    await pool.close()
+
+
+class Desk(SimpleNamespace):
+    """A directory at a time that a test says, its vault, and which ids it looked for."""
+
+    now: float
+    directory: Directory
+    vault: Vault
+    looks: list[set[str]]
+
+    async def secrets(self, *connector_ids: str) -> list[str]:
+        found = await self.directory.find(connector_ids)
+        known = [found[each] for each in connector_ids]
+        return ["-" if each is None else each.secret for each in known]
+
+
+@pytest.fixture
+async def desk(everywhere: Pool, sources_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    vault = Vault(MasterKeys(SealingKey(b"k" * 32)), sources_pool, clock=lambda: NOW)
+    for workspace_id, connector_id in ((ONE, A), (ONE, B), (TWO, C)):
+        await vault.keep(workspace_id, connector_id, {WEBHOOK_SECRET: connector_id[-1], "api_key": "k"})
+    made = Desk(now=0.0, vault=vault, looks=[])
+    made.directory = Directory(everywhere, vault, monotonic=lambda: made.now)
+    find = _queries.find_connectors
+
+    async def counted(conn: AsyncConnection, *, connector_ids: list[str]) -> list[_queries.FindConnectorsRow]:
+        made.looks.append(set(connector_ids))
+        return await find(conn, connector_ids=connector_ids)
+
+    monkeypatch.setattr(directories._queries, "find_connectors", counted)
+    return made
+
+
+async def test_connectors_of_all_workspaces_are_found_by_one_look(desk: Desk) -> None:
+    """An id of nobody's and what is no id are looked up with the others."""
+    assert await desk.secrets(A, C, NOBODY, "../admin") == ["A", "C", "-", "-"]
+    assert desk.looks == [{A, C, NOBODY, ""}]
+    assert await desk.secrets(A, C) == ["A", "C"]
+    assert len(desk.looks) == 1
+
+
+async def test_what_is_asked_for_again_and_again_is_read_with_others_before_its_time(desk: Desk) -> None:
+    """So two hundred connectors cost one look in three seconds; one that nobody asks for any more costs none."""
+    assert await desk.secrets(A) == ["A"]
+    desk.now = 1.0
+    assert await desk.secrets(B, C) == ["B", "C"]
+    desk.now = 2.0
+    assert await desk.secrets(B) == ["B"]
+    desk.now = KEPT_SECONDS
+    assert await desk.secrets(A) == ["A"]
+    assert desk.looks[2:] == [{A, B}]
+    desk.now = KEPT_SECONDS + 1.0
+    assert await desk.secrets(A, B) == ["A", "B"]
+    assert len(desk.looks) == 3
+    assert await desk.secrets(C) == ["C"]
+    assert desk.looks[3:] == [{C}]
+
+
+async def test_those_who_ask_at_the_same_moment_share_a_look(desk: Desk) -> None:
+    assert await asyncio.gather(desk.secrets(A), desk.secrets(A), desk.secrets(A)) == [["A"]] * 3
+    assert len(desk.looks) == 1
+
+
+async def test_a_change_counts_after_three_seconds_or_at_once_where_it_was_made(
+    desk: Desk, everywhere: Pool
+) -> None:
+    """Of the secret, of where it stands, of its settings; what did not change is not read as a manifest again."""
+    before = (await desk.directory.find([A]))[A]
+    assert before is not None
+    await desk.vault.keep(ONE, A, {WEBHOOK_SECRET: "new"})
+    async with everywhere.connection() as conn:
+        await conn.execute("UPDATE connectors SET status = 'paused' WHERE connector_id = $1", (A,))
+    assert await desk.secrets(A) == ["A"]
+    desk.now = KEPT_SECONDS
+    after = (await desk.directory.find([A]))[A]
+    assert after is not None
+    assert (after.secret, after.is_paused, after.source is before.source) == ("new", True, True)
+    renamed = msgspec.json.encode(replace(SETTINGS, display_name="Another")).decode()
+    async with everywhere.connection() as conn:
+        await conn.execute("UPDATE connectors SET settings = $1 WHERE connector_id = $2", (renamed, A))
+    desk.directory.forget(A)
+    last = (await desk.directory.find([A]))[A]
+    assert last is not None
+    assert last.source.settings.display_name == "Another"
+
+
+async def test_what_changes_while_it_is_read_is_read_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever replaced a secret has told the directory so before the old one was kept."""
+    find = directories._queries.find_connectors
+
+    async def slow(conn: AsyncConnection, *, connector_ids: list[str]) -> list[_queries.FindConnectorsRow]:
+        found = await find(conn, connector_ids=connector_ids)
+        desk.directory.forget(A)
+        return found
+
+    monkeypatch.setattr(directories._queries, "find_connectors", slow)
+    assert await desk.secrets(A) == ["A"]
+    await desk.vault.keep(ONE, A, {WEBHOOK_SECRET: "new"})
+    assert await desk.secrets(A) == ["new"]
+
+
+async def test_secrets_that_cannot_be_read_are_nothing_to_other_connectors(
+    desk: Desk, sources_database: Database
+) -> None:
+    """One with a secret that was changed has none, and so have all of a workspace whose key was."""
+    async with await AsyncConnection.connect(
+        sources_database.owner_url, autocommit=True, options="-c search_path=sources"
+    ) as owner:
+        await owner.execute("ALTER TABLE secrets NO FORCE ROW LEVEL SECURITY")
+        await owner.execute("ALTER TABLE data_keys NO FORCE ROW LEVEL SECURITY")
+        await owner.execute(
+            "UPDATE secrets SET sealed = sealed || 'A' WHERE connector_id = %s AND name = 'api_key'", (A,)
+        )
+        await owner.execute("UPDATE data_keys SET wrapped = wrapped || 'A' WHERE workspace_id = %s", (TWO,))
+    assert await desk.secrets(A, B, C) == ["", "B", ""]
