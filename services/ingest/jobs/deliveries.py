@@ -51,11 +51,15 @@ RECORDS_MAX: Final = 5_000
 """Of one delivery; one with more is a dead letter as a whole."""
 FETCHED_AT_ONCE: Final = 64
 GATHER_SECONDS: Final = 0.05
+"""How long the first that comes waits for others, unless enough of them wait, and then once more if none came: each
+fetch costs, and so does each group that is made of it."""
 PATIENCE_SECONDS: Final = 1.0
 """How long a workspace that has its share in hand is waited for, which keeps the order; then its deliveries go back."""
 GROUP_MAX: Final = 250
 GROUP_BYTES_MAX: Final = 1024 * 1024
 """Deliveries of one connector that are taken in together, for a group costs a dozen round trips; one may be larger."""
+GROUP_SECONDS: Final = 0.01
+"""Between the beginnings of groups: with many connectors each waits longer for its turn, and its groups are larger."""
 GROUPS_AT_ONCE: Final = 4
 GROUPS_PER_WORKSPACE: Final = 2
 """Groups that are worked on at once. One connector's come one after the other."""
@@ -254,6 +258,7 @@ class Receiver:
         self._in_hand = InHand()
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._slow: set[str] = set()
+        self._next_at = 0.0
         self._all = asyncio.Semaphore(GROUPS_AT_ONCE)
         self._doors: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -292,6 +297,8 @@ class Receiver:
                 await self._room()
                 with suppress(nats.errors.TimeoutError, TimeoutError):
                     messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
+                    if messages[0].metadata.num_pending < FETCHED_AT_ONCE:
+                        await asyncio.sleep(GATHER_SECONDS)
                     with suppress(nats.errors.TimeoutError, TimeoutError):
                         messages += await subscription.fetch(FETCHED_AT_ONCE - 1, timeout=GATHER_SECONDS)
                     await self._offer(await _read(messages))
@@ -357,6 +364,7 @@ class Receiver:
         try:
             while lane.waiting:
                 async with self._door(workspace_id, GROUPS_PER_WORKSPACE), self._all:
+                    await self._turn()
                     group = lane.take(self._is_alone)
                     try:
                         await self._do(workspace_id, connector_id, group)
@@ -369,6 +377,13 @@ class Receiver:
             signs.cancel()
             del self._lanes[workspace_id, connector_id]
             self._let_go(workspace_id, connector_id, lane, lane.waiting)
+
+    async def _turn(self) -> None:
+        """Return when a group may begin."""
+        loop = asyncio.get_running_loop()
+        begins_at = max(loop.time(), self._next_at)
+        self._next_at = begins_at + GROUP_SECONDS
+        await asyncio.sleep(begins_at - loop.time())
 
     def _let_go(
         self, workspace_id: str, connector_id: str, lane: "_Lane", members: "Collection[Offered]"

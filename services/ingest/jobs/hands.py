@@ -4,7 +4,7 @@ from collections import Counter as Tally
 from collections import OrderedDict
 from typing import Final
 
-IN_HAND_MAX: Final = 2048
+IN_HAND_MAX: Final = 8192
 IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
 """Deliveries that are worked on or wait for those before them, beyond which no more are taken from the queue."""
 SHARE_OF_WORKSPACE: Final = 2

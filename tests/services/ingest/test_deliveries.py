@@ -269,11 +269,40 @@ async def test_what_comes_while_a_connector_is_at_work_is_taken_in_together(
     assert groups == [[0], [1, 2, 3], [4, 5], [6], [7], [8]]
 
 
+async def test_groups_begin_one_after_the_other_and_grow_while_they_wait(
+    nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group costs about the same whatever is in it: many connectors would be worked on one by one otherwise."""
+    monkeypatch.setattr(jobs, "GROUP_SECONDS", 0.2)
+    begun: list[tuple[str, int, float]] = []
+    loop = asyncio.get_running_loop()
+
+    async def take_in(source: Source, _: str, found: Sequence[object], *__: object, **___: object) -> None:
+        begun.append((source.connector_id, len(found), loop.time()))
+
+    def message(number: int, connector_id: str) -> AsyncMock:
+        delivery = replace(DELIVERY, connector_id=connector_id, keys=(f"id-{number}",))
+        return AsyncMock(
+            data=msgspec.msgpack.encode(delivery),
+            subject=f"job.delivery.{WORKSPACE}.{number}-1",
+            metadata=SimpleNamespace(num_delivered=1),
+        )
+
+    desk = Desk(nc, AsyncMock(side_effect=take_in))
+    tasks = [*desk.begin(message(1, "con_1"), message(2, "con_2"))]
+    await eventually(lambda: begun)
+    tasks += desk.begin(message(3, "con_2"))
+    await asyncio.gather(*tasks)
+    assert [(connector_id, n) for connector_id, n, _ in begun] == [("con_1", 1), ("con_2", 2)]
+    assert begun[1][2] - begun[0][2] > 0.19
+
+
 async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_back(
     nc: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it fills the hands of all, and nothing of anybody else is taken from the queue."""
     monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(hands, "IN_HAND_MAX", 2048)
     let_go = asyncio.Event()
 
     async def take_in(source: Source, *_: object, **__: object) -> None:
