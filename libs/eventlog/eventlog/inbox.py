@@ -98,7 +98,8 @@ class Inbox:
                     token = replies.get(index)
                     reply = prefix + token if token is not None else ""
                     await publish(message.subject, message.payload, reply, message.headers)
-                await asyncio.wait_for(flight.done, self._timeout_seconds)
+                async with asyncio.timeout(self._timeout_seconds):
+                    await flight.done
             except TimeoutError as error:
                 raise LogUnavailableError(
                     f"{flight.missing} of {len(awaited)} events not acknowledged in time"

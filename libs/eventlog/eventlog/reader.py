@@ -101,7 +101,8 @@ class _Session:
         with contextlib.suppress(NatsError, APIError, TimeoutError, ConnectionError):
             await self._sub.unsubscribe()
         with contextlib.suppress(NatsError, APIError, TimeoutError, ConnectionError):
-            await asyncio.wait_for(self._js.delete_consumer(self._cursor.stream, self._name), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._js.delete_consumer(self._cursor.stream, self._name)
 
     async def take(self) -> list[tuple[int, int, bytes]]:
         """The next messages as (sequence, pending, payload), at least one. Raises _SessionLostError."""

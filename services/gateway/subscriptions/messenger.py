@@ -106,7 +106,8 @@ class Messenger:
                 except _WORLD_FAILED as error:
                     log.warning("webhooks.queue_unreachable", error=repr(error))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._told.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._told.wait()
         finally:
             for turn in self._turns:
                 turn.cancel()

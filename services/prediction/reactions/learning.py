@@ -60,9 +60,8 @@ async def learn_apart(past: Past) -> Model | None:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        output, errors = await asyncio.wait_for(
-            process.communicate(msgspec.json.encode(past)), timeout=SECONDS
-        )
+        async with asyncio.timeout(SECONDS):
+            output, errors = await process.communicate(msgspec.json.encode(past))
     except TimeoutError:
         log.error("model.not_fitted", errors=f"It took more than {SECONDS:.0f} s.")
         return None

@@ -344,7 +344,8 @@ async def test_workspaces_of_slow_receivers_together_leave_half_of_the_turns_to_
             await eventually(lambda: n_calls() == 4)
             quick = await ours.webhook(clients[2], "quick", *events)
             gates[1].set()
-            await eventually(lambda: len(calls[quick]) == 2)
+            await eventually(lambda: len(calls[quick]) == 2 and n_calls() >= 6)
+            await asyncio.sleep(0.1)
             assert n_calls() == 6
             gates[2].set()
             await eventually(lambda: n_calls() == 8)
@@ -352,6 +353,20 @@ async def test_workspaces_of_slow_receivers_together_leave_half_of_the_turns_to_
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_it_ends_though_it_is_told_of_something_at_that_moment(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messenger, "LOOK_SECONDS", 3600.0)
+    async with sending(database, monkeypatch) as ours:
+        running = asyncio.create_task(ours.messenger.run())
+        await eventually(lambda: ours.messenger._told._waiters)
+        ours.messenger._told.set()
+        running.cancel()
+        done, _ = await asyncio.wait({running}, timeout=5)
+        running.cancel()
+        assert done
 
 
 async def somebody_waits_for(conn: AsyncConnection[Any], owner_url: str) -> bool:

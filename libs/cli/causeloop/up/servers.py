@@ -152,7 +152,8 @@ async def _require_nats(url: str) -> None:
         reconnect_time_wait=0.1,
     )
     try:
-        client = await asyncio.wait_for(connecting, CONNECT_SECONDS + 1)
+        async with asyncio.timeout(CONNECT_SECONDS + 1):
+            client = await connecting
     except (OSError, TimeoutError, nats.errors.Error, ValueError) as error:
         raise NotAvailableError(
             f"the NATS that NATS_URL names does not let us in: {heard[0] if heard else error}", advice=advice

@@ -92,7 +92,8 @@ class Postbox:
             except (UnavailableError, psycopg.Error) as error:
                 log.warning("mail.queue_unreachable", error=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._told.wait()
 
     async def send_one(self) -> bool:
         """Try one letter that is due; False when none is."""
