@@ -37,7 +37,8 @@ BYTES_MAX = 2 * 1024 * 1024
 FLIGHTS_MAX = 2
 """Requests under way at once: few, so that calls gather while ingest works, which costs it less than one by one."""
 GATHER_SECONDS = 0.01
-"""How long a call waits for others at most; what counts it and what travels to ingest is then shared by all of them."""
+"""How long a call waits for others at most. They travel to ingest together, and those to one connector are counted by one
+message."""
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 BELIEVED_MAX = 10_000
 
@@ -121,29 +122,30 @@ class _Letter(Struct):
     answer: asyncio.Future[connector.VendorAnswer]
 
 
-class Gate:
-    """Opens at most every so many seconds, for all who wait: what is done for a crowd at once costs less for each of it."""
+class Gathering:
+    """Holds up those who come within so many seconds of each other, and lets them go together: what is done for a crowd at
+    once costs less for each of it."""
 
     def __init__(self, *, every: float) -> None:
         self._every = every
         self._next_at = 0.0
-        self._opening: asyncio.Event | None = None
+        self._ending: asyncio.Event | None = None
 
-    async def passed(self) -> None:
-        """Return when it is open: at once for one who comes when nobody came for so long."""
+    async def end(self) -> None:
+        """Return when it is over: at once for one who comes when nobody came for so long."""
         loop = asyncio.get_running_loop()
-        if self._opening is None:
+        if self._ending is None:
             if loop.time() >= self._next_at:
                 self._next_at = loop.time() + self._every
                 return
-            self._opening = asyncio.Event()
-            loop.call_at(self._next_at, self._open, self._opening)
-        await self._opening.wait()
+            self._ending = asyncio.Event()
+            loop.call_at(self._next_at, self._go, self._ending)
+        await self._ending.wait()
 
-    def _open(self, opening: asyncio.Event) -> None:
-        self._opening = None
+    def _go(self, ending: asyncio.Event) -> None:
+        self._ending = None
         self._next_at = asyncio.get_running_loop().time() + self._every
-        opening.set()
+        ending.set()
 
 
 class Porter:
@@ -158,14 +160,14 @@ class Porter:
         self._courier = courier
         self._limits = limits
         self._origin = origin
-        self._gate = Gate(every=GATHER_SECONDS)
+        self._gathering = Gathering(every=GATHER_SECONDS)
         self._believed: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def receive(self, scope: HTTPScope, receive: Receive) -> connector.VendorAnswer:
         """The answer to a call. Raises an AppError for what becomes a problem."""
         connector_id, address = called_connector(scope["path"]) or "", visit_of(scope).address
         caller = (connector_id, address)
-        await self._gate.passed()
+        await self._gathering.end()
         await self._count(caller)
         body = await _body(scope, receive)
         answer = await self._courier.bring(self._call(connector_id, scope, body))

@@ -3,13 +3,11 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Final
 
 import msgspec
-import structlog
 from contracts import connector
 from msgspec import Struct
 from runtime.database import Pool
@@ -30,8 +28,6 @@ READ_MAX: Final = 256
 PREVIOUS_GOOD_FOR: Final = timedelta(hours=24)
 
 _ID: Final = re.compile(r"con_[0-9A-HJKMNP-TV-Z]{26}")
-
-log = structlog.get_logger()
 
 
 class Addressee(Struct, frozen=True, kw_only=True):
@@ -91,8 +87,8 @@ class Directory:
         found = self._at_hand(wanted)
         if len(found) < len(wanted):
             async with self._reading:
-                # Another may have read them meanwhile.
-                found |= self._at_hand(wanted - found.keys())
+                # Others may have read them meanwhile, and what was at hand be over.
+                found = self._at_hand(wanted)
                 if missing := wanted - found.keys():
                     found |= await self._read(missing)
         return found
@@ -113,29 +109,44 @@ class Directory:
         return found
 
     async def _read(self, missing: Collection[str]) -> dict[str, Addressee | None]:
-        """Those that are missing; with them what was asked for since it was read last and would be missing soon."""
+        """Those that are missing; with them others of their workspaces that would be missing soon, which costs little."""
         now, n_forgotten = self._monotonic(), self._n_forgotten
-        soon = (
-            each
-            for each, kept in self._kept.items()
-            if kept.is_asked and kept.expires_at <= now + KEPT_SECONDS / 2
-        )
-        connector_ids = {*missing, *islice(soon, READ_MAX)}
+        ahead = self._soon_missing(missing, now)
         async with self._pool.connection() as conn:
             # What is no id is looked up as well, so that it takes as long.
-            ids = [each if _ID.fullmatch(each) is not None else "" for each in sorted(connector_ids)]
+            ids = [each if _ID.fullmatch(each) is not None else "" for each in sorted({*missing, *ahead})]
             rows = {row.connector_id: row for row in await _queries.find_connectors(conn, connector_ids=ids)}
-        secrets = await self._secrets(rows.values())
+        sources = {id_: self._source(row, is_ahead=id_ not in missing) for id_, row in rows.items()}
+        taking = {id_: rows[id_].workspace_id for id_, source in sources.items() if source is not None}
+        secrets: dict[str, Mapping[str, str]] = {}
+        for workspace_id in {*taking.values()}:
+            secrets |= await self._vault.open_each(
+                workspace_id, [id_ for id_, owner in taking.items() if owner == workspace_id]
+            )
         read: dict[str, _Kept] = {}
-        for connector_id in connector_ids:
-            row = rows.get(connector_id)
-            known = None if row is None else self._addressee(row, secrets.get(connector_id))
-            good_for = KEPT_SECONDS if known else UNKNOWN_KEPT_SECONDS
-            read[connector_id] = _Kept(now + good_for, known, "" if row is None else row.settings)
+        for id_ in (*missing, *(id_ for id_ in ahead if id_ in taking)):
+            source = sources.get(id_)
+            # Without secrets nobody is believed; others' calls, which may have come with this one, go on.
+            known = None if source is None else _addressee(rows[id_], source, secrets.get(id_, {}))
+            settings = rows[id_].settings if id_ in rows else ""
+            read[id_] = _Kept(now + (KEPT_SECONDS if known else UNKNOWN_KEPT_SECONDS), known, settings)
         if n_forgotten == self._n_forgotten:
-            for connector_id, kept in read.items():
-                self._keep(connector_id, kept)
-        return {connector_id: read[connector_id].known for connector_id in missing}
+            for id_, kept in read.items():
+                self._keep(id_, kept)
+        return {id_: read[id_].known for id_ in missing}
+
+    def _soon_missing(self, missing: Collection[str], now: float) -> Sequence[str]:
+        """What was asked for since it was read last, of workspaces of which something is missing."""
+        before = [kept.known for id_ in missing if (kept := self._kept.get(id_)) is not None]
+        workspaces = {known.workspace_id for known in before if known is not None}
+        soon: list[str] = []
+        for id_, kept in self._kept.items() if workspaces else ():
+            is_soon = kept.is_asked and kept.expires_at <= now + KEPT_SECONDS / 2 and id_ not in missing
+            if is_soon and kept.known is not None and kept.known.workspace_id in workspaces:
+                # Once, should it fail.
+                kept.is_asked = False
+                soon.append(id_)
+        return soon[:READ_MAX]
 
     def _keep(self, connector_id: str, kept: _Kept) -> None:
         self._kept.pop(connector_id, None)
@@ -143,46 +154,39 @@ class Directory:
             self._kept.pop(next(iter(self._kept)))
         self._kept[connector_id] = kept
 
-    async def _secrets(self, rows: Collection[_queries.FindConnectorsRow]) -> Mapping[str, Mapping[str, str]]:
-        """Connector → its secrets; one of which they cannot be read is absent."""
-        by_workspace: dict[str, list[str]] = {}
-        for row in rows:
-            by_workspace.setdefault(row.workspace_id, []).append(row.connector_id)
-        opened = await asyncio.gather(
-            *(self._vault.open_each(workspace_id, ids) for workspace_id, ids in by_workspace.items())
-        )
-        return {connector_id: found for each in opened for connector_id, found in each.items()}
-
-    def _addressee(
-        self, row: _queries.FindConnectorsRow, secrets: Mapping[str, str] | None
-    ) -> Addressee | None:
-        connector_id = row.connector_id
-        before = self._kept.get(connector_id)
+    def _source(self, row: _queries.FindConnectorsRow, *, is_ahead: bool) -> Source | None:
+        """None where it takes no webhooks, or cannot be read ahead: whoever asks for it is told."""
+        before = self._kept.get(row.connector_id)
+        if before is not None and before.known is not None and before.settings == row.settings:
+            return before.known.source
         try:
-            if before is not None and before.known is not None and before.settings == row.settings:
-                source = before.known.source
-            else:
-                settings = msgspec.json.decode(row.settings, type=connector.ConnectorSettings)
-                source = source_of(connector_id, settings)
+            settings = msgspec.json.decode(row.settings, type=connector.ConnectorSettings)
+            source = source_of(row.connector_id, settings)
         except InvalidConnectorError:
             return None
-        if source.manifest.webhook is None:
-            return None
-        if secrets is None:
-            # Without secrets nobody is believed; others' calls, which may have come with this one, go on.
-            log.error("secrets.unreadable", connector_id=connector_id)
-            secrets = {}
-        previous, until = read_previous(secrets.get(WEBHOOK_PREVIOUS, ""))
-        return Addressee(
-            workspace_id=row.workspace_id,
-            source=source,
-            webhook=source.manifest.webhook,
-            is_paused=row.status == connector.ConnectorStatus.PAUSED.value,
-            secret=secrets.get(WEBHOOK_SECRET, ""),
-            previous=previous,
-            previous_until=until,
-            first_until=read_until(secrets.get(WEBHOOK_FIRST_UNTIL, "")),
-        )
+        except msgspec.DecodeError:
+            if is_ahead:
+                return None
+            raise
+        return None if source.manifest.webhook is None else source
+
+
+def _addressee(
+    row: _queries.FindConnectorsRow, source: Source, secrets: Mapping[str, str]
+) -> Addressee | None:
+    if source.manifest.webhook is None:
+        return None
+    previous, until = read_previous(secrets.get(WEBHOOK_PREVIOUS, ""))
+    return Addressee(
+        workspace_id=row.workspace_id,
+        source=source,
+        webhook=source.manifest.webhook,
+        is_paused=row.status == connector.ConnectorStatus.PAUSED.value,
+        secret=secrets.get(WEBHOOK_SECRET, ""),
+        previous=previous,
+        previous_until=until,
+        first_until=read_until(secrets.get(WEBHOOK_FIRST_UNTIL, "")),
+    )
 
 
 def write_previous(secret: str, until: datetime) -> str:

@@ -4,7 +4,7 @@ from collections import Counter as Tally
 from collections import OrderedDict
 from typing import Final
 
-IN_HAND_MAX: Final = 8192
+IN_HAND_MAX: Final = 4096
 IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
 """Deliveries that are worked on or wait for those before them, beyond which no more are taken from the queue."""
 SHARE_OF_WORKSPACE: Final = 2
@@ -31,6 +31,10 @@ class InHand:
     def is_full(self) -> bool:
         """Whether nobody may take more."""
         return not self._has_room("", 1)
+
+    def has_room(self, workspace_id: str) -> bool:
+        """Whether a workspace is within its share, and all are within theirs."""
+        return not self.is_full and self._has_room(workspace_id, SHARE_OF_WORKSPACE)
 
     def has_any(self, workspace_id: str) -> bool:
         """Whether anything of a workspace is in hand."""

@@ -1,12 +1,13 @@
 """Secrets of connectors: sealed in rows of their workspace, opened only to ask a vendor or to check a webhook."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 import psycopg
+import structlog
 from psycopg import sql
 from runtime.database import Connection, Pool, tenant
 from runtime.errors import UnavailableError
@@ -34,6 +35,8 @@ WEBHOOK_FIRST_UNTIL: Final = "webhook_secret_first_until"
 """Until which second (UTC) a vendor's first call may bring a secret in place of the one there is."""
 OF_WEBHOOKS: Final = frozenset({WEBHOOK_SECRET, WEBHOOK_PREVIOUS, WEBHOOK_UNREAD, WEBHOOK_FIRST_UNTIL})
 """What proves a connector's webhooks: no request is signed in with it, and it stays where credentials go."""
+
+log = structlog.get_logger()
 
 
 class Vault:
@@ -69,9 +72,11 @@ class Vault:
         found: dict[str, dict[str, str]] = {connector_id: {} for connector_id in connector_ids}
         async with tenant(self._pool, workspace_id) as conn:
             rows = await _queries.list_secrets_of(conn, workspace_id=workspace_id, connector_ids=list(found))
-            key: SealingKey | None = None
-            with suppress(SealError):
+            try:
                 key = await self._data_key(conn, workspace_id) if rows else None
+            except SealError as error:
+                log.error("secrets.unreadable", workspace_id=workspace_id, error=str(error))
+                key = None
         for row in rows:
             if key is None:
                 found.pop(row.connector_id, None)
@@ -79,7 +84,8 @@ class Vault:
                 try:
                     plain = key.open(row.sealed, _place(row.connector_id, row.name)).decode()
                     found[row.connector_id][row.name] = plain
-                except SealError:
+                except SealError as error:
+                    log.error("secrets.unreadable", connector_id=row.connector_id, error=str(error))
                     del found[row.connector_id]
         return found
 

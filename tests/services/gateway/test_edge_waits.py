@@ -16,7 +16,7 @@ from services.gateway.edge.counters import Counters
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import RateLimitedError
 from services.gateway.identity.access.authority import Authority
-from services.gateway.routes.inbound import Gate as DeliveryGate
+from services.gateway.routes.inbound import Gathering
 from services.gateway.subscriptions.socket import Gate, _Admission, _Shown
 from services.gateway.subscriptions.tickets import Tickets
 
@@ -97,14 +97,19 @@ async def test_handshakes_and_requests_fill_one_window(nc: Client) -> None:
     assert await shake("other") is None
 
 
-async def test_a_crowd_passes_the_gate_together_and_one_alone_at_once() -> None:
-    gate = DeliveryGate(every=0.05)
+async def test_a_crowd_goes_together_and_one_alone_at_once() -> None:
+    gathering = Gathering(every=3600.0)
     with pytest.raises(StopIteration):
-        gate.passed().send(None)
-    crowd = [asyncio.create_task(gate.passed()) for _ in range(3)]
-    done, _ = await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
-    assert done == {*crowd}
-    last = asyncio.create_task(gate.passed())
+        gathering.end().send(None)
+    crowd = [asyncio.create_task(gathering.end()) for _ in range(3)]
     await asyncio.sleep(0)
-    assert not last.done()
-    await last
+    assert gathering._ending is not None
+    crowd[0].cancel()
+    _, pending = await asyncio.wait(crowd, timeout=0.05)
+    assert pending == {*crowd[1:]}
+    gathering._go(gathering._ending)
+    await asyncio.gather(*crowd[1:])
+    late = asyncio.create_task(gathering.end())
+    await asyncio.sleep(0)
+    assert not late.done()
+    late.cancel()

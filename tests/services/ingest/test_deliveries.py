@@ -274,6 +274,7 @@ async def test_groups_begin_one_after_the_other_and_grow_while_they_wait(
 ) -> None:
     """A group costs about the same whatever is in it: many connectors would be worked on one by one otherwise."""
     monkeypatch.setattr(jobs, "GROUP_SECONDS", 0.2)
+    monkeypatch.setattr(jobs, "GROUP_ENOUGH", 3)
     begun: list[tuple[str, int, float]] = []
     loop = asyncio.get_running_loop()
 
@@ -295,6 +296,9 @@ async def test_groups_begin_one_after_the_other_and_grow_while_they_wait(
     await asyncio.gather(*tasks)
     assert [(connector_id, n) for connector_id, n, _ in begun] == [("con_1", 1), ("con_2", 2)]
     assert begun[1][2] - begun[0][2] > 0.19
+    begun.clear()
+    await asyncio.gather(*desk.begin(message(4, "con_1"), *(message(5 + n, "con_2") for n in range(3))))
+    assert [connector_id for connector_id, _, _ in begun] == ["con_2", "con_1"]
 
 
 async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_back(

@@ -94,7 +94,7 @@ async def test_connectors_of_all_workspaces_are_found_by_one_look(desk: Desk) ->
 
 
 async def test_what_is_asked_for_again_and_again_is_read_with_others_before_its_time(desk: Desk) -> None:
-    """So two hundred connectors cost one look in three seconds; one that nobody asks for any more costs none."""
+    """So two hundred connectors of a workspace cost one look in three seconds; one that nobody asks for any more none."""
     assert await desk.secrets(A) == ["A"]
     desk.now = 1.0
     assert await desk.secrets(B, C) == ["B", "C"]
@@ -153,6 +153,44 @@ async def test_what_changes_while_it_is_read_is_read_again(
     assert await desk.secrets(A) == ["A"]
     await desk.vault.keep(ONE, A, {WEBHOOK_SECRET: "new"})
     assert await desk.secrets(A) == ["new"]
+
+
+async def test_what_was_at_hand_is_not_when_others_were_waited_for_too_long(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, is_away = directories._queries.find_connectors, asyncio.Event()
+
+    async def slow(conn: AsyncConnection, *, connector_ids: list[str]) -> list[_queries.FindConnectorsRow]:
+        await is_away.wait()
+        return await find(conn, connector_ids=connector_ids)
+
+    assert await desk.secrets(A) == ["A"]
+    monkeypatch.setattr(directories._queries, "find_connectors", slow)
+    first, second = (asyncio.create_task(desk.secrets(*ids)) for ids in ((B,), (A, C)))
+    await asyncio.sleep(0)
+    await desk.vault.keep(ONE, A, {WEBHOOK_SECRET: "new"})
+    desk.now = KEPT_SECONDS
+    is_away.set()
+    assert (await first, await second) == (["B"], ["new", "C"])
+
+
+async def test_what_cannot_be_read_is_nothing_to_those_who_do_not_ask_for_it(
+    desk: Desk, everywhere: Pool
+) -> None:
+    """Such as settings that another release has written: they are read ahead with others of their workspace."""
+    assert await desk.secrets(A, B) == ["A", "B"]
+    desk.now = 2.0
+    assert await desk.secrets(B) == ["B"]
+    async with everywhere.connection() as conn:
+        await conn.execute("UPDATE connectors SET settings = '{}' WHERE connector_id = $1", (B,))
+    desk.now = KEPT_SECONDS
+    assert await desk.secrets(A) == ["A"]
+    assert desk.looks[-1] == {A, B}
+    with pytest.raises(msgspec.DecodeError):
+        await desk.secrets(B)
+    desk.now = 2 * KEPT_SECONDS
+    assert await desk.secrets(A) == ["A"]
+    assert desk.looks[-1] == {A}
 
 
 async def test_secrets_that_cannot_be_read_are_nothing_to_other_connectors(
