@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 PAGE = 100
-SELDOM, PAGE_OF_SELDOM = 60, 1_000
+SELDOM, PAGE_OF_SELDOM = 60, 2_000
 """Whoever may not be asked so often a minute is given so many records at once."""
 _BEGUN = datetime.now(UTC) - timedelta(hours=6)
 
