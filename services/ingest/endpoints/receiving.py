@@ -107,9 +107,7 @@ class Reception:
         except (SealError, msgspec.DecodeError) as error:
             raise ValidationFailedError("the calls cannot be opened") from error
         directory = await self._directory.find([call.connector_id for call in calls])
-        outcomes = await asyncio.gather(
-            *(self._answered(call, directory[call.connector_id], context) for call in calls)
-        )
+        outcomes = await asyncio.gather(*(self._answered(call, directory, context) for call in calls))
         waiting = [outcome for outcome in outcomes if isinstance(outcome, tuple)]
         is_kept = iter(await self._kept(waiting))
         answers = tuple(
@@ -130,10 +128,13 @@ class Reception:
             return [False] * len(waiting)
 
     async def _answered(
-        self, said: connector.VendorCall, known: Addressee | None, context: CommandContext
+        self,
+        said: connector.VendorCall,
+        directory: Mapping[str, Addressee | None],
+        context: CommandContext,
     ) -> connector.VendorAnswer | Waiting:
         try:
-            return await self._judged(said, known, context)
+            return await self._judged(said, directory[said.connector_id], context)
         except Exception as error:  # noqa: BLE001  # edge: calls of others came with this one
             log.warning("delivery.not_judged", connector_id=said.connector_id, error=type(error).__name__)
             return _refusal(503, "the delivery could not be read; send it again")

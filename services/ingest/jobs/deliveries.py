@@ -382,7 +382,8 @@ class Receiver:
 
     async def _turn(self, workspace_id: str, lane: "_Lane") -> None:
         """Return when a group may begin; at once where waiting makes it no larger, or hardly cheaper."""
-        if len(lane.waiting) >= GROUP_ENOUGH or not self._in_hand.has_room(workspace_id):
+        is_large = len(lane.waiting) >= GROUP_ENOUGH and not self._is_alone(lane.waiting[0])
+        if is_large or not self._in_hand.has_room(workspace_id):
             return
         loop = asyncio.get_running_loop()
         begins_at = max(loop.time(), self._next_at)

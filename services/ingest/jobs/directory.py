@@ -3,11 +3,12 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
+import structlog
 from contracts import connector
 from msgspec import Struct
 from runtime.database import Pool
@@ -28,6 +29,8 @@ READ_MAX: Final = 256
 PREVIOUS_GOOD_FOR: Final = timedelta(hours=24)
 
 _ID: Final = re.compile(r"con_[0-9A-HJKMNP-TV-Z]{26}")
+
+log = structlog.get_logger()
 
 
 class Addressee(Struct, frozen=True, kw_only=True):
@@ -79,7 +82,8 @@ class Directory:
         self._n_forgotten = 0
 
     async def find(self, connector_ids: Collection[str]) -> Mapping[str, Addressee | None]:
-        """The connectors of these ids; None where there is none, none any more, or none that takes webhooks.
+        """The connectors of these ids; None where there is none, none any more, or none that takes webhooks; one that cannot
+        be read is absent.
 
         Who is unknown is kept as well, so that asking for it again costs no more than for one that exists.
         """
@@ -87,10 +91,13 @@ class Directory:
         found = self._at_hand(wanted)
         if len(found) < len(wanted):
             async with self._reading:
-                # Others may have read them meanwhile, and what was at hand be over.
-                found = self._at_hand(wanted)
-                if missing := wanted - found.keys():
-                    found |= await self._read(missing)
+                read: dict[str, Addressee | None] = {}
+                asked: set[str] = set()
+                # What is waited for may change what others have read, and end what was at hand.
+                while missing := wanted - asked - (found := self._at_hand(wanted - asked)).keys():
+                    read |= await self._read(missing)
+                    asked |= missing
+                found |= read
         return found
 
     def forget(self, connector_id: str) -> None:
@@ -116,24 +123,25 @@ class Directory:
             # What is no id is looked up as well, so that it takes as long.
             ids = [each if _ID.fullmatch(each) is not None else "" for each in sorted({*missing, *ahead})]
             rows = {row.connector_id: row for row in await _queries.find_connectors(conn, connector_ids=ids)}
-        sources = {id_: self._source(row, is_ahead=id_ not in missing) for id_, row in rows.items()}
-        taking = {id_: rows[id_].workspace_id for id_, source in sources.items() if source is not None}
+        sources = dict(self._readable(rows.values()))
         secrets: dict[str, Mapping[str, str]] = {}
-        for workspace_id in {*taking.values()}:
-            secrets |= await self._vault.open_each(
-                workspace_id, [id_ for id_, owner in taking.items() if owner == workspace_id]
-            )
+        for workspace_id in {rows[id_].workspace_id for id_, source in sources.items() if source is not None}:
+            ids = [id_ for id_ in sources if rows[id_].workspace_id == workspace_id]
+            secrets |= await self._vault.open_each(workspace_id, ids)
         read: dict[str, _Kept] = {}
-        for id_ in (*missing, *(id_ for id_ in ahead if id_ in taking)):
-            source = sources.get(id_)
+        for id_ in missing:
+            if id_ not in rows:
+                read[id_] = _Kept(now + UNKNOWN_KEPT_SECONDS, None)
+        for id_, source in sources.items():
             # Without secrets nobody is believed; others' calls, which may have come with this one, go on.
             known = None if source is None else _addressee(rows[id_], source, secrets.get(id_, {}))
-            settings = rows[id_].settings if id_ in rows else ""
-            read[id_] = _Kept(now + (KEPT_SECONDS if known else UNKNOWN_KEPT_SECONDS), known, settings)
+            read[id_] = _Kept(
+                now + (KEPT_SECONDS if known else UNKNOWN_KEPT_SECONDS), known, rows[id_].settings
+            )
         if n_forgotten == self._n_forgotten:
             for id_, kept in read.items():
                 self._keep(id_, kept)
-        return {id_: read[id_].known for id_ in missing}
+        return {id_: read[id_].known for id_ in missing if id_ in read}
 
     def _soon_missing(self, missing: Collection[str], now: float) -> Sequence[str]:
         """What was asked for since it was read last, of workspaces of which something is missing."""
@@ -141,12 +149,14 @@ class Directory:
         workspaces = {known.workspace_id for known in before if known is not None}
         soon: list[str] = []
         for id_, kept in self._kept.items() if workspaces else ():
+            if len(soon) == READ_MAX:
+                break
             is_soon = kept.is_asked and kept.expires_at <= now + KEPT_SECONDS / 2 and id_ not in missing
             if is_soon and kept.known is not None and kept.known.workspace_id in workspaces:
                 # Once, should it fail.
                 kept.is_asked = False
                 soon.append(id_)
-        return soon[:READ_MAX]
+        return soon
 
     def _keep(self, connector_id: str, kept: _Kept) -> None:
         self._kept.pop(connector_id, None)
@@ -154,21 +164,25 @@ class Directory:
             self._kept.pop(next(iter(self._kept)))
         self._kept[connector_id] = kept
 
-    def _source(self, row: _queries.FindConnectorsRow, *, is_ahead: bool) -> Source | None:
-        """None where it takes no webhooks, or cannot be read ahead: whoever asks for it is told."""
+    def _readable(self, rows: Collection[_queries.FindConnectorsRow]) -> Iterator[tuple[str, Source | None]]:
+        """Connectors' sources, None where one takes no webhooks; without those whose settings cannot be read."""
+        for row in rows:
+            try:
+                source = self._source(row)
+            except InvalidConnectorError:
+                source = None
+            except msgspec.DecodeError as error:
+                # Such as another release has written.
+                log.error("connector.unreadable", connector_id=row.connector_id, error=str(error))
+                continue
+            yield row.connector_id, source if source and source.manifest.webhook is not None else None
+
+    def _source(self, row: _queries.FindConnectorsRow) -> Source:
         before = self._kept.get(row.connector_id)
         if before is not None and before.known is not None and before.settings == row.settings:
             return before.known.source
-        try:
-            settings = msgspec.json.decode(row.settings, type=connector.ConnectorSettings)
-            source = source_of(row.connector_id, settings)
-        except InvalidConnectorError:
-            return None
-        except msgspec.DecodeError:
-            if is_ahead:
-                return None
-            raise
-        return None if source.manifest.webhook is None else source
+        settings = msgspec.json.decode(row.settings, type=connector.ConnectorSettings)
+        return source_of(row.connector_id, settings)
 
 
 def _addressee(
@@ -176,7 +190,12 @@ def _addressee(
 ) -> Addressee | None:
     if source.manifest.webhook is None:
         return None
-    previous, until = read_previous(secrets.get(WEBHOOK_PREVIOUS, ""))
+    try:
+        previous, previous_until = read_previous(secrets.get(WEBHOOK_PREVIOUS, ""))
+        first_until = read_until(secrets.get(WEBHOOK_FIRST_UNTIL, ""))
+    except (ValueError, OverflowError) as error:
+        log.error("secrets.unreadable", connector_id=row.connector_id, error=type(error).__name__)
+        return _addressee(row, source, {})
     return Addressee(
         workspace_id=row.workspace_id,
         source=source,
@@ -184,8 +203,8 @@ def _addressee(
         is_paused=row.status == connector.ConnectorStatus.PAUSED.value,
         secret=secrets.get(WEBHOOK_SECRET, ""),
         previous=previous,
-        previous_until=until,
-        first_until=read_until(secrets.get(WEBHOOK_FIRST_UNTIL, "")),
+        previous_until=previous_until,
+        first_until=first_until,
     )
 
 

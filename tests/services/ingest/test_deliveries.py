@@ -297,8 +297,16 @@ async def test_groups_begin_one_after_the_other_and_grow_while_they_wait(
     assert [(connector_id, n) for connector_id, n, _ in begun] == [("con_1", 1), ("con_2", 2)]
     assert begun[1][2] - begun[0][2] > 0.19
     begun.clear()
+    desk.receiver._next_at = loop.time() + 0.2
     await asyncio.gather(*desk.begin(message(4, "con_1"), *(message(5 + n, "con_2") for n in range(3))))
     assert [connector_id for connector_id, _, _ in begun] == ["con_2", "con_1"]
+    # With full hands nothing more can come that waiting were good for.
+    begun.clear()
+    monkeypatch.setattr(hands, "IN_HAND_MAX", 4)
+    desk.receiver._next_at = loop.time() + 3600.0
+    assert desk.receiver._in_hand.take(WORKSPACE, "con_2", 1)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*desk.begin(message(8, "con_1")))
 
 
 async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_back(

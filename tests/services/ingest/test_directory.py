@@ -174,6 +174,41 @@ async def test_what_was_at_hand_is_not_when_others_were_waited_for_too_long(
     assert (await first, await second) == (["B"], ["new", "C"])
 
 
+async def test_what_ends_while_others_are_read_is_read_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = directories._queries.find_connectors
+
+    async def slow(conn: AsyncConnection, *, connector_ids: list[str]) -> list[_queries.FindConnectorsRow]:
+        desk.now += KEPT_SECONDS
+        return await find(conn, connector_ids=connector_ids)
+
+    assert await desk.secrets(A) == ["A"]
+    await desk.vault.keep(ONE, A, {WEBHOOK_SECRET: "new"})
+    monkeypatch.setattr(directories._queries, "find_connectors", slow)
+    assert await desk.secrets(A, C) == ["new", "C"]
+
+
+async def test_no_more_are_read_ahead_than_may_be_and_the_others_are_next_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directories, "READ_MAX", 1)
+    another = f"{A[:-1]}D"
+    async with desk.directory._pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO connectors SELECT workspace_id, $1, type, settings, status, reason, secrets, scheduled_since,"
+            " last_run_at, last_run_id, succeeded_run_id, failed_run_ids, partition, changed_seq FROM connectors"
+            " WHERE connector_id = $2",
+            (another, A),
+        )
+    for _ in range(2):
+        assert await desk.secrets(A, B, another) == ["A", "B", ""]
+    desk.now = KEPT_SECONDS
+    assert await desk.secrets(A) == ["A"]
+    assert await desk.secrets(*({B, another} - desk.looks[-1])) != []
+    assert [len(look) for look in desk.looks] == [3, 2, 1]
+
+
 async def test_what_cannot_be_read_is_nothing_to_those_who_do_not_ask_for_it(
     desk: Desk, everywhere: Pool
 ) -> None:
@@ -186,8 +221,8 @@ async def test_what_cannot_be_read_is_nothing_to_those_who_do_not_ask_for_it(
     desk.now = KEPT_SECONDS
     assert await desk.secrets(A) == ["A"]
     assert desk.looks[-1] == {A, B}
-    with pytest.raises(msgspec.DecodeError):
-        await desk.secrets(B)
+    found = await desk.directory.find([A, B, C])
+    assert {each: known and known.secret for each, known in found.items()} == {A: "A", C: "C"}
     desk.now = 2 * KEPT_SECONDS
     assert await desk.secrets(A) == ["A"]
     assert desk.looks[-1] == {A}
