@@ -209,8 +209,11 @@ async def test_a_change_of_plays_reads_no_history_and_one_that_cannot_be_used_st
         wanted = [desk.define_play(recommendation.DefinePlay(play=play), CONTEXT) for play in plays]
         assert all(reply.is_changed for reply in await asyncio.gather(*wanted))
         await append(event_log, of_nothing(), unknown_failure())
-        made = await eventually(lambda: of(event_log, Made))
-        assert {each.play_id for each in made} == {play.play_id for play in plays}
+
+        async def all_are_made() -> bool:
+            return {each.play_id for each in await of(event_log, Made)} == {play.play_id for play in plays}
+
+        await eventually(all_are_made)
 
 
 async def of(event_log: EventLog, kind: type[Event]) -> list[Any]:
