@@ -160,6 +160,15 @@ class Desk:
         return [*(self.receiver._tasks - before)]
 
 
+def message_to(connector_id: str, number: int) -> AsyncMock:
+    delivery = replace(DELIVERY, connector_id=connector_id, keys=(f"id-{number}",))
+    return AsyncMock(
+        data=msgspec.msgpack.encode(delivery),
+        subject=f"job.delivery.{WORKSPACE}.{number}-1",
+        metadata=SimpleNamespace(num_delivered=1),
+    )
+
+
 async def test_delivery_that_always_fails_becomes_a_dead_letter(nc: Client) -> None:
     desk = Desk(nc, AsyncMock(side_effect=OverflowError))
     await desk.offer(TRIES_MAX - 1)
@@ -281,24 +290,16 @@ async def test_groups_begin_one_after_the_other_and_grow_while_they_wait(
     async def take_in(source: Source, _: str, found: Sequence[object], *__: object, **___: object) -> None:
         begun.append((source.connector_id, len(found), loop.time()))
 
-    def message(number: int, connector_id: str) -> AsyncMock:
-        delivery = replace(DELIVERY, connector_id=connector_id, keys=(f"id-{number}",))
-        return AsyncMock(
-            data=msgspec.msgpack.encode(delivery),
-            subject=f"job.delivery.{WORKSPACE}.{number}-1",
-            metadata=SimpleNamespace(num_delivered=1),
-        )
-
     desk = Desk(nc, AsyncMock(side_effect=take_in))
-    tasks = [*desk.begin(message(1, "con_1"), message(2, "con_2"))]
+    tasks = [*desk.begin(message_to("con_1", 1), message_to("con_2", 2))]
     await eventually(lambda: begun)
-    tasks += desk.begin(message(3, "con_2"))
+    tasks += desk.begin(message_to("con_2", 3))
     await asyncio.gather(*tasks)
     assert [(connector_id, n) for connector_id, n, _ in begun] == [("con_1", 1), ("con_2", 2)]
     assert begun[1][2] - begun[0][2] > 0.19
     begun.clear()
     desk.receiver._next_at = loop.time() + 0.2
-    await asyncio.gather(*desk.begin(message(4, "con_1"), *(message(5 + n, "con_2") for n in range(3))))
+    await asyncio.gather(*desk.begin(message_to("con_1", 4), *(message_to("con_2", 5 + n) for n in range(3))))
     assert [connector_id for connector_id, _, _ in begun] == ["con_2", "con_1"]
     # With full hands nothing more can come that waiting were good for.
     begun.clear()
@@ -306,7 +307,7 @@ async def test_groups_begin_one_after_the_other_and_grow_while_they_wait(
     desk.receiver._next_at = loop.time() + 3600.0
     assert desk.receiver._in_hand.take(WORKSPACE, "con_2", 1)
     async with asyncio.timeout(30):
-        await asyncio.gather(*desk.begin(message(8, "con_1")))
+        await asyncio.gather(*desk.begin(message_to("con_1", 8)))
 
 
 async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_back(
@@ -321,23 +322,15 @@ async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_ba
         if source.connector_id == "con_1":
             await let_go.wait()
 
-    def message(number: int, connector_id: str) -> AsyncMock:
-        delivery = replace(DELIVERY, connector_id=connector_id, keys=(f"id-{number}",))
-        return AsyncMock(
-            data=msgspec.msgpack.encode(delivery),
-            subject=f"job.delivery.{WORKSPACE}.{number}-1",
-            metadata=SimpleNamespace(num_delivered=1),
-        )
-
     desk = Desk(nc, AsyncMock(side_effect=take_in))
-    flood = [message(number, "con_1") for number in range(hands.IN_HAND_MAX)]
+    flood = [message_to("con_1", number) for number in range(hands.IN_HAND_MAX)]
     for start in range(0, len(flood), jobs.FETCHED_AT_ONCE):
         await desk.receiver._offer(await jobs._read(flood[start : start + jobs.FETCHED_AT_ONCE]))
     n_held = hands.IN_HAND_MAX // hands.SHARE_OF_CONNECTOR
     assert [each.nak.await_count for each in flood] == [0] * n_held + [1] * (len(flood) - n_held)
     delays = [each.nak.await_args.kwargs["delay"] for each in flood[n_held:]]
     assert delays == sorted(set(delays))
-    other, unreadable = message(-1, "con_2"), AsyncMock(data=b"?", subject="job.delivery.x.1-1")
+    other, unreadable = message_to("con_2", -1), AsyncMock(data=b"?", subject="job.delivery.x.1-1")
     async with asyncio.timeout(30):
         await desk.receiver._room()
     await desk.receiver._offer(await jobs._read([unreadable, other]))
