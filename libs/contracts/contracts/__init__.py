@@ -21,11 +21,13 @@ from contracts.generated import (
     workspace,
 )
 from contracts.ids import derived_id, issue_id, new_id, remainder_id
+from contracts.types import WEBHOOK_SECRET
 
 __all__ = [
     "AGGREGATES",
     "EMITTERS",
     "EVENT_TYPES",
+    "WEBHOOK_SECRET",
     "Event",
     "MalformedEventError",
     "Recorded",

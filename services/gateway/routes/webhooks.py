@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from contracts import connector, new_id
+from contracts import WEBHOOK_SECRET, connector, new_id
 from msgspec import Meta, Struct
 from runtime.database import tenant
 from runtime.errors import StateConflictError, UnavailableError
@@ -215,12 +215,9 @@ _OF_CONNECTOR: Final[Mapping[str, Health]] = {
 }
 
 
-_SECRET: Final = "webhook_secret"  # noqa: S105 - a name, among those of a connector's secrets
-
-
 def _health_of_address(row: connectors.ConnectorRow) -> Health:
     names = msgspec.json.decode(row.secrets, type=list[str])
-    return _OF_CONNECTOR.get(row.status, "healthy") if _SECRET in names else "down"
+    return _OF_CONNECTOR.get(row.status, "healthy") if WEBHOOK_SECRET in names else "down"
 
 
 def _health(row: _queries.Webhook, now: datetime) -> Health:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Final
 
-from contracts import connector
+from contracts import WEBHOOK_SECRET, connector
 from runtime.broker import CommandContext, Endpoint
 from runtime.sealing import SealError
 
@@ -17,7 +17,6 @@ from services.ingest.reporting import Sources
 from services.ingest.vault import (
     WEBHOOK_FIRST_UNTIL,
     WEBHOOK_PREVIOUS,
-    WEBHOOK_SECRET,
     WEBHOOK_UNREAD,
     Held,
     Vault,

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from contracts import connector
+from contracts import WEBHOOK_SECRET, connector
 from msgspec import Struct
 from runtime.database import Pool
 
@@ -17,7 +17,7 @@ from services.ingest import _queries
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Webhook
 from services.ingest.errors import InvalidConnectorError
-from services.ingest.vault import WEBHOOK_FIRST_UNTIL, WEBHOOK_PREVIOUS, WEBHOOK_SECRET, Vault
+from services.ingest.vault import WEBHOOK_FIRST_UNTIL, WEBHOOK_PREVIOUS, Vault
 
 KEPT_SECONDS: Final = 3.0
 """How long a secret that was replaced, or a connector that was deleted, may still count in another process."""

@@ -8,6 +8,7 @@ from typing import Final
 
 import psycopg
 import structlog
+from contracts import WEBHOOK_SECRET
 from psycopg import sql
 from runtime.database import Connection, Pool, tenant
 from runtime.errors import UnavailableError
@@ -26,7 +27,6 @@ AT_ONCE_SECONDS: Final = 0.01
 
 GIVEN_FOR: Final = "given-for"
 """Beside a connector's credentials: the address that they were given for. No name that a manifest could ask for."""
-WEBHOOK_SECRET: Final = "webhook_secret"  # noqa: S105 - a name
 WEBHOOK_PREVIOUS: Final = "webhook_secret_previous"
 """The one before, behind the second (UTC) until which it counts and a colon."""
 WEBHOOK_UNREAD: Final = "webhook_secret_unread"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from contracts import WEBHOOK_SECRET
 from eventlog.readmodel import apply_schema
 from msgspec.structs import replace
 from psycopg import AsyncConnection, AsyncRawCursor
@@ -18,7 +19,7 @@ from testkit.servers import Database
 from services.ingest import _queries
 from services.ingest.jobs import directory as directories
 from services.ingest.jobs.directory import KEPT_SECONDS, Directory
-from services.ingest.vault import WEBHOOK_SECRET, Vault
+from services.ingest.vault import Vault
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.test_intake import SETTINGS
 
