@@ -5,7 +5,10 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const $ = (id) => document.getElementById(id);
 
 function put(id, text) { const node = $(id); if (node.textContent !== text) node.textContent = text; }
-function number(value) { return value >= 100 || Number.isInteger(value) ? whole.format(value) : value.toFixed(1); }
+function number(value) {
+  if (value > 0 && value < 0.1) return "< 0.1";
+  return value >= 100 || Number.isInteger(value) ? whole.format(value) : value.toFixed(1);
+}
 function ms(value) { return value >= 1000 ? (value / 1000).toFixed(1) + " s" : number(value) + " ms"; }
 function words(state) { return state.replaceAll("_", " "); }
 
