@@ -65,8 +65,8 @@ async def sustain(bench: Bench, *, records: int, minutes: float, free: int = FRE
 
     free: connectors of each workspace that nothing but we ourselves slow down; 0: those alone that wait for their account.
 
-    A minute after the beginning twenty workspaces with one connector of 200 records each are asked for as well. Nothing
-    is waited for at the end.
+    A minute after the beginning twenty workspaces with one connector of 200 records each are asked for as well. It ends
+    before that if all of the 200 are read whole; nothing else is waited for.
     """
     with vendor() as url:
         tenants = [workspace(number) for number in range(1, TENANTS + 1)]
@@ -81,7 +81,7 @@ async def sustain(bench: Bench, *, records: int, minutes: float, free: int = FRE
         following = asyncio.create_task(course.follow())
         await asyncio.gather(*(start(bench.nc, each) for each in connected))
         small_at = 0.0
-        while course.seconds < minutes * 60 and not course.is_disk_full:
+        while course.seconds < minutes * 60 and not course.is_disk_full and not course.is_over(connected):
             await asyncio.sleep(min(60.0, max(0.1, minutes * 60 - course.seconds)))
             await course.look()
             if not small_at:
@@ -95,7 +95,8 @@ async def sustain(bench: Bench, *, records: int, minutes: float, free: int = FRE
         course.ends[each.connector_id] - small_at for each in small if each.connector_id in course.ends
     )
     return (
-        f"{course.told(tenants)}; {_small(done)}; {'; '.join(_pace(*pace) for pace in sorted(paces.items()))}"
+        f"{course.n_whole(connected, records)} of {len(connected)} connectors read whole; {course.told(tenants)};"
+        f" {_small(done)}; {'; '.join(_pace(*pace) for pace in sorted(paces.items()))}"
     )
 
 
@@ -115,7 +116,7 @@ async def _connect(bench: Bench, workspace_id: str, url: str, token: str) -> Con
 
 
 class _Course:
-    """What is seen from minute to minute. ends: when the runs of connectors were over."""
+    """What is seen from minute to minute. ends: when the runs of connectors were over; records: of those that were."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -128,12 +129,21 @@ class _Course:
         self._rates: list[float] = []
         self._memory: dict[str, list[float]] = {}
         self.ends: dict[str, float] = {}
+        self.records: Tally[str] = Tally()
         self.is_disk_full = False
 
     @property
     def seconds(self) -> float:
         """Since the beginning."""
         return time.perf_counter() - self._begun
+
+    def is_over(self, connected: Sequence[Connected]) -> bool:
+        """Whether the run of each of them has ended."""
+        return all(each.connector_id in self.ends for each in connected)
+
+    def n_whole(self, connected: Sequence[Connected], records: int) -> int:
+        """How many of them have ended with no record too few or too many."""
+        return sum(self.records[each.connector_id] == records for each in connected)
 
     async def follow(self) -> None:
         """Note the runs that end, without end."""
@@ -142,6 +152,7 @@ class _Course:
                 if isinstance(event.data, connector.SyncEnded):
                     self._ended[event.workspace_id] += event.data.counts.n_records
                     self.ends[event.data.connector_id] = time.perf_counter()
+                    self.records[event.data.connector_id] += event.data.counts.n_records
 
     async def look(self) -> None:
         """Tell of the time since the last look."""
