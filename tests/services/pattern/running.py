@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 from contracts import Event, Recorded
 from eventlog import Append, EventLog, Projector, apply_schema
 from psycopg import AsyncConnection, AsyncRawCursor
@@ -18,7 +19,7 @@ from testkit.waiting import eventually
 from services.pattern.endpoints import PatternEndpoints
 from services.pattern.engine.memory import Snapshot
 from services.pattern.projections import PROJECTION
-from services.pattern.reactions import PatternReaction, loading
+from services.pattern.reactions import PatternReaction, loading, reaction, refitting
 
 CONTEXT = CommandContext(workspace_id=WORKSPACE, correlation_id="req_person", actor="usr_ann")
 
@@ -89,10 +90,21 @@ class Running:
         return self.reaction.grouper_of(WORKSPACE).snapshot()
 
     async def assert_memory_equals_rows(self) -> None:
-        rows, memory = await self.rows(), self.memory()
+        rows, memory = await eventually(self._both)
         for name in Snapshot.__struct_fields__:
             assert getattr(rows, name) == getattr(memory, name), name
         assert msgspec.json.encode(rows) == msgspec.json.encode(memory)
+
+    async def _both(self) -> tuple[Snapshot, Snapshot] | None:
+        """Rows and memory of one moment; None where the leader has spoken between the two.
+
+        It ticks every second by itself, and may then say how long the repair of a closed pattern took.
+        """
+        end = await self.event_log.last_seq()
+        rows = await self.rows()
+        # While this is held, nothing of the leader's is on its way to the log.
+        async with self.reaction._lock:
+            return (rows, self.memory()) if await self.event_log.last_seq() == end else None
 
     async def events(self, pattern_id: str) -> list[Event]:
         history = await self.event_log.history(WORKSPACE, "pattern", pattern_id)
@@ -112,14 +124,18 @@ async def running(
     owner = await AsyncConnection.connect(database.owner_url, autocommit=True, cursor_factory=AsyncRawCursor)
     async with owner:
         await apply_schema(owner, PROJECTION.name, PROJECTION.schema_sql)
-    async with pools.pool(database.projector_url, schema=PROJECTION.name, max_size=4) as pool:
-        service = Running(event_log, database, pool, max_events_per_append)
-        try:
-            if is_live:
-                await eventually(lambda: service.projector.status.state == "live")
-            yield service
-        finally:
-            await service.kill()
+    with pytest.MonkeyPatch.context() as patience:
+        # Commands wait longer for the rows than people would: a busy machine may be away for seconds.
+        patience.setattr(reaction, "COMMAND_SECONDS", 30.0)
+        patience.setattr(refitting, "_ROWS_SECONDS", 30.0)
+        async with pools.pool(database.projector_url, schema=PROJECTION.name, max_size=4) as pool:
+            service = Running(event_log, database, pool, max_events_per_append)
+            try:
+                if is_live:
+                    await eventually(lambda: service.projector.status.state == "live")
+                yield service
+            finally:
+                await service.kill()
 
 
 def failure(
