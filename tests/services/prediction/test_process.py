@@ -40,9 +40,12 @@ async def everything(log: EventLog) -> list[Recorded[Event]]:
 
 
 async def report(log: EventLog, number: int, now: datetime) -> None:
-    """A detected pattern, as pattern would report it."""
+    """A detected pattern, as pattern would report it.
+
+    Of the last week only: from more a model would be learned meanwhile, and each pattern forecast by it once more.
+    """
     name = f"pat_{number:02}"
-    times = [now - timedelta(days=number % 20 + day) for day in (9, 4, 1)]
+    times = [now - timedelta(days=day, hours=number % 20) for day in (6, 3, 1)]
     for data in (linked(name, *times, n_issues=3), detected(name, 3)):
         await log.append(Append(envelope(data, name, time=now), None))
 
