@@ -174,7 +174,7 @@ async def _address(profile: Path) -> str:
             return None
         return lines if len(lines) == 2 else None
 
-    found = await eventually(written, every=0.05)
+    found = await eventually(written, deadline=120.0, every=0.05)
     assert found is not None
     port, path = found
     return f"ws://127.0.0.1:{port}{path}"

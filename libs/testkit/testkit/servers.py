@@ -95,7 +95,8 @@ def urls_of(server: EmbeddedPostgres, name: str) -> Database:
 
 async def remove_streams(nc: Client) -> None:
     """Delete every stream of the server, so that the next test begins with an empty log."""
-    js = nc.jetstream()
+    # Deleting files may last longer than the five seconds of the library.
+    js = nc.jetstream(timeout=30.0)
     for stream in await js.streams_info():
         try:
             await js.delete_stream(stream.config.name or "")

@@ -111,7 +111,7 @@ class ServiceProcess:
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **self._env}
 
-    def wait(self, *, deadline: float = 30.0) -> int:
+    def wait(self, *, deadline: float = 120.0) -> int:
         """Wait for it to end by itself; the exit code."""
         assert self._child is not None
         return self._child.wait(timeout=deadline)
