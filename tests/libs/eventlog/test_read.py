@@ -97,7 +97,7 @@ async def test_read_survives_the_death_of_the_server() -> None:
         await (await EventLog.connect(writer)).append_each(
             new(*(reported(number) for number in range(100, 200)))
         )
-        await asyncio.wait_for(following, 30)
+        await asyncio.wait_for(following, 120)
         assert list(range(1, 201)) == seen
         await writer.close()
         await client.close()

@@ -112,6 +112,7 @@ async def test_an_unknown_prediction_is_not_found(rig: Rig, nc: Client) -> None:
                 endpoint="prediction.give_feedback",
                 reply=CHANGED,
                 context=CommandContext(workspace_id="ws_two", correlation_id="cor_2"),
+                timeout=30,
             )
 
 

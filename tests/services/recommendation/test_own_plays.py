@@ -188,7 +188,7 @@ def test_nothing_is_recommended_in_silence() -> None:
 def desk_of(event_log: EventLog, pool: databases.Pool, projector: Projector) -> PlaybookDesk:
     """The desk of a workspace whose rows a projector writes."""
     return PlaybookDesk(
-        event_log, pool, PLAYBOOK, clock=utc_now, reached=lambda _, seq: projector.reached(seq, timeout=10)
+        event_log, pool, PLAYBOOK, clock=utc_now, reached=lambda _, seq: projector.reached(seq, timeout=30)
     )
 
 
