@@ -87,10 +87,12 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    status = Path(f"/proc/{pid}/stat")
-    if not status.exists():
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        # On Linux it has ended since; elsewhere there is no such file.
         return not _IS_LINUX
-    return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def command_of(pid: int) -> str:

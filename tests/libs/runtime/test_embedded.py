@@ -277,6 +277,18 @@ def test_nats_refuses_a_stranger(folder: Path) -> None:
         assert b"Authorization Violation" in conn.recv(4096)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process's state in a file")
+@pytest.mark.parametrize("error", [FileNotFoundError, ProcessLookupError])
+def test_a_process_that_ends_while_it_is_looked_at_is_dead(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    def gone(_: Path) -> str:
+        raise error
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    assert not children.is_alive(os.getpid())
+
+
 def test_spawn_of_a_missing_program_says_so(folder: Path) -> None:
     with (folder / "log").open("wb") as log:
         child = children.spawn([str(folder / "missing")], env={}, output=log)
