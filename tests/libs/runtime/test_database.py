@@ -119,13 +119,14 @@ async def test_tenant_after_a_restart_of_the_server_works_again() -> None:
             server.kill()
             await eventually(lambda: is_refused(begin(source)))
             server.start()
-            await eventually(lambda: works(source))
+            # The pool tries again after 1, 2, 4, … seconds, so that a slow start of the server counts twice.
+            await eventually(lambda: works(source), deadline=120)
             server.kill()
             await eventually(
                 lambda: is_refused(read_rows(source, "ws_1", b"SELECT 'here' AS name", (), row=Thing))
             )
             server.start()
-            await eventually(lambda: works(source))
+            await eventually(lambda: works(source), deadline=120)
             assert await read_rows(source, "ws_1", b"SELECT 'here' AS name", (), row=Thing) == [Thing("here")]
         server.stop()
 

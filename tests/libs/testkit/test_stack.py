@@ -55,13 +55,13 @@ async def test_service_catches_up_after_anything_is_killed(
         except LogUnavailableError:
             return 0
 
-    last = await eventually(appended)
+    last = await eventually(appended, deadline=120)
 
     async def caught_up() -> bool:
         await stack.services["ingest"].ready()
         return (await stack.services["ingest"].status()).partitions[0].position >= last
 
-    await eventually(caught_up)
+    await eventually(caught_up, deadline=120)
 
 
 async def test_stop_leaves_nothing_behind() -> None:

@@ -69,7 +69,7 @@ async def test_service_recommends_once_over_kills_and_answers(
             service.start()
     await service.ready()
     await append(event_log, *(forecast(50, 60.0, pattern_id=f"pat_{n}") for n in range(N_PATTERNS)))
-    await eventually(lambda: caught_up(service, event_log))
+    await eventually(lambda: caught_up(service, event_log), deadline=120)
 
     events = await made(event_log)
     plays = [(event.pattern_id, event.play_id) for event in events]
@@ -101,7 +101,7 @@ async def test_service_recommends_once_over_kills_and_answers(
             context=CONTEXT,
             timeout=30,
         )
-    await eventually(lambda: caught_up(service, event_log))
+    await eventually(lambda: caught_up(service, event_log), deadline=120)
     code, output = await service.run("verify", "--json")
     assert code == 0, output
     assert '"is_equal":true' in output
