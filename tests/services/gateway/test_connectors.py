@@ -1,7 +1,9 @@
 """Connectors over HTTP: secrets go in and never come out, the plan's limit holds, runs and tickets are shown."""
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +25,16 @@ from tests.libs.cli.in_process import causeloop
 from tests.services.gateway.tenants import Tenant, execute, join, onboard, sign_in
 
 KEY = "u+never-to-be-seen-again-9241"
+CHANGED_BY_RUNS = {
+    "status",
+    "health",
+    "status_reason",
+    "status_detail",
+    "status_changed_at",
+    "last_run",
+    "updated_at",
+}
+"""What a run changes of a connector. Unless a schedule is given, the first begins within a minute of its credentials."""
 
 
 def entered(stack: Stack, tenant: Tenant, email: str | None = None) -> httpx.Client:
@@ -46,6 +58,17 @@ def connect(client: httpx.Client, **more: Any) -> dict[str, Any]:
     return shown
 
 
+def files_with(secret: str, folder: Path) -> list[Path]:
+    """Files that hold a secret; what PostgreSQL and NATS take away while they are looked through holds none."""
+    found: list[Path] = []
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file() and secret.encode() in path.read_bytes():
+                    found.append(path)
+    return found
+
+
 def test_a_connectors_credentials_go_to_ingest_and_are_never_seen_again(stack: Stack) -> None:
     """Not in an answer, a list, the audit log, a log line, the kept answers of idempotency or the log of events."""
     tenant = asyncio.run(onboard(stack.database.owner_url))
@@ -60,7 +83,8 @@ def test_a_connectors_credentials_go_to_ingest_and_are_never_seen_again(stack: S
         assert made["schedule"] == {"poll_interval_seconds": 1800, "cron": None, "timezone": "UTC"}
         assert made["inbound_url"].endswith(f"/v1/webhooks/inbound/{made['id']}")
         [listed] = client.get("/v1/connectors").json()["data"]
-        assert listed == made
+        assert listed.keys() == made.keys()
+        assert {field for field in made if listed[field] != made[field]} <= CHANGED_BY_RUNS
         refused = client.post(
             "/v1/connectors", json={"type": "alertmanager", "credentials": {"token": [KEY]}}
         )
@@ -78,9 +102,7 @@ def test_a_connectors_credentials_go_to_ingest_and_are_never_seen_again(stack: S
         )
     )
     assert KEY not in kept
-    folder = Path(stack.exports).parent
-    written = [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
-    assert written == []
+    assert files_with(KEY, Path(stack.exports).parent) == []
 
 
 def test_the_plans_limit_holds_whoever_asks_at_once(stack: Stack) -> None:
@@ -169,7 +191,8 @@ def test_analysts_connect_and_run_and_admins_decide(stack: Stack) -> None:
         asyncio.run(join(stack.database.owner_url, tenant, role))[1] for role in ("viewer", "analyst")
     )
     with entered(stack, tenant, analyst) as client:
-        path = f"/v1/connectors/{connect(client)['id']}"
+        # So seldom that the run below is the only one.
+        path = f"/v1/connectors/{connect(client, schedule={'cron': '0 0 1 1 *'})['id']}"
         begun = client.post(f"{path}/sync")
         assert begun.status_code == 202
         location = begun.json()["location"]
@@ -224,7 +247,7 @@ def test_analysts_connect_and_run_and_admins_decide(stack: Stack) -> None:
 @pytest.mark.parametrize("query", ["", "?state=oast_x&code=1", "?code=1"])
 def test_a_return_that_is_none_gets_a_page_that_says_so(stack: Stack, query: str) -> None:
     """Whoever comes without a state of ours is told how to begin; nothing is asked of anybody."""
-    answer = httpx.get(f"{stack.url}/v1/connectors/oauth/callback{query}")
+    answer = httpx.get(f"{stack.url}/v1/connectors/oauth/callback{query}", timeout=30)
     assert (answer.status_code, answer.headers["content-type"]) == (400, "text/html; charset=utf-8")
     assert "no answer to a sign-in of ours" in answer.text
 
@@ -256,6 +279,9 @@ def test_the_command_line_looks_after_a_connector(stack: Stack, tmp_path: Path) 
     file = ("--credentials", "secrets.json", "--json")
     made = msgspec.json.decode(ran("add", "alertmanager", "--name", "CLI", "--auth", "2", *config, *file))
     assert made["status"] == "pending"
+    # Its first run would begin within a minute, and change what is shown below.
+    with entered(stack, tenant) as client:
+        assert client.delete(f"/v1/connectors/{made['id']}/schedule").json()["schedule"] is None
     listed = ran("list")
     assert made["id"] in listed
     assert "CLI" in listed
