@@ -40,6 +40,8 @@ from tests.services.gateway.tenants import Tenant, execute, onboard
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 SENDER = "Causeloop <causeloop@mail.example>"
+READY_SECONDS = 60.0
+"""How long a server may take to start; the library's five are too few on a machine that is busy."""
 LETTER = Letter(to="ada@acme.example", subject="Grüße", text="Text\n", html="<p>Text</p>")
 
 
@@ -111,7 +113,7 @@ def inbox() -> Inbox:
 @pytest.fixture
 def server(inbox: Inbox) -> Iterator[Controller]:
     """A server without encryption."""
-    controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
+    controller = Controller(inbox, hostname="127.0.0.1", port=free_port(), ready_timeout=READY_SECONDS)
     controller.start()
     yield controller
     controller.stop()
@@ -130,6 +132,7 @@ def guarded(inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         require_starttls=True,
         authenticator=only_ada,
         auth_required=True,
+        ready_timeout=READY_SECONDS,
     )
     controller.start()
     yield controller
