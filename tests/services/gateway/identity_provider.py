@@ -50,7 +50,7 @@ class IdentityProvider:
 
     def describe(self, subject: str, **claims: Any) -> None:
         """Say this, and nothing else, of a subject."""
-        httpx.put(f"{self.issuer}/users/{subject}", json=claims).raise_for_status()
+        httpx.put(f"{self.issuer}/users/{subject}", json=claims, timeout=30).raise_for_status()
 
     def rotate(self) -> None:
         """Sign with a new key, and publish only that one."""
@@ -65,7 +65,7 @@ class IdentityProvider:
         """
         parts = urlsplit(address)
         query = urlencode({**dict(parse_qsl(parts.query)), **changed})
-        answer = httpx.post(urlunsplit(parts._replace(query=query)), data={"sub": subject})
+        answer = httpx.post(urlunsplit(parts._replace(query=query)), data={"sub": subject}, timeout=30)
         assert answer.status_code == 302, answer.text
         return answer.headers["location"]
 
@@ -88,7 +88,7 @@ class IdentityProvider:
             "redirect_uri": REDIRECT_URI,
             "code_verifier": verifier,
         }
-        answer = httpx.post(f"{self.issuer}/oauth2/token", data=form, auth=(client_id, "x"))
+        answer = httpx.post(f"{self.issuer}/oauth2/token", data=form, auth=(client_id, "x"), timeout=30)
         return str(answer.json()["id_token"])
 
     def _with_pkce(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

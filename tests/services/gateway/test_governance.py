@@ -196,7 +196,7 @@ async def test_a_workspace_is_exported_whole_and_by_a_link_alone(
         link.replace(tenant.workspace_id, "ws_demo"),
         link.split("?")[0],
     ):
-        assert httpx.get(broken).status_code == 404
+        assert httpx.get(broken, timeout=30).status_code == 404
     with client(stack, (await onboard(stack.database.owner_url)).owner_email) as stranger:
         assert stranger.get(path).status_code == 404
 
@@ -205,7 +205,7 @@ async def test_a_workspace_is_exported_whole_and_by_a_link_alone(
     )
     await eventually(lambda: owner.get(path).json()["status"] == "expired")
     assert owner.get(path).json()["download_url"] is None
-    assert httpx.get(link).status_code == 404
+    assert httpx.get(link, timeout=30).status_code == 404
 
 
 async def test_an_export_that_a_dead_process_left_is_begun_again(
@@ -389,7 +389,7 @@ async def test_copies_of_before_go_with_the_person(stack: Stack, tenant: Tenant,
     request = owner.post("/v1/governance/rtbf/requests", json={"subject": user_id}).json()
     path = f"/v1/governance/rtbf/requests/{request['id']}"
     assert owner.post(f"{path}/approve").status_code == 200
-    assert httpx.get(link).status_code == 404
+    assert httpx.get(link, timeout=30).status_code == 404
     await eventually(lambda: owner.get(export).json()["status"] == "expired")
     assert list((stack.exports / tenant.workspace_id).iterdir()) == []
     statement = owner.get(f"{path}/certificate").json()["statement"]

@@ -76,7 +76,7 @@ def test_a_second_factor_is_asked_for_in_every_other_session(person: Person) -> 
     assert third.get("/v1/workspace").status_code == 403
     assert third.post("/v1/auth/sign-out").status_code == 204
     headers = {"Authorization": f"Bearer {made.json()['secret']}"}
-    assert httpx.get(f"{person.url}/v1/issues", headers=headers).status_code == 200
+    assert httpx.get(f"{person.url}/v1/issues", headers=headers, timeout=30).status_code == 200
     gone = first.request("DELETE", "/v1/mfa/totp", json={"recovery_code": codes[1]})
     assert (gone.status_code, gone.json()["recovery_codes_left"]) == (200, 0)
     assert person.session().get("/v1/workspace").status_code == 200
@@ -144,5 +144,5 @@ def test_an_api_token_has_no_factors(person: Person) -> None:
     made = person.session().post("/v1/api-tokens", json={"name": "ci", "scopes": ["issues:read"]})
     headers = {"Authorization": f"Bearer {made.json()['secret']}"}
     for method, path in (("GET", "/v1/mfa"), ("POST", "/v1/mfa/passkeys/registration")):
-        answer = httpx.request(method, f"{person.url}{path}", headers=headers)
+        answer = httpx.request(method, f"{person.url}{path}", headers=headers, timeout=30)
         assert (answer.status_code, code_of(answer)) == (403, "forbidden")
