@@ -140,7 +140,8 @@ class Inhabited:
         self._did(self.owner, "POST", f"/v1/issues/{lone}/comments", {"text": f"{word} was here"})
         self._did(self.owner, "POST", f"/v1/issues/{lone}/analyze", {"tier": "fast"})
         one = f"/v1/issues/{lone}"
-        self._wait(lambda: self._did(self.owner, "GET", one)["analysis"])
+        # One that a fault has interrupted is left alone for a minute.
+        self._wait(lambda: self._did(self.owner, "GET", one)["analysis"], seconds=120.0)
         self._did(self.owner, "POST", f"/v1/issues/{lone}/unlink-pattern")
         again = self._did(self.owner, "POST", "/v1/issues", by_hand)["id"]
         self._did(self.owner, "POST", f"/v1/issues/{again}/link-pattern", {"pattern_id": pattern_id})
