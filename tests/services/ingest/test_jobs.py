@@ -400,8 +400,11 @@ async def test_job_of_a_hand_that_is_gone_is_done_by_another(nc: Client) -> None
 
 
 async def test_job_that_takes_long_is_not_given_away(nc: Client) -> None:
-    """It gives signs of life, for several times the wait after which it would be offered to another."""
-    queue = await queue_on(nc, ack_wait_seconds=0.5)
+    """It gives signs of life, for longer than the wait after which it would be offered to another.
+
+    One comes each third of the wait, and a machine may stand still for the rest of it.
+    """
+    queue = await queue_on(nc, ack_wait_seconds=9.0)
     await queue.put("sync", "ws_1", "syn_1", b"")
     begun: list[int] = []
     ended_first = asyncio.Event()
@@ -409,7 +412,7 @@ async def test_job_that_takes_long_is_not_given_away(nc: Client) -> None:
     async def slow(job: Job) -> None:
         begun.append(job.n_deliveries)
         if len(begun) == 1:
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(10.0)
             ended_first.set()
             raise Later(0.05)
         assert ended_first.is_set()
