@@ -207,7 +207,7 @@ async def test_delivery_that_takes_long_is_not_given_away(
     monkeypatch.setattr(jobs, "ACK_WAIT_SECONDS", 0.03)
 
     async def slow(*_: object, **__: object) -> None:
-        await asyncio.sleep(0.1)
+        await eventually(lambda: desk.message.in_progress.await_count > 1)
 
     desk = Desk(nc, AsyncMock(side_effect=slow))
     await desk.offer(1)
@@ -291,12 +291,14 @@ async def test_groups_begin_one_after_the_other_and_grow_while_they_wait(
         begun.append((source.connector_id, len(found), loop.time()))
 
     desk = Desk(nc, AsyncMock(side_effect=take_in))
+    began = loop.time()
     tasks = [*desk.begin(message_to("con_1", 1), message_to("con_2", 2))]
     await eventually(lambda: begun)
     tasks += desk.begin(message_to("con_2", 3))
     await asyncio.gather(*tasks)
     assert [(connector_id, n) for connector_id, n, _ in begun] == [("con_1", 1), ("con_2", 2)]
-    assert begun[1][2] - begun[0][2] > 0.19
+    # From before the first was begun with, to whose work a busy machine may come late.
+    assert begun[1][2] - began > 0.19
     begun.clear()
     desk.receiver._next_at = loop.time() + 0.2
     await asyncio.gather(*desk.begin(message_to("con_1", 4), *(message_to("con_2", 5 + n) for n in range(3))))
