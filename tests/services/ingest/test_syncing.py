@@ -68,13 +68,17 @@ class Ingest:
         return self._masters.bus.seal(plain, workspace_id=WORKSPACE, what=what)
 
     async def connect(self, shop: Shop, *, auth: int = 0, **secrets: str) -> str:
-        """A connector to the shop that is polled only when somebody asks."""
+        """A connector to the shop that is polled only when somebody asks, from its first moment on.
+
+        Without a schedule it gets the usual one, by which it may be due before that is taken away.
+        """
         settings = connector.ConnectorSettings(
             type="custom_shop",
             display_name="Our shop",
             auth=auth,
             config={"base_url": shop.url},
             manifest=MANIFEST,
+            schedule=connector.ConnectorSchedule(cron="0 0 29 2 *", timezone="UTC"),
         )
         command = connector.CreateConnector(settings=settings, sealed_credentials=self.sealed(**secrets))
         made = await self.ask(command, connector.ConnectorChanged)
