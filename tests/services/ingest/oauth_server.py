@@ -133,7 +133,7 @@ class OAuthServer:
 
     def agree(self, url: str) -> dict[str, str]:
         """What a browser brings back when a person agrees: code and state."""
-        answer = httpx.get(url)
+        answer = httpx.get(url, timeout=30)
         assert answer.status_code == 302, answer.text
         location = urlsplit(answer.headers["location"])
         assert f"{location.scheme}://{location.netloc}{location.path}" == REDIRECT_URI
