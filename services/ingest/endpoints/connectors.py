@@ -287,8 +287,9 @@ class Connectors:
         kinds = POLLS if cmd.kind in POLLS else {cmd.kind}
         ids = {"workspace_id": workspace_id, "connector_id": cmd.connector_id}
         async with tenant(self._rows, workspace_id) as conn:
-            runs = await _queries.list_open_runs_of(conn, **ids)
+            # In this order: a run that opens in between is found, and would else make another id of the same moment's.
             row = await _queries.get_connector(conn, **ids)
+            runs = await _queries.list_open_runs_of(conn, **ids)
         found = next((run.run_id for run in runs if connector.SyncKind(run.kind) in kinds), None)
         changed_seq = 0 if row is None else row.changed_seq
         next_id = derived_id("syn_", cmd.connector_id, min(kinds), str(changed_seq))
