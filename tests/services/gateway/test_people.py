@@ -419,8 +419,8 @@ def test_preferences_begin_with_defaults_and_hide_secrets(world: World) -> None:
 def test_the_mail_page_is_for_this_machine(world: World) -> None:
     """In the dress of the dashboards; not under a name that leads here from elsewhere."""
     url = f"{world.stack.url}/dev/mail"
-    page = httpx.get(url)
+    page = httpx.get(url, timeout=30)
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 404
-    assert httpx.get(f"{url}.json", headers={"Host": "evil.example"}).status_code == 404
+    assert httpx.get(url, headers={"Host": "evil.example"}, timeout=30).status_code == 404
+    assert httpx.get(f"{url}.json", headers={"Host": "evil.example"}, timeout=30).status_code == 404

@@ -166,7 +166,7 @@ def live(stack: Stack, token: str, parrot: Parrot) -> list[tuple[str, str]]:
 
         # Another browser connects nothing, is told what it would, and uses nothing up.
         given, callback = begun(), "/v1/connectors/oauth/callback"
-        sent_here = httpx.get(stack.url + callback, params=given)
+        sent_here = httpx.get(stack.url + callback, params=given, timeout=30)
         answers.append(("callback elsewhere", sent_here.text))
         assert (sent_here.status_code, parrot.n_granted) == (403, 0)
         assert "Parrot 1" in sent_here.text

@@ -311,7 +311,7 @@ def test_what_a_directory_may_not(stack: Stack, directory: Directory) -> None:
     refused(other.http.delete(f"/Users/{owner}"), 422)
     weak = Directory(stack, directory.tenant, scopes=("members:write",), name="Weak")
     refused(weak.http.get("/Users"), 403)
-    refused(httpx.get(f"{stack.url}/v1/scim/v2/Users"), 401)
+    refused(httpx.get(f"{stack.url}/v1/scim/v2/Users", timeout=30), 401)
     other.sql(
         "UPDATE organizations SET plan = 'free' WHERE organization_id = %s", other.tenant.organization_id
     )

@@ -63,7 +63,7 @@ async def test_a_client_follows_the_loop_live(stack: Stack, access_token: str) -
     headers = {"Authorization": f"Bearer {access_token}"}
     async with (
         connect(address(stack, query)) as socket,
-        httpx.AsyncClient(base_url=stack.url, headers=headers) as api,
+        httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=30) as api,
     ):
         listener = Listener(socket)
         assert await listener.hear("connected") == {
@@ -97,14 +97,15 @@ async def test_a_client_follows_the_loop_live(stack: Stack, access_token: str) -
 
 
 async def test_a_client_hears_of_connectors(stack: Stack, access_token: str) -> None:
+    headers = {"Authorization": f"Bearer {access_token}"}
     async with (
         connect(address(stack, f"?token={access_token}")) as socket,
-        httpx.AsyncClient(base_url=stack.url, headers={"Authorization": f"Bearer {access_token}"}) as client,
+        httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=30) as client,
     ):
         listener = Listener(socket)
         await listener.hear("connected")
         body = {"type": "custom_api", "display_name": unique("Ledger")}
-        made = (await client.post("/v1/connectors", json=body, timeout=30)).json()
+        made = (await client.post("/v1/connectors", json=body)).json()
         heard = await listener.hear("connector.created", id=made["id"])
         assert heard["type"] == "custom_api"
 
@@ -120,7 +121,7 @@ async def test_the_token_may_come_as_a_subprotocol(stack: Stack, access_token: s
 async def test_a_ticket_opens_the_stream_once(stack: Stack, access_token: str) -> None:
     """In the query or as a subprotocol; with the scopes of the API token that it was got with, and until that ends."""
     owner = {"Authorization": f"Bearer {access_token}"}
-    async with httpx.AsyncClient(base_url=stack.url, headers=owner) as api:
+    async with httpx.AsyncClient(base_url=stack.url, headers=owner, timeout=30) as api:
         made = await api.post("/v1/api-tokens", json={"name": unique("t"), "scopes": ["issues:read"]})
         by_token = {"Authorization": f"Bearer {made.json()['secret']}"}
 
@@ -180,7 +181,7 @@ async def test_a_client_hears_nothing_of_other_workspaces(stack: Stack, access_t
     headers = {"Authorization": f"Bearer {access_token}"}
     async with (
         connect(address(stack, f"?token={theirs}")) as socket,
-        httpx.AsyncClient(base_url=stack.url, headers=headers) as api,
+        httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=30) as api,
     ):
         await frame(socket, "connected")
         await api.post("/v1/issues", json={"title": "Not for them"})
@@ -192,7 +193,7 @@ async def test_a_token_hears_only_what_it_may_read(stack: Stack, access_token: s
     """One for sending hears nothing; one for patterns hears of them and not of issues."""
     other = await onboard(stack.database.owner_url)
     owner = {"Authorization": f"Bearer {await asyncio.to_thread(sign_in, stack.url, other.owner_email)}"}
-    async with httpx.AsyncClient(base_url=stack.url, headers=owner) as api:
+    async with httpx.AsyncClient(base_url=stack.url, headers=owner, timeout=30) as api:
 
         async def token(*scopes: str) -> str:
             made = await api.post("/v1/api-tokens", json={"name": scopes[0], "scopes": scopes})
