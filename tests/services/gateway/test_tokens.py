@@ -312,8 +312,10 @@ def test_a_token_that_was_good_is_refused_once_it_has_expired(
     stack: Stack, tenant: Tenant, enter: Enter
 ) -> None:
     """Its end is looked at each time, kept decision or not."""
-    client = enter(cut_short(sign_in(stack.url, tenant.owner_email), seconds=2))
-    assert client.get("/v1/issues").status_code == 200
+    token = sign_in(stack.url, tenant.owner_email)
+    # A busy machine may take longer for the first request than the first token lasts.
+    clients = (enter(cut_short(token, seconds=seconds)) for seconds in (2, 20))
+    client = next(each for each in clients if each.get("/v1/issues").status_code == 200)
     give_up_at = time.monotonic() + 30
     while client.get("/v1/issues").status_code != 401:
         assert time.monotonic() < give_up_at
