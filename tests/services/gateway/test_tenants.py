@@ -261,6 +261,8 @@ def test_the_stream_is_of_ones_own_workspace(two: Two, stack: Stack) -> None:
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4003
     with connect(address) as socket:
+        # Only then is it listened to what comes.
+        assert '"connected"' in str(socket.recv(timeout=30))
         two.b.owner.post("/v1/issues", json={"title": f"{two.b.word} again"})
         mine = two.a.owner.post("/v1/issues", json={"title": "Heard"}).json()["id"]
         heard = ""
