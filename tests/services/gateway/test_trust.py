@@ -27,7 +27,9 @@ def test_a_webhook_goes_to_a_server_of_the_operators_authority(
         made = api.post("/v1/webhooks", json={"url": receiver.url, "event_types": ["issue.created"]})
         assert made.status_code == 201, made.text
         tested = api.post(f"/v1/webhooks/{made.json()['id']}/test").json()
-        assert (tested["success"], len(receiver.calls)) == (is_ours, int(is_ours))
+        # The workspace is everybody's, so an issue of another test may be told of meanwhile.
+        tests = [call for call in receiver.calls if call.event["type"] == "webhook.test"]
+        assert (tested["success"], len(tests)) == (is_ours, int(is_ours))
         assert api.delete(f"/v1/webhooks/{made.json()['id']}").status_code == 204
     finally:
         receiver.close()
