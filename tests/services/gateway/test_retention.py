@@ -192,7 +192,9 @@ def counted(scene: Scene) -> dict[str, object]:
     found = scene.owner.get(f"/v1/patterns/{scene.pattern_id}").json()
     series = scene.owner.get(f"/v1/patterns/{scene.pattern_id}/frequency", params={"window": "90d"}).json()
     kept = ("name", "status", "issue_count", "risk_score", "confidence", "fingerprint", "first_seen_at")
-    return {**{name: found[name] for name in kept}, "series": series["points"]}
+    # At midnight an empty day comes and another goes.
+    days = [day for day in series["points"] if day["count"]]
+    return {**{name: found[name] for name in kept}, "days": days}
 
 
 async def nothing_with(stack: Stack, words: list[str]) -> bool:
@@ -261,7 +263,8 @@ async def test_what_is_reported_again_after_its_purge_begins_anew(scene: Scene, 
     )
     assert answer.status_code == 201, answer.text
     again = answer.json()
-    assert again["id"] == scene.old[0] and again["status"] == "new"
+    # Its pattern may have it already, and it follows that; closed it is no more.
+    assert again["id"] == scene.old[0] and again["status"] in ("new", "pattern_found")
     await eventually(lambda: counted(scene)["issue_count"] == 7)
     members = scene.owner.get(f"/v1/patterns/{scene.pattern_id}/members").json()["data"]
     assert {member["issue_id"] for member in members} == {*scene.new, scene.old[0]}
