@@ -236,8 +236,13 @@ def test_somebody_unknown_comes_in_by_the_link_that_was_mailed(world: World) -> 
         assert member.get("/v1/members").json()["page"]["total"] == 2
     refused(sign_in(world.stack, email, invitation_token=token), 404, "not_found")
     with world.owner() as owner:
-        [done] = owner.get("/v1/invitations").json()["data"]
-        assert (done["status"], done["delivery"]) == ("accepted", "sent")
+
+        def is_done() -> bool:
+            [done] = owner.get("/v1/invitations").json()["data"]
+            return (done["status"], done["delivery"]) == ("accepted", "sent")
+
+        # That a letter is sent is noted once it is.
+        asyncio.run(eventually(is_done))
     assert {"member.invited", "member.joined"} <= set(world.audited())
 
 
