@@ -71,7 +71,9 @@ def test_a_play_of_ones_own_is_put_up_used_and_taken_back(api: httpx.Client) -> 
     assert api.delete(path).status_code == 204
     assert api.get(path).status_code == 404
     assert api.get(f"/v1/recommendations/{recommended['id']}").json()["title"] == play()["title"]
-    done = api.get("/v1/audit", params={"action": "play.", "target_id": service}).json()["data"]
+    asked = {"action": "play.", "target_id": service}
+    # An answer waits two seconds for its line, and no longer.
+    done = wait_for(lambda: len(found := api.get("/v1/audit", params=asked).json()["data"]) > 2 and found)
     assert [each["action"] for each in done] == ["play.withdrawn", "play.defined", "play.defined"]
 
 
