@@ -323,7 +323,6 @@ async def test_a_workspace_that_looks_at_many_pasts_is_refused_alone() -> None:
 
 async def test_a_long_past_is_built_on_for_who_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """One at a time, beside the short ones; the question that it takes too long for is refused, not the work."""
-    monkeypatch.setattr(past, "_ANSWER_SECONDS", 0.2)
     pasts = Building()
 
     async def build(wanted: Any) -> Any:
@@ -332,7 +331,8 @@ async def test_a_long_past_is_built_on_for_who_asks_again(monkeypatch: pytest.Mo
         return await Building._build(pasts, wanted)
 
     monkeypatch.setattr(pasts, "_build", build)
-    with pytest.raises(UnavailableError, match="being built"):
+    with monkeypatch.context() as impatient, pytest.raises(UnavailableError, match="being built"):
+        impatient.setattr(past, "_ANSWER_SECONDS", 0.2)
         async with pasts.at("ws_greedy", 1):
             pass
     for as_of in range(3):
