@@ -29,7 +29,7 @@ class Received(Struct, frozen=True):
 
 
 class Receiver:
-    """calls: what came, in order. status, answer: what is said next; statuses: before that, one each.
+    """calls: what came, in order. status, answer: what is said next.
 
     tls: what it proves itself with; None: plain http.
     """
@@ -38,7 +38,6 @@ class Receiver:
         self.calls: list[Received] = []
         self.status = 204
         self.answer = b""
-        self.statuses: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         receiver = self
@@ -49,7 +48,7 @@ class Receiver:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.calls.append(Received(self.path, headers, body))
                 receiver.gate.wait(30)
-                status = receiver.statuses.pop(0) if receiver.statuses else receiver.status
+                status = receiver.status
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("Location", f"{receiver.url}/elsewhere")

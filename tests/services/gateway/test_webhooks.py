@@ -207,19 +207,22 @@ def test_a_failure_is_tried_again_and_a_delivery_can_be_repeated(
     stack: Stack, owner: httpx.Client, receiver: Receiver
 ) -> None:
     webhook = made(owner, receiver.url, "issue.created")
-    receiver.statuses = [500]
+    # Until it was looked at: on a busy machine that may be behind the next try, five seconds later.
+    receiver.status = 500
     issue_id = report(owner)
-    [first] = wait(lambda: deliveries(owner, webhook["id"], "?status=pending") if receiver.calls else [])
-    waiting = wait(lambda: [each for each in deliveries(owner, webhook["id"]) if each["attempts"] == 1])[0]
+    [waiting] = wait(lambda: [each for each in deliveries(owner, webhook["id"]) if each["attempts"]])
     assert (waiting["status"], waiting["response_status"]) == ("pending", 500)
     assert did(owner, "GET", f"/v1/webhooks/{webhook['id']}")["health"] == "degraded"
+    receiver.status = 204
     hurry(stack, webhook["id"])
     [done] = wait(lambda: deliveries(owner, webhook["id"], "?status=succeeded"))
-    assert (done["id"], done["attempts"], done["response_status"]) == (first["id"], 2, 204)
+    assert (done["id"], done["response_status"]) == (waiting["id"], 204)
+    n_tries = done["attempts"]
+    assert n_tries > 1
     path = f"/v1/webhooks/{webhook['id']}/deliveries/{done['id']}/redeliver"
     again = did(owner, "POST", path)
     assert again["id"] != done["id"]
-    calls = wait(lambda: about(receiver.calls, issue_id) if len(receiver.calls) == 3 else [])
+    calls = wait(lambda: about(receiver.calls, issue_id) if len(receiver.calls) == n_tries + 1 else [])
     assert {call.headers["webhook-id"] for call in calls} == {done["event_id"]}
     for call in calls:
         call.verify(webhook["secret"])
