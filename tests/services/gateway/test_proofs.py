@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.services.gateway.test_api import unique, wait_for, words
 
@@ -60,7 +61,8 @@ def test_a_fix_is_watched_broken_and_accounted_for(api: httpx.Client) -> None:
     ledger = api.get("/v1/ledger", params={"pattern_id": pattern_id}).json()
     assert (ledger["n_fixes"], ledger["n_not_counted"], ledger["total"]["observed"]) == (1, 0, 1)
     assert ledger["total"]["lower"] <= ledger["total"]["prevented"] <= ledger["total"]["upper"]
-    assert ledger["entries"][0]["prevented"] == fix["prevented"]
+    # What is expected without the fix grows from one question to the next.
+    assert ledger["entries"][0]["prevented"] == pytest.approx(fix["prevented"], abs=0.01)
 
 
 def test_where_a_fix_was_made_is_bounded(api: httpx.Client) -> None:
