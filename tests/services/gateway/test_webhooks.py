@@ -46,9 +46,12 @@ GOLDEN = Path(__file__).parents[3] / "tests" / "contract" / "golden" / "0.1.0"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver(owner: httpx.Client) -> Iterator[Receiver]:
     made = Receiver()
     yield made
+    # The next receiver may be given this one's port, and is to get nothing that is meant for it.
+    for each in did(owner, "GET", "/v1/webhooks?is_active=true&limit=100")["data"]:
+        did(owner, "PATCH", f"/v1/webhooks/{each['id']}", {"is_active": False})
     made.close()
 
 
