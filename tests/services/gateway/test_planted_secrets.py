@@ -19,6 +19,7 @@ from testkit.waiting import eventually
 
 from services.gateway.app import OPERATIONS
 from tests.services.gateway.tenants import onboard, sign_in
+from tests.services.gateway.test_connectors import files_with
 from tests.services.gateway.test_workspace_erasure import messages_with, rows_with
 from tests.services.ingest.failing_shop import MANIFEST
 
@@ -122,10 +123,7 @@ async def test_planted_secrets_are_found_nowhere(stack: Stack, parrot: Parrot) -
         assert traces(text) == [], where
     assert await messages_with(stack, FORMS) == []
     assert await rows_with(stack, FORMS) == []
-    folder = Path(stack.exports).parent
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        assert [way for way in FORMS if way.encode() in content] == [], path
+    assert files_with(FORMS, Path(stack.exports).parent) == []
 
 
 def live(stack: Stack, token: str, parrot: Parrot) -> list[tuple[str, str]]:
