@@ -23,6 +23,8 @@ REQUEST_TIMEOUT_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 90.0
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 10.0
+VISIBLE_WITHIN_SECONDS: Final = 10
+"""How long a change may take to be shown, the longest that the API waits for it."""
 SUBJECT: Final = "causeloop-cli"
 BUSY: Final = frozenset({429, 502, 503, 504})
 
@@ -42,6 +44,12 @@ class ErrorBody(Struct, frozen=True):
     code: str = ""
     message: str = ""
     details: dict[str, object] | None = None
+
+
+class Accepted(Struct, frozen=True):
+    """An answer to a change that is made and cannot be read yet."""
+
+    location: str
 
 
 class Problem(Struct, frozen=True):
@@ -73,6 +81,10 @@ class Api:
         """The decoded answer to a POST of JSON."""
         return _decoded(await self.send("POST", path, content=body), reply)
 
+    async def change(self, method: str, path: str, body: bytes, reply: type[R]) -> R:
+        """The decoded answer to a change that happens once. Raises NotShownError where it can be read only later."""
+        return _decoded(await self.send(method, path, content=body, is_once=True), reply)
+
     async def send(
         self,
         method: str,
@@ -89,12 +101,14 @@ class Api:
         """
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         pause = FIRST_PAUSE_SECONDS
-        key = {"Idempotency-Key": str(uuid4())} if is_once else {}
+        own = {"Idempotency-Key": str(uuid4())} if is_once else {}
+        if method != "GET":
+            own["Prefer"] = f"wait={VISIBLE_WITHIN_SECONDS}"
         while True:
             response: httpx.Response | None = None
             used = self.token
             headers = {"Authorization": f"Bearer {used.access_token}", "Content-Type": "application/json"}
-            headers |= key
+            headers |= own
             try:
                 response = await self._client.request(
                     method, path, content=content, params=params, headers=headers
@@ -147,6 +161,16 @@ class ResponseError(CliError):
             f"{response.request.method} {response.request.url.path}: {response.status_code} {text}"
         )
         self.status = response.status_code
+
+
+class NotShownError(NotAvailableError):
+    """A change is made and durable, and what is read does not show it yet."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            f"it is done, but not shown after {VISIBLE_WITHIN_SECONDS} s",
+            advice=f"Do not repeat it: {location} will show it. `causeloop status` shows what is behind.",
+        )
 
 
 @asynccontextmanager
@@ -212,10 +236,19 @@ def _decoded(response: httpx.Response, reply: type[R]) -> R:
     try:
         return msgspec.json.decode(response.content, type=reply)
     except msgspec.DecodeError as error:
+        if response.status_code == 202 and (accepted := _accepted(response)) is not None:
+            raise NotShownError(accepted.location) from error
         raise CliError(
             f"{response.request.url} answered something unexpected: {error}",
             advice="Is it a Causeloop, and of the same version as this command?",
         ) from error
+
+
+def _accepted(response: httpx.Response) -> Accepted | None:
+    try:
+        return msgspec.json.decode(response.content, type=Accepted)
+    except msgspec.DecodeError:
+        return None
 
 
 def _retry_after(response: httpx.Response, pause: float) -> float:

@@ -6,7 +6,7 @@ import random
 import httpx
 import msgspec
 import pytest
-from causeloop.api import Api, Token
+from causeloop.api import Accepted, Api, NotShownError, Token
 from causeloop.exits import RefusedError
 
 
@@ -58,3 +58,22 @@ async def test_a_token_that_was_given_is_not_renewed() -> None:
         await api.send("GET", "/v1/issues")
     with pytest.raises(RefusedError, match="expired"):
         await api.send("GET", "/v1/issues")
+
+
+async def test_a_change_waits_until_it_is_shown_and_says_so_where_it_is_not() -> None:
+    """It is made once; who is told that it is not shown yet does not make it again."""
+    asked: list[httpx.Request] = []
+
+    def behind(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(202, json={"status": "accepted", "location": "/v1/connectors/con_1"})
+
+    transport = httpx.AsyncClient(transport=httpx.MockTransport(behind), base_url="http://api")
+    api = Api(transport, Token("a0"), rng=random.Random(1))
+    with pytest.raises(NotShownError, match="it is done") as caught:
+        await api.change("POST", "/v1/connectors", b"{}", Token)
+    assert "/v1/connectors/con_1" in caught.value.advice
+    assert [(each.headers["Prefer"], "Idempotency-Key" in each.headers) for each in asked] == [
+        ("wait=10", True)
+    ]
+    assert (await api.post("/v1/connectors", b"{}", Accepted)).location == "/v1/connectors/con_1"

@@ -109,8 +109,7 @@ async def _tried(
 async def _set(probability: float, url: str | None, token: str | None, folder: Path) -> Workspace:
     change = {"alert_probability": probability}
     async with connected(url=url, token=token, folder=folder) as api:
-        changed = await api.send("PATCH", "/v1/workspace", content=msgspec.json.encode(change))
-        return msgspec.json.decode(changed.content, type=Workspace)
+        return await api.change("PATCH", "/v1/workspace", msgspec.json.encode(change), Workspace)
 
 
 def _print(tried: Tried) -> None:

@@ -189,9 +189,7 @@ class Place(Struct, frozen=True):
         """The answer to a change that happens once."""
 
         async def work(api: Api) -> R:
-            content = msgspec.json.encode(body)
-            answer = await api.send(method, path, content=content, is_once=True)
-            return msgspec.json.decode(answer.content, type=reply)
+            return await api.change(method, path, msgspec.json.encode(body), reply)
 
         return self.ask(work)
 

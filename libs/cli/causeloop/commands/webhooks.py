@@ -112,8 +112,7 @@ def add(
 
     async def work() -> New:
         async with connected(url=url, token=token, folder=data) as api:
-            answer = await api.send("POST", _ALL, content=body, is_once=True)
-            return msgspec.json.decode(answer.content, type=New)
+            return await api.change("POST", _ALL, body, New)
 
     made = run_async(work())
     if as_json:
