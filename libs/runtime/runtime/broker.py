@@ -33,6 +33,9 @@ NO_RESPONDER_GRACE_SECONDS = 1.0
 MAX_CONCURRENT_PER_ENDPOINT = 64
 """Requests of one endpoint handled at once; the rest wait in the subscription's bounded queue."""
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises where a payload is not what it should be."""
+
 _WORKSPACE, _ACTOR, _CORRELATION, _TRACEPARENT = (
     "Causeloop-Workspace",
     "Causeloop-Actor",
@@ -126,7 +129,8 @@ async def ask(
 ) -> R:
     """Send a command to the service that owns `endpoint` and decode its answer.
 
-    Raises the AppError that the service raised, and UnavailableError when nobody answers in time;
+    Raises the AppError that the service raised, and UnavailableError when nobody answers in time, or with what cannot
+    be read here, as one of another release may;
     the command may then have been carried out or not, so commands are idempotent.
     """
     payload = command if isinstance(command, bytes) else msgspec.json.encode(command)
@@ -137,9 +141,18 @@ async def ask(
             headers[_ACTOR] = context.actor
         message = await _request(nc, f"svc.{endpoint}", payload, headers=headers, timeout=timeout)
     if message.headers is not None and "Nats-Service-Error-Code" in message.headers:
-        refusal = msgspec.json.decode(message.data, type=Refusal)
+        refusal = _read(message.data, Refusal, endpoint=endpoint)
         raise errors.rebuild(refusal.code, refusal.status, refusal.message, refusal.details)
-    return msgspec.json.decode(message.data, type=reply)
+    return _read(message.data, reply, endpoint=endpoint)
+
+
+def _read(answer: bytes, kind: type[R], *, endpoint: str) -> R:
+    # Who asked is not to blame for it, so that it may not become their 400.
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except _UNREADABLE as error:
+        log.error("answer.not_read", endpoint=endpoint, kind=kind.__name__, error=errors.described(error))
+        raise UnavailableError(f"{endpoint} answered what cannot be read here.") from error
 
 
 async def _request(
@@ -253,7 +266,7 @@ class _Handler(Generic[R]):
             return msgspec.json.encode(await self._endpoint.handle(payload, context))
         try:
             command = msgspec.json.decode(payload, type=self._endpoint.request)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise ValidationFailedError(str(error), details=errors.details_of(error)) from error
         return msgspec.json.encode(await self._endpoint.handle(command, context))
 

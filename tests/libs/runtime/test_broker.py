@@ -3,6 +3,7 @@ import asyncio
 import pytest
 from msgspec import Struct
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from runtime import broker
 from runtime.broker import CommandContext, Endpoint
 from runtime.errors import (
@@ -13,6 +14,7 @@ from runtime.errors import (
     UnavailableError,
     ValidationFailedError,
 )
+from structlog.testing import capture_logs
 
 
 class Double(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,6 +126,32 @@ async def test_ask_a_service_that_hangs_times_out(nc: Client) -> None:
     with pytest.raises(UnavailableError, match="did not answer"):
         await broker.ask(nc, Double(1), endpoint="test.double", reply=Doubled, context=CONTEXT, timeout=0.1)
     await server.stop(deadline=0.01)
+
+
+@pytest.mark.parametrize(
+    ("answer", "headers"),
+    [
+        (b'{"n":"two","workspace_id":"ws_1"}', None),
+        (b'{"n":2}', None),
+        (b"", None),
+        (b'"\xff"', None),
+        (b"", {"Nats-Service-Error-Code": "500", "Nats-Service-Error": "no"}),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_no_fault_of_who_asks(
+    nc: Client, answer: bytes, headers: dict[str, str] | None
+) -> None:
+    """As that of another release may be; what is wrong with it is logged, once."""
+
+    async def respond(message: Msg) -> None:
+        await nc.publish(message.reply, answer, headers=headers)
+
+    await nc.subscribe("svc.test.double", cb=respond)
+    with capture_logs() as lines, pytest.raises(UnavailableError, match=r"test\.double answered") as caught:
+        await ask(nc, 1)
+
+    assert caught.value.status == 503
+    assert [(line["event"], line["endpoint"]) for line in lines] == [("answer.not_read", "test.double")]
 
 
 async def test_requests_of_one_endpoint_run_side_by_side(nc: Client) -> None:
