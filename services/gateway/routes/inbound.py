@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 import msgspec
+import structlog
 from contracts import connector
 from litestar import Request
 from litestar.enums import ScopeType
@@ -24,6 +25,8 @@ from runtime.telemetry import current_traceparent
 from services.gateway.edge.door import Headers, called_connector, visit_of
 from services.gateway.edge.limits import Limits
 from services.gateway.errors import PayloadTooLargeError, RateLimitedError, UnsupportedMediaTypeError
+
+log = structlog.get_logger("gateway.inbound")
 
 PATH = "/v1/webhooks/inbound/"
 BODY_BYTES_MAX = 1024 * 1024
@@ -88,16 +91,21 @@ class Courier:
         self._depart()
 
     async def _fly(self, letters: Sequence["_Letter"]) -> None:
+        failed: AppError = UnavailableError("It could not be brought to ingest. Send it again.")
         try:
             answers = await self._ask([letter.call for letter in letters])
+            for letter, answer in zip(letters, answers, strict=True):
+                if not letter.answer.done():
+                    letter.answer.set_result(answer)
         except AppError as error:
+            failed = error
+        except Exception:  # the edge: those who wait are answered, whatever went wrong
+            log.exception("calls.not_brought", n_calls=len(letters))
+        finally:
+            # Also where this is cancelled: nobody else would ever end them.
             for letter in letters:
                 if not letter.answer.done():
-                    letter.answer.set_exception(error)
-            return
-        for letter, answer in zip(letters, answers, strict=True):
-            if not letter.answer.done():
-                letter.answer.set_result(answer)
+                    letter.answer.set_exception(failed)
 
     async def _ask(self, calls: Sequence[connector.VendorCall]) -> Sequence[connector.VendorAnswer]:
         text = msgspec.json.encode(connector.VendorCalls(calls=tuple(calls))).decode()
