@@ -36,13 +36,14 @@ WORKSPACE_UNKNOWN: Final = "-"
 
 CALLS_MAX = 64
 BYTES_MAX = 2 * 1024 * 1024
-"""Of the calls that travel together; sealed they are less than twice that."""
+"""Of the calls that travel together, in JSON; sealed they are less than twice that."""
 FLIGHTS_MAX = 2
 """Requests under way at once: few, so that calls gather while ingest works, which costs it less than one by one."""
 GATHER_SECONDS = 0.01
 """How long a call waits for others at most. They travel to ingest together, and those to one connector are counted by one
 message."""
 WAITING_BYTES_MAX = 32 * 1024 * 1024
+"""Of the calls that wait, in JSON."""
 BELIEVED_MAX = 10_000
 
 _METHODS: Final = frozenset({"POST", "GET", "HEAD"})
@@ -62,7 +63,9 @@ class Courier:
 
     async def bring(self, call: connector.VendorCall) -> connector.VendorAnswer:
         """What ingest answers. Raises UnavailableError when it does not, or when too much waits for it."""
-        letter = _Letter(call, len(call.body), asyncio.get_running_loop().create_future())
+        # Written here, and once: so all of a call counts, to the byte.
+        written = msgspec.json.encode(call)
+        letter = _Letter(msgspec.Raw(written), len(written), asyncio.get_running_loop().create_future())
         if self._waiting_bytes + letter.n_bytes > WAITING_BYTES_MAX:
             raise UnavailableError("Too many deliveries wait. Send it again.", retry_after=5.0)
         if not self._waiting:
@@ -107,8 +110,8 @@ class Courier:
                 if not letter.answer.done():
                     letter.answer.set_exception(failed)
 
-    async def _ask(self, calls: Sequence[connector.VendorCall]) -> Sequence[connector.VendorAnswer]:
-        text = msgspec.json.encode(connector.VendorCalls(calls=tuple(calls))).decode()
+    async def _ask(self, calls: Sequence[msgspec.Raw]) -> Sequence[connector.VendorAnswer]:
+        text = msgspec.json.encode(_VendorCalls(tuple(calls))).decode()
         sealed = self._seal.seal(text, workspace_id=WORKSPACE_UNKNOWN, what="vendor_calls")
         reply = await ask(
             self._nc,
@@ -124,8 +127,14 @@ class Courier:
         return reply.answers
 
 
+class _VendorCalls(Struct):
+    """connector.VendorCalls, of calls that are JSON already."""
+
+    calls: tuple[msgspec.Raw, ...]
+
+
 class _Letter(Struct):
-    call: connector.VendorCall
+    call: msgspec.Raw
     n_bytes: int
     answer: asyncio.Future[connector.VendorAnswer]
 
