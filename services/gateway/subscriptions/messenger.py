@@ -85,7 +85,8 @@ class Messenger:
         self._sender = sender
         self._places = Places(AT_ONCE_MAX, each=OF_A_WORKSPACE_MAX)
         self._turns: set[asyncio.Task[None]] = set()
-        self._leased: dict[str, _queries.Turn] = {}
+        # A turn as it was taken → as it is held by now: one that was lost has nothing to do with the next at its webhook.
+        self._leased: dict[_queries.Turn, _queries.Turn] = {}
         self._told = asyncio.Event()
 
     def wake(self) -> None:
@@ -118,8 +119,8 @@ class Messenger:
         """Leave to others what was leased and did not come to its end."""
         try:
             async with asyncio.timeout(FREE_SECONDS):
-                for taken in self._leased.values():
-                    await self._sender.end_turn(taken)
+                for held in self._leased.values():
+                    await self._sender.end_turn(held)
         except (*_WORLD_FAILED, TimeoutError) as error:
             log.warning("webhooks.leases_left", error=repr(error))
 
@@ -134,7 +135,7 @@ class Messenger:
             )
         if taken is None:
             return False
-        self._leased[taken.webhook_id] = taken
+        self._leased[taken] = taken
         turn = asyncio.create_task(self._turn_or_log(taken))
         self._turns.add(turn)
         self._places.take(taken.workspace_id)
@@ -157,10 +158,10 @@ class Messenger:
             except Exception:
                 log.exception("webhooks.turn_failed")
             # Not where it is cancelled: then `run` ends, and frees what is left here.
-            self._leased.pop(taken.webhook_id, None)
+            self._leased.pop(taken, None)
 
     async def _turn(self, taken: _queries.Turn) -> None:
-        loop = asyncio.get_running_loop()
+        loop, held = asyncio.get_running_loop(), taken
         ends_at = loop.time() + TURN_SECONDS
         async with tenant(self._gateway.people, taken.workspace_id) as conn:
             due = await _queries.list_due(
@@ -185,17 +186,17 @@ class Messenger:
             if envelope is None:
                 continue
             # Not before: the rows may take long, just when the database is busy.
-            held = await self._held(taken)
-            if held is None:
+            still = await self._held(held)
+            if still is None:
                 return
-            taken = self._leased[taken.webhook_id] = held
+            held = self._leased[taken] = still
             attempt = await self._call(receiver, delivery, envelope)
             n_seconds += attempt.duration_ms / 1000
             if n_seconds > SLOW_SECONDS:
                 self._places.note_slow(taken.workspace_id)
             if not attempt.is_good:
                 break
-        await self._sender.end_turn(taken)
+        await self._sender.end_turn(held)
 
     async def _held(self, taken: _queries.Turn) -> _queries.Turn | None:
         """The turn, ours for as long as an attempt takes; None: a process that was held up has lost it."""

@@ -39,6 +39,32 @@ async def test_a_gateway_that_stops_leaves_its_webhooks_to_others_at_once(
         assert await ours.turn() is not None
 
 
+async def test_a_turn_that_was_lost_leaves_the_next_one_of_its_gateway_to_be_freed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that was held up may have taken the same webhook again before it notices."""
+    client = await onboard(database.owner_url)
+    async with sending(database, monkeypatch) as ours:
+        webhook_id = await ours.webhook(client, "1", "evt_1", "evt_2")
+        calls, first = ours.receivers.calls[webhook_id], asyncio.Event()
+
+        async def meanwhile(_: str) -> None:
+            await (first if len(calls) == 1 else asyncio.Event()).wait()
+
+        ours.receivers.meanwhile = meanwhile
+        running = asyncio.create_task(ours.messenger.run())
+        await eventually(lambda: len(calls) == 1)
+        ours.clock.now += timedelta(seconds=60)
+        ours.messenger.wake()
+        await eventually(lambda: len(calls) == 2)
+        first.set()
+        await eventually(lambda: len(ours.messenger._turns) == 1)
+        assert await ours.turn() is None
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert await ours.turn() is not None
+
+
 async def test_a_test_is_not_on_its_way_for_ever(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose gateway ended amid the call has failed; the other is noted as it went."""
     client = await onboard(database.owner_url)
