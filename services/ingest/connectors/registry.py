@@ -28,6 +28,7 @@ from services.ingest.connectors.manifest import (
     decode_hook,
     encode_hook,
 )
+from services.ingest.connectors.reserved import RESERVED
 from services.ingest.connectors.templates import TemplateError, fill_address
 from services.ingest.connectors.validation import faults_of
 
@@ -105,7 +106,7 @@ def read(content: bytes, *, file: str, is_kept: bool = False) -> Manifest:
     """The manifest in a file's content.
 
     is_kept: it was read before, so what was allowed then is; only what is new has to say what becomes of late changes
-    and what of it was run, and has its paths, limits, defaults and times of signatures looked at.
+    and what of it was run, and has its paths, limits, defaults, times of signatures and names of secrets looked at.
     Raises ManifestError with up to PROBLEMS_MAX problems, where it is not YAML with the first one; what only shows when
     all of it is of the right types comes behind that.
     """
@@ -175,6 +176,7 @@ def _faults(manifest: Manifest, stem: str, *, is_kept: bool) -> Iterator[tuple[s
     yield from _stream_faults(manifest)
     if not is_kept:
         yield from _evidence_faults(manifest)
+        yield from _secret_faults(manifest)
         yield from _address_faults(manifest)
         yield from _time_faults(manifest)
         yield from _cursor_faults(manifest)
@@ -332,6 +334,17 @@ def _template_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 yield path, "a secret may only be used in auth"
         if _DANGLING.search(text):
             yield path, "holds a placeholder that is not of the form {config.key} or {secret.key}"
+
+
+def _secret_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Secrets under names of ours: whoever gave one would write what only we may, such as a token."""
+    for path, text in _texts(msgspec.to_builtins(manifest.auth), "auth"):
+        for kind, name in _PLACEHOLDER.findall(text):
+            if kind == "secret" and name in RESERVED:
+                yield (
+                    path,
+                    f"{{secret.{name}}} is the name of a secret of ours; choose another, such as api_key",
+                )
 
 
 def _address_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from runtime.sealing import SealError
 from services.ingest import _queries
 from services.ingest.commands import connectors as decisions
 from services.ingest.connectors import connecting, schedules
+from services.ingest.connectors.reserved import GIVEN_FOR, OF_WEBHOOKS
 from services.ingest.errors import (
     ConnectorNotFoundError,
     InvalidConnectorError,
@@ -31,7 +32,7 @@ from services.ingest.projections import POLLS
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
 from services.ingest.state import Connector
-from services.ingest.vault import GIVEN_FOR, OF_WEBHOOKS, Held, Vault
+from services.ingest.vault import Held, Vault
 from services.ingest.vendors.asking import Asking
 
 CONNECTORS_MAX: Final = 500

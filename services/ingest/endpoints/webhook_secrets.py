@@ -11,16 +11,11 @@ from contracts import WEBHOOK_SECRET, connector
 from runtime.broker import CommandContext, Endpoint
 from runtime.sealing import SealError
 
+from services.ingest.connectors.reserved import WEBHOOK_FIRST_UNTIL, WEBHOOK_PREVIOUS, WEBHOOK_UNREAD
 from services.ingest.errors import InvalidConnectorError
 from services.ingest.jobs.directory import PREVIOUS_GOOD_FOR, Directory, read_until, write_previous
 from services.ingest.reporting import Sources
-from services.ingest.vault import (
-    WEBHOOK_FIRST_UNTIL,
-    WEBHOOK_PREVIOUS,
-    WEBHOOK_UNREAD,
-    Held,
-    Vault,
-)
+from services.ingest.vault import Held, Vault
 
 LENGTHS: Final = range(8, 16_385)
 """Of a secret: from the shortest that a vendor gives to a set of public keys."""

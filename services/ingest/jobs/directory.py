@@ -16,8 +16,9 @@ from runtime.database import Pool
 from services.ingest import _queries
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Webhook
+from services.ingest.connectors.reserved import WEBHOOK_FIRST_UNTIL, WEBHOOK_PREVIOUS
 from services.ingest.errors import InvalidConnectorError
-from services.ingest.vault import WEBHOOK_FIRST_UNTIL, WEBHOOK_PREVIOUS, Vault
+from services.ingest.vault import Vault
 
 KEPT_SECONDS: Final = 3.0
 """How long a secret that was replaced, or a connector that was deleted, may still count in another process."""

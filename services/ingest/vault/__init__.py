@@ -8,12 +8,12 @@ from typing import Final
 
 import psycopg
 import structlog
-from contracts import WEBHOOK_SECRET
 from psycopg import sql
 from runtime.database import Connection, Pool, tenant
 from runtime.errors import UnavailableError
 from runtime.sealing import MasterKeys, Place, SealError, SealingKey
 
+from services.ingest.connectors.reserved import GIVEN_FOR
 from services.ingest.errors import ConnectorNotFoundError
 from services.ingest.vault import _queries
 from services.ingest.vault.turns import HOLDERS_MAX, Turns
@@ -24,17 +24,6 @@ LOCK_SECONDS: Final = 30
 """How long one waits for another who holds a connector's secrets, such as while a token is refreshed."""
 AT_ONCE_SECONDS: Final = 0.01
 """The same for whoever does not wait: another process' lock is tried for so long."""
-
-GIVEN_FOR: Final = "given-for"
-"""Beside a connector's credentials: the address that they were given for. No name that a manifest could ask for."""
-WEBHOOK_PREVIOUS: Final = "webhook_secret_previous"
-"""The one before, behind the second (UTC) until which it counts and a colon."""
-WEBHOOK_UNREAD: Final = "webhook_secret_unread"
-"""A secret that the vendor gave and that a person has to give back to it: shown once."""
-WEBHOOK_FIRST_UNTIL: Final = "webhook_secret_first_until"
-"""Until which second (UTC) a vendor's first call may bring a secret in place of the one there is."""
-OF_WEBHOOKS: Final = frozenset({WEBHOOK_SECRET, WEBHOOK_PREVIOUS, WEBHOOK_UNREAD, WEBHOOK_FIRST_UNTIL})
-"""What proves a connector's webhooks: no request is signed in with it, and it stays where credentials go."""
 
 log = structlog.get_logger()
 

@@ -27,9 +27,10 @@ from services.ingest.connectors.manifest import (
     ClientCredentials,
     JwtBearer,
 )
+from services.ingest.connectors.reserved import GIVEN_FOR, RESERVED, TOKEN
 from services.ingest.connectors.templates import PLACEHOLDER, config_values, fill_address, fill_text
 from services.ingest.errors import VendorError
-from services.ingest.vault import GIVEN_FOR, OF_WEBHOOKS, Vault
+from services.ingest.vault import Vault
 from services.ingest.vendors import _queries
 from services.ingest.vendors.redaction import words
 from services.ingest.vendors.session import retry_after
@@ -40,12 +41,9 @@ STATE_LIFE: Final = timedelta(minutes=10)
 RENEWED_BEFORE_END: Final = timedelta(minutes=5)
 """How long before its end a token is renewed; at half of its life where that is shorter than ten minutes."""
 
-TOKEN: Final = "oauth_token"  # noqa: S105 - the name of a secret
 CLIENT_ID: Final = "client_id"
-CLIENT_SECRET: Final = "client_secret"  # noqa: S105 - as above
+CLIENT_SECRET: Final = "client_secret"  # noqa: S105 - the name of a secret
 ACCOUNT_KEY: Final = "service_account_key"
-NOT_SENT: Final = OF_WEBHOOKS | {TOKEN, GIVEN_FOR}
-"""Secrets of a connector that are none of a request's; any other name is a manifest's to choose."""
 
 _STATE: Final = re.compile(r"oast_(ws_[0-9A-HJKMNP-TV-Z]{26})\.con_[0-9A-HJKMNP-TV-Z]{26}\.[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = "pkce_verifier"
@@ -558,7 +556,7 @@ def _checked(source: Source, secrets: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _is_of_requests(name: str) -> bool:
-    return name not in NOT_SENT
+    return name not in RESERVED
 
 
 def _hash(state: str) -> str:

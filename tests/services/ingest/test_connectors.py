@@ -26,11 +26,11 @@ from services.ingest.commands.connectors import (
 from services.ingest.connectors import connecting, schedules
 from services.ingest.connectors.catalogue import describe
 from services.ingest.connectors.registry import ManifestError, catalogue, manifest_of, read
+from services.ingest.connectors.reserved import GIVEN_FOR
 from services.ingest.connectors.templates import Values
 from services.ingest.endpoints.connectors import Connectors
 from services.ingest.errors import ConnectorPausedError, InvalidConnectorError, RunEndedError, VendorError
 from services.ingest.state import NOTHING_YET, Connector, Standing, SyncRun, evolve_connector
-from services.ingest.vault import GIVEN_FOR
 from services.ingest.vendors.tickets import Tracker
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.failing_shop import MANIFEST

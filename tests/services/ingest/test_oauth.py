@@ -21,6 +21,7 @@ from testkit.waiting import eventually
 from services.ingest.commands.connectors import delete_connector
 from services.ingest.connectors.connecting import Source, address_of
 from services.ingest.connectors.manifest import Manifest, decode, encode_hook
+from services.ingest.connectors.reserved import GIVEN_FOR, OF_WEBHOOKS, TOKEN
 from services.ingest.endpoints.authorization import Authorizations
 from services.ingest.errors import (
     AuthorizationGoneError,
@@ -32,12 +33,11 @@ from services.ingest.jobs.queue import Job, Later
 from services.ingest.jobs.syncing import UNKNOWN_DELIVERIES_MAX, Syncing, SyncJob, Tools
 from services.ingest.records import Records
 from services.ingest.reporting import Sources
-from services.ingest.vault import GIVEN_FOR, OF_WEBHOOKS, Vault
+from services.ingest.vault import Vault
 from services.ingest.vendors.oauth import (
     ACCOUNT_KEY,
     CLIENT_ID,
     CLIENT_SECRET,
-    TOKEN,
     Client,
     Grants,
     StateGoneError,

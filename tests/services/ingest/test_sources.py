@@ -23,6 +23,7 @@ from services.ingest.connectors.registry import (
     read,
     types,
 )
+from services.ingest.connectors.reserved import GIVEN_FOR, RESERVED
 from services.ingest.errors import VendorError
 from services.ingest.records import Raw
 from services.ingest.vendors.pagination import compiled
@@ -146,6 +147,19 @@ def test_what_was_kept_before_a_rule_is_read_on(more: str, place: str) -> None:
     with pytest.raises(ManifestError) as caught:
         read(content, file="custom_api.yaml")
     assert [place] == [problem.path for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED - {GIVEN_FOR}))
+def test_the_name_of_a_secret_of_ours_is_none_that_a_manifest_may_ask_for(name: str) -> None:
+    """Whoever gave it would write what only we may, such as until when a first call may bring a webhook's secret."""
+    asking = f'auth: [{{kind: none}}, {{kind: basic, password: "{{secret.{name}}}"}}]'
+    content = SMALL.replace("auth: [{kind: none}]", asking).encode()
+    assert read(content, file="custom_api.yaml", is_kept=True).auth
+    with pytest.raises(ManifestError) as caught:
+        read(content, file="custom_api.yaml")
+    [problem] = caught.value.problems
+    assert problem.path == "auth[1].password"
+    assert problem.problem.startswith(f"{{secret.{name}}} is the name of a secret of ours; choose another")
 
 
 def test_a_path_that_was_kept_and_is_none_fails_the_run_with_its_reason() -> None:
