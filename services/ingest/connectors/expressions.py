@@ -77,7 +77,7 @@ class Budget:
 class Expression:
     """A JMESPath expression.
 
-    Source: https://jmespath.org/specification.html; no functions of our own.
+    Source: https://jmespath.org/specification.html; beside its functions there are `lower`, `split` and `seconds`.
     """
 
     __slots__ = ("_n_names", "_tree", "_ways", "text")
