@@ -41,6 +41,7 @@ from services.ingest.jobs.queue import (
     JOBS_MAX,
     JobQueue,
     give_signs,
+    waits_already,
 )
 from services.ingest.records import Records, Rejection
 
@@ -84,7 +85,6 @@ _AWAY: Final = (UnavailableError, LogUnavailableError, psycopg.OperationalError,
 _UNREACHABLE: Final = (nats.errors.Error, APIError, TimeoutError, OSError)
 
 _PLAIN: Final = re.compile(r"[\w.:-]{1,100}", re.ASCII)
-_WAITS_ALREADY: Final = 10077
 _KIND: Final = "delivery"
 
 log = structlog.get_logger()
@@ -170,12 +170,16 @@ class Outbox:
             has_room.append(await self._shares.take(workspace_id, n_units))
             if has_room[-1]:
                 messages.append(Message(_subject(workspace_id, delivery, n_units), payload))
-        acks = iter(await self._inbox.publish(messages) if messages else ())
-        return [is_put and _is_kept(next(acks)) for is_put in has_room]
+        acks = await self._inbox.publish(messages) if messages else []
+        refusals = [ack.error.description for ack in acks if ack.error is not None and not _is_kept(ack)]
+        if refusals:
+            log.warning("deliveries.not_kept", n=len(refusals), error=refusals[0])
+        answers = iter(acks)
+        return [is_put and _is_kept(next(answers)) for is_put in has_room]
 
 
 def _is_kept(ack: Ack) -> bool:
-    return ack.error is None or ack.error.err_code == _WAITS_ALREADY
+    return ack.error is None or waits_already(ack.error.err_code, ack.error.description)
 
 
 def _subject(workspace_id: str, delivery: Delivery, n_units: int) -> str:

@@ -56,7 +56,9 @@ FAILING_MAX: Final = 10_000
 """Jobs whose failures are counted; beyond them, the one that failed longest ago begins anew."""
 
 _SUBJECT: Final = re.compile(r"job(\.[A-Za-z0-9_-]{1,128}){3}")
-_TOO_MANY_OF_SUBJECT: Final = 10077
+_NOT_STORED: Final = 10077
+_WAITS_ALREADY: Final = "maximum messages per subject exceeded"
+"""The server has one code for all that it could not store, such as what finds the queue full; the words tell them apart."""
 _STREAM_EXISTS: Final = frozenset({10058, 10065})
 
 Kind = Literal["sync"]
@@ -139,7 +141,7 @@ class JobQueue:
         try:
             await self._js.publish(subject, payload, stream=STREAM)
         except APIError as error:
-            if error.err_code == _TOO_MANY_OF_SUBJECT:
+            if waits_already(error.err_code, error.description):
                 return False
             raise UnavailableError("The queue of jobs takes no more now.", retry_after=5.0) from error
         except (nats.errors.Error, TimeoutError) as error:
@@ -412,6 +414,11 @@ class _Hands:
         if len(self._n_failed) > FAILING_MAX:
             self._n_failed.popitem(last=False)
         return BACK_OFF_SECONDS[min(n_failed, len(BACK_OFF_SECONDS)) - 1]
+
+
+def waits_already(err_code: int | None, description: str | None) -> bool:
+    """Whether a job was refused since one of its id is in the queue; what was refused for anything else is not there."""
+    return err_code == _NOT_STORED and description == _WAITS_ALREADY
 
 
 def _were_due(jobs: dict[str, float], moment: float) -> bool:

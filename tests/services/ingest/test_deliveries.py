@@ -18,7 +18,14 @@ from services.ingest.connectors.verification import Call
 from services.ingest.errors import LogUnreachableError, PlanFullError
 from services.ingest.jobs import deliveries as jobs
 from services.ingest.jobs import hands
-from services.ingest.jobs.deliveries import TRIES_MAX, Delivery, Receiver, Shares, delivery_of
+from services.ingest.jobs.deliveries import (
+    TRIES_MAX,
+    Delivery,
+    Outbox,
+    Receiver,
+    Shares,
+    delivery_of,
+)
 from services.ingest.jobs.directory import Addressee
 from services.ingest.jobs.queue import DELIVERIES, STREAM, JobQueue
 from services.ingest.state import NOTHING_YET
@@ -126,6 +133,24 @@ async def test_workspace_has_its_share_of_the_queue_and_others_have_theirs(nc: C
     assert (await nc.jetstream().stream_info(STREAM)).state.messages == 0
     await nc.jetstream().purge_stream(DELIVERIES)
     assert await share.take("ws_big", 1)
+
+
+@pytest.mark.parametrize("limit", [{"max_msgs": 1}, {"max_bytes": 1_500}])
+async def test_a_delivery_that_finds_the_queue_full_is_not_taken_for_kept(
+    nc: Client, limit: dict[str, int]
+) -> None:
+    """Its vendor would be told that we have it; one that waits there already is kept."""
+    await JobQueue(nc).ensure()
+    js, outbox = nc.jetstream(), Outbox(nc)
+    await outbox.start()
+    config = (await js.stream_info(DELIVERIES)).config
+    one, two = ((WORKSPACE, replace(DELIVERY, keys=(id_,), body=1_000 * b"a")) for id_ in ("id-1", "id-2"))
+    assert await outbox.put([one]) == [True]
+    await js.update_stream(config, **limit)
+    assert await outbox.put([two, one]) == [False, True]
+    await js.update_stream(config)
+    assert await outbox.put([two, one]) == [True, True]
+    assert (await js.stream_info(DELIVERIES)).state.messages == 2
 
 
 class Desk:

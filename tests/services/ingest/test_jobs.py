@@ -6,6 +6,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from nats.aio.client import Client
+from runtime.errors import UnavailableError
 from testkit.waiting import eventually
 
 from services.ingest.jobs.queue import (
@@ -14,6 +15,7 @@ from services.ingest.jobs.queue import (
     SLOW_FOR_SECONDS,
     SLOW_SECONDS,
     STEP_ASIDE_SECONDS_MAX,
+    STREAM,
     UNSEEN_SECONDS_MAX,
     Job,
     JobQueue,
@@ -62,6 +64,20 @@ async def test_job_is_there_once_until_it_is_done(nc: Client) -> None:
 
 async def _put_again(queue: JobQueue) -> bool:
     return await queue.put("sync", "ws_1", "syn_1", b"d")
+
+
+@pytest.mark.parametrize("limit", [{"max_msgs": 1}, {"max_bytes": 1_500}])
+async def test_a_job_that_finds_the_queue_full_is_refused(nc: Client, limit: dict[str, int]) -> None:
+    """The server refuses it by the code by which it refuses one that waits already, but it is nowhere."""
+    queue, js = await queue_on(nc), nc.jetstream()
+    config = (await js.stream_info(STREAM)).config
+    assert await queue.put("sync", "ws_1", "syn_1", 1_000 * b"a") is True
+    await js.update_stream(config, **limit)
+    with pytest.raises(UnavailableError, match="takes no more"):
+        await queue.put("sync", "ws_1", "syn_2", 1_000 * b"b")
+    assert await queue.put("sync", "ws_1", "syn_1", 1_000 * b"a") is False
+    await js.update_stream(config)
+    assert await queue.put("sync", "ws_1", "syn_2", 1_000 * b"b") is True
 
 
 async def test_workspace_with_many_jobs_leaves_hands_to_others(nc: Client) -> None:
