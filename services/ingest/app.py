@@ -22,9 +22,10 @@ from services.ingest.endpoints.intake import intake_route
 from services.ingest.endpoints.kept import Keeping
 from services.ingest.endpoints.receiving import Reception
 from services.ingest.endpoints.webhook_secrets import WebhookSecrets
-from services.ingest.jobs.deliveries import Outbox, Receiver
+from services.ingest.jobs.deliveries import Receiver
 from services.ingest.jobs.directory import Directory
 from services.ingest.jobs.intake import Intake
+from services.ingest.jobs.outbox import Outbox
 from services.ingest.jobs.queue import JobQueue
 from services.ingest.jobs.scheduling import Scheduler
 from services.ingest.jobs.sweeping import sweep

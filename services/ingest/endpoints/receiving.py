@@ -31,8 +31,8 @@ from services.ingest.connectors.verification import (
     judge_any,
 )
 from services.ingest.endpoints.webhook_secrets import WebhookSecrets
-from services.ingest.jobs.deliveries import Delivery, Outbox, delivery_of
 from services.ingest.jobs.directory import Addressee, Directory
+from services.ingest.jobs.outbox import Delivery, Outbox, delivery_of
 from services.ingest.vault import Vault
 
 DELIVERIES = Counter(

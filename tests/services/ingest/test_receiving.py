@@ -20,8 +20,8 @@ from services.ingest.connectors.verification import Believed, Call, Refusal, Ref
 from services.ingest.endpoints import receiving
 from services.ingest.endpoints.receiving import Reception
 from services.ingest.jobs import deliveries
-from services.ingest.jobs.deliveries import Delivery
 from services.ingest.jobs.directory import PREVIOUS_GOOD_FOR, Addressee
+from services.ingest.jobs.outbox import Delivery
 from tests.services.ingest.builders import NOW
 
 

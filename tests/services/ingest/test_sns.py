@@ -23,8 +23,8 @@ from testkit.waiting import eventually
 from services.ingest.connectors.connecting import source_of
 from services.ingest.endpoints import receiving
 from services.ingest.endpoints.receiving import Reception
-from services.ingest.jobs.deliveries import Outbox
 from services.ingest.jobs.directory import Addressee
+from services.ingest.jobs.outbox import Outbox
 from services.ingest.jobs.queue import DELIVERIES, JobQueue
 from tests.libs.runtime.test_outbound import Server
 from tests.libs.runtime.test_outbound import certificate as certified

@@ -20,7 +20,7 @@ from testkit.servers import Database
 from testkit.stack import ServiceProcess
 from testkit.waiting import eventually
 
-from services.ingest.jobs.deliveries import Delivery, Outbox
+from services.ingest.jobs.outbox import Delivery, Outbox
 from services.ingest.jobs.queue import DELIVERIES, STREAM, Later
 from services.ingest.jobs.syncing import TRIES_MAX, Syncing, Tools, _Run
 from services.ingest.settings import IngestSettings
