@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 import nats.errors
 import structlog
-from eventlog import LogUnavailableError
 from eventlog.inbox import Ack, Inbox, Message
 from msgspec import Struct
 from nats.aio.client import Client
@@ -33,6 +32,11 @@ SHARE_BYTES: Final = 64 * 1024 * 1024
 UNIT_BYTES: Final = 4096
 """What waits is counted in these; a smaller delivery is one."""
 LOOK_SECONDS: Final = 1.0
+LOOK_FULL_SECONDS: Final = 5.0
+"""Between two looks at what waits of a workspace; the longer behind one that found its share used up, which costs most."""
+LOOK_WAIT_SECONDS: Final = 1.0
+"""How long a look is waited for, since others' calls travel with the one that needs it; without an answer there is none for
+LOOK_SECONDS, of anybody."""
 _KNOWN_MAX: Final = 4096
 
 _PLAIN: Final = re.compile(r"[\w.:-]{1,100}", re.ASCII)
@@ -139,17 +143,18 @@ def _subject(workspace_id: str, delivery: Delivery, n_units: int) -> str:
 
 
 class _Share(Struct):
-    """Units of a workspace: what waited at the last look, at a monotonic time, and what was put since."""
+    """Units of a workspace: what waited at the last look, and what was put since. look_at: not before, in monotonic time."""
 
     waiting: int = 0
     put: int = 0
-    looked_at: float = float("-inf")
+    look_at: float = float("-inf")
 
 
 class Shares:
     """Keeps one workspace's deliveries from filling the queue of all.
 
-    nc: of the queue. units: of UNIT_BYTES, that one workspace may have waiting; each process may be a quarter over it.
+    nc: of the queue. units: of UNIT_BYTES, that one workspace may have waiting; each process may be a quarter over it, and by
+    what it is putting while it looks. While nobody says what waits, each keeps to a share of its own.
     """
 
     def __init__(
@@ -159,24 +164,21 @@ class Shares:
         units: int = SHARE_BYTES // UNIT_BYTES,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._js = nc.jetstream(timeout=5.0)
+        self._js = nc.jetstream(timeout=LOOK_WAIT_SECONDS)
         self._units = units
         self._monotonic = monotonic
+        self._silent_until = float("-inf")
         self._known: OrderedDict[str, _Share] = OrderedDict()
 
     async def take(self, workspace_id: str, n_units: int) -> bool:
-        """Whether a workspace may put so much more; counted as put then. Raises LogUnavailableError."""
+        """Whether a workspace may put so much more; counted as put then."""
         share = self._known.setdefault(workspace_id, _Share())
         self._known.move_to_end(workspace_id)
         if len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)
         is_far = share.put + n_units > self._units // 4 or self._is_full(share, n_units)
-        if is_far and self._monotonic() >= share.looked_at + LOOK_SECONDS:
-            share.waiting, share.put, share.looked_at = (
-                await self._waiting(workspace_id),
-                0,
-                self._monotonic(),
-            )
+        if is_far and self._monotonic() >= max(share.look_at, self._silent_until):
+            await self._look(workspace_id, share, n_units)
         if self._is_full(share, n_units):
             log.warning("deliveries.share_used_up", workspace_id=workspace_id)
             return False
@@ -186,9 +188,19 @@ class Shares:
     def _is_full(self, share: _Share, n_units: int) -> bool:
         return share.waiting + share.put + n_units > self._units
 
-    async def _waiting(self, workspace_id: str) -> int:
+    async def _look(self, workspace_id: str, share: _Share, n_units: int) -> None:
+        """Count what waits anew; where nobody answers, what was known counts on. Others do not wait for it."""
+        put, pause = share.put, LOOK_SECONDS
+        share.look_at = float("inf")
         try:
             found = await self._js.stream_info(DELIVERIES, subjects_filter=f"job.{KIND}.{workspace_id}.>")
+            share.waiting = sum(int(subject.rpartition("-")[2]) for subject in found.state.subjects or ())
+            # What was put meanwhile may not be among it.
+            share.put -= put
+            if share.waiting + n_units > self._units:
+                pause = LOOK_FULL_SECONDS
         except (nats.errors.Error, APIError, TimeoutError) as error:
-            raise LogUnavailableError("the queue of deliveries does not answer") from error
-        return sum(int(subject.rpartition("-")[2]) for subject in found.state.subjects or ())
+            log.warning("deliveries.not_counted", workspace_id=workspace_id, error=repr(error))
+            self._silent_until = self._monotonic() + LOOK_SECONDS
+        finally:
+            share.look_at = self._monotonic() + pause

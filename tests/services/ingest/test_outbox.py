@@ -1,16 +1,19 @@
 """Deliveries on their way into the queue: what each is known by, and how many of a workspace wait there."""
 
+import asyncio
 from datetime import datetime, timedelta
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 from nats.aio.client import Client
+from nats.js.api import StreamInfo
+from testkit.waiting import eventually
 
 from services.ingest.connectors.registry import catalogue, manifest_of
 from services.ingest.connectors.verification import Call
 from services.ingest.jobs.directory import Addressee
-from services.ingest.jobs.outbox import LOOK_SECONDS, Outbox, Shares, delivery_of
+from services.ingest.jobs.outbox import LOOK_FULL_SECONDS, LOOK_SECONDS, Outbox, Shares, delivery_of
 from services.ingest.jobs.queue import DELIVERIES, STREAM, JobQueue
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.test_deliveries import DELIVERY, ZENDESK
@@ -101,7 +104,68 @@ async def test_workspace_has_its_share_of_the_queue_and_others_have_theirs(nc: C
         assert [await one.take(workspace_id, 3) for workspace_id in ("ws_big", "ws_small")] == [False, True]
     assert (await nc.jetstream().stream_info(STREAM)).state.messages == 0
     await nc.jetstream().purge_stream(DELIVERIES)
+    now += LOOK_FULL_SECONDS
     assert await share.take("ws_big", 1)
+
+
+class Looked(Shares):
+    """Shares of eight units, how often they were looked at, and when they may be answered."""
+
+    def __init__(self, nc: Client) -> None:
+        self.now = 0.0
+        self.n_looks = 0
+        self.may_look = asyncio.Event()
+        self.may_look.set()
+        super().__init__(nc, units=8, monotonic=lambda: self.now)
+        info = self._js.stream_info
+
+        async def look(name: str, subjects_filter: str | None = None) -> StreamInfo:
+            self.n_looks += 1
+            await self.may_look.wait()
+            return await info(name, subjects_filter)
+
+        self._js.stream_info = look  # type: ignore[method-assign]  # the same, counted
+
+
+async def test_a_share_that_is_used_up_is_looked_at_seldom(nc: Client) -> None:
+    """The names of all that waits come with each look, while its vendor calls and others' calls travel along."""
+    await JobQueue(nc).ensure()
+    share = Looked(nc)
+    await nc.jetstream().publish("job.delivery.ws_big.1-8", b"")
+    refused: list[bool] = []
+    while share.n_looks < 3:
+        refused.append(not await share.take("ws_big", 3))
+        share.now += LOOK_SECONDS
+    assert refused == [True] * (2 * round(LOOK_FULL_SECONDS / LOOK_SECONDS) + 1)
+
+
+async def test_a_look_without_an_answer_holds_up_and_refuses_nobody(nc: Client) -> None:
+    """Calls of many workspaces travel together; until it is answered a process keeps to the share that it knows of."""
+    share = Looked(nc)
+    assert [await share.take(each, 3) for each in ("ws_1", "ws_2", "ws_1", "ws_1")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert share.n_looks == 1
+    await JobQueue(nc).ensure()
+    share.now += LOOK_SECONDS
+    assert [await share.take("ws_1", 3), share.n_looks] == [True, 2]
+
+
+async def test_what_is_put_during_a_look_is_counted_beside_what_it_finds(nc: Client) -> None:
+    await JobQueue(nc).ensure()
+    share = Looked(nc)
+    assert await share.take("ws_1", 2)
+    await nc.jetstream().publish("job.delivery.ws_1.1-2", b"")
+    share.may_look.clear()
+    looking = asyncio.create_task(share.take("ws_1", 1))
+    await eventually(lambda: share.n_looks == 1)
+    assert await share.take("ws_1", 5)
+    share.may_look.set()
+    assert await looking
+    assert [await share.take("ws_1", 1), share.n_looks] == [False, 1]
 
 
 @pytest.mark.parametrize("limit", [{"max_msgs": 1}, {"max_bytes": 1_500}])
