@@ -25,7 +25,7 @@ from services.ingest.connectors.expressions import ExpressionError
 from services.ingest.connectors.payloads import UnreadableError, payload_of, read_delivery
 from services.ingest.errors import PlanFullError
 from services.ingest.jobs.directory import Addressee, Directory
-from services.ingest.jobs.hands import InHand
+from services.ingest.jobs.hands import Failures, InHand
 from services.ingest.jobs.intake import PUSHED, Intake
 from services.ingest.jobs.outbox import KIND, Delivery
 from services.ingest.jobs.queue import (
@@ -56,11 +56,14 @@ are larger."""
 GROUPS_AT_ONCE: Final = 4
 GROUPS_PER_WORKSPACE: Final = 2
 """Groups that are worked on at once. One connector's come one after the other."""
-ATTEMPTS_TOGETHER: Final = 3
-"""Offered more often than this, a delivery is handled by itself, so that it holds up no others."""
+FAILURES_TOGETHER: Final = 3
+"""After so many failures a delivery is handled by itself, so that it holds up no others."""
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0, 600.0)
 TRIES_MAX: Final = 8
-"""Half an hour's: what fails by itself for so often becomes a dead letter; while something of ours is away it waits."""
+"""Half an hour's: what fails by itself for so often, in one process, becomes a dead letter; while something of ours is away it
+waits."""
+AWAY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
+"""When something of ours was away, by how often the delivery was offered to anybody: nobody counts for how long that was."""
 GIVEN_UP: Final = f"could not be taken in, {TRIES_MAX} times; try it again when the cause is mended"
 
 _AWAY: Final = (UnavailableError, LogUnavailableError, psycopg.OperationalError, PoolTimeout)
@@ -89,6 +92,7 @@ class Receiver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._in_hand = InHand()
+        self._failures = Failures()
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._slow: set[str] = set()
         self._next_at = 0.0
@@ -186,11 +190,6 @@ class Receiver:
                 task.add_done_callback(self._tasks.discard)
             lane.put((message, delivery))
 
-    def _attempt(self, message: Msg) -> int:
-        """Which one this is, from 1; what went back untried was none."""
-        n_put_back = self._in_hand.n_put_back(message.subject)
-        return max(1, message.metadata.num_delivered - n_put_back)
-
     async def _work(self, workspace_id: str, connector_id: str, lane: "_Lane") -> None:
         """What waits of one connector, one group after the other; what comes before a group's turn goes with it."""
         signs = asyncio.create_task(give_signs(lane.in_hand.values(), every=ACK_WAIT_SECONDS / 3))
@@ -234,7 +233,7 @@ class Receiver:
 
     def _is_alone(self, offered: "Offered") -> bool:
         """What has failed before holds up no others."""
-        return self._attempt(offered[0]) > ATTEMPTS_TOGETHER
+        return self._failures.of(offered[0].subject) >= FAILURES_TOGETHER
 
     def _door(self, name: str, room: int) -> asyncio.Semaphore:
         """There while somebody is in it or waits at it, who go in in the order in which they came."""
@@ -244,19 +243,18 @@ class Receiver:
         return door
 
     async def _do(self, workspace_id: str, connector_id: str, members: "Sequence[Offered]") -> None:
-        attempt = max(self._attempt(message) for message, _ in members)
         try:
             try:
                 await self._take(workspace_id, connector_id, [delivery for _, delivery in members])
             except _AWAY:
                 raise
             except Exception as error:
-                if attempt < TRIES_MAX:
+                if max(self._failures.add(message.subject) for message, _ in members) < TRIES_MAX:
                     raise
                 for _, delivery in members:
                     await self._give_up(workspace_id, delivery, error)
         except Exception as error:  # noqa: BLE001  # edge: what fails here waits in the queue, nothing is lost
-            wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1]
+            wait = self._back_off(members, error)
             log.warning("deliveries.postponed", n=len(members), error=repr(error), retry_after=wait)
             for message, _ in members:
                 await message.nak(delay=wait)
@@ -264,6 +262,15 @@ class Receiver:
             for message, _ in members:
                 await message.ack()
                 self._in_hand.forget(workspace_id, message.subject)
+                self._failures.forget(message.subject)
+
+    def _back_off(self, members: "Sequence[Offered]", error: Exception) -> float:
+        """In how many seconds what could not be taken in is offered again."""
+        if isinstance(error, _AWAY):
+            n_offered = max(message.metadata.num_delivered for message, _ in members)
+            return AWAY_SECONDS[min(n_offered, len(AWAY_SECONDS)) - 1]
+        n_failed = max(self._failures.of(message.subject) for message, _ in members)
+        return RETRY_SECONDS[min(n_failed, len(RETRY_SECONDS)) - 1]
 
     async def _give_up(self, workspace_id: str, delivery: Delivery, error: Exception) -> None:
         """Keep as a dead letter what could not be taken in: it may be tried again when that is mended."""

@@ -1,4 +1,4 @@
-"""How much of what vendors send is in the hands of one process, and whose it is. Pure."""
+"""How much of what vendors send is in the hands of one process, whose it is, and how often it failed there. Pure."""
 
 from collections import Counter as Tally
 from collections import OrderedDict
@@ -16,15 +16,18 @@ DELAY_SECONDS_MAX: Final = 60.0
 """When something is offered again that went back, and how much later for each other of its workspace that did: what is
 offered again comes before what is new, so it must not come all at once."""
 _PUT_BACK_MAX: Final = 65_536
+FAILING_MAX: Final = 65_536
+"""Deliveries whose failures are counted, such as all that wait of four workspaces; beyond them, the one that failed longest
+ago begins anew."""
 
 
 class InHand:
-    """Counts what is taken and given back, and how often what went back has done so."""
+    """Counts what is taken and given back, and what went back untried."""
 
     def __init__(self) -> None:
         self._n: Tally[str] = Tally()
         self._n_bytes: Tally[str] = Tally()
-        self._put_back: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        self._put_back: OrderedDict[str, str] = OrderedDict()
         self._n_put_back: Tally[str] = Tally()
 
     @property
@@ -64,17 +67,13 @@ class InHand:
         """Note that a delivery went back untried; in how many seconds it may come again."""
         if subject not in self._put_back:
             self._n_put_back[workspace_id] += 1
-        self._put_back[subject] = (workspace_id, self.n_put_back(subject) + 1)
+        self._put_back[subject] = workspace_id
         self._put_back.move_to_end(subject)
         wait = min(DELAY_SECONDS + STEP_SECONDS * self._n_put_back[workspace_id], DELAY_SECONDS_MAX)
         if len(self._put_back) > _PUT_BACK_MAX:
             # What did not come again was taken by another process.
-            self.forget(*next((each, name) for name, (each, _) in self._put_back.items()))
+            self.forget(*next((each, name) for name, each in self._put_back.items()))
         return wait
-
-    def n_put_back(self, subject: str) -> int:
-        """How often a delivery went back untried."""
-        return self._put_back.get(subject, ("", 0))[1]
 
     def forget(self, workspace_id: str, subject: str) -> None:
         """It is done."""
@@ -86,3 +85,29 @@ class InHand:
     def _has_room(self, name: str, share: int) -> bool:
         """Something is always within a share of which nothing is used, however large it is."""
         return self._n[name] < IN_HAND_MAX // share and self._n_bytes[name] < IN_HAND_BYTES_MAX // share
+
+
+class Failures:
+    """Counts how often each delivery failed by itself, in the hands of this process.
+
+    How often it was offered says something else: others had no room for it, or ended, or something of ours was away.
+    """
+
+    def __init__(self) -> None:
+        self._n: OrderedDict[str, int] = OrderedDict()
+
+    def add(self, subject: str) -> int:
+        """Count one more; how many there are now."""
+        n = self._n.pop(subject, 0) + 1
+        self._n[subject] = n
+        if len(self._n) > FAILING_MAX:
+            self._n.popitem(last=False)
+        return n
+
+    def of(self, subject: str) -> int:
+        """How many there are."""
+        return self._n.get(subject, 0)
+
+    def forget(self, subject: str) -> None:
+        """It is done."""
+        self._n.pop(subject, None)

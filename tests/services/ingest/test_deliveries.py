@@ -83,8 +83,11 @@ def message_to(connector_id: str, number: int) -> AsyncMock:
 
 async def test_delivery_that_always_fails_becomes_a_dead_letter(nc: Client) -> None:
     desk = Desk(nc, AsyncMock(side_effect=OverflowError))
-    await desk.offer(TRIES_MAX - 1)
-    assert (desk.message.nak.await_count, desk.records.reject.await_count) == (1, 0)
+    for n_delivered in range(1, TRIES_MAX):
+        await desk.offer(n_delivered)
+    waits = [said.kwargs["delay"] for said in desk.message.nak.await_args_list]
+    assert waits == [*jobs.RETRY_SECONDS, jobs.RETRY_SECONDS[-1], jobs.RETRY_SECONDS[-1]]
+    assert desk.records.reject.await_count == 0
     await desk.offer(TRIES_MAX)
     (_, _, _, (rejection,)) = desk.records.reject.await_args.args
     assert rejection.record == {"id": 1}
@@ -111,6 +114,21 @@ async def test_delivery_waits_for_what_is_ours_however_long(nc: Client) -> None:
     desk = Desk(nc, AsyncMock(side_effect=LogUnreachableError()))
     await desk.offer(10 * TRIES_MAX)
     assert (desk.message.nak.await_count, desk.records.reject.await_count) == (1, 0)
+
+
+async def test_only_what_a_delivery_fails_by_itself_counts_as_its_failure(nc: Client) -> None:
+    """Not that others put it back, or ended with it in hand, nor that something of ours was away."""
+    away = [LogUnreachableError() for _ in range(TRIES_MAX)]
+    desk = Desk(nc, AsyncMock(side_effect=[*away, OverflowError(), None]))
+    for n_delivered in range(TRIES_MAX + 1):
+        await desk.offer(TRIES_MAX + n_delivered)
+    waits = [said.kwargs["delay"] for said in desk.message.nak.await_args_list]
+    assert waits == [jobs.AWAY_SECONDS[-1]] * TRIES_MAX + [jobs.RETRY_SECONDS[0]]
+    assert desk.records.reject.await_count == 0
+    await desk.offer(2 * TRIES_MAX)
+    assert desk.message.ack.await_count == 1
+    # It is done: should it be offered once more, it has not failed.
+    assert desk.receiver._failures.of(desk.message.subject) == 0
 
 
 async def test_delivery_that_takes_long_is_not_given_away(
@@ -168,12 +186,13 @@ async def test_what_comes_while_a_connector_is_at_work_is_taken_in_together(
         groups.append([number for record in found if isinstance(record, dict) for number in [record["id"]]])
         await let_go.wait()
 
-    def message(number: int, *, n_delivered: int = 1, size: int = 0) -> AsyncMock:
+    def message(number: int, *, size: int = 0) -> AsyncMock:
         body = msgspec.json.encode({"id": number, "text": size * "x"})
         return AsyncMock(
             data=msgspec.msgpack.encode(replace(DELIVERY, keys=(f"id-{number}",), body=body)),
             subject=f"job.delivery.{WORKSPACE}.{number}-1",
-            metadata=SimpleNamespace(num_delivered=n_delivered),
+            # After an outage of ours, all that waited was offered as often.
+            metadata=SimpleNamespace(num_delivered=TRIES_MAX),
         )
 
     desk = Desk(nc, AsyncMock(side_effect=take_in))
@@ -182,9 +201,10 @@ async def test_what_comes_while_a_connector_is_at_work_is_taken_in_together(
     for number in range(1, 6):
         assert not desk.begin(message(number))
     # One that has failed before, one that is more than a group may be, and one behind them.
-    assert not desk.begin(
-        message(6, n_delivered=jobs.ATTEMPTS_TOGETHER + 1), message(7, size=5_000), message(8)
-    )
+    failed = message(6)
+    for _ in range(jobs.FAILURES_TOGETHER):
+        desk.receiver._failures.add(failed.subject)
+    assert not desk.begin(failed, message(7, size=5_000), message(8))
     let_go.set()
     await work
     assert groups == [[0], [1, 2, 3], [4, 5], [6], [7], [8]]
@@ -255,6 +275,6 @@ async def test_a_slow_connector_has_its_share_in_hand_and_what_is_beyond_goes_ba
     # What went back has not been tried: its first failure is its first.
     back = flood[-1]
     back.metadata.num_delivered = 2
-    assert desk.receiver._attempt(back) == 1
+    assert desk.receiver._failures.of(back.subject) == 0
     await desk.receiver._offer(await jobs._read([back]))
     await eventually(lambda: back.ack.await_count == 1)
