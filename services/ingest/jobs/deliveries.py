@@ -159,9 +159,11 @@ class Receiver:
                     self._freed.clear()
                     await self._freed.wait()
                     rest = self._begin_within(rest)
+        now = asyncio.get_running_loop().time()
         for message, _ in rest:
-            self._slow.add(_workspace_of(message))
-            await message.nak(delay=self._in_hand.put_back(_workspace_of(message), message.subject))
+            workspace_id = _workspace_of(message)
+            self._slow.add(workspace_id)
+            await message.nak(delay=self._in_hand.put_back(workspace_id, message.subject, now=now))
 
     def _begin_within(self, offered: "Sequence[Offered]") -> "Sequence[Offered]":
         """What is beyond the share of its connector or workspace; of each connector the first are begun with."""

@@ -15,7 +15,12 @@ STEP_SECONDS: Final = 0.02
 DELAY_SECONDS_MAX: Final = 60.0
 """When something is offered again that went back, and how much later for each other of its workspace that did: what is
 offered again comes before what is new, so it must not come all at once."""
-_PUT_BACK_MAX: Final = 65_536
+LATE_SECONDS: Final = 10.0
+"""What did not come again for so long after its time was taken by another process."""
+_PUT_BACK_MAX: Final = 3_000
+"""Of one workspace; more would make no wait longer."""
+_CROWDED_MAX: Final = 32
+"""Workspaces of which something went back."""
 FAILING_MAX: Final = 65_536
 """Deliveries whose failures are counted, such as all that wait of four workspaces; beyond them, the one that failed longest
 ago begins anew."""
@@ -27,8 +32,7 @@ class InHand:
     def __init__(self) -> None:
         self._n: Tally[str] = Tally()
         self._n_bytes: Tally[str] = Tally()
-        self._put_back: OrderedDict[str, str] = OrderedDict()
-        self._n_put_back: Tally[str] = Tally()
+        self._put_back: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
 
     @property
     def is_full(self) -> bool:
@@ -63,28 +67,38 @@ class InHand:
             if not self._n[name]:
                 del self._n[name], self._n_bytes[name]
 
-    def put_back(self, workspace_id: str, subject: str) -> float:
-        """Note that a delivery went back untried; in how many seconds it may come again."""
-        if subject not in self._put_back:
-            self._n_put_back[workspace_id] += 1
-        self._put_back[subject] = workspace_id
-        self._put_back.move_to_end(subject)
-        wait = min(DELAY_SECONDS + STEP_SECONDS * self._n_put_back[workspace_id], DELAY_SECONDS_MAX)
-        if len(self._put_back) > _PUT_BACK_MAX:
-            # What did not come again was taken by another process.
-            self.forget(*next((each, name) for name, each in self._put_back.items()))
+    def put_back(self, workspace_id: str, subject: str, *, now: float) -> float:
+        """Note that a delivery went back untried, at a monotonic time; in how many seconds it may come again."""
+        waiting = self._put_back.setdefault(workspace_id, OrderedDict())
+        self._put_back.move_to_end(workspace_id)
+        waiting.pop(subject, None)
+        late = now - LATE_SECONDS
+        while waiting and next(iter(waiting.values())) < late:
+            waiting.popitem(last=False)
+        while (of := next(iter(self._put_back))) != workspace_id and _were_due(self._put_back[of], late):
+            del self._put_back[of]
+        wait = min(DELAY_SECONDS + STEP_SECONDS * (len(waiting) + 1), DELAY_SECONDS_MAX)
+        waiting[subject] = now + wait
+        if len(waiting) > _PUT_BACK_MAX:
+            waiting.popitem(last=False)
+        if len(self._put_back) > _CROWDED_MAX:
+            self._put_back.popitem(last=False)
         return wait
 
     def forget(self, workspace_id: str, subject: str) -> None:
         """It is done."""
-        if self._put_back.pop(subject, None) is not None:
-            self._n_put_back[workspace_id] -= 1
-            if not self._n_put_back[workspace_id]:
-                del self._n_put_back[workspace_id]
+        waiting = self._put_back.get(workspace_id)
+        if waiting is not None and waiting.pop(subject, None) is not None and not waiting:
+            del self._put_back[workspace_id]
 
     def _has_room(self, name: str, share: int) -> bool:
         """Something is always within a share of which nothing is used, however large it is."""
         return self._n[name] < IN_HAND_MAX // share and self._n_bytes[name] < IN_HAND_BYTES_MAX // share
+
+
+def _were_due(waiting: OrderedDict[str, float], moment: float) -> bool:
+    """Whether the last of these to go back was to come again before a moment."""
+    return waiting[next(reversed(waiting))] < moment
 
 
 class Failures:
