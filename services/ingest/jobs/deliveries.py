@@ -15,6 +15,7 @@ import structlog
 from eventlog import LogUnavailableError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
 from psycopg_pool import PoolTimeout
@@ -35,6 +36,7 @@ from services.ingest.jobs.queue import (
     JOBS_MAX,
     JobQueue,
     give_signs,
+    hand_back,
 )
 from services.ingest.records import Records, Rejection
 
@@ -100,7 +102,7 @@ class Receiver:
         self._doors: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def run(self) -> None:
-        """Work without end; several processes share the deliveries."""
+        """Work without end; several processes share the deliveries. Once it is cancelled, others have what it had in hand."""
         try:
             while True:
                 try:
@@ -111,9 +113,11 @@ class Receiver:
                         await self._queue.ensure()
                     await asyncio.sleep(1.0)
         finally:
+            in_hand = [message for lane in self._lanes.values() for message in lane.in_hand.values()]
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await hand_back(in_hand)
 
     async def _pull(self) -> None:
         await self._js.add_consumer(
@@ -133,12 +137,7 @@ class Receiver:
             while True:
                 await self._room()
                 with suppress(nats.errors.TimeoutError, TimeoutError):
-                    messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
-                    if messages[0].metadata.num_pending < FETCHED_AT_ONCE:
-                        await asyncio.sleep(GATHER_SECONDS)
-                    with suppress(nats.errors.TimeoutError, TimeoutError):
-                        messages += await subscription.fetch(FETCHED_AT_ONCE - 1, timeout=GATHER_SECONDS)
-                    await self._offer(await _read(messages))
+                    await self._offer(await _read(await _fetch(subscription)))
         finally:
             with suppress(Exception):
                 await subscription.unsubscribe()
@@ -153,12 +152,17 @@ class Receiver:
         """Begin with what there is room for. Whoever has their share is waited for a moment, until all theirs are done
         only once; then what is beyond it goes back, and nobody else waits for it."""
         rest = self._begin_within(offered)
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while any(_workspace_of(message) not in self._slow for message, _ in rest):
                     self._freed.clear()
                     await self._freed.wait()
                     rest = self._begin_within(rest)
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            await hand_back(message for message, _ in rest)
+            raise
         now = asyncio.get_running_loop().time()
         for message, _ in rest:
             workspace_id = _workspace_of(message)
@@ -357,6 +361,28 @@ class _Lane:
 
 
 _decode = msgspec.msgpack.Decoder(Delivery).decode
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+    """What waits, once something does. Raises TimeoutError where nothing came for long."""
+    messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
+    others = None
+    try:
+        if messages[0].metadata.num_pending < FETCHED_AT_ONCE:
+            await asyncio.sleep(GATHER_SECONDS)
+        others = asyncio.create_task(subscription.fetch(FETCHED_AT_ONCE - 1, timeout=GATHER_SECONDS))
+        messages += await asyncio.shield(others)
+    except asyncio.CancelledError:
+        if others is not None:
+            # Cancelled as well, it would lose what it has by now.
+            with suppress(*_UNREACHABLE):
+                messages += await others
+        await hand_back(messages)
+        raise
+    except _UNREACHABLE:
+        # The next look says so too, if it lasts; the first is at hand.
+        pass
+    return messages
 
 
 async def _read(messages: Sequence[Msg]) -> list[Offered]:

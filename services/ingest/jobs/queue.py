@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -432,6 +432,12 @@ async def give_signs(messages: Collection[Msg], *, every: float) -> None:
         await asyncio.sleep(every)
         for message in tuple(messages):
             await _answer(message.in_progress())
+
+
+async def hand_back(messages: Iterable[Msg]) -> None:
+    """Offer these to others at once; what was answered before stays so."""
+    for message in messages:
+        await _answer(message.nak())
 
 
 async def _answer(sent: Awaitable[None]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from unittest.mock import AsyncMock
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from nats.aio.client import Client
+from nats.js.errors import NotFoundError, ServiceUnavailableError
 from testkit.waiting import eventually
 
 from services.ingest.connectors.connecting import Source, source_of
@@ -18,8 +20,8 @@ from services.ingest.jobs import deliveries as jobs
 from services.ingest.jobs import hands
 from services.ingest.jobs.deliveries import TRIES_MAX, Receiver
 from services.ingest.jobs.directory import Addressee
-from services.ingest.jobs.outbox import Delivery
-from services.ingest.jobs.queue import JobQueue
+from services.ingest.jobs.outbox import KIND, Delivery
+from services.ingest.jobs.queue import DELIVERIES, JobQueue
 from services.ingest.state import NOTHING_YET
 from tests.services.ingest.builders import NOW
 from tests.services.ingest.test_intake import SETTINGS, WORKSPACE
@@ -145,6 +147,78 @@ async def test_delivery_that_takes_long_is_not_given_away(
     assert n_signs > 1
     await asyncio.sleep(0.05)
     assert (desk.message.ack.await_count, desk.message.in_progress.await_count) == (1, n_signs)
+
+
+async def _n_unanswered(nc: Client) -> int:
+    """Deliveries that were given to somebody."""
+    with suppress(NotFoundError):
+        return (await nc.jetstream().consumer_info(DELIVERIES, KIND)).num_ack_pending or 0
+    return 0
+
+
+@pytest.mark.parametrize("doing", ["working", "waiting for its share", "gathering"])
+async def test_what_somebody_has_who_is_stopped_goes_to_others_at_once(
+    nc: Client, monkeypatch: pytest.MonkeyPatch, doing: str
+) -> None:
+    """Whoever is killed is missed after fifteen seconds only, and each update stops all of them."""
+    await JobQueue(nc).ensure()
+    for number in range(10):
+        message = message_to("con_1", number)
+        await nc.jetstream().publish(message.subject, message.data)
+    taken: list[object] = []
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    async def take_in(_: Source, __: str, found: Sequence[object], *___: object, **____: object) -> None:
+        taken.extend(found)
+
+    async def is_given(n: int) -> bool:
+        return await _n_unanswered(nc) == n
+
+    with monkeypatch.context() as while_it_works:
+        if doing == "waiting for its share":
+            while_it_works.setattr(hands, "IN_HAND_MAX", 8)
+            while_it_works.setattr(jobs, "PATIENCE_SECONDS", 60.0)
+        if doing == "gathering":
+            while_it_works.setattr(jobs, "GATHER_SECONDS", 60.0)
+        stopped = asyncio.create_task(Desk(nc, AsyncMock(side_effect=never)).receiver.run())
+        try:
+            await eventually(lambda: is_given(1 if doing == "gathering" else 10))
+        finally:
+            stopped.cancel()
+            await asyncio.gather(stopped, return_exceptions=True)
+    other = asyncio.create_task(Desk(nc, AsyncMock(side_effect=take_in)).receiver.run())
+    try:
+        await eventually(lambda: len(taken) == 10, deadline=jobs.ACK_WAIT_SECONDS / 2)
+    finally:
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+
+
+async def test_what_was_fetched_first_is_not_lost_with_what_comes_behind_it() -> None:
+    """Neither where the queue does not answer then, nor where this process is stopped just then."""
+    first, second = (message_to("con_1", number) for number in range(2))
+    first.metadata.num_pending = jobs.FETCHED_AT_ONCE
+    failing = AsyncMock()
+    failing.fetch.side_effect = [[first], ServiceUnavailableError()]
+    assert await jobs._fetch(failing) == [first]
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def fetch(batch: int, **_: object) -> list[AsyncMock]:
+        if batch == 1:
+            return [first]
+        begun.set()
+        await may_end.wait()
+        return [second]
+
+    fetching = asyncio.create_task(jobs._fetch(AsyncMock(fetch=fetch)))
+    await begun.wait()
+    fetching.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert [each.nak.await_count for each in (first, second)] == [1, 1]
 
 
 async def test_a_connector_that_takes_long_holds_up_no_other_and_keeps_its_own_order(nc: Client) -> None:
