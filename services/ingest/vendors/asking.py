@@ -26,6 +26,17 @@ PROBE_SECONDS: Final = 25.0
 PROBES_PER_WORKSPACE: Final = 2
 """Tried at once for one workspace, until their threads are free again."""
 
+_loading: Final = threading.Lock()
+
+
+def _load() -> None:
+    """Import the library that asks, whole: its modules import each other in circles, so whoever began to while another was
+    at it could find half of one. Here, for it takes a second, and as much memory as all else.
+    """
+    with _loading:
+        import dlt.common.configuration.specs.runtime_configuration  # noqa: PLC0415
+        import dlt.sources.helpers.rest_client.client  # noqa: F401, PLC0415
+
 
 class Asking:
     """Threads that ask, and what they may reach.
@@ -39,8 +50,8 @@ class Asking:
         self._grants = grants
         self._reach = reach
         self._rate_limiter = rate_limiter
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vendor")
-        self._probing = ThreadPoolExecutor(probes, thread_name_prefix="probe")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vendor", initializer=_load)
+        self._probing = ThreadPoolExecutor(probes, thread_name_prefix="probe", initializer=_load)
         self._probes: list[tuple[str, Future[list[Check]]]] = []
         self._sessions: set[requests.Session] = set()
         self._stopping = threading.Event()

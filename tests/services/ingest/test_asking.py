@@ -2,6 +2,8 @@
 
 import asyncio
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -168,3 +170,65 @@ async def test_a_test_takes_no_turn_that_another_may_come_back_for() -> None:
             await asking.stop()
     assert [check.code for (check,) in checks] == [None, "rate_limited"]
     assert len(asked) == 1
+
+
+FIRST_OF_A_PROCESS = '''
+import asyncio, sys, threading, time
+from datetime import UTC, datetime
+from runtime.outbound import Reach
+from msgspec.structs import replace
+from services.ingest.connectors.registry import manifest_of
+from services.ingest.vendors.asking import Asking
+from services.ingest.vendors.polling import Access, Window
+from services.ingest.vendors.rate_limiter import RateLimiter
+
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+manifest = replace(manifest_of("github"), base_url=sys.argv[1])
+config = {field.key: "x/y" for field in manifest.config if field.key != "ca_certificate"}
+access = Access(manifest, config, 1, dict.fromkeys(("token", "access_token"), "t"))
+
+
+async def ask(asking: Asking) -> None:
+    window = Window(None, DAY)
+    async for _ in asking.pages(access, manifest.streams[0], window, position=None, goes_on=lambda: True):
+        pass
+
+
+async def main() -> None:
+    asking = Asking(None, Reach.read(["127.0.0.0/8"]), threads=8, probes=2, rate_limiter=RateLimiter(time.monotonic))
+    probes = (asking.probe(f"wsp_{number}", access) for number in range(2))
+    first = asyncio.create_task(ask(asking))
+    await asyncio.to_thread(Finder.halfway.wait, 60)
+    await asyncio.gather(first, *(ask(asking) for _ in range(7)), *probes)
+    await asking.stop()
+
+
+class Finder:
+    """Finds nothing, knows who looks for dlt, and takes its time once a part of it is there while the whole is not."""
+
+    threads, halfway = set(), threading.Event()
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "dlt":
+            self.threads.add(threading.current_thread().name)
+            part = sys.modules.get("dlt.common.configuration.specs.runtime_configuration")
+            if hasattr(part, "RuntimeConfiguration") and not self.halfway.is_set():
+                self.halfway.set()
+                time.sleep(1.0)
+
+
+sys.meta_path.insert(0, Finder())
+asyncio.run(main())
+print(*Finder.threads)
+'''
+
+
+def test_the_first_that_ask_do_so_all_at_once() -> None:
+    """What asks is imported only then, by one of them: its modules import each other in circles."""
+    with answering(lambda _: (200, {}, b"[]")) as (url, asked):
+        begun = subprocess.run(
+            [sys.executable, "-c", FIRST_OF_A_PROCESS, url], capture_output=True, text=True, timeout=120
+        )
+    assert begun.returncode == 0, begun.stderr
+    assert len(begun.stdout.split()) == 1
+    assert len(asked) >= 8
