@@ -90,16 +90,20 @@ class Directory:
         """
         wanted = set(connector_ids)
         found = self._at_hand(wanted)
-        if len(found) < len(wanted):
-            async with self._reading:
-                read: dict[str, Addressee | None] = {}
-                asked: set[str] = set()
-                # What is waited for may change what others have read, and end what was at hand.
-                while missing := wanted - asked - (found := self._at_hand(wanted - asked)).keys():
-                    read |= await self._read(missing)
-                    asked |= missing
-                found |= read
-        return found
+        return found if len(found) == len(wanted) else await self._look_up(wanted)
+
+    async def _look_up(self, wanted: set[str]) -> dict[str, Addressee | None]:
+        """All of these; what was at hand is looked at again, for it may change and end while others are waited for."""
+        async with self._reading:
+            read: dict[str, Addressee | None] = {}
+            asked: set[str] = set()
+            while True:
+                found = self._at_hand(wanted - asked)
+                missing = wanted - asked - found.keys()
+                if not missing:
+                    return found | read
+                read |= await self._read(missing)
+                asked |= missing
 
     def forget(self, connector_id: str) -> None:
         """Read it again the next time: something about it is different."""
