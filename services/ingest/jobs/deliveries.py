@@ -283,6 +283,7 @@ class Receiver:
         connector_id = delivery.connector_id
         known = (await self._directory.find([connector_id]))[connector_id]
         if known is None:
+            _note_dropped(connector_id, 1)
             return
         log.error("delivery.given_up", connector_id=connector_id, error=type(error).__name__)
         try:
@@ -309,6 +310,7 @@ class Receiver:
         known = (await self._directory.find([connector_id]))[connector_id]
         if known is None or known.workspace_id != workspace_id:
             # Deleted since: nobody wants them any more.
+            _note_dropped(connector_id, len(deliveries))
             return
         keys = [key for delivery in deliveries for key in delivery.keys]
         taken = set(await self._records.taken_deliveries(workspace_id, connector_id, keys))
@@ -395,6 +397,10 @@ async def _read(messages: Sequence[Msg]) -> list[Offered]:
             log.exception("delivery.unreadable", subject=message.subject)
             await message.ack()
     return offered
+
+
+def _note_dropped(connector_id: str, n: int) -> None:
+    log.warning("deliveries.dropped", connector_id=connector_id, n=n)
 
 
 def _workspace_of(message: Msg) -> str:

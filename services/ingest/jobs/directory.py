@@ -170,17 +170,15 @@ class Directory:
         self._kept[connector_id] = kept
 
     def _readable(self, rows: Collection[_queries.FindConnectorsRow]) -> Iterator[tuple[str, Source | None]]:
-        """Connectors' sources, None where one takes no webhooks; without those whose settings cannot be read."""
+        """Connectors' sources, None where one takes no webhooks; without those that cannot be read."""
         for row in rows:
             try:
                 source = self._source(row)
-            except InvalidConnectorError:
-                source = None
-            except msgspec.DecodeError as error:
-                # Such as another release has written.
+            except (InvalidConnectorError, msgspec.DecodeError) as error:
+                # Such as another release has written: of a type, or with a key, that this one does not know.
                 log.error("connector.unreadable", connector_id=row.connector_id, error=str(error))
                 continue
-            yield row.connector_id, source if source and source.manifest.webhook is not None else None
+            yield row.connector_id, source if source.manifest.webhook is not None else None
 
     def _source(self, row: _queries.FindConnectorsRow) -> Source:
         before = self._kept.get(row.connector_id)

@@ -1,32 +1,54 @@
 """Whom addresses belong to: read seldom, many at once, and never for longer than promised."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import msgspec
 import pytest
-from contracts import WEBHOOK_SECRET
+from contracts import WEBHOOK_SECRET, connector
+from eventlog import EventLog
 from eventlog.readmodel import apply_schema
 from msgspec.structs import replace
+from nats.aio.client import Client
 from psycopg import AsyncConnection, AsyncRawCursor
 from runtime import database as databases
+from runtime.broker import CommandContext
 from runtime.database import Pool
 from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
+from testkit.waiting import eventually
 
 from services.ingest import _queries
+from services.ingest.connectors.registry import FOLDER
+from services.ingest.endpoints.receiving import Reception
 from services.ingest.jobs import directory as directories
+from services.ingest.jobs.deliveries import Receiver
 from services.ingest.jobs.directory import KEPT_SECONDS, Directory
+from services.ingest.jobs.intake import Intake
+from services.ingest.jobs.outbox import Delivery, Outbox
+from services.ingest.jobs.queue import DELIVERIES, JobQueue
+from services.ingest.records import Records
 from services.ingest.vault import Vault
 from tests.services.ingest.builders import NOW
+from tests.services.ingest.conftest import Plan
 from tests.services.ingest.test_intake import SETTINGS
 
 ONE, TWO = (f"ws_0123456789ABCDEFGHJKMNPQR{letter}" for letter in "ST")
 A, B, C = (f"con_0123456789ABCDEFGHJKMNPQR{letter}" for letter in "ABC")
 NOBODY = "con_0123456789ABCDEFGHJKMNPQRZ"
 SCHEMA = Path(_queries.__file__).with_name("schema.sql")
+OWN = {
+    **msgspec.yaml.decode((FOLDER / "custom_api.yaml").read_bytes(), type=dict[str, object]),
+    "type": "custom_shop",
+}
+TOMORROWS = (
+    replace(SETTINGS, type="a_type_of_tomorrow"),
+    replace(SETTINGS, type="custom_shop", auth=0, config={}, manifest={**OWN, "key_of_tomorrow": 1}),
+)
 
 
 @pytest.fixture
@@ -55,6 +77,14 @@ async def everywhere(sources_database: Database) -> AsyncIterator[Pool]:
     await pool.close()
 
 
+async def configure(everywhere: Pool, connector_id: str, settings: connector.ConnectorSettings) -> None:
+    written = msgspec.json.encode(settings).decode()
+    async with everywhere.connection() as conn:
+        await conn.execute(
+            "UPDATE connectors SET settings = $1 WHERE connector_id = $2", (written, connector_id)
+        )
+
+
 class Desk(SimpleNamespace):
     """A directory at a time that a test says, its vault, and which ids it looked for."""
 
@@ -67,6 +97,29 @@ class Desk(SimpleNamespace):
         found = await self.directory.find(connector_ids)
         known = [found[each] for each in connector_ids]
         return ["-" if each is None else each.secret for each in known]
+
+
+async def answered(desk: Desk, *connector_ids: str) -> list[int]:
+    """With which statuses calls that prove nothing are answered."""
+    stub = Mock(spec_set=[])
+    reception = Reception(
+        vault=desk.vault,
+        directory=desk.directory,
+        secrets=stub,
+        outbox=stub,
+        outbound=stub,
+        clock=lambda: NOW,
+    )
+    calls = tuple(
+        connector.VendorCall(connector_id=each, method="POST", url="", headers={}, query={}, body="")
+        for each in connector_ids
+    )
+    text = msgspec.json.encode(connector.VendorCalls(calls=calls)).decode()
+    sealed = desk.vault.to_send(text, workspace_id="-", what="vendor_calls")
+    said = await reception.receive_delivery(
+        connector.ReceiveDelivery(sealed_calls=sealed), CommandContext(workspace_id="-", correlation_id="")
+    )
+    return [answer.status for answer in said.answers]
 
 
 @pytest.fixture
@@ -130,9 +183,7 @@ async def test_a_change_counts_after_three_seconds_or_at_once_where_it_was_made(
     after = (await desk.directory.find([A]))[A]
     assert after is not None
     assert (after.secret, after.is_paused, after.source is before.source) == ("new", True, True)
-    renamed = msgspec.json.encode(replace(SETTINGS, display_name="Another")).decode()
-    async with everywhere.connection() as conn:
-        await conn.execute("UPDATE connectors SET settings = $1 WHERE connector_id = $2", (renamed, A))
+    await configure(everywhere, A, replace(SETTINGS, display_name="Another"))
     desk.directory.forget(A)
     last = (await desk.directory.find([A]))[A]
     assert last is not None
@@ -227,6 +278,53 @@ async def test_what_cannot_be_read_is_nothing_to_those_who_do_not_ask_for_it(
     desk.now = 2 * KEPT_SECONDS
     assert await desk.secrets(A) == ["A"]
     assert desk.looks[-1] == {A}
+
+
+@pytest.mark.parametrize("settings", TOMORROWS)
+async def test_what_another_release_has_written_is_not_taken_for_nobody(
+    desk: Desk, everywhere: Pool, settings: connector.ConnectorSettings
+) -> None:
+    """A type, or a key of somebody's own manifest, that this one does not know: its calls are not answered 404."""
+    await configure(everywhere, A, settings)
+    assert await answered(desk, A, B, NOBODY) == [503, 401, 404]
+    await configure(everywhere, A, replace(SETTINGS, type="custom_shop", auth=0, config={}, manifest=OWN))
+    desk.now = KEPT_SECONDS
+    assert await desk.secrets(A) == ["A"]
+
+
+async def test_what_was_taken_for_a_connector_that_cannot_be_read_waits_for_one_who_can(
+    desk: Desk, everywhere: Pool, sources_pool: Pool, event_log: EventLog, nc: Client, plan: Plan
+) -> None:
+    """Such as by a process of the release that wrote it; it is not lost, and nobody else waits for it."""
+    await configure(everywhere, A, TOMORROWS[0])
+    records = Records(sources_pool, clock=lambda: NOW, rng=random.Random(1))
+    intake = Intake(event_log, records, allow=plan.allow, clock=lambda: NOW)
+    queue, outbox = JobQueue(nc), Outbox(nc)
+    await queue.ensure()
+    await outbox.start()
+    put = [
+        Delivery(connector_id=each, keys=(f"id-{each}",), headers={}, body=b'{"id": 1}', received_at=NOW)
+        for each in (A, B)
+    ]
+    assert await outbox.put([(ONE, each) for each in put]) == [True, True]
+
+    async def is_taken(connector_id: str) -> bool:
+        return bool(await records.taken_deliveries(ONE, connector_id, [f"id-{connector_id}"]))
+
+    async def n_waiting() -> int:
+        return (await nc.jetstream().stream_info(DELIVERIES)).state.messages
+
+    work = asyncio.create_task(Receiver(nc, queue, desk.directory, records, intake).run())
+    try:
+        await eventually(lambda: is_taken(B))
+        await eventually(lambda: any(A in look for look in desk.looks))
+        assert (await n_waiting() > 0, await is_taken(A)) == (True, False)
+        await configure(everywhere, A, SETTINGS)
+        desk.now = KEPT_SECONDS
+        await eventually(lambda: is_taken(A))
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def test_secrets_that_cannot_be_read_are_nothing_to_other_connectors(
