@@ -102,6 +102,13 @@ class ConnectorNotFoundError(NotFoundError):
         super().__init__(f"there is no connector {connector_id}", details={"id": connector_id})
 
 
+class ConnectorUnreadableError(UnavailableError):
+    """Another release has written the connector, and this one cannot read it; what is for it waits for one that can."""
+
+    def __init__(self, connector_id: str) -> None:
+        super().__init__(f"connector {connector_id} cannot be read", details={"id": connector_id})
+
+
 class RunNotFoundError(NotFoundError):
     """The connector has no such run."""
 

@@ -133,11 +133,13 @@ class Reception:
         directory: Mapping[str, Addressee | None],
         context: CommandContext,
     ) -> connector.VendorAnswer | Waiting:
+        if said.connector_id not in directory:
+            return _unread()
         try:
             return await self._judged(said, directory[said.connector_id], context)
         except Exception as error:  # noqa: BLE001  # edge: calls of others came with this one
             log.warning("delivery.not_judged", connector_id=said.connector_id, error=type(error).__name__)
-            return _refusal(503, "the delivery could not be read; send it again")
+            return _unread()
 
     async def _judged(
         self, said: connector.VendorCall, known: Addressee | None, context: CommandContext
@@ -305,6 +307,10 @@ def _taken(*, is_kept: bool) -> connector.VendorAnswer:
     if not is_kept:
         return _refusal(503, "the delivery could not be kept; send it again")
     return connector.VendorAnswer(status=202, content_type=_JSON, body='{"status":"accepted"}', headers={})
+
+
+def _unread() -> connector.VendorAnswer:
+    return _refusal(503, "the delivery could not be read; send it again")
 
 
 def _refusal(status: int, message: str) -> connector.VendorAnswer:

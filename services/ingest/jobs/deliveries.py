@@ -281,7 +281,7 @@ class Receiver:
     async def _give_up(self, workspace_id: str, delivery: Delivery, error: Exception) -> None:
         """Keep as a dead letter what could not be taken in: it may be tried again when that is mended."""
         connector_id = delivery.connector_id
-        known = (await self._directory.find([connector_id]))[connector_id]
+        known = await self._directory.find_one(connector_id)
         if known is None:
             _note_dropped(connector_id, 1)
             return
@@ -307,7 +307,7 @@ class Receiver:
         await self._records.reject(workspace_id, connector_id, PUSHED, rejections)
 
     async def _take(self, workspace_id: str, connector_id: str, deliveries: Sequence[Delivery]) -> None:
-        known = (await self._directory.find([connector_id]))[connector_id]
+        known = await self._directory.find_one(connector_id)
         if known is None or known.workspace_id != workspace_id:
             # Deleted since: nobody wants them any more.
             _note_dropped(connector_id, len(deliveries))

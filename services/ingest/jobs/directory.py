@@ -17,13 +17,14 @@ from services.ingest import _queries
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.manifest import Webhook
 from services.ingest.connectors.reserved import WEBHOOK_FIRST_UNTIL, WEBHOOK_PREVIOUS
-from services.ingest.errors import InvalidConnectorError
+from services.ingest.errors import ConnectorUnreadableError, InvalidConnectorError
 from services.ingest.vault import Vault
 
 KEPT_SECONDS: Final = 3.0
 """How long a secret that was replaced, or a connector that was deleted, may still count in another process."""
 UNKNOWN_KEPT_SECONDS: Final = 0.5
-"""How long an id of nobody's is taken for that: it may be one whose row is about to be written."""
+"""How long an id of nobody's is taken for that: it may be one whose row is about to be written. As long for one that
+cannot be read."""
 KEPT_MAX: Final = 4096
 READ_MAX: Final = 256
 """Connectors that are read again before their time, together with one whose time is over."""
@@ -63,6 +64,7 @@ class _Kept(Struct):
     expires_at: float
     known: Addressee | None
     settings: str = ""
+    is_readable: bool = True
     is_asked: bool = False
 
 
@@ -86,41 +88,49 @@ class Directory:
         """The connectors of these ids; None where there is none, none any more, or none that takes webhooks; one that cannot
         be read is absent.
 
-        Who is unknown is kept as well, so that asking for it again costs no more than for one that exists.
+        Who is unknown, or cannot be read, is kept as well, so that asking for it again costs no more than for one that
+        exists.
         """
         wanted = set(connector_ids)
         found = self._at_hand(wanted)
-        return found if len(found) == len(wanted) else await self._look_up(wanted)
+        if len(found) < len(wanted):
+            found = await self._look_up(wanted)
+        return {id_: kept.known for id_, kept in found.items() if kept.is_readable}
 
-    async def _look_up(self, wanted: set[str]) -> dict[str, Addressee | None]:
+    async def find_one(self, connector_id: str) -> Addressee | None:
+        """The connector of this id; None as in `find`. Raises ConnectorUnreadableError."""
+        found = await self.find([connector_id])
+        if connector_id not in found:
+            raise ConnectorUnreadableError(connector_id)
+        return found[connector_id]
+
+    async def _look_up(self, wanted: set[str]) -> dict[str, _Kept]:
         """All of these; what was at hand is looked at again, for it may change and end while others are waited for."""
         async with self._reading:
-            read: dict[str, Addressee | None] = {}
-            asked: set[str] = set()
+            read: dict[str, _Kept] = {}
             while True:
-                found = self._at_hand(wanted - asked)
-                missing = wanted - asked - found.keys()
+                found = self._at_hand(wanted - read.keys())
+                missing = wanted - read.keys() - found.keys()
                 if not missing:
                     return found | read
                 read |= await self._read(missing)
-                asked |= missing
 
     def forget(self, connector_id: str) -> None:
         """Read it again the next time: something about it is different."""
         self._kept.pop(connector_id, None)
         self._n_forgotten += 1
 
-    def _at_hand(self, wanted: Collection[str]) -> dict[str, Addressee | None]:
+    def _at_hand(self, wanted: Collection[str]) -> dict[str, _Kept]:
         now = self._monotonic()
-        found: dict[str, Addressee | None] = {}
+        found: dict[str, _Kept] = {}
         for connector_id in wanted:
             kept = self._kept.get(connector_id)
             if kept is not None and kept.expires_at > now:
                 kept.is_asked = True
-                found[connector_id] = kept.known
+                found[connector_id] = kept
         return found
 
-    async def _read(self, missing: Collection[str]) -> dict[str, Addressee | None]:
+    async def _read(self, missing: Collection[str]) -> dict[str, _Kept]:
         """Those that are missing; with them others of their workspaces that would be missing soon, which costs little."""
         now, n_forgotten = self._monotonic(), self._n_forgotten
         ahead = self._soon_missing(missing, now)
@@ -133,20 +143,17 @@ class Directory:
         for workspace_id in {rows[id_].workspace_id for id_, source in sources.items() if source is not None}:
             ids = [id_ for id_ in sources if rows[id_].workspace_id == workspace_id]
             secrets |= await self._vault.open_each(workspace_id, ids)
-        read: dict[str, _Kept] = {}
-        for id_ in missing:
-            if id_ not in rows:
-                read[id_] = _Kept(now + UNKNOWN_KEPT_SECONDS, None)
-        for id_, source in sources.items():
+        read = {id_: _Kept(now + UNKNOWN_KEPT_SECONDS, None) for id_ in missing if id_ not in rows}
+        for id_, row in rows.items():
+            source = sources.get(id_)
             # Without secrets nobody is believed; others' calls, which may have come with this one, go on.
-            known = None if source is None else _addressee(rows[id_], source, secrets.get(id_, {}))
-            read[id_] = _Kept(
-                now + (KEPT_SECONDS if known else UNKNOWN_KEPT_SECONDS), known, rows[id_].settings
-            )
+            known = None if source is None else _addressee(row, source, secrets.get(id_, {}))
+            until = now + (UNKNOWN_KEPT_SECONDS if known is None else KEPT_SECONDS)
+            read[id_] = _Kept(until, known, row.settings, is_readable=id_ in sources)
         if n_forgotten == self._n_forgotten:
             for id_, kept in read.items():
                 self._keep(id_, kept)
-        return {id_: read[id_].known for id_ in missing if id_ in read}
+        return {id_: read[id_] for id_ in missing}
 
     def _soon_missing(self, missing: Collection[str], now: float) -> Sequence[str]:
         """What was asked for since it was read last, of workspaces of which something is missing."""
@@ -172,20 +179,24 @@ class Directory:
     def _readable(self, rows: Collection[_queries.FindConnectorsRow]) -> Iterator[tuple[str, Source | None]]:
         """Connectors' sources, None where one takes no webhooks; without those that cannot be read."""
         for row in rows:
+            before = self._kept.get(row.connector_id)
+            same = before if before is not None and before.settings == row.settings else None
+            if same is not None and not same.is_readable:
+                # To read it again would end the same, and whoever calls for it would have us do so all the time.
+                continue
+            known = same.known if same is not None else None
             try:
-                source = self._source(row)
+                source = known.source if known is not None else _source(row)
             except (InvalidConnectorError, msgspec.DecodeError) as error:
                 # Such as another release has written: of a type, or with a key, that this one does not know.
                 log.error("connector.unreadable", connector_id=row.connector_id, error=str(error))
                 continue
             yield row.connector_id, source if source.manifest.webhook is not None else None
 
-    def _source(self, row: _queries.FindConnectorsRow) -> Source:
-        before = self._kept.get(row.connector_id)
-        if before is not None and before.known is not None and before.settings == row.settings:
-            return before.known.source
-        settings = msgspec.json.decode(row.settings, type=connector.ConnectorSettings)
-        return source_of(row.connector_id, settings)
+
+def _source(row: _queries.FindConnectorsRow) -> Source:
+    settings = msgspec.json.decode(row.settings, type=connector.ConnectorSettings)
+    return source_of(row.connector_id, settings)
 
 
 def _addressee(

@@ -15,7 +15,7 @@ from testkit.waiting import eventually
 
 from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.registry import manifest_of
-from services.ingest.errors import LogUnreachableError, PlanFullError
+from services.ingest.errors import ConnectorUnreadableError, LogUnreachableError, PlanFullError
 from services.ingest.jobs import deliveries as jobs
 from services.ingest.jobs import hands
 from services.ingest.jobs.deliveries import TRIES_MAX, Receiver
@@ -51,12 +51,12 @@ class Desk:
         known = Addressee(workspace_id=WORKSPACE, source=ZENDESK, webhook=webhook)
         self.records = AsyncMock()
         self.records.taken_deliveries.return_value = ()
-        directory = AsyncMock()
-        directory.find.return_value = {
+        self.directory = AsyncMock()
+        self.directory.find_one.side_effect = {
             id_: replace(known, source=replace(ZENDESK, connector_id=id_)) for id_ in ("con_1", "con_2")
-        }
+        }.get
         intake = SimpleNamespace(take_in=take_in)
-        self.receiver = Receiver(nc, JobQueue(nc), directory, self.records, intake)  # type: ignore[arg-type]
+        self.receiver = Receiver(nc, JobQueue(nc), self.directory, self.records, intake)  # type: ignore[arg-type]
         self.message = AsyncMock(
             data=msgspec.msgpack.encode(DELIVERY), subject=f"job.delivery.{WORKSPACE}.1-1"
         )
@@ -131,6 +131,15 @@ async def test_only_what_a_delivery_fails_by_itself_counts_as_its_failure(nc: Cl
     assert desk.message.ack.await_count == 1
     # It is done: should it be offered once more, it has not failed.
     assert desk.receiver._failures.of(desk.message.subject) == 0
+
+
+async def test_delivery_waits_for_who_can_read_its_connector_however_long(nc: Client) -> None:
+    desk = Desk(nc, AsyncMock())
+    desk.directory.find_one.side_effect = ConnectorUnreadableError("con_1")
+    for n_delivered in range(1, 2 * TRIES_MAX + 1):
+        await desk.offer(n_delivered)
+    assert (desk.message.nak.await_count, desk.message.ack.await_count) == (2 * TRIES_MAX, 0)
+    assert (desk.records.reject.await_count, desk.receiver._failures.of(desk.message.subject)) == (0, 0)
 
 
 async def test_delivery_that_takes_long_is_not_given_away(

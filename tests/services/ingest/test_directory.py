@@ -23,11 +23,13 @@ from testkit.servers import Database
 from testkit.waiting import eventually
 
 from services.ingest import _queries
+from services.ingest.connectors.connecting import Source, source_of
 from services.ingest.connectors.registry import FOLDER
 from services.ingest.endpoints.receiving import Reception
+from services.ingest.errors import ConnectorUnreadableError
 from services.ingest.jobs import directory as directories
 from services.ingest.jobs.deliveries import Receiver
-from services.ingest.jobs.directory import KEPT_SECONDS, Directory
+from services.ingest.jobs.directory import KEPT_SECONDS, UNKNOWN_KEPT_SECONDS, Directory
 from services.ingest.jobs.intake import Intake
 from services.ingest.jobs.outbox import Delivery, Outbox
 from services.ingest.jobs.queue import DELIVERIES, JobQueue
@@ -290,6 +292,31 @@ async def test_what_another_release_has_written_is_not_taken_for_nobody(
     await configure(everywhere, A, replace(SETTINGS, type="custom_shop", auth=0, config={}, manifest=OWN))
     desk.now = KEPT_SECONDS
     assert await desk.secrets(A) == ["A"]
+
+
+async def test_one_that_cannot_be_read_is_looked_for_no_more_often_than_one_of_nobodys(
+    desk: Desk, everywhere: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not read again as it is: whoever knows its address may call it all the time."""
+    tried: list[str] = []
+
+    def counted(connector_id: str, settings: connector.ConnectorSettings) -> Source:
+        tried.append(connector_id)
+        return source_of(connector_id, settings)
+
+    monkeypatch.setattr(directories, "source_of", counted)
+    await configure(everywhere, A, TOMORROWS[1])
+    for _ in range(3):
+        assert await answered(desk, A, NOBODY) == [503, 404]
+    assert (desk.looks, tried) == ([{A, NOBODY}], [A])
+    desk.now = UNKNOWN_KEPT_SECONDS
+    with pytest.raises(ConnectorUnreadableError):
+        await desk.directory.find_one(A)
+    assert await desk.directory.find_one(NOBODY) is None
+    assert (desk.looks[1:], tried) == ([{A}, {NOBODY}], [A])
+    await configure(everywhere, A, SETTINGS)
+    desk.now = KEPT_SECONDS
+    assert await desk.directory.find_one(A) is not None
 
 
 async def test_what_was_taken_for_a_connector_that_cannot_be_read_waits_for_one_who_can(
