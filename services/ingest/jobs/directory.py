@@ -98,8 +98,15 @@ class Directory:
         return {id_: kept.known for id_, kept in found.items() if kept.is_readable}
 
     async def find_one(self, connector_id: str) -> Addressee | None:
-        """The connector of this id; None as in `find`. Raises ConnectorUnreadableError."""
+        """The connector of this id; None as in `find`, but by a look of now, for what is for nobody is dropped.
+
+        Raises ConnectorUnreadableError.
+        """
         found = await self.find([connector_id])
+        if connector_id in found and found[connector_id] is None:
+            # It may have been looked for before its row was there.
+            self.forget(connector_id)
+            found = await self.find([connector_id])
         if connector_id not in found:
             raise ConnectorUnreadableError(connector_id)
         return found[connector_id]

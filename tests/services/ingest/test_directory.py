@@ -87,6 +87,17 @@ async def configure(everywhere: Pool, connector_id: str, settings: connector.Con
         )
 
 
+async def add_as_a(everywhere: Pool, connector_id: str) -> None:
+    """Another connector like A."""
+    async with everywhere.connection() as conn:
+        await conn.execute(
+            "INSERT INTO connectors SELECT workspace_id, $1, type, settings, status, reason, secrets, scheduled_since,"
+            " last_run_at, last_run_id, succeeded_run_id, failed_run_ids, partition, changed_seq FROM connectors"
+            " WHERE connector_id = $2",
+            (connector_id, A),
+        )
+
+
 class Desk(SimpleNamespace):
     """A directory at a time that a test says, its vault, and which ids it looked for."""
 
@@ -244,17 +255,11 @@ async def test_what_ends_while_others_are_read_is_read_too(
 
 
 async def test_no_more_are_read_ahead_than_may_be_and_the_others_are_next_time(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, everywhere: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directories, "READ_MAX", 1)
     another = f"{A[:-1]}D"
-    async with desk.directory._pool.connection() as conn:
-        await conn.execute(
-            "INSERT INTO connectors SELECT workspace_id, $1, type, settings, status, reason, secrets, scheduled_since,"
-            " last_run_at, last_run_id, succeeded_run_id, failed_run_ids, partition, changed_seq FROM connectors"
-            " WHERE connector_id = $2",
-            (another, A),
-        )
+    await add_as_a(everywhere, another)
     for _ in range(2):
         assert await desk.secrets(A, B, another) == ["A", "B", ""]
     desk.now = KEPT_SECONDS
@@ -313,10 +318,21 @@ async def test_one_that_cannot_be_read_is_looked_for_no_more_often_than_one_of_n
     with pytest.raises(ConnectorUnreadableError):
         await desk.directory.find_one(A)
     assert await desk.directory.find_one(NOBODY) is None
-    assert (desk.looks[1:], tried) == ([{A}, {NOBODY}], [A])
+    assert (desk.looks[1:], tried) == ([{A}, {NOBODY}, {NOBODY}], [A])
     await configure(everywhere, A, SETTINGS)
     desk.now = KEPT_SECONDS
     assert await desk.directory.find_one(A) is not None
+
+
+async def test_nothing_is_dropped_by_a_look_of_before_its_connector_was_there(
+    desk: Desk, everywhere: Pool
+) -> None:
+    """Its address may be called as soon as it is told, and another process find it a moment later."""
+    assert await desk.secrets(NOBODY) == ["-"]
+    await add_as_a(everywhere, NOBODY)
+    assert await desk.secrets(NOBODY) == ["-"]
+    found = await desk.directory.find_one(NOBODY)
+    assert (found and found.workspace_id, await desk.secrets(NOBODY)) == (ONE, [""])
 
 
 async def test_what_was_taken_for_a_connector_that_cannot_be_read_waits_for_one_who_can(
