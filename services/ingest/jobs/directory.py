@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
+import psycopg
 import structlog
 from contracts import WEBHOOK_SECRET, connector
 from msgspec import Struct
-from runtime.database import Pool
+from runtime.database import Pool, on_working_connection
+from runtime.errors import UnavailableError
 
 from services.ingest import _queries
 from services.ingest.connectors.connecting import Source, source_of
@@ -26,6 +28,8 @@ UNKNOWN_KEPT_SECONDS: Final = 0.5
 """How long an id of nobody's is taken for that: it may be one whose row is about to be written. As long for one that
 cannot be read."""
 KEPT_MAX: Final = 4096
+READ_SECONDS: Final = 3.0
+"""How long a look may take, for others wait for it, also where the other end of its connection is gone."""
 READ_MAX: Final = 256
 """Connectors that are read again before their time, together with one whose time is over."""
 PREVIOUS_GOOD_FOR: Final = timedelta(hours=24)
@@ -82,6 +86,8 @@ class Directory:
         self._monotonic = monotonic
         self._kept: dict[str, _Kept] = {}
         self._reading = asyncio.Lock()
+        self._looks: set[asyncio.Task[dict[str, _Kept]]] = set()
+        self._n_failed = 0
         self._n_forgotten = 0
 
     async def find(self, connector_ids: Collection[str]) -> Mapping[str, Addressee | None]:
@@ -89,7 +95,7 @@ class Directory:
         be read is absent.
 
         Who is unknown, or cannot be read, is kept as well, so that asking for it again costs no more than for one that
-        exists.
+        exists. Raises UnavailableError where the database does not answer.
         """
         wanted = set(connector_ids)
         found = self._at_hand(wanted)
@@ -100,7 +106,7 @@ class Directory:
     async def find_one(self, connector_id: str) -> Addressee | None:
         """The connector of this id; None as in `find`, but by a look of now, for what is for nobody is dropped.
 
-        Raises ConnectorUnreadableError.
+        Raises ConnectorUnreadableError, and what `find` does.
         """
         found = await self.find([connector_id])
         if connector_id in found and found[connector_id] is None:
@@ -113,6 +119,7 @@ class Directory:
 
     async def _look_up(self, wanted: set[str]) -> dict[str, _Kept]:
         """All of these; what was at hand is looked at again, for it may change and end while others are waited for."""
+        n_failed = self._n_failed
         async with self._reading:
             read: dict[str, _Kept] = {}
             while True:
@@ -120,7 +127,32 @@ class Directory:
                 missing = wanted - read.keys() - found.keys()
                 if not missing:
                     return found | read
-                read |= await self._read(missing)
+                if n_failed != self._n_failed:
+                    raise UnavailableError("The database did not answer others who asked at the same time.")
+                read |= await self._read_in_time(missing)
+
+    async def _read_in_time(self, missing: Collection[str]) -> dict[str, _Kept]:
+        """What `_read` does. Whoever waits for their turn meanwhile fails with it, instead of waiting as long again."""
+        look = asyncio.create_task(self._read(missing))
+        self._looks.add(look)
+        look.add_done_callback(self._end)
+        try:
+            await asyncio.wait({look}, timeout=READ_SECONDS)
+            if not look.done():
+                raise UnavailableError("The database does not answer in time.")
+            return look.result()
+        except (UnavailableError, psycopg.OperationalError):
+            self._n_failed += 1
+            raise
+        finally:
+            # Not waited for: where the server does not answer, this takes until its connection is given up.
+            look.cancel()
+
+    def _end(self, look: asyncio.Task[dict[str, _Kept]]) -> None:
+        self._looks.discard(look)
+        if not look.cancelled():
+            # Of one that was given up nobody else asks what became of it.
+            look.exception()
 
     def forget(self, connector_id: str) -> None:
         """Read it again the next time: something about it is different."""
@@ -141,10 +173,14 @@ class Directory:
         """Those that are missing; with them others of their workspaces that would be missing soon, which costs little."""
         now, n_forgotten = self._monotonic(), self._n_forgotten
         ahead = self._soon_missing(missing, now)
-        async with self._pool.connection() as conn:
-            # What is no id is looked up as well, so that it takes as long.
-            ids = [each if _ID.fullmatch(each) is not None else "" for each in sorted({*missing, *ahead})]
-            rows = {row.connector_id: row for row in await _queries.find_connectors(conn, connector_ids=ids)}
+        # What is no id is looked up as well, so that it takes as long.
+        ids = [each if _ID.fullmatch(each) is not None else "" for each in sorted({*missing, *ahead})]
+
+        async def find() -> list[_queries.FindConnectorsRow]:
+            async with self._pool.connection() as conn:
+                return await _queries.find_connectors(conn, connector_ids=ids)
+
+        rows = {row.connector_id: row for row in await on_working_connection(self._pool, find)}
         sources = dict(self._readable(rows.values()))
         secrets: dict[str, Mapping[str, str]] = {}
         for workspace_id in {rows[id_].workspace_id for id_, source in sources.items() if source is not None}:

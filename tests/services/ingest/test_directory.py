@@ -18,6 +18,7 @@ from psycopg import AsyncConnection, AsyncRawCursor
 from runtime import database as databases
 from runtime.broker import CommandContext
 from runtime.database import Pool
+from runtime.errors import UnavailableError
 from runtime.sealing import MasterKeys, SealingKey
 from testkit.servers import Database
 from testkit.waiting import eventually
@@ -266,6 +267,61 @@ async def test_no_more_are_read_ahead_than_may_be_and_the_others_are_next_time(
     assert await desk.secrets(A) == ["A"]
     assert await desk.secrets(*({B, another} - desk.looks[-1])) != []
     assert [len(look) for look in desk.looks] == [3, 2, 1]
+
+
+async def test_a_look_that_hangs_ends_and_with_it_whoever_waits_for_it(
+    desk: Desk, everywhere: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other; and once the database answers, everybody is found."""
+    monkeypatch.setattr(directories, "READ_SECONDS", 0.2)
+    assert await desk.secrets(C) == ["C"]
+    async with everywhere.connection() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE connectors IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(20):
+            asked = await asyncio.gather(
+                *(desk.secrets(each, C) for each in (A, B, NOBODY)), return_exceptions=True
+            )
+        assert [type(each) for each in asked] == [UnavailableError] * 3
+        assert desk.looks[1:] == [{A}]
+        assert await desk.secrets(C) == ["C"]
+    monkeypatch.undo()
+    assert await desk.secrets(A, B, NOBODY) == ["A", "B", "-"]
+
+
+async def test_a_look_is_given_up_whose_end_cannot_be_told_to_the_server(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as over a connection whose other end is gone: to cancel a statement there takes seconds more."""
+    monkeypatch.setattr(directories, "READ_SECONDS", 0.1)
+    find, is_given_up = directories._queries.find_connectors, asyncio.Event()
+
+    async def deaf(conn: AsyncConnection, *, connector_ids: list[str]) -> list[_queries.FindConnectorsRow]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await is_given_up.wait()
+        return []
+
+    monkeypatch.setattr(directories._queries, "find_connectors", deaf)
+    async with asyncio.timeout(20):
+        with pytest.raises(UnavailableError):
+            await desk.secrets(A)
+        monkeypatch.setattr(directories._queries, "find_connectors", find)
+        assert await desk.secrets(A) == ["A"]
+    is_given_up.set()
+    await eventually(lambda: not desk.directory._looks)
+
+
+async def test_a_connection_of_before_the_servers_restart_fails_nobody(
+    desk: Desk, sources_database: Database
+) -> None:
+    assert await desk.secrets(A) == ["A"]
+    async with await AsyncConnection.connect(sources_database.admin_url, autocommit=True) as admin:
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'causeloop-ingest' AND datname = current_database()"
+        )
+    assert await desk.secrets(B, C) == ["B", "C"]
 
 
 async def test_what_cannot_be_read_is_nothing_to_those_who_do_not_ask_for_it(
