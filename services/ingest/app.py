@@ -224,6 +224,7 @@ def _receiving(shared: _Shared) -> _Part:
     return _Part(
         endpoints=(*reception.endpoints(), *secrets.endpoints()),
         on_start=[outbox.start],
+        on_stop=[reception.stop],
         background=[receiver.run],
     )
 

@@ -4,7 +4,7 @@ import asyncio
 from base64 import b64decode
 from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -51,7 +51,11 @@ FETCH_WAITS_EVERY: Final = 120.0
 GREETINGS_AT_ONCE: Final = 4
 """A connection to the database each; calls come 64 at once."""
 GREETING_SECONDS: Final = 2.0
-"""How long a vendor's first secret may take to be kept; no vendor is waited for meanwhile, only what is ours."""
+"""How long a vendor's first secret may take to be kept; no vendor is waited for meanwhile, only what is ours. Beyond that
+it is ended without its call, and cut only behind GREETING_ENDS_SECONDS, when a connection must be gone."""
+GREETING_ENDS_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 1.0
+"""How long what was begun may take to end when the process does."""
 FETCHES_MAX: Final = 5
 """What is fetched for one connector within FETCHES_SECONDS, so that nobody has us fetch at their pace."""
 FETCHES_SECONDS: Final = 60.0
@@ -88,12 +92,18 @@ class Reception:
         self._certificates = Fetches(outbound, clock=clock)
         self._confirmations = Fetches(outbound, clock=clock)
         self._greeting = asyncio.Semaphore(GREETINGS_AT_ONCE)
+        self._begun: set[asyncio.Task[bool]] = set()
         self._clock = clock
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """What vendors' calls need."""
         name = connector.ENDPOINTS[connector.ReceiveDelivery]
         return (Endpoint(name, connector.ReceiveDelivery, self.receive_delivery),)
+
+    async def stop(self) -> None:
+        """Let what calls have begun end, for a moment."""
+        if self._begun:
+            await asyncio.wait(self._begun, timeout=STOP_SECONDS)
 
     async def receive_delivery(
         self, cmd: connector.ReceiveDelivery, context: CommandContext
@@ -199,17 +209,8 @@ class Reception:
     async def _greeted(
         self, greeting: Greeting, known: Addressee, context: CommandContext
     ) -> connector.VendorAnswer:
-        if greeting.secret:
-            async with asyncio.timeout(GREETING_SECONDS), self._greeting:
-                is_first = await self._secrets.take_first(
-                    known.workspace_id,
-                    known.source.connector_id,
-                    greeting.secret,
-                    is_read=greeting.is_read,
-                    context=context,
-                )
-            if not is_first:
-                return _refusal(401, "the signature or the token is missing or wrong")
+        if greeting.secret and not await self._took_first(greeting, known, context):
+            return _refusal(401, "the signature or the token is missing or wrong")
         if greeting.confirm_at:
             confirmed = await self._confirmations.fetch(greeting.confirm_at, known.source.connector_id)
             if greeting.confirm_at not in confirmed:
@@ -220,6 +221,50 @@ class Reception:
             body=greeting.body,
             headers=dict(greeting.headers),
         )
+
+    async def _took_first(self, greeting: Greeting, known: Addressee, context: CommandContext) -> bool:
+        """Whether a secret that a vendor brought is the connector's now.
+
+        Raises TimeoutError where that takes too long. It is not cut in half then: the log would tell of a secret that the
+        vault does not have.
+        """
+        async with asyncio.timeout(GREETING_SECONDS):
+            await self._greeting.acquire()
+            taking = self._begin(self._take_first(greeting, known, context))
+            taking.add_done_callback(lambda _: self._greeting.release())
+            try:
+                return await asyncio.shield(taking)
+            except asyncio.CancelledError:
+                self._begin(self._end_unanswered(taking, greeting, known))
+                raise
+
+    async def _take_first(self, greeting: Greeting, known: Addressee, context: CommandContext) -> bool:
+        async with asyncio.timeout(GREETING_ENDS_SECONDS):
+            return await self._secrets.take_first(
+                known.workspace_id,
+                known.source.connector_id,
+                greeting.secret,
+                is_read=greeting.is_read,
+                context=context,
+            )
+
+    async def _end_unanswered(self, taking: asyncio.Task[bool], greeting: Greeting, known: Addressee) -> bool:
+        """A vendor that was not answered brings another secret the next time; whether it may in place of this one."""
+        workspace_id, connector_id = known.workspace_id, known.source.connector_id
+        try:
+            async with asyncio.timeout(GREETING_ENDS_SECONDS):
+                return await taking and await self._secrets.let_begin_again(
+                    workspace_id, connector_id, greeting.secret
+                )
+        except Exception as error:  # noqa: BLE001  # edge: nobody waits for it
+            log.warning("greeting.not_ended", connector_id=connector_id, error=type(error).__name__)
+            return False
+
+    def _begin(self, work: Coroutine[None, None, bool]) -> asyncio.Task[bool]:
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return task
 
 
 class Fetches:

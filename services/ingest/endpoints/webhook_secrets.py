@@ -21,7 +21,8 @@ LENGTHS: Final = range(8, 16_385)
 """Of a secret: from the shortest that a vendor gives to a set of public keys."""
 WHAT: Final = "webhook_secret"
 FIRST_GOOD_FOR: Final = timedelta(minutes=10)
-"""How long after a person's wish for another secret a vendor that brings its own may make a first call again."""
+"""How long after a person's wish for another secret a vendor that brings its own may make a first call again; as long
+after one that was kept and could not be answered."""
 _BYTES: Final = 32
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\t\r\n]")
 
@@ -74,8 +75,7 @@ class WebhookSecrets:
                 secret = given or f"whsec_{b64encode(token_bytes(_BYTES)).decode()}"
                 until = await self._replace(held, secret, now=now)
                 if given is None:
-                    until_second = int((now + FIRST_GOOD_FOR).timestamp())
-                    await held.keep({WEBHOOK_FIRST_UNTIL: str(until_second)})
+                    await held.keep({WEBHOOK_FIRST_UNTIL: _first_until(now)})
             names = _names(held)
         sequence = await self._tell(connector_id, names, context)
         await self._shown(workspace_id, sequence)
@@ -116,6 +116,18 @@ class WebhookSecrets:
         self._directory.forget(connector_id)
         return True
 
+    async def let_begin_again(self, workspace_id: str, connector_id: str, secret: str) -> bool:
+        """Whether a vendor may bring another secret in place of one that `take_first` kept; not if it is replaced by now.
+
+        Raises UnavailableError.
+        """
+        async with self._vault.held(workspace_id, connector_id) as held:
+            if held.secrets.get(WEBHOOK_SECRET) != secret:
+                return False
+            await held.keep({WEBHOOK_FIRST_UNTIL: _first_until(self._clock())})
+        self._directory.forget(connector_id)
+        return True
+
     def _given(self, sealed: str | None, workspace_id: str) -> str | None:
         if sealed is None:
             return None
@@ -146,6 +158,10 @@ class WebhookSecrets:
         async with self._vault.unless_gone(context.workspace_id, connector_id):
             _, sequence = await self._sources.decide(connector_id, context, lambda _: [changed])
         return sequence
+
+
+def _first_until(now: datetime) -> str:
+    return str(int((now + FIRST_GOOD_FOR).timestamp()))
 
 
 def _names(held: Held) -> tuple[str, ...]:

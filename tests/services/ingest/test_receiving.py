@@ -9,19 +9,27 @@ from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
-from contracts import connector
+from contracts import WEBHOOK_SECRET, connector
+from eventlog import EventLog
+from msgspec.structs import replace
 from runtime.broker import CommandContext
+from runtime.database import Pool
+from runtime.sealing import MasterKeys, SealingKey
 
 from services.ingest.connectors import payloads
 from services.ingest.connectors.connecting import source_of
 from services.ingest.connectors.manifest import Token
 from services.ingest.connectors.mapping import Rejected, map_record
+from services.ingest.connectors.reserved import WEBHOOK_FIRST_UNTIL
 from services.ingest.connectors.verification import Believed, Call, Refusal, Refused, judge
 from services.ingest.endpoints import receiving
 from services.ingest.endpoints.receiving import Reception
+from services.ingest.endpoints.webhook_secrets import WebhookSecrets
 from services.ingest.jobs import deliveries
-from services.ingest.jobs.directory import PREVIOUS_GOOD_FOR, Addressee
+from services.ingest.jobs.directory import PREVIOUS_GOOD_FOR, Addressee, read_until
 from services.ingest.jobs.outbox import Delivery
+from services.ingest.reporting import Sources
+from services.ingest.vault import Vault
 from tests.services.ingest.builders import NOW
 
 
@@ -194,6 +202,77 @@ async def test_a_greeting_that_takes_long_is_refused_alone(monkeypatch: pytest.M
             connector.ReceiveDelivery(sealed_calls=sealed), CommandContext(workspace_id="", correlation_id="")
         )
     assert [answer.status for answer in answered.answers] == [503, 202]
+
+
+class _Late(Sources):
+    """Answers late that the log has what was decided."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        super().__init__(event_log, clock=lambda: NOW)
+        self.goes_on = asyncio.Event()
+
+    async def decide(self, *given: Any, **more: Any) -> Any:
+        decided = await super().decide(*given, **more)
+        await self.goes_on.wait()
+        return decided
+
+
+async def test_a_greeting_that_took_too_long_is_ended_and_may_be_begun_again(
+    event_log: EventLog, sources_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the log tells of a secret that the vault does not have; its vendor was not answered, and brings another."""
+    monkeypatch.setattr(receiving, "GREETING_SECONDS", 0.1)
+    monkeypatch.setattr(receiving, "STOP_SECONDS", 30.0)
+    space, known = "ws_01HZ0000000000000000000000", _Known("asana").known
+    created = connector.ConnectorCreated(
+        connector_id="con_1", settings=known.source.settings, status=connector.ConnectorStatus.CONNECTED
+    )
+    sources = _Late(event_log)
+    context = CommandContext(workspace_id=space, correlation_id="")
+    await sources.create("con_1", [created], context)
+    vault = Vault(MasterKeys(SealingKey(b"k" * 32)), sources_pool, clock=lambda: NOW)
+
+    async def find(_: object) -> dict[str, Addressee]:
+        kept = await vault.open_all(space, "con_1")
+        secret, until = kept.get(WEBHOOK_SECRET, ""), read_until(kept.get(WEBHOOK_FIRST_UNTIL, ""))
+        return {"con_1": replace(known, workspace_id=space, secret=secret, first_until=until)}
+
+    directory = Mock(find=find)
+    reception = Reception(
+        vault=Mock(received=lambda sealed, **_: sealed),
+        directory=directory,
+        secrets=WebhookSecrets(sources, vault, directory, shown=AsyncMock(), clock=lambda: NOW),
+        outbox=Mock(),
+        outbound=Mock(),
+        clock=lambda: NOW,
+    )
+
+    async def status(secret: str) -> int:
+        call = connector.VendorCall(
+            connector_id="con_1",
+            method="POST",
+            url="",
+            query={},
+            headers={"x-hook-secret": secret},
+            body="",
+        )
+        sealed = msgspec.json.encode(connector.VendorCalls(calls=(call,))).decode()
+        answered = await reception.receive_delivery(connector.ReceiveDelivery(sealed_calls=sealed), context)
+        return answered.answers[0].status
+
+    assert await status("a" * 32) == 503
+    assert WEBHOOK_SECRET not in await vault.open_all(space, "con_1")
+    sources.goes_on.set()
+    monkeypatch.setattr(receiving, "GREETING_SECONDS", 30.0)
+    await reception.stop()
+    state = await sources.find(space, "con_1")
+    assert state is not None
+    assert (state.secrets, (await vault.open_all(space, "con_1"))[WEBHOOK_SECRET]) == (
+        (WEBHOOK_SECRET,),
+        "a" * 32,
+    )
+    assert [await status("b" * 32), await status("c" * 32)] == [200, 401]
+    assert (await vault.open_all(space, "con_1"))[WEBHOOK_SECRET] == "b" * 32
 
 
 async def test_what_is_fetched_is_waited_for_no_longer_than_half_a_second_in_all(
