@@ -12,7 +12,7 @@ import msgspec
 import nats.errors
 import psycopg
 import structlog
-from eventlog import LogUnavailableError
+from eventlog import AppendRefusedError, LogUnavailableError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
@@ -65,7 +65,7 @@ TRIES_MAX: Final = 8
 """Half an hour's: what fails by itself for so often, in one process, becomes a dead letter; while something of ours is away it
 waits."""
 AWAY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
-"""When something of ours was away, by how often the delivery was offered to anybody: nobody counts for how long that was."""
+"""When something of ours was away, by how often that was so, in this process, since the delivery came."""
 GIVEN_UP: Final = f"could not be taken in, {TRIES_MAX} times; try it again when the cause is mended"
 
 _AWAY: Final = (UnavailableError, LogUnavailableError, psycopg.OperationalError, PoolTimeout)
@@ -95,6 +95,7 @@ class Receiver:
         self._freed = asyncio.Event()
         self._in_hand = InHand()
         self._failures = Failures()
+        self._absences = Failures()
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._slow: set[str] = set()
         self._next_at = 0.0
@@ -116,8 +117,11 @@ class Receiver:
             in_hand = [message for lane in self._lanes.values() for message in lane.in_hand.values()]
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await hand_back(in_hand)
+            try:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+            finally:
+                # Also when one of them does not end and this is cut short.
+                await hand_back(in_hand)
 
     async def _pull(self) -> None:
         await self._js.add_consumer(
@@ -252,10 +256,11 @@ class Receiver:
         try:
             try:
                 await self._take(workspace_id, connector_id, [delivery for _, delivery in members])
-            except _AWAY:
-                raise
             except Exception as error:
-                if max(self._failures.add(message.subject) for message, _ in members) < TRIES_MAX:
+                if (
+                    _is_ours(error)
+                    or max(self._failures.add(message.subject) for message, _ in members) < TRIES_MAX
+                ):
                     raise
                 for _, delivery in members:
                     await self._give_up(workspace_id, delivery, error)
@@ -269,12 +274,13 @@ class Receiver:
                 await message.ack()
                 self._in_hand.forget(workspace_id, message.subject)
                 self._failures.forget(message.subject)
+                self._absences.forget(message.subject)
 
     def _back_off(self, members: "Sequence[Offered]", error: Exception) -> float:
         """In how many seconds what could not be taken in is offered again."""
-        if isinstance(error, _AWAY):
-            n_offered = max(message.metadata.num_delivered for message, _ in members)
-            return AWAY_SECONDS[min(n_offered, len(AWAY_SECONDS)) - 1]
+        if _is_ours(error):
+            n_absences = max(self._absences.add(message.subject) for message, _ in members)
+            return AWAY_SECONDS[min(n_absences, len(AWAY_SECONDS)) - 1]
         n_failed = max(self._failures.of(message.subject) for message, _ in members)
         return RETRY_SECONDS[min(n_failed, len(RETRY_SECONDS)) - 1]
 
@@ -365,9 +371,22 @@ class _Lane:
 _decode = msgspec.msgpack.Decoder(Delivery).decode
 
 
+def _is_ours(error: Exception) -> bool:
+    """Whether something of ours is away, and not the delivery such that it can never be taken in."""
+    return isinstance(error, _AWAY) and not isinstance(error.__cause__, AppendRefusedError)
+
+
 async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
     """What waits, once something does. Raises TimeoutError where nothing came for long."""
-    messages = await subscription.fetch(1, timeout=FETCH_SECONDS)
+    first = asyncio.create_task(subscription.fetch(1, timeout=FETCH_SECONDS))
+    try:
+        # Cancelled itself at the moment in which something comes, it would go on as if nothing were.
+        messages = await asyncio.shield(first)
+    except asyncio.CancelledError:
+        first.cancel()
+        with suppress(*_UNREACHABLE, asyncio.CancelledError):
+            await hand_back(await first)
+        raise
     others = None
     try:
         if messages[0].metadata.num_pending < FETCHED_AT_ONCE:

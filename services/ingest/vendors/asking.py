@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import requests
+import structlog
 from runtime.errors import UnavailableError
 from runtime.outbound import Reach
 
@@ -28,14 +29,20 @@ PROBES_PER_WORKSPACE: Final = 2
 
 _loading: Final = threading.Lock()
 
+log = structlog.get_logger()
+
 
 def _load() -> None:
     """Import the library that asks, whole: its modules import each other in circles, so whoever began to while another was
     at it could find half of one. Here, for it takes a second, and as much memory as all else.
     """
     with _loading:
-        import dlt.common.configuration.specs.runtime_configuration  # noqa: PLC0415
-        import dlt.sources.helpers.rest_client.client  # noqa: F401, PLC0415
+        try:
+            import dlt.common.configuration.specs.runtime_configuration  # noqa: PLC0415
+            import dlt.sources.helpers.rest_client.client  # noqa: F401, PLC0415
+        except (ImportError, OSError, MemoryError):
+            # A thread that fails to begin would end all others for good; whoever asks imports it once more.
+            log.exception("asking.not_loaded")
 
 
 class Asking:

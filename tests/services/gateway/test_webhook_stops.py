@@ -43,6 +43,7 @@ async def test_a_turn_that_was_lost_leaves_the_next_one_of_its_gateway_to_be_fre
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway that was held up may have taken the same webhook again before it notices."""
+    monkeypatch.setattr(messenger, "FREE_SECONDS", 30.0)
     client = await onboard(database.owner_url)
     async with sending(database, monkeypatch) as ours:
         webhook_id = await ours.webhook(client, "1", "evt_1", "evt_2")

@@ -8,6 +8,7 @@ from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
+from eventlog import AppendRefusedError
 from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError, ServiceUnavailableError
@@ -125,12 +126,24 @@ async def test_only_what_a_delivery_fails_by_itself_counts_as_its_failure(nc: Cl
     for n_delivered in range(TRIES_MAX + 1):
         await desk.offer(TRIES_MAX + n_delivered)
     waits = [said.kwargs["delay"] for said in desk.message.nak.await_args_list]
-    assert waits == [jobs.AWAY_SECONDS[-1]] * TRIES_MAX + [jobs.RETRY_SECONDS[0]]
+    longest = TRIES_MAX - len(jobs.AWAY_SECONDS)
+    assert waits == [*jobs.AWAY_SECONDS, *[jobs.AWAY_SECONDS[-1]] * longest, jobs.RETRY_SECONDS[0]]
     assert desk.records.reject.await_count == 0
     await desk.offer(2 * TRIES_MAX)
     assert desk.message.ack.await_count == 1
     # It is done: should it be offered once more, it has not failed.
     assert desk.receiver._failures.of(desk.message.subject) == 0
+
+
+async def test_delivery_that_the_log_can_never_take_is_no_absence_of_the_log(nc: Client) -> None:
+    """It is handled by itself then, and in the end a dead letter."""
+    refused = LogUnreachableError()
+    refused.__cause__ = AppendRefusedError("too large")
+    desk = Desk(nc, AsyncMock(side_effect=refused))
+    for _ in range(TRIES_MAX):
+        await desk.offer(1)
+    assert desk.receiver._failures.of(desk.message.subject) == 0
+    assert (desk.message.nak.await_count, desk.records.reject.await_count) == (TRIES_MAX - 1, 1)
 
 
 async def test_delivery_waits_for_who_can_read_its_connector_however_long(nc: Client) -> None:
@@ -194,6 +207,8 @@ async def test_what_somebody_has_who_is_stopped_goes_to_others_at_once(
         stopped = asyncio.create_task(Desk(nc, AsyncMock(side_effect=never)).receiver.run())
         try:
             await eventually(lambda: is_given(1 if doing == "gathering" else 10))
+            # What the server has given is a moment later with us.
+            await asyncio.sleep(0.2)
         finally:
             stopped.cancel()
             await asyncio.gather(stopped, return_exceptions=True)
@@ -228,6 +243,47 @@ async def test_what_was_fetched_first_is_not_lost_with_what_comes_behind_it() ->
     with pytest.raises(asyncio.CancelledError):
         await fetching
     assert [each.nak.await_count for each in (first, second)] == [1, 1]
+
+
+async def test_the_end_of_a_process_is_not_missed_where_the_client_misses_it(nc: Client) -> None:
+    """nats-py gives what came, and nothing else, if it is cancelled at the moment in which it comes."""
+    first, begun = message_to("con_1", 0), asyncio.Event()
+
+    async def fetch(_: int, **__: object) -> list[AsyncMock]:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return [first]
+
+    fetching = asyncio.create_task(jobs._fetch(AsyncMock(fetch=fetch)))
+    await begun.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert first.nak.await_count == 1
+
+
+async def test_what_is_in_hand_goes_back_also_where_a_stop_is_cut_short(
+    nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def hangs(*_: object, **__: object) -> None:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        # As psycopg does, which asks the server to end what it is at.
+        await asyncio.Event().wait()
+
+    desk = Desk(nc, AsyncMock(side_effect=hangs))
+    desk.receiver._begin([(desk.message, DELIVERY)])
+    monkeypatch.setattr(desk.receiver, "_pull", AsyncMock(side_effect=asyncio.Event().wait))
+    running = asyncio.create_task(desk.receiver.run())
+    await begun.wait()
+    for _ in range(2):
+        running.cancel()
+        await asyncio.sleep(0.1)
+    assert (running.done(), desk.message.nak.await_count) == (True, 1)
 
 
 async def test_a_connector_that_takes_long_holds_up_no_other_and_keeps_its_own_order(nc: Client) -> None:

@@ -273,8 +273,8 @@ async def test_a_look_that_hangs_ends_and_with_it_whoever_waits_for_it(
     desk: Desk, everywhere: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one after the other; and once the database answers, everybody is found."""
-    monkeypatch.setattr(directories, "READ_SECONDS", 0.2)
     assert await desk.secrets(C) == ["C"]
+    monkeypatch.setattr(directories, "READ_SECONDS", 1.0)
     async with everywhere.connection() as conn, conn.transaction():
         await conn.execute("LOCK TABLE connectors IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(20):
@@ -307,6 +307,7 @@ async def test_a_look_is_given_up_whose_end_cannot_be_told_to_the_server(
         with pytest.raises(UnavailableError):
             await desk.secrets(A)
         monkeypatch.setattr(directories._queries, "find_connectors", find)
+        monkeypatch.setattr(directories, "READ_SECONDS", 15.0)
         assert await desk.secrets(A) == ["A"]
     is_given_up.set()
     await eventually(lambda: not desk.directory._looks)
